@@ -1,0 +1,32 @@
+# Outside libraries. LibTorch comes from CMAKE_PREFIX_PATH when it is given (a
+# CUDA build, say), otherwise from the local .venv that scripts/setup.sh makes.
+
+find_package(Torch QUIET)
+if(NOT Torch_FOUND)
+  execute_process(
+    COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python -c
+            "import torch; print(torch.utils.cmake_prefix_path)"
+    OUTPUT_VARIABLE venv_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT venv_torch)
+    message(FATAL_ERROR "LibTorch not found: run scripts/setup.sh, or set CMAKE_PREFIX_PATH")
+  endif()
+  list(PREPEND CMAKE_PREFIX_PATH ${venv_torch})
+  find_package(Torch REQUIRED)
+endif()
+
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(CLI11 2.1 REQUIRED)
+find_package(fmt 9 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+
+# What every target compiles against. -fopenmp turns at::parallel_for parallel;
+# the runtime is the one that LibTorch brings, by its soname.
+add_library(schmidt_deps INTERFACE)
+target_include_directories(schmidt_deps SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+target_link_libraries(schmidt_deps INTERFACE
+  ${TORCH_LIBRARIES} fmt::fmt-header-only nlohmann_json::nlohmann_json)
+separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
+target_compile_options(schmidt_deps INTERFACE ${torch_flags} -fopenmp)
+target_link_options(schmidt_deps INTERFACE -fopenmp)

@@ -1,0 +1,58 @@
+# Flags that every target shares, and the three ways a target is declared.
+
+add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+if(SCHMIDT_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(SCHMIDT_SANITIZE)
+  add_compile_options(-fsanitize=${SCHMIDT_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${SCHMIDT_SANITIZE})
+endif()
+
+# Compiled once, used by every target: LibTorch's headers dominate build time.
+file(WRITE ${PROJECT_BINARY_DIR}/pch/pch.cpp "// Carries the precompiled header.\n")
+add_library(schmidt_pch STATIC ${PROJECT_BINARY_DIR}/pch/pch.cpp)
+target_link_libraries(schmidt_pch PUBLIC schmidt_deps)
+target_precompile_headers(schmidt_pch PRIVATE
+  <torch/types.h> <fmt/format.h> <nlohmann/json.hpp>
+  <algorithm> <filesystem> <functional> <map> <memory> <optional> <string> <vector>)
+
+# schmidt_library(NAME SOURCES a.cpp ... DEPENDS targets ...)
+function(schmidt_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(schmidt_${name} STATIC ${arg_SOURCES})
+  target_include_directories(schmidt_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(schmidt_${name} PUBLIC schmidt_deps ${arg_DEPENDS})
+  target_precompile_headers(schmidt_${name} REUSE_FROM schmidt_pch)
+endfunction()
+
+# schmidt_test(x_test LABEL unit|model|dist|slow DEPENDS targets ... [TIMEOUT s])
+# builds x_test.cpp of the current folder into one program and registers it.
+function(schmidt_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${name}.cpp ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${arg_DEPENDS} schmidt_test_support GTest::gtest_main)
+  target_precompile_headers(${name} REUSE_FROM schmidt_pch)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT})
+  if(arg_LABEL STREQUAL "model" OR arg_LABEL STREQUAL "slow")
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED oracles)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY SCHMIDT_TEST_SOURCES
+    ${CMAKE_CURRENT_SOURCE_DIR}/${name}.cpp)
+endfunction()
+
+# Fails the configuration when a *_test.cpp under `folder` was not registered.
+function(schmidt_check_tests_registered folder)
+  file(GLOB_RECURSE found CONFIGURE_DEPENDS ${folder}/*_test.cpp)
+  get_property(registered GLOBAL PROPERTY SCHMIDT_TEST_SOURCES)
+  foreach(file IN LISTS found)
+    if(NOT file IN_LIST registered)
+      message(FATAL_ERROR "${file} is not registered with schmidt_test()")
+    endif()
+  endforeach()
+endfunction()

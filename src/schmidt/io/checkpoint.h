@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+namespace schmidt::io {
+
+/// What is known of a stored tensor without reading its data.
+struct TensorInfo {
+  std::vector<int64_t> shape;
+  torch::ScalarType dtype;  ///< what `load` gives: block formats become float32
+  std::string stored_as;    ///< the file's own name of the format: "BF16", "Q4_1"
+  uint64_t bytes = 0;       ///< on disk
+};
+
+/// A model on disk, opened for reading: a Hugging Face folder (model.safetensors,
+/// or shards with an index) or a .gguf file, with one view of both. Names,
+/// layouts and config are those of Hugging Face: GGUF's names are translated, its
+/// block formats decoded and llama's permuted q/k rows put back in order.
+/// Data is memory-mapped and read tensor by tensor. Cheap to copy.
+class Checkpoint {
+ public:
+  /// Throws c10::ValueError if there is no such path, FormatError for what a
+  /// file holds, SystemError if it cannot be read.
+  static Checkpoint open(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const;
+  bool is_gguf() const;
+
+  /// config.json; made from the metadata for GGUF.
+  const nlohmann::json& config() const;
+  /// generation_config.json; an empty object where there is none.
+  const nlohmann::json& generation_config() const;
+
+  const std::map<std::string, TensorInfo>& tensors() const;
+
+  /// The tensor in its own dtype, on the CPU, in memory of its own.
+  /// Throws c10::ValueError if there is no tensor of that name.
+  torch::Tensor load(const std::string& name) const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace schmidt::io
