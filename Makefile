@@ -1,0 +1,48 @@
+# make demo     everything from nothing to a compressed SmolLM2 and a table
+# make test     everything from nothing to all tests
+PRESET ?= release
+BUILD := build/$(PRESET)
+
+.PHONY: demo test test-slow build setup setup-test sanitize fuzz bench format format-check lint clean
+
+demo: build
+	scripts/demo.sh $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
+
+test: setup-test build
+	ctest --test-dir $(BUILD) --output-on-failure -LE slow
+
+test-slow: setup-test build
+	ctest --test-dir $(BUILD) --output-on-failure -L slow
+
+build: setup
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET)
+	cmake --build $(BUILD)
+
+setup:
+	@scripts/setup.sh
+
+setup-test:
+	@scripts/setup.sh test
+
+# The tests under AddressSanitizer and UBSan, then those with threads under TSan.
+sanitize: setup-test
+	scripts/sanitize.sh
+
+fuzz: setup
+	scripts/fuzz.sh 60
+
+bench: build
+	$(BUILD)/bin/mpo_apply_bench
+	$(BUILD)/bin/linear_bench
+
+format:
+	scripts/format.sh
+
+format-check:
+	scripts/format.sh --check
+
+lint: build
+	scripts/lint.sh $(BUILD)
+
+clean:
+	rm -rf build demo

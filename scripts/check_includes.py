@@ -1,0 +1,44 @@
+"""Fails when a folder includes one that it must not know: dependencies point down.
+
+The table is the architecture; ARCHITECTURE.md explains it.
+usage: check_includes.py ROOT
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ALLOWED = {
+    "base": set(),
+    "kernels": {"base"},
+    "tn": {"base", "kernels"},
+    "io": {"base"},
+    "text": {"base", "io"},
+    "model": {"base", "kernels", "tn", "io"},
+    "compress": {"base", "tn", "io", "text", "model"},
+    "eval": {"base", "io", "text", "model"},
+    "cli": {"base", "kernels", "tn", "io", "text", "model", "compress", "eval"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def main() -> int:
+    source = Path(sys.argv[1]) / "src" / "schmidt"
+    problems = []
+    for file in sorted([*source.rglob("*.h"), *source.rglob("*.cpp")]):
+        folder = file.relative_to(source).parts[0]
+        if folder not in ALLOWED:
+            problems.append(f"{file}: folder {folder} is not in the table")
+            continue
+        for include in INCLUDE.findall(file.read_text()):
+            parts = include.split("/")
+            if parts[0] != "schmidt" or len(parts) < 3:
+                problems.append(f'{file}: "{include}" is not written from the root of src')
+            elif parts[1] != folder and parts[1] not in ALLOWED[folder]:
+                problems.append(f"{file}: {folder} must not include {parts[1]}")
+    print("\n".join(problems) if problems else "include directions: in order")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
