@@ -1,0 +1,123 @@
+#include "schmidt/io/json.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/mapped_file.h"
+
+namespace schmidt::io {
+namespace {
+
+using nlohmann::json;
+
+// Builds the value while the parser runs, so that a limit stops it at once.
+// nlohmann's own builder keeps the last of two equal keys and has no depth limit.
+class StrictBuilder : public nlohmann::json_sax<json> {
+ public:
+  StrictBuilder(const std::filesystem::path& path, const JsonLimits& limits)
+      : path_(path), limits_(limits) {}
+
+  json take() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value); }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { return false; }  // not part of JSON text
+
+  bool start_object(size_t) override { return open(json::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(size_t) override { return open(json::array()); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& name) override {
+    auto& object = open_.back()->get_ref<json::object_t&>();
+    const auto [entry, fresh] = object.emplace(name, nullptr);
+    if (!fresh) throw FormatError(path_, name.substr(0, 80), "expected a key once, found it twice");
+    slot_ = &entry->second;
+    return true;
+  }
+
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    throw FormatError(path_, fmt::format("byte {}", position), reason(error.what()));
+  }
+
+ private:
+  // Where the next value goes: the slot of a key, the end of an array, the root.
+  json* add(json value) {
+    json* place = &root_;
+    if (slot_ != nullptr) {
+      place = std::exchange(slot_, nullptr);
+    } else if (!open_.empty()) {
+      auto& array = open_.back()->get_ref<json::array_t&>();
+      place = &array.emplace_back();
+    }
+    *place = std::move(value);
+    return place;
+  }
+
+  bool open(json empty) {
+    if (open_.size() >= static_cast<size_t>(limits_.max_depth)) {
+      throw FormatError(
+          path_, "",
+          fmt::format("expected at most {} nested levels, found more", limits_.max_depth));
+    }
+    open_.push_back(add(std::move(empty)));
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax
+  // error while ...; last read: '...'": the middle, since the tail is the file's.
+  static std::string reason(std::string_view what) {
+    if (const size_t tag = what.find("] "); tag != what.npos) what.remove_prefix(tag + 2);
+    what = what.substr(0, what.find("; last read"));
+    return "not valid JSON: " + std::string(what.substr(0, 200));
+  }
+
+  const std::filesystem::path& path_;
+  const JsonLimits& limits_;
+  json root_;
+  json* slot_ = nullptr;
+  std::vector<json*> open_;
+};
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::filesystem::path& path,
+                const JsonLimits& limits) {
+  if (text.size() > limits.max_bytes) {
+    throw FormatError(
+        path, "",
+        fmt::format("expected at most {} bytes of JSON, found {}", limits.max_bytes, text.size()));
+  }
+  StrictBuilder builder(path, limits);
+  json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
+json read_json(const std::filesystem::path& path, const JsonLimits& limits) {
+  const MappedFile file(path);
+  return parse_json(file.bytes(), path, limits);
+}
+
+json read_json_object(const std::filesystem::path& path, const JsonLimits& limits) {
+  json value = read_json(path, limits);
+  if (!value.is_object()) {
+    throw FormatError(path, "", fmt::format("expected a JSON object, found {}", value.type_name()));
+  }
+  return value;
+}
+
+}  // namespace schmidt::io

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string_view>
+
+namespace schmidt::io {
+
+/// A regular file as bytes in memory, read-only; pages come in as they are
+/// touched. A file that another process cuts short while it is mapped ends the
+/// program with SIGBUS: checkpoints are replaced, never rewritten in place.
+class MappedFile {
+ public:
+  /// Throws SystemError if it cannot be opened, FormatError if it is no regular
+  /// file: a pipe would hang, a device has no end.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::string_view bytes() const { return {data_, size_}; }
+
+ private:
+  const char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace schmidt::io
