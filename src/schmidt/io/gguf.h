@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace schmidt::io {
+
+struct BlockFormat;
+
+/// A metadata value. Integers of every width are int64_t; an unsigned one beyond
+/// 2^63 - 1 is refused. An array holds one type; arrays of arrays are GgufArrays.
+struct GgufValue;
+using GgufArrays = std::vector<GgufValue>;
+struct GgufValue {
+  std::variant<bool, int64_t, float, double, std::string, std::vector<bool>, std::vector<int64_t>,
+               std::vector<float>, std::vector<double>, std::vector<std::string>, GgufArrays>
+      data;
+};
+
+/// One entry of the tensor table, checked against the file's size.
+struct GgufTensor {
+  std::vector<int64_t> shape;           ///< row-major, as torch has it: GGUF's order reversed
+  const BlockFormat* format = nullptr;  ///< never null in a parsed file
+  std::string_view bytes;               ///< in the mapped file
+};
+
+/// A GGUF file of version 2 or 3, little-endian, opened for reading: metadata in
+/// memory, tensor data mapped. Immutable, cheap to copy.
+///
+/// The getters answer nullopt where the key is absent and throw FormatError
+/// where its value has another type: that is the file's mistake.
+class GgufFile {
+ public:
+  /// Throws SystemError if it cannot be read, FormatError for what it holds.
+  static GgufFile open(const std::filesystem::path& path);
+
+  /// The same from memory, which must outlive the result; `path` is for messages.
+  static GgufFile parse(std::string_view bytes, const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const;
+  const std::map<std::string, GgufValue>& metadata() const;
+  const std::map<std::string, GgufTensor>& tensors() const;
+
+  std::optional<bool> get_bool(const std::string& key) const;
+  std::optional<int64_t> get_int(const std::string& key) const;
+  std::optional<double> get_float(const std::string& key) const;  ///< float32 or float64
+  std::optional<std::string> get_string(const std::string& key) const;
+  std::optional<std::vector<int64_t>> get_ints(const std::string& key) const;
+  std::optional<std::vector<float>> get_floats(const std::string& key) const;
+  std::optional<std::vector<std::string>> get_strings(const std::string& key) const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace schmidt::io
