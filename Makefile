@@ -6,7 +6,7 @@ BUILD := build/$(PRESET)
 .PHONY: demo test test-slow build setup setup-test sanitize fuzz bench format format-check lint clean
 
 demo: build
-	scripts/demo.sh $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
+	python3 scripts/demo.py $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
 
 test: setup-test build
 	ctest --test-dir $(BUILD) --output-on-failure -LE slow

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/base/format_error.h"
+
 #include "tests/support/support.h"
 
 namespace schmidt {

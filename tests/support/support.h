@@ -39,7 +39,7 @@ std::filesystem::path data_dir();
 }  // namespace schmidt::test
 
 /// Skips the test with a message where a file that is no part of the project is absent.
-#define SCHMIDT_REQUIRE_PATH(path)                                         \
-  do {                                                                     \
+#define SCHMIDT_REQUIRE_PATH(path)                                            \
+  do {                                                                        \
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "absent: " << (path); \
   } while (false)

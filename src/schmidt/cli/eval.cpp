@@ -1,0 +1,153 @@
+#include <fmt/format.h>
+
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/eval/perplexity.h"
+#include "schmidt/eval/self_text.h"
+
+namespace schmidt::cli {
+namespace {
+
+struct EvalOptions {
+  CommonOptions common;
+  std::string model;
+  std::vector<std::string> texts;
+  std::string reference;
+  bool no_special = false;
+  int64_t self_tokens = 8192;
+  eval::PerplexityOptions perplexity;
+};
+
+struct FileResult {
+  std::string text;
+  eval::Evaluation evaluation;
+};
+
+// One loaded model with what turns a file into its ids.
+struct Loaded {
+  io::Checkpoint checkpoint;
+  text::Tokenizer tokenizer;
+  model::Model model;
+
+  Loaded(const std::string& path, const CommonOptions& options)
+      : checkpoint(io::Checkpoint::open(path)),
+        tokenizer(text::Tokenizer::load(path)),
+        model(load_model(checkpoint, options)) {}
+};
+
+std::vector<int64_t> ids_of(const EvalOptions& options, const std::string& text,
+                            const Loaded& model, const Loaded* reference,
+                            const ProgressFn& progress) {
+  if (text == "self") {
+    eval::SelfTextOptions self;
+    self.tokens = options.self_tokens;
+    self.length = options.perplexity.context;
+    self.seed = options.common.seed;
+    return eval::sample_self_text(reference != nullptr ? reference->model : model.model, self,
+                                  progress);
+  }
+  const std::string content = read_text(text);
+  const text::EncodeOptions encode{!options.no_special, false};
+  std::vector<int64_t> ids = model.tokenizer.encode(content, encode);
+  TORCH_CHECK_VALUE(reference == nullptr || reference->tokenizer.encode(content, encode) == ids,
+                    "[eval] expected models with one tokenizer; ", text, " has other token ids in ",
+                    options.reference);
+  return ids;
+}
+
+nlohmann::ordered_json score_json(const eval::TextScore& score) {
+  return {{"perplexity", score.perplexity},
+          {"nll", score.nll},
+          {"nll_stderr", score.nll_stderr},
+          {"tokens", score.tokens}};
+}
+
+void print_json(const EvalOptions& options, const std::vector<FileResult>& results) {
+  nlohmann::ordered_json out = {{"model", options.model}, {"context", options.perplexity.context}};
+  if (!options.reference.empty()) out["reference"] = options.reference;
+  for (const FileResult& r : results) {
+    nlohmann::ordered_json entry = {{"text", r.text}};
+    entry.update(score_json(r.evaluation.model));
+    if (r.evaluation.reference) entry["reference"] = score_json(*r.evaluation.reference);
+    if (const auto& d = r.evaluation.divergence) {
+      entry["kl"] = {{"mean", d->mean}, {"median", d->median}, {"p90", d->p90},
+                     {"p99", d->p99},   {"p999", d->p999},     {"max", d->max}};
+      entry["top1_agreement"] = d->top1_agreement;
+    }
+    out["texts"].push_back(std::move(entry));
+  }
+  fmt::print("{}\n", out.dump());
+}
+
+void print_table(const std::vector<FileResult>& results) {
+  const bool compared = results.front().evaluation.divergence.has_value();
+  Table table;
+  table.header = {"text", "tokens", "perplexity", "nll", "+-"};
+  if (compared) {
+    table.header.insert(table.header.end(), {"reference ppl", "KL mean", "median", "90 %", "99 %",
+                                             "99.9 %", "max", "same top-1 %"});
+  }
+  for (const FileResult& r : results) {
+    const eval::TextScore& s = r.evaluation.model;
+    std::vector<std::string> row = {
+        r.text, std::to_string(s.tokens), fmt::format("{:.4f}", s.perplexity),
+        fmt::format("{:.4f}", s.nll), fmt::format("{:.4f}", s.nll_stderr)};
+    if (const auto& d = r.evaluation.divergence) {
+      row.push_back(fmt::format("{:.4f}", r.evaluation.reference->perplexity));
+      for (const double v : {d->mean, d->median, d->p90, d->p99, d->p999, d->max}) {
+        row.push_back(fmt::format("{:.4f}", v));
+      }
+      row.push_back(fmt::format("{:.2f}", 100.0 * d->top1_agreement));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  fmt::print("{}", table.aligned());
+}
+
+void run(const EvalOptions& options) {
+  apply_common_options(options.common);
+  const Loaded model(options.model, options.common);
+  std::optional<Loaded> reference;
+  if (!options.reference.empty()) reference.emplace(options.reference, options.common);
+  const Loaded* const reference_or_null = reference ? &*reference : nullptr;
+
+  std::vector<FileResult> results;
+  ProgressLine progress(options.common.quiet);
+  for (const std::string& text : options.texts) {
+    const auto ids = ids_of(options, text, model, reference_or_null, progress.callback());
+    results.push_back(
+        {text, eval::evaluate_text(model.model, reference ? &reference->model : nullptr, ids,
+                                   options.perplexity, progress.callback())});
+  }
+  progress.clear();
+  if (options.common.json) {
+    print_json(options, results);
+  } else {
+    print_table(results);
+  }
+}
+
+}  // namespace
+
+Run add_eval(CLI::App& verb) {
+  auto options = std::make_shared<EvalOptions>();
+  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  verb.add_option("--text", options->texts,
+                  "Text files; \"self\" is a text sampled from the reference, or from MODEL")
+      ->required();
+  verb.add_option("--reference", options->reference,
+                  "Model to compare with: its perplexity and the KL divergence from it");
+  verb.add_option("--context", options->perplexity.context, "Tokens in a window")
+      ->capture_default_str();
+  verb.add_option("--max-tokens", options->perplexity.max_tokens,
+                  "Only the first N tokens of each text (0: all)");
+  verb.add_flag("--no-special", options->no_special, "Special tokens in the text are plain text");
+  verb.add_option("--self-tokens", options->self_tokens, "Length of the text \"self\", in tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_common_options(verb, options->common);
+  return [options] { run(*options); };
+}
+
+}  // namespace schmidt::cli

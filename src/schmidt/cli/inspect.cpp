@@ -1,0 +1,95 @@
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/sizes.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/compress/summary.h"
+#include "schmidt/io/checkpoint.h"
+
+namespace schmidt::cli {
+namespace {
+
+struct InspectOptions {
+  CommonOptions common;
+  std::string model;
+};
+
+nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
+                               const compress::ModelSummary& summary) {
+  nlohmann::ordered_json out;
+  out["model"] = checkpoint.path().string();
+  out["model_type"] = checkpoint.config().value("model_type", "");
+  out.update(sizes_json(summary));
+  for (const auto& m : summary.modules) {
+    nlohmann::ordered_json module = {{"name", m.name},
+                                     {"kind", m.kind},
+                                     {"shape", m.shape},
+                                     {"stored_as", m.stored_as},
+                                     {"parameters", m.parameters},
+                                     {"dense_parameters", m.dense_parameters},
+                                     {"bytes", m.bytes}};
+    if (!m.out_dims.empty()) {
+      module["out_dims"] = m.out_dims;
+      module["in_dims"] = m.in_dims;
+      module["bonds"] = m.bonds;
+    }
+    out["modules"].push_back(std::move(module));
+  }
+  return out;
+}
+
+std::string dims(const std::vector<int64_t>& values) {
+  return fmt::format("{}", fmt::join(values, " x "));
+}
+
+void print(const io::Checkpoint& checkpoint, const compress::ModelSummary& summary) {
+  const nlohmann::json& config = checkpoint.config();
+  const auto number = [&](const char* key) { return config.value(key, int64_t{0}); };
+  fmt::print("model            {}\n", checkpoint.path().string());
+  fmt::print(
+      "architecture     {}, {} blocks, hidden {}, {} heads ({} key-value), MLP {}, vocabulary "
+      "{}{}\n",
+      config.value("model_type", "?"), number("num_hidden_layers"), number("hidden_size"),
+      number("num_attention_heads"),
+      config.value("num_key_value_heads", number("num_attention_heads")),
+      number("intermediate_size"), number("vocab_size"),
+      config.value("tie_word_embeddings", false) ? ", tied embedding" : "");
+  fmt::print("{}\n", sizes_text(summary));
+
+  Table table;
+  table.header = {"layer",  "kind",       "shape",  "sites (out; in)", "bonds",
+                  "stored", "parameters", "kept %", "share %"};
+  for (const auto& m : summary.modules) {
+    table.rows.push_back(
+        {m.name, m.kind, dims(m.shape),
+         m.out_dims.empty() ? "" : dims(m.out_dims) + "; " + dims(m.in_dims),
+         fmt::format("{}", fmt::join(m.bonds, " ")), m.stored_as, std::to_string(m.parameters),
+         fmt::format("{:.1f}", 100.0 * static_cast<double>(m.parameters) /
+                                   static_cast<double>(std::max<int64_t>(m.dense_parameters, 1))),
+         fmt::format("{:.2f}", 100.0 * static_cast<double>(m.parameters) /
+                                   static_cast<double>(std::max<int64_t>(summary.parameters, 1)))});
+  }
+  fmt::print("{}", table.aligned());
+}
+
+}  // namespace
+
+Run add_inspect(CLI::App& verb) {
+  auto options = std::make_shared<InspectOptions>();
+  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_common_options(verb, options->common);
+  return [options] {
+    const io::Checkpoint checkpoint = io::Checkpoint::open(options->model);
+    const compress::ModelSummary summary = compress::summarize(checkpoint);
+    if (options->common.json) {
+      fmt::print("{}\n", as_json(checkpoint, summary).dump());
+    } else {
+      print(checkpoint, summary);
+    }
+  };
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,85 @@
+#include <cstdio>
+#include <new>
+#include <string>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/cli/verbs.h"
+
+namespace schmidt::cli {
+namespace {
+
+// What the exit code means is part of the interface: docs/usage.md lists it.
+enum ExitCode : int { kDone = 0, kDefect = 1, kCallersMistake = 2, kBadFile = 3 };
+
+struct Verb {
+  const char* name;
+  const char* help;
+  Run (*add)(CLI::App&);
+};
+
+constexpr Verb kVerbs[] = {
+    {"inspect", "Architecture, sizes and every layer of a model", add_inspect},
+    {"compress", "Replace weights by Matrix Product Operators", add_compress},
+    {"eval", "Perplexity of texts, and KL divergence to a reference", add_eval},
+    {"generate", "Continue a prompt", add_generate},
+    {"chat", "Talk with a model", add_chat},
+    {"tokenize", "Token ids of text, a line for each line", add_tokenize},
+    {"detokenize", "Text of token ids, a line for each line", add_detokenize},
+    {"bench", "Prefill and decode speed, side by side", add_bench},
+};
+
+int fail(ExitCode code, std::string message) {
+  // One line, whatever the library below had to say.
+  message.resize(std::min(message.find('\n'), message.size()));
+  std::fflush(stdout);
+  std::fputs(fmt::format("error: {}\n", message).c_str(), stderr);
+  return code;
+}
+
+bool out_of_memory(const std::string& message) {
+  return message.find("not enough memory") != std::string::npos ||
+         message.find("can't allocate memory") != std::string::npos ||
+         message.find("out of memory") != std::string::npos;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Compress large language models with tensor networks.", "schmidt");
+  app.set_version_flag("--version", "schmidt " SCHMIDT_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(36);
+  for (const Verb& verb : kVerbs) {
+    CLI::App* sub = app.add_subcommand(verb.name, verb.help);
+    sub->callback(verb.add(*sub));
+  }
+  try {
+    app.parse(argc, argv);
+    return kDone;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help and --version
+    return fail(kCallersMistake, e.what());
+  } catch (const FormatError& e) {
+    return fail(kBadFile, e.what());
+  } catch (const SystemError& e) {
+    return fail(kCallersMistake, e.what());
+  } catch (const c10::ValueError& e) {
+    return fail(kCallersMistake, e.what_without_backtrace());
+  } catch (const c10::LinAlgError& e) {
+    return fail(kBadFile, e.what_without_backtrace());
+  } catch (const c10::Error& e) {
+    const std::string message = e.what_without_backtrace();
+    if (out_of_memory(message)) return fail(kCallersMistake, "out of memory: " + message);
+    return fail(kDefect, "this is a defect of schmidt: " + message);
+  } catch (const std::bad_alloc&) {
+    return fail(kCallersMistake, "out of memory");
+  } catch (const std::exception& e) {
+    return fail(kDefect, fmt::format("this is a defect of schmidt: {}", e.what()));
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::cli
+
+int main(int argc, char** argv) { return schmidt::cli::run(argc, argv); }

@@ -1,0 +1,39 @@
+#include "schmidt/cli/options.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+namespace schmidt::cli {
+
+torch::Device CommonOptions::torch_device() const { return torch::Device(device); }
+
+torch::ScalarType CommonOptions::torch_dtype(torch::ScalarType fallback) const {
+  if (dtype.empty()) return fallback;
+  return dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
+}
+
+void add_common_options(CLI::App& verb, CommonOptions& options) {
+  const char* group = "Common options";
+  verb.add_flag("--json", options.json, "Print one JSON object")->group(group);
+  verb.add_option("--device", options.device, "Where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->group(group);
+  verb.add_option("--dtype", options.dtype, "Number format")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group(group);
+  verb.add_option("--threads", options.threads, "CPU threads (0: one for each core)")
+      ->check(CLI::Range(0, 4096))
+      ->group(group);
+  verb.add_option("--seed", options.seed, "Seed of everything random")->group(group);
+  verb.add_flag("-q,--quiet", options.quiet, "No progress and no notes")->group(group);
+  verb.add_flag("-v,--verbose", options.verbose, "More notes")->group(group);
+}
+
+void apply_common_options(const CommonOptions& options) {
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  TORCH_CHECK_VALUE(
+      options.device != "cuda" || at::globalContext().hasCUDA(),
+      "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <torch/types.h>
+
+namespace schmidt::cli {
+
+/// Options that every verb takes.
+struct CommonOptions {
+  bool json = false;           ///< one JSON object on stdout instead of text
+  std::string device = "cpu";  ///< "cpu" or "cuda"
+  std::string dtype;           ///< "float32", "bfloat16", or empty: the verb's default
+  int threads = 0;             ///< 0: one for each core
+  uint64_t seed = 0;
+  bool quiet = false;  ///< no progress, no notes
+  bool verbose = false;
+
+  torch::Device torch_device() const;
+  torch::ScalarType torch_dtype(torch::ScalarType fallback) const;
+};
+
+/// Adds the common options to a verb; applies --threads and --device when it runs.
+void add_common_options(CLI::App& verb, CommonOptions& options);
+void apply_common_options(const CommonOptions& options);
+
+}  // namespace schmidt::cli

@@ -1,0 +1,61 @@
+#include "tests/support/tiny_model.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <fmt/format.h>
+
+#include "schmidt/io/safetensors.h"
+
+#include "tests/support/support.h"
+
+namespace schmidt::test {
+
+TinyModel make_tiny_model(int64_t blocks, uint64_t seed) {
+  constexpr int64_t kHidden = 24, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 6, kMlp = 36,
+                    kVocabulary = 64;
+  TinyModel model;
+  model.config = {{"architectures", {"LlamaForCausalLM"}},
+                  {"model_type", "llama"},
+                  {"hidden_size", kHidden},
+                  {"intermediate_size", kMlp},
+                  {"num_hidden_layers", blocks},
+                  {"num_attention_heads", kHeads},
+                  {"num_key_value_heads", kKeyValueHeads},
+                  {"head_dim", kHeadDim},
+                  {"vocab_size", kVocabulary},
+                  {"max_position_embeddings", 128},
+                  {"rms_norm_eps", 1e-5},
+                  {"rope_theta", 10000.0},
+                  {"tie_word_embeddings", true},
+                  {"bos_token_id", 1},
+                  {"eos_token_id", 2}};
+  auto generator = at::detail::createCPUGenerator(seed);
+  const auto random = [&](std::vector<int64_t> shape) {
+    return torch::randn(shape, generator, torch::kFloat32) * 0.1;
+  };
+  auto& t = model.tensors;
+  t["model.embed_tokens.weight"] = random({kVocabulary, kHidden});
+  t["model.norm.weight"] = torch::ones({kHidden}) + random({kHidden});
+  for (int64_t b = 0; b < blocks; ++b) {
+    const std::string p = fmt::format("model.layers.{}.", b);
+    t[p + "input_layernorm.weight"] = torch::ones({kHidden}) + random({kHidden});
+    t[p + "post_attention_layernorm.weight"] = torch::ones({kHidden}) + random({kHidden});
+    t[p + "self_attn.q_proj.weight"] = random({kHeads * kHeadDim, kHidden});
+    t[p + "self_attn.k_proj.weight"] = random({kKeyValueHeads * kHeadDim, kHidden});
+    t[p + "self_attn.v_proj.weight"] = random({kKeyValueHeads * kHeadDim, kHidden});
+    t[p + "self_attn.o_proj.weight"] = random({kHidden, kHeads * kHeadDim});
+    t[p + "mlp.gate_proj.weight"] = random({kMlp, kHidden});
+    t[p + "mlp.up_proj.weight"] = random({kMlp, kHidden});
+    t[p + "mlp.down_proj.weight"] = random({kHidden, kMlp});
+  }
+  return model;
+}
+
+std::filesystem::path write_model(const TinyModel& model, const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  write_file(folder / "config.json", model.config.dump(2));
+  io::save_safetensors(folder / "model.safetensors", {model.tensors.begin(), model.tensors.end()},
+                       {{"format", "pt"}});
+  return folder;
+}
+
+}  // namespace schmidt::test
