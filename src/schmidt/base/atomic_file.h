@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 
@@ -20,6 +21,9 @@ class AtomicFile {
   /// Appends. Throws SystemError, a full disk included.
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+
+  /// Writes at `offset` from the start; where `write` appends does not move.
+  void write_at(uint64_t offset, const void* data, size_t bytes);
 
   /// fsync, rename over `path`, fsync of the folder. Throws SystemError.
   void commit();

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,7 +41,9 @@ struct TensorSpec {
 
 /// Writes a model's weights in a stream: one tensor in memory at a time, into
 /// model.safetensors or, over `max_shard_bytes`, into numbered shards with
-/// model.safetensors.index.json. Every file appears whole or not at all, fsynced.
+/// model.safetensors.index.json. Every file appears whole or not at all, fsynced,
+/// and holds the bytes that the reference implementation writes for its tensors.
+/// `folder` is new: files of an earlier model in it would stay beside the new ones.
 class SafetensorsWriter {
  public:
   /// All tensors are declared first, since the header precedes the data.

@@ -1,0 +1,53 @@
+#include "schmidt/io/tensor_data.h"
+
+#include <cstring>
+
+#include <ATen/Parallel.h>
+#include <c10/core/ScalarType.h>
+
+namespace schmidt::io {
+namespace {
+
+constexpr int64_t kCopyGrain = 1 << 20;    // bytes
+constexpr int64_t kDecodeGrain = 1 << 15;  // values
+
+torch::Tensor new_tensor(c10::IntArrayRef shape, torch::ScalarType dtype) {
+  return torch::empty(shape, torch::TensorOptions().dtype(dtype).device(torch::kCPU));
+}
+
+}  // namespace
+
+torch::Tensor copy_tensor(std::string_view bytes, torch::ScalarType dtype, c10::IntArrayRef shape) {
+  // A torch bool must hold 0 or 1; the file may hold anything.
+  if (dtype == torch::kBool) return copy_tensor(bytes, torch::kUInt8, shape).ne(0);
+  torch::Tensor tensor = new_tensor(shape, dtype);
+  TORCH_INTERNAL_ASSERT(tensor.nbytes() == bytes.size());
+  auto* out = static_cast<char*>(tensor.data_ptr());
+  at::parallel_for(
+      0, static_cast<int64_t>(bytes.size()), kCopyGrain, [&](int64_t begin, int64_t end) {
+        std::memcpy(out + begin, bytes.data() + begin, static_cast<size_t>(end - begin));
+      });
+  return tensor;
+}
+
+torch::ScalarType decoded_dtype(const BlockFormat& format) {
+  if (format.name == "F16") return torch::kFloat16;
+  if (format.name == "BF16") return torch::kBFloat16;
+  return torch::kFloat32;
+}
+
+torch::Tensor decode_tensor(std::string_view bytes, const BlockFormat& format,
+                            c10::IntArrayRef shape) {
+  if (format.decode == nullptr) return copy_tensor(bytes, decoded_dtype(format), shape);
+  torch::Tensor tensor = new_tensor(shape, torch::kFloat32);
+  const int64_t blocks = tensor.numel() / format.values;
+  TORCH_INTERNAL_ASSERT(static_cast<int64_t>(bytes.size()) == blocks * format.bytes);
+  const auto* in = reinterpret_cast<const uint8_t*>(bytes.data());
+  float* out = tensor.mutable_data_ptr<float>();
+  at::parallel_for(0, blocks, kDecodeGrain / format.values, [&](int64_t begin, int64_t end) {
+    format.decode(in + begin * format.bytes, end - begin, out + begin * format.values);
+  });
+  return tensor;
+}
+
+}  // namespace schmidt::io
