@@ -10,6 +10,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/compress/model_card.h"
+#include "schmidt/compress/remote_code.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -202,8 +203,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
   CompressResult result;
   factorize_layers(checkpoint, plan, options, store, result, progress);
   write_weights(checkpoint, result, options, store, folder.path(), progress);
-  write_file_atomically(folder.path() / "config.json",
-                        compressed_config(checkpoint, result, options).dump(2) + "\n");
+  nlohmann::json config = compressed_config(checkpoint, result, options);
+  add_remote_code(folder.path(), config);
+  write_file_atomically(folder.path() / "config.json", config.dump(2) + "\n");
   if (!checkpoint.generation_config().empty()) {
     write_file_atomically(folder.path() / "generation_config.json",
                           checkpoint.generation_config().dump(2) + "\n");

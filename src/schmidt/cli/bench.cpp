@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <numeric>
+
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
+#include "schmidt/cli/verbs.h"
+
+namespace schmidt::cli {
+namespace {
+
+struct BenchOptions {
+  CommonOptions common;
+  std::vector<std::string> models;
+  int64_t prompt = 512;
+  int64_t generate = 128;
+  int64_t batch = 1;
+  int64_t repetitions = 5;
+  std::string format = "md";
+};
+
+// One model and what was measured of it, tokens a second for each repetition.
+struct Subject {
+  std::string path;
+  model::Model model;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  std::vector<double> prefill, decode;
+};
+
+struct Statistics {
+  double mean = 0.0, deviation = 0.0;
+};
+
+Statistics statistics(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  Statistics s;
+  s.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  for (const double v : values) s.deviation += (v - s.mean) * (v - s.mean);
+  s.deviation = values.size() > 1 ? std::sqrt(s.deviation / (n - 1.0)) : 0.0;
+  return s;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+Subject load_subject(const std::string& path, const CommonOptions& options) {
+  Subject subject{path, load_model(io::Checkpoint::open(path), options), 0, 0, {}, {}};
+  for (const auto& parameter : subject.model.parameters()) {
+    subject.parameters += parameter.tensor.numel();
+    subject.bytes += static_cast<int64_t>(parameter.tensor.nbytes());
+  }
+  return subject;
+}
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Copying a number off the device waits for all work before it.
+void wait(const torch::Tensor& logits) { logits.flatten()[0].item<float>(); }
+
+double prefill_rate(const Subject& s, const BenchOptions& options, const torch::Tensor& ids) {
+  model::KvCache cache = s.model.make_cache(options.batch, options.prompt);
+  const std::vector<int64_t> lengths(static_cast<size_t>(options.batch), options.prompt);
+  const double t = seconds_of([&] { wait(s.model.step(ids, lengths, cache)); });
+  return static_cast<double>(options.batch * options.prompt) / t;
+}
+
+double decode_rate(const Subject& s, const BenchOptions& options) {
+  model::KvCache cache = s.model.make_cache(options.batch, options.generate);
+  const std::vector<int64_t> lengths(static_cast<size_t>(options.batch), 1);
+  torch::Tensor next = torch::ones({options.batch, 1}, torch::kInt64).to(s.model.device());
+  const double t = seconds_of([&] {
+    for (int64_t i = 0; i < options.generate; ++i) {
+      next = s.model.step(next, lengths, cache).argmax(-1, /*keepdim=*/true);
+    }
+    next.cpu();
+  });
+  return static_cast<double>(options.batch * options.generate) / t;
+}
+
+int64_t peak_memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::strtoll(line.c_str() + 6, nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+void measure(std::vector<Subject>& subjects, const BenchOptions& options) {
+  const c10::InferenceMode guard;
+  ProgressLine line(options.common.quiet);
+  const ProgressFn progress = line.callback();
+  const auto total = static_cast<int64_t>(subjects.size()) * (options.repetitions + 1);
+  int64_t done = 0;
+  const torch::Tensor ids =
+      torch::arange(options.batch * std::max<int64_t>(options.prompt, 1), torch::kInt64)
+          .view({options.batch, -1});
+  // Models take turns, so that a drift of the machine's speed hits all of them;
+  // round 0 warms up and does not count.
+  for (int64_t round = 0; round <= options.repetitions; ++round) {
+    for (Subject& s : subjects) {
+      if (progress) progress({"bench", s.path, done++, total, "rounds"});
+      if (options.prompt > 0) {
+        const double rate = prefill_rate(
+            s, options, ids.remainder(s.model.config().vocab_size).to(s.model.device()));
+        if (round > 0) s.prefill.push_back(rate);
+      }
+      if (options.generate > 0) {
+        const double rate = decode_rate(s, options);
+        if (round > 0) s.decode.push_back(rate);
+      }
+    }
+  }
+}
+
+void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
+  struct Row {
+    const Subject* subject;
+    std::string test;
+    const std::vector<double>* rates;
+    const std::vector<double>* first;  // of the first model: the ratio's denominator
+  };
+  std::vector<Row> rows;
+  for (const Subject& s : subjects) {
+    if (options.prompt > 0) {
+      rows.push_back({&s, fmt::format("pp{}", options.prompt), &s.prefill, &subjects[0].prefill});
+    }
+    if (options.generate > 0) {
+      rows.push_back({&s, fmt::format("tg{}", options.generate), &s.decode, &subjects[0].decode});
+    }
+  }
+  const std::string dtype = toString(options.common.torch_dtype(torch::kFloat32));
+  const auto ratio = [](const Row& row) {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < row.rates->size(); ++i)
+      ratios.push_back((*row.rates)[i] / (*row.first)[i]);
+    return median(std::move(ratios));
+  };
+  if (options.format == "json" || options.common.json) {
+    nlohmann::ordered_json out = {{"device", options.common.device},
+                                  {"dtype", dtype},
+                                  {"threads", at::get_num_threads()},
+                                  {"batch", options.batch},
+                                  {"peak_memory_bytes", peak_memory_bytes()}};
+    for (const Row& row : rows) {
+      const Statistics s = statistics(*row.rates);
+      out["results"].push_back({{"model", row.subject->path},
+                                {"parameters", row.subject->parameters},
+                                {"weight_bytes", row.subject->bytes},
+                                {"test", row.test},
+                                {"tokens_per_second", s.mean},
+                                {"stddev", s.deviation},
+                                {"ratio_to_first", ratio(row)},
+                                {"samples", *row.rates}});
+    }
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  Table table;
+  table.header = {"model", "parameters", "weights", "dtype", "threads",
+                  "batch", "test",       "t/s",     "+-",    "ratio"};
+  for (const Row& row : rows) {
+    const Statistics s = statistics(*row.rates);
+    table.rows.push_back({row.subject->path,
+                          human_count(static_cast<double>(row.subject->parameters)),
+                          human_bytes(static_cast<double>(row.subject->bytes)), dtype,
+                          std::to_string(at::get_num_threads()), std::to_string(options.batch),
+                          row.test, fmt::format("{:.2f}", s.mean),
+                          fmt::format("{:.2f}", s.deviation), fmt::format("{:.2f}", ratio(row))});
+  }
+  fmt::print("{}", options.format == "csv" ? table.csv() : table.markdown());
+  if (options.format == "md") {
+    fmt::print(
+        "\npeak memory of the process: {}; ratio: to the first model, median over {} rounds "
+        "in turn\n",
+        human_bytes(static_cast<double>(peak_memory_bytes())), options.repetitions);
+  }
+}
+
+void run(const BenchOptions& options) {
+  apply_common_options(options.common);
+  TORCH_CHECK_VALUE(options.prompt > 0 || options.generate > 0,
+                    "[bench] expected -p or -n above 0, got both 0");
+  std::vector<Subject> subjects;
+  for (const std::string& path : options.models) {
+    subjects.push_back(load_subject(path, options.common));
+    const int64_t longest = std::max(options.prompt, options.generate);
+    const int64_t context = subjects.back().model.config().max_positions;
+    TORCH_CHECK_VALUE(longest <= context, "[bench] expected at most the context of ", path, ", ",
+                      context, " tokens, got ", longest);
+  }
+  measure(subjects, options);
+  print(subjects, options);
+}
+
+}  // namespace
+
+Run add_bench(CLI::App& verb) {
+  auto options = std::make_shared<BenchOptions>();
+  verb.add_option("MODEL", options->models, "Hugging Face folders or .gguf files")->required();
+  verb.add_option("-p,--n-prompt", options->prompt, "Tokens of the prefill test (0: none)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("-n,--n-gen", options->generate, "Tokens of the decode test (0: none)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("-b,--batch", options->batch, "Sequences at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("-r,--repetitions", options->repetitions, "Rounds that count")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("-o,--output", options->format, "md, csv or json")
+      ->check(CLI::IsMember({"md", "csv", "json"}))
+      ->capture_default_str();
+  add_common_options(verb, options->common);
+  return [options] { run(*options); };
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,63 @@
+#include "schmidt/cli/sampling.h"
+
+namespace schmidt::cli {
+
+void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
+  verb.add_option("-n,--max-tokens", flags.max_tokens, "Tokens to generate at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--temperature,--temp", flags.sampling.temperature,
+                  "0 takes the most likely token every time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--top-k", flags.sampling.top_k, "Only the K most likely tokens (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--top-p", flags.sampling.top_p, "Only the likeliest tokens that make up P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--min-p", flags.sampling.min_p,
+                  "Only tokens at least P times as likely as the likeliest")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--repetition-penalty,--repeat-penalty", flags.sampling.repetition_penalty,
+                  "Over 1 makes tokens that were there less likely")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--stop", flags.stop, "End before this text; may be given several times");
+}
+
+Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
+                             const std::vector<int64_t>& prompt, const SamplingFlags& flags,
+                             const CommonOptions& options,
+                             const std::function<void(const std::string&)>& show) {
+  model::GenerateOptions generate_options;
+  generate_options.max_new_tokens = flags.max_tokens;
+  generate_options.sampling = flags.sampling;
+  generate_options.sampling.seed = options.seed;
+  std::vector<int64_t> ends = model.config().eos_ids;
+  if (const auto eos = tokenizer.eos_id()) ends.push_back(*eos);
+  generate_options.eos_ids = std::move(ends);
+
+  text::StreamDecoder decoder(tokenizer, /*skip_special=*/true);
+  text::StopStrings stop(flags.stop);
+  Continuation result;
+  const auto emit = [&](const std::string& piece) {
+    result.text += piece;
+    if (!piece.empty()) show(piece);
+  };
+  const auto on_token = [&](int64_t /*row*/, int64_t id) {
+    emit(stop.push(decoder.push(id)));
+    return !stop.stopped();
+  };
+  model::Generation generation =
+      std::move(model::generate(model, {prompt}, generate_options, on_token).at(0));
+  emit(stop.push(decoder.flush()));
+  emit(stop.flush());
+  result.ids = std::move(generation.ids);
+  const bool full = generation.finish == model::FinishReason::kLength && !stop.stopped();
+  result.finish_reason = full ? "length" : "stop";
+  return result;
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "schmidt/cli/loading.h"
+#include "schmidt/model/generate.h"
+#include "schmidt/text/stop_strings.h"
+
+namespace schmidt::cli {
+
+/// What generate and chat take alike; names and defaults as llama.cpp's users know them.
+struct SamplingFlags {
+  int64_t max_tokens = 256;
+  model::SamplingOptions sampling{.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05};
+  std::vector<std::string> stop;
+};
+
+void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
+
+struct Continuation {
+  std::string text;
+  std::vector<int64_t> ids;
+  std::string finish_reason;  ///< "stop" (end of text, stop string) or "length"
+};
+
+/// Continues `prompt` and hands the text to `show` as it comes, in whole characters.
+Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
+                             const std::vector<int64_t>& prompt, const SamplingFlags& flags,
+                             const CommonOptions& options,
+                             const std::function<void(const std::string&)>& show);
+
+}  // namespace schmidt::cli
