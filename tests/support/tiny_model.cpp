@@ -11,7 +11,7 @@ namespace schmidt::test {
 
 TinyModel make_tiny_model(int64_t blocks, uint64_t seed) {
   constexpr int64_t kHidden = 24, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 6, kMlp = 36,
-                    kVocabulary = 64;
+                    kVocabulary = 264;
   TinyModel model;
   model.config = {{"architectures", {"LlamaForCausalLM"}},
                   {"model_type", "llama"},
@@ -56,6 +56,53 @@ std::filesystem::path write_model(const TinyModel& model, const std::filesystem:
   io::save_safetensors(folder / "model.safetensors", {model.tensors.begin(), model.tensors.end()},
                        {{"format", "pt"}});
   return folder;
+}
+
+void write_byte_tokenizer(const std::filesystem::path& folder) {
+  // GPT-2's byte alphabet: printable bytes stand for themselves, the others for the
+  // code points from U+0100 on.
+  nlohmann::json vocabulary = {{"<|endoftext|>", 0}, {"<|im_start|>", 1}, {"<|im_end|>", 2}};
+  int next = 0x100;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
+    const int code = printable ? byte : next++;
+    const std::string utf8 = code < 0x80 ? std::string(1, static_cast<char>(code))
+                                         : std::string{static_cast<char>(0xc0 | (code >> 6)),
+                                                       static_cast<char>(0x80 | (code & 0x3f))};
+    vocabulary[utf8] = 3 + byte;
+  }
+  nlohmann::json added;
+  for (const auto& [id, content] :
+       std::map<int, std::string>{{0, "<|endoftext|>"}, {1, "<|im_start|>"}, {2, "<|im_end|>"}}) {
+    added.push_back({{"id", id},
+                     {"content", content},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
+  }
+  const nlohmann::json byte_level = {{"type", "ByteLevel"},
+                                     {"add_prefix_space", false},
+                                     {"trim_offsets", true},
+                                     {"use_regex", true}};
+  const nlohmann::json tokenizer = {
+      {"version", "1.0"},
+      {"added_tokens", added},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", byte_level},
+      {"post_processor", nullptr},
+      {"decoder", byte_level},
+      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
+  write_file(folder / "tokenizer.json", tokenizer.dump());
+  write_file(
+      folder / "tokenizer_config.json",
+      nlohmann::json{{"bos_token", "<|im_start|>"},
+                     {"eos_token", "<|im_end|>"},
+                     {"chat_template",
+                      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+                      "<|im_end|>\n{% endfor %}"}}
+          .dump());
 }
 
 }  // namespace schmidt::test

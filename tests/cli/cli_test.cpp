@@ -1,0 +1,217 @@
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+
+#include "schmidt/io/checkpoint.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Ran {
+  int code = -1;
+  std::string out, err;
+};
+
+// Runs the program through the shell: `arguments` may hold redirections.
+Ran schmidt(const test::TemporaryFolder& tmp, const std::string& arguments) {
+  const std::string err = (tmp / "stderr").string(), out = (tmp / "stdout").string();
+  const int status =
+      std::system(fmt::format("{} {} >{} 2>{}", SCHMIDT_PROGRAM, arguments, out, err).c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), test::read_file(out),
+          test::read_file(err)};
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  CliTest() {
+    test::write_model(test::make_tiny_model(), tmp / "m");
+    test::write_byte_tokenizer(tmp / "m");
+    model = (tmp / "m").string();
+    out = (tmp / "out").string();
+    test::write_file(tmp / "text", std::string(300, 'a') + "\nTwo words.\n");
+    text = (tmp / "text").string();
+  }
+
+  Ran run(const std::string& arguments) { return schmidt(tmp, arguments); }
+
+  nlohmann::json json(const std::string& arguments) {
+    const Ran ran = run(arguments + " --json");
+    EXPECT_EQ(ran.code, 0) << arguments << ": " << ran.err;
+    return nlohmann::json::parse(ran.out);
+  }
+
+  // One line, exit code, nothing on stdout, and `part` in the message.
+  void expect_error(const std::string& arguments, int code, const std::string& part) {
+    const Ran ran = run(arguments);
+    EXPECT_EQ(ran.code, code) << arguments << "\n" << ran.err;
+    EXPECT_EQ(ran.out, "") << arguments;
+    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << arguments << "\n" << ran.err;
+    EXPECT_TRUE(ran.err.starts_with("error: ")) << ran.err;
+    EXPECT_NE(ran.err.find(part), std::string::npos) << arguments << "\n" << ran.err;
+  }
+
+  test::TemporaryFolder tmp;
+  std::string model, out, text;
+};
+
+TEST_F(CliTest, HelpAndVersion) {
+  EXPECT_EQ(run("--help").code, 0);
+  EXPECT_NE(run("compress --help").out.find("--bond"), std::string::npos);
+  EXPECT_TRUE(run("--version").out.starts_with("schmidt 0."));
+}
+
+TEST_F(CliTest, TheChainFromInspectToChat) {
+  const auto before = json("inspect " + model);
+  EXPECT_EQ(before["keep"], 1.0);
+
+  const auto made = json(fmt::format("compress {} --keep 0.8 -o {} --seed 3", model, out));
+  EXPECT_EQ(made["dense_parameters"], before["parameters"]);
+  EXPECT_LE(made["keep"].get<double>(), 0.8);
+  EXPECT_GT(made["keep"].get<double>(), 0.7);
+  EXPECT_EQ(made["layers"].size(), 12u);
+
+  const auto after = json("inspect " + out);
+  EXPECT_EQ(after["parameters"], made["parameters"]);
+  EXPECT_EQ(after["dense_parameters"], before["parameters"]);
+
+  const auto scores =
+      json(fmt::format("eval {} --reference {} --text {} --context 64", out, model, text));
+  EXPECT_EQ(scores["texts"][0]["tokens"], 4 * 63);  // 312 bytes: four whole windows
+  EXPECT_GT(scores["texts"][0]["kl"]["mean"].get<double>(), 0.0);
+
+  const auto same =
+      json(fmt::format("eval {} --reference {} --text {} --context 64", model, model, text));
+  EXPECT_NEAR(same["texts"][0]["kl"]["max"].get<double>(), 0.0, 1e-5);
+  EXPECT_EQ(same["texts"][0]["top1_agreement"], 1.0);
+
+  const auto generated = json(fmt::format("generate {} --prompt abc -n 8 --seed 5", out));
+  EXPECT_EQ(generated["prompt_tokens"], 3);
+  EXPECT_EQ(generated, json(fmt::format("generate {} --prompt abc -n 8 --seed 5", out)));
+
+  const Ran chat = run(fmt::format("chat {} -n 4 --json <{}", out, text));
+  EXPECT_EQ(chat.code, 2) << "303 tokens of prompt do not fit a context of 128";
+  test::write_file(tmp / "line", "Hi\n/reset\nHi\n");
+  const Ran twice =
+      run(fmt::format("chat {} -n 4 --temperature 0 --json <{}", out, (tmp / "line").string()));
+  ASSERT_EQ(twice.code, 0) << twice.err;
+  const size_t middle = twice.out.find('\n');
+  EXPECT_EQ(twice.out.substr(0, middle + 1), twice.out.substr(middle + 1));
+}
+
+TEST_F(CliTest, SelfTextDependsOnTheSeedOnly) {
+  const std::string command =
+      fmt::format("eval {} --text self --self-tokens 256 --context 64 --seed ", model);
+  const auto first = json(command + "1");
+  EXPECT_EQ(first["texts"][0]["tokens"], 4 * 63);
+  EXPECT_EQ(first, json(command + "1"));
+  EXPECT_NE(first, json(command + "2"));
+}
+
+TEST_F(CliTest, TokenizeAndBack) {
+  const Ran ids = run(fmt::format("tokenize {} --text {}", model, text));
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  EXPECT_EQ(std::count(ids.out.begin(), ids.out.end(), '\n'), 2);
+  EXPECT_TRUE(ids.out.starts_with("100 100 100 ")) << "'a' is byte 97, id 100";
+  test::write_file(tmp / "ids", ids.out);
+  const Ran back = run(fmt::format("detokenize {} <{}", model, (tmp / "ids").string()));
+  EXPECT_EQ(back.out, test::read_file(text));
+}
+
+TEST_F(CliTest, BenchPrintsEveryFormat) {
+  const std::string command = fmt::format("bench {} {} -p 16 -n 4 -r 2 -q", model, model);
+  EXPECT_TRUE(run(command).out.starts_with("| model |"));
+  EXPECT_TRUE(run(command + " -o csv").out.starts_with("model,"));
+  const auto measured = json(command);
+  ASSERT_EQ(measured["results"].size(), 4u);
+  EXPECT_EQ(measured["results"][0]["test"], "pp16");
+  EXPECT_EQ(measured["results"][0]["ratio_to_first"], 1.0);
+  EXPECT_EQ(measured["results"][0]["samples"].size(), 2u);
+}
+
+TEST_F(CliTest, CallersMistakes) {
+  expect_error("", 2, "subcommand");
+  expect_error("squash " + model, 2, "squash");
+  expect_error("inspect", 2, "MODEL");
+  expect_error("inspect /no/such/folder", 2, "/no/such/folder");
+  expect_error(fmt::format("compress {} -o {}", model, out), 2, "--keep or --bond");
+  expect_error(fmt::format("compress {} --keep 0.5 --bond 3 -o {}", model, out), 2, "both");
+  expect_error(fmt::format("compress {} --bond 0 -o {}", model, out), 2, "bond");
+  expect_error(fmt::format("compress {} --keep 0 -o {}", model, out), 2, "(0, 1]");
+  expect_error(fmt::format("compress {} --keep 1.5 -o {}", model, out), 2, "(0, 1]");
+  expect_error(fmt::format("compress {} --keep half -o {}", model, out), 2, "half");
+  expect_error(fmt::format("compress {} --keep 0.001 -o {}", model, out), 2, "out of reach");
+  expect_error(fmt::format("compress {} --bond 3 --sites 9 -o {}", model, out), 2, "sites");
+  expect_error(fmt::format("compress {} --bond 3 --out-dims 5,5 --in-dims 4,6 -o {}", model, out),
+               2, "q_proj is 24 x 24");
+  expect_error(fmt::format("compress {} --bond 3 --layers nothing -o {}", model, out), 2,
+               "nothing");
+  expect_error(fmt::format("compress {} --bond 3 -o {}", model, model), 2, "exists");
+  EXPECT_FALSE(fs::exists(out));
+  expect_error(fmt::format("generate {} --prompt ''", model), 2, "prompt");
+  expect_error(fmt::format("generate {} --prompt-file {}", model, text), 2, "128");
+  expect_error(fmt::format("generate {} --prompt a --temperature -1", model), 2, "temperature");
+  expect_error(fmt::format("eval {} --text {} --context 400", model, text), 2, "128");
+  expect_error(fmt::format("eval {} --text /no/such/text", model), 2, "/no/such/text");
+  expect_error(fmt::format("eval {} --text {}", model, model), 2, "cannot read");
+  test::write_file(tmp / "short", "abc");
+  expect_error(fmt::format("eval {} --text {} --context 64", model, (tmp / "short").string()), 2,
+               "3 tokens");
+}
+
+TEST_F(CliTest, CudaIsAskedForPolitely) {
+  if (run(fmt::format("generate {} --prompt a -n 1 --device cuda", model)).code == 0) {
+    GTEST_SKIP() << "a CUDA device is here";
+  }
+  expect_error(fmt::format("generate {} --prompt a --device cuda", model), 2, "CUDA");
+}
+
+TEST_F(CliTest, BadFiles) {
+  const auto with = [&](const std::function<void(test::TinyModel&)>& change) {
+    test::TinyModel bad = test::make_tiny_model();
+    change(bad);
+    const std::string folder = (tmp / "bad").string();
+    fs::remove_all(folder);
+    test::write_model(bad, folder);
+    test::write_byte_tokenizer(folder);
+    return fmt::format("generate {} --prompt a", folder);
+  };
+  expect_error(with([](auto& m) { m.config["model_type"] = "gpt_neox"; }), 3, "gpt_neox");
+  expect_error(with([](auto& m) { m.tensors.erase("model.norm.weight"); }), 3, "model.norm.weight");
+  expect_error(with([](auto& m) {
+                 auto& w = m.tensors["model.layers.0.mlp.up_proj.weight"];
+                 w = w.to(torch::kInt32);
+               }),
+               3, "up_proj");
+  expect_error(with([](auto& m) { m.config["num_attention_heads"] = 5; }), 3, "");
+  expect_error(with([](auto& m) { m.config["vocab_size"] = 300; }), 3, "embed_tokens");
+  const std::string command = with([](auto&) {});
+  test::write_file(tmp / "bad/config.json", "{\"model_type\": \"llama\", ");
+  expect_error(command, 3, "config.json");
+  expect_error("inspect " + text, 3, text);
+}
+
+TEST_F(CliTest, FullDiskLeavesNothingBehind) {
+  // A quota of 64 KiB on the size of files stands for a full disk; SIGXFSZ is ignored
+  // so that write() fails with an error.
+  const std::string command = fmt::format("compress {} --bond 3 -o {}", model, out);
+  const std::string err = (tmp / "stderr").string();
+  const int status =
+      std::system(fmt::format("bash -c \"trap '' XFSZ; ulimit -f 8; {} {} 2>{} >/dev/null\"",
+                              SCHMIDT_PROGRAM, command, err)
+                      .c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 2);
+  EXPECT_TRUE(test::read_file(err).starts_with("error: cannot write")) << test::read_file(err);
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_EQ(run(command).code, 0) << "room again: the same command goes on";
+}
+
+}  // namespace
+}  // namespace schmidt
