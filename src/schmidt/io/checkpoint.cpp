@@ -1,0 +1,83 @@
+#include "schmidt/io/checkpoint.h"
+
+#include <variant>
+
+#include "schmidt/io/gguf_model.h"
+#include "schmidt/io/hf_folder.h"
+#include "schmidt/io/tensor_data.h"
+
+namespace schmidt::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+TensorInfo info(const HfTensor& tensor) {
+  return {tensor.shape, tensor.dtype->dtype, std::string(tensor.dtype->name), tensor.bytes.size()};
+}
+
+TensorInfo info(const GgufWeight& weight) {
+  const GgufTensor& stored = *weight.stored;
+  return {stored.shape, decoded_dtype(*stored.format), std::string(stored.format->name),
+          stored.bytes.size()};
+}
+
+torch::Tensor load_tensor(const HfTensor& tensor) {
+  return copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape);
+}
+
+std::variant<HfFolder, GgufModel> open_source(const fs::path& path) {
+  TORCH_CHECK_VALUE(fs::exists(path), "[checkpoint] expected a model folder or a .gguf file, got ",
+                    path.string(), ", which does not exist");
+  if (fs::is_directory(path)) return open_hf_folder(path);
+  TORCH_CHECK_VALUE(path.extension() == ".gguf",
+                    "[checkpoint] expected a model folder or a .gguf file, got ", path.string());
+  return open_gguf_model(path);
+}
+
+}  // namespace
+
+struct Checkpoint::Impl {
+  fs::path path;
+  std::variant<HfFolder, GgufModel> source;
+  std::map<std::string, TensorInfo> tensors;
+};
+
+Checkpoint Checkpoint::open(const fs::path& path) {
+  auto impl = std::make_shared<Impl>(Impl{path, open_source(path), {}});
+  std::visit(
+      [&](const auto& source) {
+        for (const auto& [name, tensor] : source.tensors) impl->tensors.emplace(name, info(tensor));
+      },
+      impl->source);
+  Checkpoint checkpoint;
+  checkpoint.impl_ = std::move(impl);
+  return checkpoint;
+}
+
+const fs::path& Checkpoint::path() const { return impl_->path; }
+
+bool Checkpoint::is_gguf() const { return std::holds_alternative<GgufModel>(impl_->source); }
+
+const nlohmann::json& Checkpoint::config() const {
+  return std::visit([](const auto& s) -> const nlohmann::json& { return s.config; }, impl_->source);
+}
+
+const nlohmann::json& Checkpoint::generation_config() const {
+  return std::visit([](const auto& s) -> const nlohmann::json& { return s.generation_config; },
+                    impl_->source);
+}
+
+const std::map<std::string, TensorInfo>& Checkpoint::tensors() const { return impl_->tensors; }
+
+torch::Tensor Checkpoint::load(const std::string& name) const {
+  return std::visit(
+      [&](const auto& source) {
+        const auto found = source.tensors.find(name);
+        TORCH_CHECK_VALUE(found != source.tensors.end(), "[checkpoint] expected a tensor of ",
+                          impl_->path.string(), ", got ", name);
+        return load_tensor(found->second);
+      },
+      impl_->source);
+}
+
+}  // namespace schmidt::io

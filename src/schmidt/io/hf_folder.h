@@ -1,0 +1,48 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "schmidt/io/mapped_file.h"
+#include "schmidt/io/safetensors_dtypes.h"
+
+namespace schmidt::io {
+
+/// The path of the file `name` of a model folder; nullopt if there is none.
+/// A model folder comes from strangers: `name` has to be a plain file name, and
+/// what it leads to, links followed, has to lie in the folder. One layout of links
+/// is allowed, that of Hugging Face's cache: REPO/snapshots/REV/name leading to
+/// REPO/blobs/HASH. Throws FormatError for anything else.
+std::optional<std::filesystem::path> find_in_folder(const std::filesystem::path& folder,
+                                                    const std::string& name);
+
+/// A tensor of a folder, its data in one of the mapped files.
+struct HfTensor {
+  const SafetensorsDtype* dtype = nullptr;
+  std::vector<int64_t> shape;
+  std::string_view bytes;
+};
+
+/// A Hugging Face model folder: config.json, generation_config.json (an empty
+/// object where there is none) and the weights of model.safetensors, or of the
+/// shards that model.safetensors.index.json names.
+struct HfFolder {
+  nlohmann::json config;
+  nlohmann::json generation_config;
+  std::map<std::string, HfTensor> tensors;
+  std::vector<std::unique_ptr<const MappedFile>> files;
+};
+
+/// Reads everything but the data. Throws FormatError for a folder without a
+/// config or safetensors weights (pickles are never read), for what a file holds,
+/// and where the index and its shards disagree; SystemError if a file cannot be read.
+HfFolder open_hf_folder(const std::filesystem::path& folder);
+
+}  // namespace schmidt::io
