@@ -1,0 +1,207 @@
+"""Models of every family, and what transformers computes with them.
+
+Tiny models have random weights and lie in families/<name>: config.json and
+model.safetensors as transformers saves them, and truth.safetensors with ids,
+logits, loss and the gradients of all parameters. smollm2/ holds logits and greedy
+continuations of models/smollm2.gguf, where that is present.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+SMOLLM2 = Path(__file__).resolve().parents[2] / "models" / "smollm2.gguf"
+
+SIZES = dict(
+    vocab_size=97,
+    hidden_size=48,
+    intermediate_size=80,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    initializer_range=0.2,
+)
+
+LLAMA3_ROPE = dict(
+    rope_type="llama3",
+    rope_theta=500.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=16,
+)
+
+FAMILIES = {
+    "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
+    "llama3": LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE),
+    "llama_linear": LlamaConfig(
+        **SIZES, rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=4.0)
+    ),
+    "llama_bias": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+    "smollm2": LlamaConfig(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
+    "mistral": MistralConfig(**SIZES, sliding_window=7),
+    "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
+    "qwen2_window": Qwen2Config(
+        **SIZES, use_sliding_window=True, sliding_window=5, max_window_layers=1
+    ),
+    "qwen3": Qwen3Config(**SIZES, head_dim=14),
+}
+
+PROMPTS = [
+    "The lighthouse keeper wrote in her diary that the storm",
+    "To boil an egg, you first",
+    "def add(a, b):\n    return",
+    "In the year when the bridge was finished,",
+    "Three reasons to walk to work are",
+    "Water freezes at",
+    "The committee could not agree on a colour, so",
+    "List of fruits: apple, pear,",
+    "A triangle has three sides and",
+    "Once the train had left the station, nobody",
+    "Dear neighbour, thank you for",
+    "The square of 12 is",
+    "Old maps show a river where today",
+    "import os\n\nfor name in os.listdir('.'):\n",
+    "My favourite season is autumn because",
+    "The doctor asked the patient whether",
+    "If it rains tomorrow, we will",
+    "Der Zug nach Hamburg",
+    "Question: What is the capital of France?\nAnswer:",
+    "She opened the letter slowly and",
+]
+
+TEXT = (
+    "The harbour town of Velden grew around a single quay. Fishing boats came in at dawn, "
+    "and by eight the market was over. People who visit today see cranes and containers, but "
+    "the oldest houses still face the water, with narrow doors and wide cellars. In the cellars "
+    "salt was kept, because salt was money: a barrel of herring could travel for a year. When "
+    "the railway arrived in 1871 the trade moved inland, and for two generations the town was "
+    "quiet. A school, a small hospital and a brickworks kept it alive. The brickworks burned "
+    "12,000 bricks a day and used the clay of the river bank until the bank gave way in a wet "
+    "spring. Nobody was hurt, although the foreman lost his hat and, as he liked to tell, his "
+    "trust in geology. After the war engineers built a dam two miles upstream. The river became "
+    "a lake with sailing clubs, and the town learned to live from visitors. What remains of the "
+    "quay is now a row of restaurants. If you ask for herring you will get it, but it comes from "
+    "Norway, frozen, in boxes of plastic. Old people laugh about it. Young people have moved to "
+    "the city, an hour away by train, and return at weekends with laundry and opinions. Every "
+    "August there is a race of home-made rafts. The rules are simple: no engine, no sail, no "
+    "more than four people, and everything that floats at the start must be brought home again. "
+    "Last year the winning raft was made of 240 milk bottles and a door. "
+)
+
+
+def old_spelling(config) -> dict:
+    """The config in the spelling of transformers 4: theta beside rope_scaling."""
+    old = dict(config)
+    rope = old.pop("rope_parameters")
+    old["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    old["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    old["torch_dtype"] = old.pop("dtype")
+    return old
+
+
+def make_family(config, out: Path) -> None:
+    config._attn_implementation = "eager"
+    torch.manual_seed(len(out.name))
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.3)
+    model.save_pretrained(out)
+    saved = json.loads((out / "config.json").read_text())
+    (out / "config_v4.json").write_text(json.dumps(old_spelling(saved)))
+
+    ids = torch.randint(0, config.vocab_size, (2, 24))
+    result = model(ids)
+    loss = torch.nn.functional.cross_entropy(
+        result.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    )
+    loss.backward()
+    truth = {"ids": ids, "logits": result.logits.detach(), "loss": loss.detach()}
+    for name, parameter in model.named_parameters():
+        truth["grad." + name] = parameter.grad.clone()
+
+    # A batch of unequal lengths, padded on the right: truth row by row.
+    lengths = [5, 24, 1, 13]
+    padded = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+    last = []
+    for row, length in enumerate(lengths):
+        sequence = torch.randint(0, config.vocab_size, (1, length))
+        padded[row, :length] = sequence[0]
+        with torch.no_grad():
+            last.append(model(sequence).logits[0, -1])
+    truth |= {
+        "padded": padded,
+        "lengths": torch.tensor(lengths),
+        "last_logits": torch.stack(last),
+    }
+    with torch.no_grad():
+        half = AutoModelForCausalLM.from_pretrained(out, dtype=torch.bfloat16).eval()
+        truth["logits_bfloat16"] = half(ids).logits.float()
+    save_file(truth, out / "truth.safetensors")
+
+
+def load_smollm2() -> LlamaForCausalLM:
+    """from_pretrained(gguf_file=...) without its need of the accelerate package."""
+    config = AutoConfig.from_pretrained(SMOLLM2.parent, gguf_file=SMOLLM2.name)
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config).float().eval()
+    stored = load_gguf_checkpoint(str(SMOLLM2), return_tensors=True, model_to_load=model)
+    missing = model.load_state_dict(stored["tensors"], strict=False).missing_keys
+    assert set(missing) <= {"lm_head.weight"}, missing
+    model.tie_weights()
+    return model
+
+
+def make_smollm2(out: Path) -> None:
+    out.mkdir()
+    tokenizer = AutoTokenizer.from_pretrained(SMOLLM2.parent, gguf_file=SMOLLM2.name)
+    model = load_smollm2()
+    text = tokenizer(TEXT * 3)["input_ids"][:512]
+    assert len(text) == 512
+    truth = {"text_ids": torch.tensor([text])}
+    with torch.no_grad():
+        truth["text_logits"] = model(truth["text_ids"]).logits[0, ::8].clone()
+        prompts = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+        width = max(map(len, prompts))
+        # Left padding, as generation in batches wants it.
+        padded = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        answers = model.generate(
+            input_ids=padded,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=64,
+            min_new_tokens=64,
+            eos_token_id=-1,
+            pad_token_id=0,
+        )
+    truth["prompts"] = padded
+    truth["prompt_lengths"] = mask.sum(1)
+    truth["answers"] = answers[:, width:].contiguous()
+    save_file(truth, out / "truth.safetensors")
+
+
+def make(out: Path) -> None:
+    for name, config in FAMILIES.items():
+        make_family(config, out / "families" / name)
+    if SMOLLM2.exists():
+        make_smollm2(out / "smollm2")

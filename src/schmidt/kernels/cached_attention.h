@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include <torch/types.h>
+
+namespace schmidt::kernels {
+
+/// Which cached positions each of n query tokens attends to.
+struct CachedQueries {
+  std::vector<int64_t> rows;       ///< [n] the cache's row that the token belongs to
+  std::vector<int64_t> positions;  ///< [n] the token's own position, the last one it sees
+  std::optional<int64_t> window;   ///< how many of the latest positions it sees; none: all
+};
+
+/// softmax(q K^T scale) V of few tokens over a cache of keys and values, softmax in
+/// float32. Query head h reads key head h / (heads / kv_heads).
+/// q [n, heads, d]; keys, values [batch, kv_heads, capacity, d] -> [n, heads, d].
+/// Not differentiable. Cost: one pass over the keys and values seen, per query head;
+/// long runs of queries are better served by blocked attention.
+/// Throws c10::ValueError if shapes do not fit or a row or position is out of range.
+torch::Tensor cached_attention(const torch::Tensor& q, const torch::Tensor& keys,
+                               const torch::Tensor& values, const CachedQueries& queries,
+                               double scale);
+
+/// The same by ATen operations only, token by token.
+torch::Tensor cached_attention_reference(const torch::Tensor& q, const torch::Tensor& keys,
+                                         const torch::Tensor& values, const CachedQueries& queries,
+                                         double scale);
+
+}  // namespace schmidt::kernels

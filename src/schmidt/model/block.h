@@ -1,0 +1,72 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/model/config.h"
+#include "schmidt/model/kv_cache.h"
+#include "schmidt/model/layers.h"
+#include "schmidt/model/projection.h"
+#include "schmidt/model/rope_table.h"
+#include "schmidt/model/step_plan.h"
+#include "schmidt/model/weights.h"
+
+namespace schmidt::model {
+
+/// Sees the input [..., n] of each group of layers as a block computes, for
+/// calibration.
+using InputObserver = std::function<void(Group group, const torch::Tensor& input)>;
+
+/// One decoder block: h + attention(norm(h)), then h + mlp(norm(h)).
+/// A value: copies share their tensors.
+class Block {
+ public:
+  /// Reads the block's tensors. Throws FormatError.
+  Block(const ModelConfig& config, int64_t index, const Weights& weights);
+
+  /// h [b, t, hidden] -> [b, t, hidden], positions from 0 in every row. Right padding
+  /// changes nothing before it. Differentiable.
+  /// rope: of at least t positions.
+  torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope,
+                        const InputObserver& observer = {}) const;
+
+  /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values
+  /// go into the cache. Not differentiable.
+  torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const;
+
+  const ProjectionPtr& projection(Group group) const;
+
+  /// Puts another form of a group's layers in place.
+  /// Throws c10::ValueError if it has another number of outputs.
+  void replace(Group group, ProjectionPtr projection);
+
+  /// Under the names of a checkpoint, in the order of the computation.
+  std::vector<NamedTensor> parameters() const;
+
+ private:
+  struct Heads {
+    torch::Tensor q;  // [..., heads, d]
+    torch::Tensor k;  // [..., kv_heads, d]
+    torch::Tensor v;  // [..., kv_heads, d]
+  };
+  using Attention = std::function<torch::Tensor(const Heads&)>;
+
+  Heads split_heads(const torch::Tensor& qkv, const RopeTable& rope) const;
+  torch::Tensor compute(const torch::Tensor& h, const RopeTable& rope, const Attention& attention,
+                        const InputObserver& observer) const;
+
+  ModelConfig config_;
+  int64_t index_;
+  torch::Tensor input_norm_;             // [hidden]
+  torch::Tensor post_attention_norm_;    // [hidden]
+  std::optional<torch::Tensor> q_norm_;  // [head_dim]
+  std::optional<torch::Tensor> k_norm_;  // [head_dim]
+  std::array<ProjectionPtr, kGroups.size()> projections_;
+};
+
+}  // namespace schmidt::model

@@ -1,0 +1,305 @@
+#include "schmidt/model/config.h"
+
+#include <array>
+#include <cmath>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/model/families.h"
+
+namespace schmidt::model {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+// Far above any real model, far below where products of two of them overflow.
+constexpr int64_t kMaxSize = int64_t{1} << 28;
+constexpr int64_t kMaxLayers = 10'000;
+constexpr int64_t kMaxPositions = int64_t{1} << 40;
+
+// One object of a config, read key by key with messages that name the key.
+class Fields {
+ public:
+  Fields(const json& object, const fs::path& path, std::string prefix = "")
+      : object_(object), path_(path), prefix_(std::move(prefix)) {
+    if (!object.is_object()) fail("", fmt::format("expected an object, got {}", shown(object)));
+  }
+
+  // An explicit null means the same as no key, in every config we know.
+  const json* find(const char* key) const {
+    const auto it = object_.find(key);
+    return it == object_.end() || it->is_null() ? nullptr : &*it;
+  }
+  bool contains(const char* key) const { return object_.contains(key); }
+
+  int64_t integer(const char* key, int64_t low, int64_t high) const {
+    const json* value = find(key);
+    if (value == nullptr) fail(key, "expected an integer, got nothing");
+    return checked(key, *value, low, high);
+  }
+  int64_t integer(const char* key, int64_t low, int64_t high, int64_t fallback) const {
+    return find(key) == nullptr ? fallback : integer(key, low, high);
+  }
+
+  double positive(const char* key) const {
+    const json* value = find(key);
+    if (value == nullptr) fail(key, "expected a number above 0, got nothing");
+    const double number = value->is_number() ? value->get<double>() : -1.0;
+    if (!(number > 0.0) || !std::isfinite(number)) {
+      fail(key, fmt::format("expected a number above 0, got {}", shown(*value)));
+    }
+    return number;
+  }
+  double positive(const char* key, double fallback) const {
+    return find(key) == nullptr ? fallback : positive(key);
+  }
+
+  bool boolean(const char* key, bool fallback) const {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    if (!value->is_boolean()) {
+      fail(key, fmt::format("expected true or false, got {}", shown(*value)));
+    }
+    return value->get<bool>();
+  }
+
+  std::string text(const char* key, const std::string& fallback) const {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    if (!value->is_string()) fail(key, fmt::format("expected a string, got {}", shown(*value)));
+    return value->get<std::string>();
+  }
+
+  int64_t checked(const char* key, const json& value, int64_t low, int64_t high) const {
+    const bool fits =
+        value.is_number_unsigned()
+            ? value.get<uint64_t>() <= static_cast<uint64_t>(high) && value.get<int64_t>() >= low
+            : value.is_number_integer() && value.get<int64_t>() >= low &&
+                  value.get<int64_t>() <= high;
+    if (!fits) {
+      fail(key, fmt::format("expected an integer in [{}, {}], got {}", low, high, shown(value)));
+    }
+    return value.get<int64_t>();
+  }
+
+  [[noreturn]] void fail(std::string_view key, std::string_view reason) const {
+    throw FormatError(path_, fmt::format("{}{}", prefix_, key), reason);
+  }
+
+  static std::string shown(const json& value) {
+    const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+    return text.size() <= 60 ? text : text.substr(0, 57) + "...";
+  }
+
+ private:
+  const json& object_;
+  const fs::path& path_;
+  std::string prefix_;
+};
+
+template <typename Table>
+std::string known_names(const Table& table) {
+  std::string names;
+  for (const auto& [name, unused] : table) names += (names.empty() ? "" : ", ") + std::string(name);
+  return names;
+}
+
+template <typename Value, size_t size>
+Value choose(const std::array<std::pair<std::string_view, Value>, size>& table,
+             const Fields& fields, const char* key, const std::string& name) {
+  for (const auto& [known, value] : table) {
+    if (known == name) return value;
+  }
+  fields.fail(key, fmt::format("expected one of {}, got \"{}\"", known_names(table), name));
+}
+
+constexpr std::array<std::pair<std::string_view, RopeScaling>, 3> kRopeScalings = {{
+    {"default", RopeScaling::kNone},
+    {"linear", RopeScaling::kLinear},
+    {"llama3", RopeScaling::kLlama3},
+}};
+
+constexpr std::array<std::pair<std::string_view, torch::ScalarType>, 4> kDtypes = {{
+    {"float32", torch::kFloat32},
+    {"float16", torch::kFloat16},
+    {"bfloat16", torch::kBFloat16},
+    {"float64", torch::kFloat64},
+}};
+
+const Family& find_family(const Fields& fields) {
+  const std::string name = fields.text("model_type", "");
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (family.model_type == name) return family;
+    known += (known.empty() ? "" : ", ") + std::string(family.model_type);
+  }
+  fields.fail("model_type", fmt::format("expected one of {}, got \"{}\"", known, name));
+}
+
+bool has_trait(Trait trait, const Fields& fields, const char* key) {
+  return trait == Trait::kConfigured ? fields.boolean(key, false) : trait == Trait::kAlways;
+}
+
+// transformers 5 keeps theta and scaling in `rope_parameters`; 4 has `rope_theta`
+// beside a `rope_scaling`, whose own type was first called `type`, then `rope_type`.
+RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& path,
+                      int64_t max_positions) {
+  RopeConfig rope;
+  rope.theta = top.positive("rope_theta", rope.theta);
+  const char* key = top.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
+  if (top.find(key) == nullptr) return rope;
+
+  const Fields fields(config.at(key), path, std::string(key) + ".");
+  rope.theta = fields.positive("rope_theta", rope.theta);
+  const std::string type = fields.text("rope_type", fields.text("type", "default"));
+  rope.scaling = choose(kRopeScalings, fields, "rope_type", type);
+  if (fields.positive("partial_rotary_factor", 1.0) != 1.0) {
+    fields.fail("partial_rotary_factor", "expected 1, the only one supported");
+  }
+  if (rope.scaling == RopeScaling::kNone) return rope;
+  rope.factor = fields.positive("factor");
+  if (rope.scaling == RopeScaling::kLinear) return rope;
+  rope.low_freq_factor = fields.positive("low_freq_factor");
+  rope.high_freq_factor = fields.positive("high_freq_factor");
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    fields.fail("high_freq_factor", fmt::format("expected more than low_freq_factor {}, got {}",
+                                                rope.low_freq_factor, rope.high_freq_factor));
+  }
+  rope.original_max_positions =
+      fields.integer("original_max_position_embeddings", 1, kMaxPositions, max_positions);
+  return rope;
+}
+
+// Layers of Qwen at or above `max_window_layers` slide, unless `layer_types` says which.
+std::vector<bool> sliding_layers(const Fields& fields, int64_t num_layers) {
+  std::vector<bool> slides(num_layers, false);
+  const json* types = fields.find("layer_types");
+  if (types == nullptr) {
+    const int64_t first = fields.integer("max_window_layers", 0, kMaxLayers, 28);
+    for (int64_t i = first; i < num_layers; ++i) slides[i] = true;
+    return slides;
+  }
+  if (!types->is_array() || static_cast<int64_t>(types->size()) != num_layers) {
+    fields.fail("layer_types", fmt::format("expected an array of {} names, got {}", num_layers,
+                                           Fields::shown(*types)));
+  }
+  for (int64_t i = 0; i < num_layers; ++i) {
+    const json& type = (*types)[i];
+    slides[i] = type == "sliding_attention";
+    if (!slides[i] && type != "full_attention") {
+      fields.fail("layer_types", fmt::format("expected full_attention or sliding_attention, got {}",
+                                             Fields::shown(type)));
+    }
+  }
+  return slides;
+}
+
+std::vector<std::optional<int64_t>> parse_windows(const Fields& fields, const Family& family,
+                                                  int64_t num_layers) {
+  std::vector<std::optional<int64_t>> windows(num_layers);
+  const bool off =
+      family.window == WindowRule::kNone ||
+      (family.window == WindowRule::kLayerTypes && !fields.boolean("use_sliding_window", false));
+  // Here null is a statement, not an absence: no window.
+  if (off || (fields.contains("sliding_window") && fields.find("sliding_window") == nullptr)) {
+    return windows;
+  }
+  const int64_t window = fields.integer("sliding_window", 1, kMaxPositions, family.default_window);
+  const std::vector<bool> slides = family.window == WindowRule::kAll
+                                       ? std::vector<bool>(num_layers, true)
+                                       : sliding_layers(fields, num_layers);
+  for (int64_t i = 0; i < num_layers; ++i) {
+    if (slides[i]) windows[i] = window;
+  }
+  return windows;
+}
+
+std::vector<int64_t> parse_ids(const Fields& fields, const char* key) {
+  const json* value = fields.find(key);
+  if (value == nullptr) return {};
+  std::vector<int64_t> ids;
+  for (const json& id : value->is_array() ? *value : json::array({*value})) {
+    ids.push_back(fields.checked(key, id, -1, kMaxSize));
+  }
+  std::erase(ids, -1);  // some configs write "none" so
+  return ids;
+}
+
+}  // namespace
+
+ModelConfig parse_config(const json& config, const fs::path& path) {
+  const Fields fields(config, path);
+  const Family& family = find_family(fields);
+
+  ModelConfig c;
+  c.model_type = family.model_type;
+  c.vocab_size = fields.integer("vocab_size", 1, kMaxSize);
+  c.hidden_size = fields.integer("hidden_size", 1, kMaxSize);
+  c.intermediate_size = fields.integer("intermediate_size", 1, kMaxSize);
+  c.num_layers = fields.integer("num_hidden_layers", 1, kMaxLayers);
+  c.num_heads = fields.integer("num_attention_heads", 1, kMaxSize);
+  c.num_kv_heads = fields.integer("num_key_value_heads", 1, kMaxSize, c.num_heads);
+  c.max_positions = fields.integer("max_position_embeddings", 1, kMaxPositions);
+  c.rms_norm_eps = fields.positive("rms_norm_eps", c.rms_norm_eps);
+  c.tie_embeddings = fields.boolean("tie_word_embeddings", false);
+  c.attention_bias = has_trait(family.qkv_bias, fields, "attention_bias");
+  c.output_bias = has_trait(family.output_bias, fields, "attention_bias");
+  c.mlp_bias = has_trait(family.mlp_bias, fields, "mlp_bias");
+  c.qk_norm = family.qk_norm == Trait::kAlways;
+
+  if (c.num_heads % c.num_kv_heads != 0) {
+    fields.fail("num_key_value_heads", fmt::format("expected a divisor of num_attention_heads {}, "
+                                                   "got {}",
+                                                   c.num_heads, c.num_kv_heads));
+  }
+  if (fields.find("head_dim") == nullptr && family.default_head_dim == 0) {
+    if (c.hidden_size % c.num_heads != 0) {
+      fields.fail("num_attention_heads", fmt::format("expected a divisor of hidden_size {}, got {}",
+                                                     c.hidden_size, c.num_heads));
+    }
+    c.head_dim = c.hidden_size / c.num_heads;
+  } else {
+    c.head_dim = fields.integer("head_dim", 1, kMaxSize, family.default_head_dim);
+  }
+  if (c.head_dim % 2 != 0) {
+    fields.fail("head_dim", fmt::format("expected an even number, got {}", c.head_dim));
+  }
+  if (c.num_heads > kMaxSize / c.head_dim) {
+    fields.fail("head_dim", fmt::format("expected num_attention_heads * head_dim up to {}, got "
+                                        "{} * {}",
+                                        kMaxSize, c.num_heads, c.head_dim));
+  }
+  for (const char* key : {"hidden_act", "hidden_activation"}) {
+    const std::string activation = fields.text(key, "silu");
+    if (activation != "silu" && activation != "swish") {
+      fields.fail(key, fmt::format("expected silu, got \"{}\"", activation));
+    }
+  }
+
+  c.rope = parse_rope(fields, config, path, c.max_positions);
+  c.windows = parse_windows(fields, family, c.num_layers);
+  const std::vector<int64_t> bos = parse_ids(fields, "bos_token_id");
+  if (!bos.empty()) c.bos_id = bos.front();
+  c.eos_ids = parse_ids(fields, "eos_token_id");
+
+  const std::string dtype = fields.text("dtype", fields.text("torch_dtype", ""));
+  if (!dtype.empty()) c.dtype = choose(kDtypes, fields, "dtype", dtype);
+
+  if (fields.find("compression_config") != nullptr) {
+    const Fields compression(config.at("compression_config"), path, "compression_config.");
+    compression.integer("version", 1, 1);
+    if (const json* layers = compression.find("layers")) {
+      if (!layers->is_object()) {
+        compression.fail("layers",
+                         fmt::format("expected an object, got {}", Fields::shown(*layers)));
+      }
+      c.compressed_layers = *layers;
+    }
+  }
+  return c;
+}
+
+}  // namespace schmidt::model

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+namespace schmidt::model {
+
+/// How rotary frequencies are stretched for contexts longer than those trained on.
+enum class RopeScaling { kNone, kLinear, kLlama3 };
+
+/// Rotary position embedding: pair i of a head of size d turns by p * theta^(-2i/d)
+/// at position p, before scaling.
+struct RopeConfig {
+  double theta = 10000.0;
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1.0;                 ///< kLinear, kLlama3: how much longer the context is
+  double low_freq_factor = 1.0;        ///< kLlama3: wavelengths over original / low are divided
+  double high_freq_factor = 4.0;       ///< kLlama3: wavelengths under original / high are kept
+  int64_t original_max_positions = 0;  ///< kLlama3: the context trained on, in tokens
+};
+
+/// The architecture of a decoder-only model of the Llama family: families differ
+/// in these values only, not in code.
+struct ModelConfig {
+  std::string model_type;  ///< "llama", "mistral", "qwen2", "qwen3"
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;  ///< divides num_heads
+  int64_t head_dim = 0;      ///< even; num_heads * head_dim need not be hidden_size
+  int64_t max_positions = 0;
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool tie_embeddings = false;
+  bool attention_bias = false;  ///< of q, k and v
+  bool output_bias = false;     ///< of o
+  bool mlp_bias = false;        ///< of gate, up and down
+  bool qk_norm = false;         ///< an RMSNorm over each head of q and k
+  /// For each layer, the number of latest positions that a token attends to, its
+  /// own included; none: all of them. Size num_layers.
+  std::vector<std::optional<int64_t>> windows;
+  std::optional<int64_t> bos_id;
+  std::vector<int64_t> eos_ids;            ///< generation stops at any of them
+  std::optional<torch::ScalarType> dtype;  ///< what the checkpoint says it was trained in
+  nlohmann::json compressed_layers = nlohmann::json::object();  ///< layer name -> its kind
+
+  int64_t q_features() const { return num_heads * head_dim; }
+  int64_t kv_features() const { return num_kv_heads * head_dim; }
+};
+
+/// Reads a config.json, in the spelling of transformers 4 or 5. What it leaves out
+/// has the default that transformers gives the family.
+/// `path` is for messages. Throws FormatError for an unknown model type, a missing
+/// or mistyped key, sizes that contradict each other or are out of range.
+ModelConfig parse_config(const nlohmann::json& config, const std::filesystem::path& path);
+
+}  // namespace schmidt::model

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "schmidt/model/model.h"
+#include "schmidt/model/sampler.h"
+
+namespace schmidt::model {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 128;  ///< >= 1, for each prompt
+  SamplingOptions sampling;
+  std::optional<std::vector<int64_t>> eos_ids;  ///< end a sequence; none: the model's own
+  std::optional<int64_t> context;  ///< tokens of prompt and answer; none: max_positions
+};
+
+enum class FinishReason {
+  kLength,   ///< max_new_tokens reached, or the context is full
+  kEos,      ///< an end-of-text token was drawn; it is not in `ids`
+  kStopped,  ///< the callback said so
+};
+
+struct Generation {
+  std::vector<int64_t> ids;  ///< new tokens only
+  FinishReason finish = FinishReason::kLength;
+};
+
+/// Called as each token is drawn; false ends this row, which keeps the token.
+using TokenFn = std::function<bool(int64_t row, int64_t id)>;
+
+/// Continues every prompt; prompts may differ in length. What a row draws depends on
+/// its prompt, the seed and its place in the batch, not on the other prompts.
+/// Throws c10::ValueError if there is no prompt, one is empty or fills the context,
+/// an id is not in the vocabulary, or an option is out of range.
+std::vector<Generation> generate(const Model& model,
+                                 const std::vector<std::vector<int64_t>>& prompts,
+                                 const GenerateOptions& options, const TokenFn& on_token = {});
+
+}  // namespace schmidt::model

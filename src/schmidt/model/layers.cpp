@@ -1,0 +1,42 @@
+#include "schmidt/model/layers.h"
+
+namespace schmidt::model {
+
+std::string block_prefix(int64_t block) { return "model.layers." + std::to_string(block) + "."; }
+
+std::vector<LayerSpec> group_layers(const ModelConfig& c, int64_t block, Group group) {
+  const std::string attention = block_prefix(block) + "self_attn.";
+  const std::string mlp = block_prefix(block) + "mlp.";
+  switch (group) {
+    case Group::kQkv:
+      return {{attention + "q_proj", c.q_features(), c.hidden_size, c.attention_bias},
+              {attention + "k_proj", c.kv_features(), c.hidden_size, c.attention_bias},
+              {attention + "v_proj", c.kv_features(), c.hidden_size, c.attention_bias}};
+    case Group::kOut:
+      return {{attention + "o_proj", c.hidden_size, c.q_features(), c.output_bias}};
+    case Group::kGateUp:
+      return {{mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias},
+              {mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias}};
+    case Group::kDown:
+      return {{mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias}};
+  }
+  TORCH_INTERNAL_ASSERT(false, "unknown group of layers");
+}
+
+std::vector<LayerSpec> block_layers(const ModelConfig& config) {
+  std::vector<LayerSpec> layers;
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    for (const Group group : kGroups) {
+      for (LayerSpec& layer : group_layers(config, block, group)) {
+        layers.push_back(std::move(layer));
+      }
+    }
+  }
+  return layers;
+}
+
+LayerSpec output_layer(const ModelConfig& config) {
+  return {"lm_head", config.vocab_size, config.hidden_size, false};
+}
+
+}  // namespace schmidt::model

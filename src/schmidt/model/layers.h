@@ -1,0 +1,39 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "schmidt/model/config.h"
+
+namespace schmidt::model {
+
+/// One linear map y = x W^T + b under its name in a checkpoint.
+struct LayerSpec {
+  std::string name;  ///< "model.layers.0.self_attn.q_proj"
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  bool bias = false;
+};
+
+/// The linear maps of a decoder block, grouped by the input they share.
+enum class Group { kQkv, kOut, kGateUp, kDown };
+inline constexpr std::array<Group, 4> kGroups = {Group::kQkv, Group::kOut, Group::kGateUp,
+                                                 Group::kDown};
+
+/// "model.layers.3."
+std::string block_prefix(int64_t block);
+
+/// The layers of one group, in the order in which their outputs are stacked:
+/// q, k, v; o; gate, up; down.
+std::vector<LayerSpec> group_layers(const ModelConfig& config, int64_t block, Group group);
+
+/// Every linear layer of the model's blocks, in the model's order.
+std::vector<LayerSpec> block_layers(const ModelConfig& config);
+
+/// The map from hidden states to logits, where it is not the tied embedding.
+LayerSpec output_layer(const ModelConfig& config);
+
+}  // namespace schmidt::model

@@ -1,0 +1,154 @@
+#include "schmidt/model/model.h"
+
+#include <charconv>
+#include <set>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/kernels/linear.h"
+#include "schmidt/kernels/rms_norm.h"
+#include "schmidt/model/layer_kinds.h"
+
+namespace schmidt::model {
+namespace {
+
+// A config that names fewer layers than are stored would silently drop the rest.
+void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
+  constexpr std::string_view kPrefix = "model.layers.";
+  for (const auto& [name, shape] : weights.shapes()) {
+    if (!name.starts_with(kPrefix)) continue;
+    int64_t index = -1;
+    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), index);
+    if (index >= config.num_layers) {
+      throw FormatError(weights.path(), name,
+                        fmt::format("expected layers below num_hidden_layers {}, found this one",
+                                    config.num_layers));
+    }
+  }
+}
+
+void check_compressed_names(const ModelConfig& config, const Weights& weights) {
+  std::set<std::string> known = {output_layer(config).name};
+  for (const LayerSpec& layer : block_layers(config)) known.insert(layer.name);
+  for (const auto& [name, form] : config.compressed_layers.items()) {
+    if (!known.contains(name)) {
+      throw FormatError(weights.path(), "compression_config.layers." + name,
+                        "expected a linear layer of the model, found no such layer");
+    }
+  }
+}
+
+}  // namespace
+
+Model Model::load(const io::Checkpoint& checkpoint, const LoadOptions& options) {
+  nlohmann::json config = checkpoint.config();
+  // Where both name an end of text, generation_config.json is the one in force.
+  const nlohmann::json& generation = checkpoint.generation_config();
+  if (config.is_object() && generation.is_object() && generation.contains("eos_token_id")) {
+    config["eos_token_id"] = generation["eos_token_id"];
+  }
+  return load(config, Weights(checkpoint, options));
+}
+
+Model Model::load(const nlohmann::json& config, const Weights& weights) {
+  Model model;
+  model.config_ = parse_config(config, weights.path());
+  const ModelConfig& c = model.config_;
+  check_no_layers_left(c, weights);
+  check_compressed_names(c, weights);
+  model.embedding_ = weights.read("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
+  for (int64_t i = 0; i < c.num_layers; ++i) model.blocks_.emplace_back(c, i, weights);
+  model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
+  const LayerSpec output = output_layer(c);
+  if (!c.tie_embeddings || c.compressed_layers.contains(output.name)) {
+    model.output_ = load_group({&output, 1}, c, weights);
+  }
+  return model;
+}
+
+torch::Tensor Model::embed(const torch::Tensor& ids) const {
+  TORCH_CHECK_VALUE(ids.scalar_type() == torch::kInt64, "[embed] expected int64 ids, got ",
+                    ids.scalar_type());
+  if (ids.numel() > 0) {
+    const auto [low, high] = ids.aminmax();
+    const int64_t least = low.item<int64_t>();
+    const int64_t most = high.item<int64_t>();
+    TORCH_CHECK_VALUE(least >= 0 && most < config_.vocab_size, "[embed] expected ids in [0, ",
+                      config_.vocab_size, "), got ", least < 0 ? least : most);
+  }
+  return at::embedding(embedding_, ids.to(device()));
+}
+
+torch::Tensor Model::final_norm(const torch::Tensor& h) const {
+  return kernels::rms_norm(h, norm_, config_.rms_norm_eps);
+}
+
+torch::Tensor Model::hidden(const torch::Tensor& ids) const {
+  TORCH_CHECK_VALUE(ids.dim() == 2, "[hidden] expected ids [b, t], got ", ids.sizes());
+  torch::Tensor h = embed(ids);
+  const RopeTable table = rope(ids.size(1));
+  for (const Block& block : blocks_) h = block.forward(h, table);
+  return final_norm(h);
+}
+
+torch::Tensor Model::logits(const torch::Tensor& hidden) const {
+  return output_ != nullptr ? output_->apply(hidden) : kernels::linear(hidden, embedding_);
+}
+
+torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                          KvCache& cache) const {
+  const at::NoGradGuard no_grad;
+  const StepPlan plan = plan_step(ids, lengths, cache);
+  if (plan.runs.empty())
+    return at::zeros({cache.batch(), config_.vocab_size}, embedding_.options());
+  torch::Tensor h = embed(plan.ids);
+  for (const Block& block : blocks_) h = block.step(h, plan, cache);
+  for (const auto& run : plan.runs) cache.advance(run.row, run.length);
+
+  std::vector<int64_t> last;
+  std::vector<int64_t> rows;
+  for (const auto& run : plan.runs) {
+    last.push_back(run.begin + run.length - 1);
+    rows.push_back(run.row);
+  }
+  const auto index = [&](const std::vector<int64_t>& values) {
+    return at::tensor(values, torch::kInt64).to(device());
+  };
+  const torch::Tensor scores = logits(final_norm(h.index_select(0, index(last))));
+  if (std::cmp_equal(rows.size(), cache.batch())) return scores;
+  return at::zeros({cache.batch(), config_.vocab_size}, scores.options())
+      .index_copy_(0, index(rows), scores);
+}
+
+KvCache Model::make_cache(int64_t batch, int64_t capacity) const {
+  return KvCache(config_, batch, capacity, dtype(), device());
+}
+
+const Block& Model::block(int64_t index) const {
+  TORCH_CHECK_VALUE(index >= 0 && index < num_blocks(), "[model] expected a block in [0, ",
+                    num_blocks(), "), got ", index);
+  return blocks_[index];
+}
+
+Block& Model::block(int64_t index) { return const_cast<Block&>(std::as_const(*this).block(index)); }
+
+RopeTable Model::rope(int64_t t) const { return rope_table(config_, t, device()); }
+
+std::vector<NamedTensor> Model::parameters() const {
+  std::vector<NamedTensor> all = {{"model.embed_tokens.weight", embedding_}};
+  for (const Block& block : blocks_) {
+    for (NamedTensor& parameter : block.parameters()) all.push_back(std::move(parameter));
+  }
+  all.push_back({"model.norm.weight", norm_});
+  if (output_ != nullptr) {
+    for (NamedTensor& parameter : output_->parameters()) all.push_back(std::move(parameter));
+  }
+  return all;
+}
+
+}  // namespace schmidt::model

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/model/block.h"
+#include "schmidt/model/config.h"
+#include "schmidt/model/kv_cache.h"
+#include "schmidt/model/named_tensor.h"
+#include "schmidt/model/weights.h"
+
+namespace schmidt::model {
+
+/// A decoder-only language model of the Llama family:
+///
+///   ids -> embedding -> block 0 .. block L-1 -> RMSNorm -> output layer -> logits
+///
+/// Which weights are compressed, and how, is the business of the projections in its
+/// blocks. A value: copies share their tensors.
+class Model {
+ public:
+  /// Reads config.json and every tensor it calls for, one at a time.
+  /// Throws FormatError if config or tensors do not hold a model, c10::ValueError
+  /// for options that no model runs in.
+  static Model load(const io::Checkpoint& checkpoint, const LoadOptions& options = {});
+
+  /// The same from a config.json and tensors at hand.
+  static Model load(const nlohmann::json& config, const Weights& weights);
+
+  const ModelConfig& config() const { return config_; }
+  torch::ScalarType dtype() const { return embedding_.scalar_type(); }
+  torch::Device device() const { return embedding_.device(); }
+
+  /// ids int64 [b, t] -> hidden states after the final norm [b, t, hidden].
+  /// Positions count from 0 in every row; right padding changes nothing before it.
+  /// Differentiable; holds no state. Throws c10::ValueError for an id that is not in
+  /// the vocabulary.
+  torch::Tensor hidden(const torch::Tensor& ids) const;
+
+  /// Final hidden states [..., hidden] -> logits [..., vocab], in the model's dtype.
+  torch::Tensor logits(const torch::Tensor& hidden) const;
+
+  /// ids int64 [b, t] -> logits of all positions [b, t, vocab].
+  torch::Tensor forward(const torch::Tensor& ids) const { return logits(hidden(ids)); }
+
+  /// Appends tokens to the rows of a cache. ids int64 [b, t] right-padded, of which
+  /// lengths[i] are valid in row i; -> logits after the last valid token of each row
+  /// [b, vocab], zeros for a row with none. A row without tokens costs nothing and
+  /// its cache stays as it is. Records no gradient.
+  /// Throws c10::ValueError if ids and lengths do not fit the cache or vocabulary.
+  torch::Tensor step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                     KvCache& cache) const;
+
+  /// An empty cache in the model's dtype, on its device.
+  KvCache make_cache(int64_t batch, int64_t capacity) const;
+
+  /// All stored tensors under the names of a checkpoint, a tied embedding once. Leaf
+  /// tensors: set requires_grad to train them, update them in place.
+  std::vector<NamedTensor> parameters() const;
+
+  // The pieces of `hidden`, for work that goes block by block.
+
+  /// ids int64 [...] -> [..., hidden].
+  torch::Tensor embed(const torch::Tensor& ids) const;
+  int64_t num_blocks() const { return static_cast<int64_t>(blocks_.size()); }
+  const Block& block(int64_t index) const;
+  Block& block(int64_t index);
+  /// Angles of positions 0 .. t - 1, as Block::forward takes them.
+  RopeTable rope(int64_t t) const;
+  /// h [..., hidden] -> [..., hidden].
+  torch::Tensor final_norm(const torch::Tensor& h) const;
+
+ private:
+  Model() = default;
+
+  ModelConfig config_;
+  torch::Tensor embedding_;  // [vocab, hidden]
+  std::vector<Block> blocks_;
+  torch::Tensor norm_;    // [hidden]
+  ProjectionPtr output_;  // to [vocab]; null where the embedding is tied
+};
+
+}  // namespace schmidt::model

@@ -1,0 +1,44 @@
+#include "schmidt/model/projection.h"
+
+#include <ATen/ops/cat.h>
+
+namespace schmidt::model {
+namespace {
+
+class Concatenation : public Projection {
+ public:
+  explicit Concatenation(std::vector<ProjectionPtr> parts) : parts_(std::move(parts)) {}
+
+  torch::Tensor apply(const torch::Tensor& x) const override {
+    std::vector<torch::Tensor> outputs;
+    for (const ProjectionPtr& part : parts_) outputs.push_back(part->apply(x));
+    return at::cat(outputs, -1);
+  }
+
+  int64_t out_features() const override {
+    int64_t total = 0;
+    for (const ProjectionPtr& part : parts_) total += part->out_features();
+    return total;
+  }
+
+  std::vector<NamedTensor> parameters() const override {
+    std::vector<NamedTensor> all;
+    for (const ProjectionPtr& part : parts_) {
+      for (NamedTensor& parameter : part->parameters()) all.push_back(std::move(parameter));
+    }
+    return all;
+  }
+
+ private:
+  std::vector<ProjectionPtr> parts_;
+};
+
+}  // namespace
+
+ProjectionPtr concatenate(std::vector<ProjectionPtr> parts) {
+  TORCH_CHECK_VALUE(!parts.empty(), "[concatenate] expected one projection or more, got none");
+  if (parts.size() == 1) return parts.front();
+  return std::make_shared<Concatenation>(std::move(parts));
+}
+
+}  // namespace schmidt::model

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/model/named_tensor.h"
+
+namespace schmidt::model {
+
+/// y = x W^T + b for the stacked outputs of one or several layers that read the
+/// same input, whatever form W is held in. Model code knows no other form.
+class Projection {
+ public:
+  virtual ~Projection() = default;
+
+  /// x [..., n] -> [..., sum of m_i], in x's dtype. Differentiable with respect to
+  /// x and to those of `parameters` that ask for a gradient.
+  virtual torch::Tensor apply(const torch::Tensor& x) const = 0;
+
+  virtual int64_t out_features() const = 0;  ///< sum of m_i
+
+  /// What is stored, under the names of a checkpoint. Leaf tensors: a caller may
+  /// set requires_grad and write to them in place.
+  virtual std::vector<NamedTensor> parameters() const = 0;
+};
+
+using ProjectionPtr = std::shared_ptr<const Projection>;
+
+/// Several projections of one input as one: outputs stand in the order given.
+/// A single one is returned as it is.
+/// Throws c10::ValueError if there is none.
+ProjectionPtr concatenate(std::vector<ProjectionPtr> parts);
+
+}  // namespace schmidt::model

@@ -1,0 +1,59 @@
+#include "schmidt/model/step_plan.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+
+namespace schmidt::model {
+namespace {
+
+// Up to here, attention token by token beats one blocked call for each row.
+constexpr int64_t kShortRun = 4;
+
+}  // namespace
+
+StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                   const KvCache& cache) {
+  TORCH_CHECK_VALUE(
+      ids.dim() == 2 && ids.size(0) == cache.batch() && ids.scalar_type() == torch::kInt64,
+      "[step] expected int64 ids [", cache.batch(), ", t], got ", ids.scalar_type(), " ",
+      ids.sizes());
+  TORCH_CHECK_VALUE(std::cmp_equal(lengths.size(), cache.batch()), "[step] expected ",
+                    cache.batch(), " lengths, got ", lengths.size());
+  StepPlan plan;
+  std::vector<torch::Tensor> ids_of_runs;
+  int64_t count = 0;
+  for (int64_t row = 0; row < cache.batch(); ++row) {
+    const int64_t length = lengths[row];
+    const int64_t past = cache.lengths()[row];
+    TORCH_CHECK_VALUE(length >= 0 && length <= ids.size(1), "[step] expected a length in [0, ",
+                      ids.size(1), "] for row ", row, ", got ", length);
+    TORCH_CHECK_VALUE(past + length <= cache.capacity(), "[step] expected at most ",
+                      cache.capacity() - past, " more tokens in row ", row, " of the cache, got ",
+                      length);
+    if (length == 0) continue;
+    plan.runs.push_back({row, count, length, past});
+    ids_of_runs.push_back(ids[row].narrow(0, 0, length));
+    for (int64_t i = 0; i < length; ++i) {
+      plan.queries.rows.push_back(row);
+      plan.queries.positions.push_back(past + i);
+    }
+    plan.short_runs = plan.short_runs && length <= kShortRun;
+    count += length;
+  }
+  if (count == 0) return plan;
+  plan.ids = ids_of_runs.size() == 1 ? ids_of_runs.front() : at::cat(ids_of_runs);
+  if (plan.runs.size() == 1) {
+    const StepPlan::Run& run = plan.runs.front();
+    plan.rope = {cache.rope().cos.narrow(0, run.past, run.length),
+                 cache.rope().sin.narrow(0, run.past, run.length)};
+  } else {
+    const torch::Tensor positions =
+        at::tensor(plan.queries.positions, torch::kInt64).to(cache.rope().cos.device());
+    plan.rope = {cache.rope().cos.index_select(0, positions),
+                 cache.rope().sin.index_select(0, positions)};
+  }
+  return plan;
+}
+
+}  // namespace schmidt::model

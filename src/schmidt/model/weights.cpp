@@ -1,0 +1,80 @@
+#include "schmidt/model/weights.h"
+
+#include <cmath>
+
+#include <ATen/ops/isfinite.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::model {
+namespace {
+
+void check_options(const LoadOptions& options) {
+  TORCH_CHECK_VALUE(options.dtype == torch::kFloat32 || options.dtype == torch::kBFloat16,
+                    "[load] expected dtype float32 or bfloat16, got ", options.dtype);
+}
+
+// A finite sum proves finite terms and costs one pass; only a sum that is not
+// finite, which large terms can cause too, needs a look at every element.
+bool all_finite(const torch::Tensor& tensor) {
+  if (std::isfinite(tensor.sum(torch::kFloat32).item<float>())) return true;
+  return at::isfinite(tensor).all().item<bool>();
+}
+
+}  // namespace
+
+Weights::Weights(const io::Checkpoint& checkpoint, const LoadOptions& options)
+    : path_(checkpoint.path()),
+      options_(options),
+      load_([checkpoint](const std::string& name) { return checkpoint.load(name); }) {
+  check_options(options);
+  for (const auto& [name, info] : checkpoint.tensors()) shapes_[name] = info.shape;
+}
+
+Weights::Weights(std::map<std::string, torch::Tensor> tensors, std::filesystem::path path,
+                 const LoadOptions& options)
+    : path_(std::move(path)), options_(options) {
+  check_options(options);
+  for (const auto& [name, tensor] : tensors) shapes_[name] = tensor.sizes().vec();
+  load_ = [held = std::move(tensors)](const std::string& name) { return held.at(name); };
+}
+
+void Weights::require(const std::string& name, torch::IntArrayRef expected) const {
+  const auto found = shapes_.find(name);
+  if (found == shapes_.end()) {
+    throw FormatError(path_, name,
+                      fmt::format("expected a tensor [{}], found none", fmt::join(expected, ", ")));
+  }
+  if (expected != torch::IntArrayRef(found->second)) {
+    throw FormatError(path_, name,
+                      fmt::format("expected shape [{}], found [{}]", fmt::join(expected, ", "),
+                                  fmt::join(found->second, ", ")));
+  }
+}
+
+torch::Tensor Weights::load_checked(const std::string& name, torch::IntArrayRef expected) const {
+  require(name, expected);
+  const torch::Tensor tensor = load_(name);
+  if (!tensor.is_floating_point()) {
+    throw FormatError(
+        path_, name,
+        fmt::format("expected a floating type, found {}", c10::toString(tensor.scalar_type())));
+  }
+  if (!all_finite(tensor)) throw FormatError(path_, name, "holds NaN or infinite weights");
+  return tensor;
+}
+
+torch::Tensor Weights::read(const std::string& name, torch::IntArrayRef expected) const {
+  const torch::Tensor stored = load_checked(name, expected);
+  const torch::Tensor converted = stored.to(options_.device, options_.dtype).contiguous();
+  // Tensors given in memory stay the giver's.
+  return converted.is_alias_of(stored) && stored.use_count() > 1 ? converted.clone() : converted;
+}
+
+void Weights::read_into(const std::string& name, const torch::Tensor& destination) const {
+  destination.copy_(load_checked(name, destination.sizes()));
+}
+
+}  // namespace schmidt::model

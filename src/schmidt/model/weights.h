@@ -1,0 +1,58 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/io/checkpoint.h"
+
+namespace schmidt::model {
+
+struct LoadOptions {
+  torch::ScalarType dtype = torch::kFloat32;  ///< float32 or bfloat16
+  torch::Device device = torch::kCPU;
+};
+
+/// The stored tensors of a model, checked and converted as they are read. One at a
+/// time is in memory twice.
+class Weights {
+ public:
+  /// Throws c10::ValueError for a dtype that models do not run in.
+  explicit Weights(const io::Checkpoint& checkpoint, const LoadOptions& options = {});
+
+  /// Tensors already in memory. `path` is for messages.
+  Weights(std::map<std::string, torch::Tensor> tensors, std::filesystem::path path,
+          const LoadOptions& options = {});
+
+  const std::filesystem::path& path() const { return path_; }
+  const LoadOptions& options() const { return options_; }
+
+  bool contains(const std::string& name) const { return shapes_.contains(name); }
+  const std::map<std::string, std::vector<int64_t>>& shapes() const { return shapes_; }
+
+  /// Throws FormatError if the tensor is missing or has another shape.
+  void require(const std::string& name, torch::IntArrayRef expected) const;
+
+  /// The tensor in the model's dtype, on its device, in memory of its own.
+  /// Throws FormatError if it is missing, has another shape than `expected`, is
+  /// not of a floating type, or holds NaN or infinity.
+  torch::Tensor read(const std::string& name, torch::IntArrayRef expected) const;
+
+  /// The same, into existing memory of the expected shape.
+  void read_into(const std::string& name, const torch::Tensor& destination) const;
+
+ private:
+  torch::Tensor load_checked(const std::string& name, torch::IntArrayRef expected) const;
+
+  std::filesystem::path path_;
+  LoadOptions options_;
+  std::map<std::string, std::vector<int64_t>> shapes_;
+  std::function<torch::Tensor(const std::string&)> load_;
+};
+
+}  // namespace schmidt::model
