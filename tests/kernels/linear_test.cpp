@@ -58,14 +58,9 @@ INSTANTIATE_TEST_SUITE_P(Linear, Dtypes,
 TEST(Linear, HasTheLibrarysGradients) {
   std::vector<torch::Tensor> ours, theirs;
   for (auto* gradients : {&ours, &theirs}) {
-    const auto option = at::TensorOptions().requires_grad(true);
-    torch::Tensor x = at::zeros({2, 5}, option), w = at::zeros({3, 5}, option),
-                  bias = at::zeros({3}, option);
-    {
-      at::NoGradGuard no_grad;
-      x.copy_(at::arange(10).reshape({2, 5}) / 7.0);
-      w.copy_(at::arange(15).reshape({3, 5}) / 11.0);
-    }
+    torch::Tensor x = (at::arange(10).reshape({2, 5}) / 7.0).requires_grad_(true);
+    torch::Tensor w = (at::arange(15).reshape({3, 5}) / 11.0).requires_grad_(true);
+    torch::Tensor bias = (at::arange(3) / 5.0).requires_grad_(true);
     const torch::Tensor y =
         gradients == &ours ? kernels::linear(x, w, bias) : at::linear(x, w, bias);
     y.square().sum().backward();

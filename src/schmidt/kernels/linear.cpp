@@ -1,34 +1,26 @@
 #include "schmidt/kernels/linear.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
+#include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
 
 namespace schmidt::kernels {
 namespace {
-
-bool records_gradient(const torch::Tensor& x, const torch::Tensor& w,
-                      const std::optional<torch::Tensor>& bias) {
-  return at::GradMode::is_enabled() &&
-         (x.requires_grad() || w.requires_grad() || (bias && bias->requires_grad()));
-}
 
 /// Most rows for which gemv() is the faster one, measured on AVX-512 against MKL
 /// (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20
 /// microseconds before it starts: a small product is done by then.
 int64_t most_rows(const torch::Tensor& w) {
   constexpr int64_t kSmall = 256 << 10;  // bytes of weights
-  if (w.scalar_type() == at::kFloat) return 16;
-  if (w.scalar_type() == at::kBFloat16) return static_cast<int64_t>(w.nbytes()) <= kSmall ? 16 : 8;
-  return 0;
+  return w.scalar_type() == at::kFloat || static_cast<int64_t>(w.nbytes()) <= kSmall ? 16 : 8;
 }
 
 bool suits_gemv(const torch::Tensor& x, const torch::Tensor& w,
                 const std::optional<torch::Tensor>& bias, int64_t rows) {
-  return rows >= 1 && rows <= most_rows(w) && w.numel() > 0 && w.stride(1) == 1 &&
-         w.device().is_cpu() && gemv_is_fast() && !records_gradient(x, w, bias);
+  return rows >= 1 && rows <= most_rows(w) && w.numel() > 0 && w.stride(1) == 1 && gemv_is_fast() &&
+         fast_path({&x, &w}) && (!bias || fast_path({&*bias}));
 }
 
 template <typename T>
