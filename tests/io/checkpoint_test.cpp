@@ -1,0 +1,187 @@
+#include "schmidt/io/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/safetensors.h"
+
+#include "tests/io/expect_error.h"
+#include "tests/support/support.h"
+
+namespace schmidt::io {
+namespace {
+
+using test::expect_error;
+namespace fs = std::filesystem;
+
+// A folder with the tensors a [2] in the first of two shards, b [3] in the second.
+class CheckpointTest : public testing::Test {
+ protected:
+  CheckpointTest() : folder(tmp / "model") {
+    fs::create_directory(folder);
+    write("config.json", R"({"model_type": "llama"})");
+    save_safetensors(folder / "1.safetensors", {{"a", a}});
+    save_safetensors(folder / "2.safetensors", {{"b", b}});
+    write_index("1.safetensors", "2.safetensors");
+  }
+
+  void write(const std::string& name, const std::string& text) const {
+    test::write_file(folder / name, text);
+  }
+
+  void write_index(const std::string& shard_of_a, const std::string& shard_of_b) const {
+    write("model.safetensors.index.json",
+          nlohmann::json{{"weight_map", {{"a", shard_of_a}, {"b", shard_of_b}}}}.dump());
+  }
+
+  void expect_refused(const std::string& reason) const {
+    expect_error<FormatError>([&] { Checkpoint::open(folder); }, reason);
+  }
+
+  test::TemporaryFolder tmp;
+  fs::path folder;
+  torch::Tensor a = torch::randn({2});
+  torch::Tensor b = torch::randn({3}).to(torch::kBFloat16);
+};
+
+TEST_F(CheckpointTest, ReadsShards) {
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  EXPECT_EQ(checkpoint.path(), folder);
+  EXPECT_FALSE(checkpoint.is_gguf());
+  EXPECT_EQ(checkpoint.config().at("model_type"), "llama");
+  EXPECT_TRUE(checkpoint.generation_config().is_object());
+  ASSERT_EQ(checkpoint.tensors().size(), 2U);
+  const TensorInfo& info = checkpoint.tensors().at("b");
+  EXPECT_EQ(info.shape, std::vector<int64_t>{3});
+  EXPECT_EQ(info.dtype, torch::kBFloat16);
+  EXPECT_EQ(info.stored_as, "BF16");
+  EXPECT_EQ(info.bytes, 6U);
+  EXPECT_TRUE(torch::equal(checkpoint.load("a"), a));
+  EXPECT_TRUE(torch::equal(checkpoint.load("b"), b));
+  expect_error<c10::ValueError>([&] { checkpoint.load("c"); }, "got c");
+}
+
+TEST_F(CheckpointTest, LoadedTensorsOutliveTheCheckpoint) {
+  const torch::Tensor loaded = Checkpoint::open(folder).load("a");
+  fs::remove_all(folder);
+  EXPECT_TRUE(torch::equal(loaded, a));
+}
+
+TEST_F(CheckpointTest, ReadsOneFileBeforeAnIndex) {
+  save_safetensors(folder / "model.safetensors", {{"c", a}});
+  write("generation_config.json", R"({"eos_token_id": [1, 2]})");
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  EXPECT_EQ(checkpoint.tensors().size(), 1U);
+  EXPECT_EQ(checkpoint.generation_config().at("eos_token_id").size(), 2U);
+}
+
+TEST_F(CheckpointTest, PathsThatAreNoModel) {
+  expect_error<c10::ValueError>([&] { Checkpoint::open(tmp / "nothing"); }, "does not exist");
+  expect_error<c10::ValueError>([&] { Checkpoint::open(folder / "config.json"); },
+                                "expected a model folder or a .gguf file");
+}
+
+TEST_F(CheckpointTest, FoldersThatLackSomething) {
+  fs::remove(folder / "model.safetensors.index.json");
+  expect_refused("expected model.safetensors or model.safetensors.index.json, found neither");
+  write("pytorch_model.bin", "\x80\x02");
+  expect_refused("pickles can run code and are never read; convert");
+  fs::remove(folder / "config.json");
+  expect_refused("expected config.json, found none");
+  write("model.gguf", "GGUF");
+  expect_refused("to open model.gguf, name the file");
+}
+
+TEST_F(CheckpointTest, ConfigsThatAreNoObject) {
+  write("config.json", "[]");
+  expect_refused("expected a JSON object, found array");
+  write("config.json", R"({"a": 1, "a": 2})");
+  expect_refused("found it twice");
+}
+
+TEST_F(CheckpointTest, Case01TruncatedShard) {
+  fs::resize_file(folder / "2.safetensors", fs::file_size(folder / "2.safetensors") - 1);
+  expect_refused("2.safetensors: expected a file of");
+}
+
+TEST_F(CheckpointTest, Case08WeightMapsThatLeaveTheFolder) {
+  save_safetensors(tmp / "outside.safetensors", {{"a", a}});
+  const std::string absolute = (tmp / "outside.safetensors").string();
+  for (const std::string& name :
+       {std::string("../outside.safetensors"), absolute, std::string(".."), std::string("."),
+        std::string(), std::string("x/../../outside.safetensors"), std::string("..\\outside"),
+        std::string("1.safetensors\0", 14)}) {
+    write_index(name, "2.safetensors");
+    expect_refused("expected the plain name of a file in the folder");
+  }
+}
+
+TEST_F(CheckpointTest, Case08LinksThatLeaveTheFolder) {
+  save_safetensors(tmp / "outside.safetensors", {{"a", a}});
+  fs::remove(folder / "1.safetensors");
+  fs::create_symlink("../outside.safetensors", folder / "1.safetensors");
+  expect_refused("found a link that leads out of it");
+  fs::remove(folder / "1.safetensors");
+  fs::create_symlink("2.safetensors", folder / "1.safetensors");
+  write_index("2.safetensors", "1.safetensors");
+  expect_refused("expected");  // inside, but a is not there
+  fs::rename(folder / "config.json", tmp / "config.json");
+  fs::create_symlink("../config.json", folder / "config.json");
+  expect_refused("config.json: expected a file in the folder");
+}
+
+// snapshots/REV/file -> ../../blobs/HASH, as huggingface_hub lays its cache out.
+TEST_F(CheckpointTest, Case08TheCacheOfHuggingFaceIsAllowed) {
+  const fs::path snapshot = tmp / "models--x/snapshots/0123";
+  const fs::path blobs = tmp / "models--x/blobs";
+  fs::create_directories(snapshot.parent_path());
+  fs::create_directories(blobs);
+  fs::rename(folder, snapshot);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(snapshot)) files.push_back(entry.path());
+  for (const fs::path& file : files) {
+    const std::string name = file.filename().string();
+    fs::rename(file, blobs / ("hash-" + name));
+    fs::create_symlink("../../blobs/hash-" + name, file);
+  }
+  EXPECT_TRUE(torch::equal(Checkpoint::open(snapshot).load("a"), a));
+
+  folder = snapshot;
+  fs::rename(blobs, tmp / "models--x/other");
+  fs::remove(snapshot / "config.json");
+  fs::create_symlink("../../other/hash-config.json", snapshot / "config.json");
+  expect_refused("found a link that leads out of it");
+}
+
+TEST_F(CheckpointTest, Case09AnIndexThatNamesAMissingShard) {
+  fs::remove(folder / "2.safetensors");
+  expect_refused("b: expected its shard 2.safetensors, found no such file");
+}
+
+TEST_F(CheckpointTest, Case09AnIndexThatNamesAMissingTensor) {
+  save_safetensors(folder / "2.safetensors", {{"c", b}});
+  expect_refused("2.safetensors: b: expected the tensor that the index places here");
+  save_safetensors(folder / "2.safetensors", {});
+  expect_refused("2.safetensors: b: expected the tensor that the index places here");
+}
+
+TEST_F(CheckpointTest, Case09ATensorInTheOtherShard) {
+  write_index("2.safetensors", "1.safetensors");
+  expect_refused("expected the tensor that the index places here");
+}
+
+TEST_F(CheckpointTest, Case09ATensorInTwoShards) {
+  save_safetensors(folder / "2.safetensors", {{"a", a}, {"b", b}});
+  expect_refused("a: expected a tensor in one shard, found it in another one too");
+}
+
+TEST_F(CheckpointTest, IndexesThatAreNone) {
+  for (const char* text : {"{}", R"({"weight_map": []})", R"({"weight_map": {"a": 1}})", "[]"}) {
+    write("model.safetensors.index.json", text);
+    expect_refused("expected a");
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::io
