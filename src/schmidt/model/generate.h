@@ -12,9 +12,9 @@ namespace schmidt::model {
 
 struct GenerateOptions {
   int64_t max_new_tokens = 128;  ///< >= 1, for each prompt
-  SamplingOptions sampling;
-  std::optional<std::vector<int64_t>> eos_ids;  ///< end a sequence; none: the model's own
-  std::optional<int64_t> context;  ///< tokens of prompt and answer; none: max_positions
+  SamplingOptions sampling = {};
+  std::optional<std::vector<int64_t>> eos_ids = {};  ///< end a sequence; none: the model's own
+  std::optional<int64_t> context = {};  ///< tokens of prompt and answer; none: max_positions
 };
 
 enum class FinishReason {

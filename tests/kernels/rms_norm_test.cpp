@@ -1,0 +1,62 @@
+#include "schmidt/kernels/rms_norm.h"
+
+#include <gtest/gtest.h>
+
+namespace schmidt::kernels {
+namespace {
+
+struct Case {
+  torch::ScalarType dtype;
+  std::vector<int64_t> shape;
+  double tolerance;
+};
+
+class RmsNorm : public testing::TestWithParam<Case> {};
+
+TEST_P(RmsNorm, KernelAgreesWithReference) {
+  const auto& [dtype, shape, tolerance] = GetParam();
+  const torch::Tensor x = (torch::randn(shape) * 3).to(dtype);
+  const torch::Tensor weight = torch::randn({shape.back()}).to(dtype);
+  const torch::Tensor y = rms_norm(x, weight, 1e-5);
+  EXPECT_EQ(y.scalar_type(), dtype);
+  EXPECT_TRUE(torch::allclose(y, rms_norm_reference(x, weight, 1e-5), tolerance, tolerance));
+}
+
+// A bfloat16 result may fall to the other neighbour: the sums run in another order.
+INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
+                         testing::Values(Case{torch::kFloat32, {1, 576}, 1e-6},
+                                         Case{torch::kFloat32, {3, 70, 130}, 1e-6},
+                                         Case{torch::kFloat32, {5}, 1e-6},
+                                         Case{torch::kFloat32, {0, 8}, 1e-6},
+                                         Case{torch::kBFloat16, {1, 576}, 1e-2},
+                                         Case{torch::kBFloat16, {200, 77}, 1e-2}));
+
+TEST(RmsNorm, HasUnitMeanSquareBeforeTheWeight) {
+  const torch::Tensor y = rms_norm(torch::randn({4, 64}) * 50, torch::ones({64}), 0.0);
+  EXPECT_TRUE(torch::allclose(y.square().mean(-1), torch::ones({4}), 1e-5));
+}
+
+TEST(RmsNorm, TakesRowsThatAreNotPacked) {
+  const torch::Tensor wide = torch::randn({6, 40});
+  const torch::Tensor x = wide.narrow(1, 4, 32).unflatten(1, {2, 16});
+  const torch::Tensor weight = torch::randn({16});
+  EXPECT_TRUE(torch::allclose(rms_norm(x, weight, 1e-6),
+                              rms_norm_reference(x.clone(), weight, 1e-6), 1e-6, 1e-6));
+}
+
+TEST(RmsNorm, RecordsGradients) {
+  const torch::Tensor x = torch::randn({3, 8}).requires_grad_();
+  const torch::Tensor weight = torch::randn({8}).requires_grad_();
+  rms_norm(x, weight, 1e-5).sum().backward();
+  // The norm does not change when a row is scaled, so x has no gradient along itself.
+  const torch::Tensor along = (x.grad() * x).sum(-1);
+  EXPECT_LT(along.abs().max().item<float>(), 1e-4);
+  EXPECT_GT(weight.grad().abs().max().item<float>(), 0.0);
+}
+
+TEST(RmsNorm, RejectsAnotherWidth) {
+  EXPECT_THROW(rms_norm(torch::ones({2, 3}), torch::ones({4}), 1e-5), c10::ValueError);
+}
+
+}  // namespace
+}  // namespace schmidt::kernels

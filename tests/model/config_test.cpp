@@ -1,0 +1,199 @@
+#include "schmidt/model/config.h"
+
+#include <gtest/gtest.h>
+
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::model {
+namespace {
+
+using nlohmann::json;
+
+json llama() {
+  return {{"model_type", "llama"},      {"vocab_size", 100},
+          {"hidden_size", 48},          {"intermediate_size", 80},
+          {"num_hidden_layers", 4},     {"num_attention_heads", 6},
+          {"num_key_value_heads", 2},   {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-5},       {"hidden_act", "silu"},
+          {"tie_word_embeddings", true}};
+}
+
+json with(json config, const json& changes) {
+  config.merge_patch(changes);
+  return config;
+}
+
+std::string message_of(const json& config) {
+  try {
+    parse_config(config, "m/config.json");
+  } catch (const FormatError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Config, ReadsTheSizes) {
+  const ModelConfig c = parse_config(llama(), "config.json");
+  EXPECT_EQ(c.model_type, "llama");
+  EXPECT_EQ(c.head_dim, 8);
+  EXPECT_EQ(c.q_features(), 48);
+  EXPECT_EQ(c.kv_features(), 16);
+  EXPECT_TRUE(c.tie_embeddings);
+  EXPECT_FALSE(c.attention_bias || c.output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_EQ(c.windows, std::vector<std::optional<int64_t>>(4));
+  EXPECT_EQ(c.rope.theta, 10000.0);
+  EXPECT_TRUE(c.eos_ids.empty());
+  EXPECT_TRUE(c.compressed_layers.empty());
+}
+
+TEST(Config, TakesBothSpellingsOfRopeAndDtype) {
+  const json scaling = {{"factor", 8.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 16}};
+  const ModelConfig v5 = parse_config(
+      with(llama(),
+           {{"rope_parameters", with(scaling, {{"rope_type", "llama3"}, {"rope_theta", 500.0}})},
+            {"dtype", "bfloat16"}}),
+      "config.json");
+  for (const char* key : {"type", "rope_type"}) {
+    const ModelConfig v4 =
+        parse_config(with(llama(), {{"rope_scaling", with(scaling, {{key, "llama3"}})},
+                                    {"rope_theta", 500},
+                                    {"torch_dtype", "bfloat16"}}),
+                     "config.json");
+    for (const ModelConfig& c : {v4, v5}) {
+      EXPECT_EQ(c.rope.theta, 500.0);
+      EXPECT_EQ(c.rope.scaling, RopeScaling::kLlama3);
+      EXPECT_EQ(c.rope.factor, 8.0);
+      EXPECT_EQ(c.rope.original_max_positions, 16);
+      EXPECT_EQ(c.dtype, torch::kBFloat16);
+    }
+  }
+}
+
+TEST(Config, KnowsWhatEachFamilyFixes) {
+  const ModelConfig qwen2 =
+      parse_config(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 8}}), "config.json");
+  EXPECT_TRUE(qwen2.attention_bias);
+  EXPECT_FALSE(qwen2.output_bias);
+  EXPECT_EQ(qwen2.windows[3], std::nullopt);  // use_sliding_window is not set
+
+  const ModelConfig qwen3 = parse_config(with(llama(), {{"model_type", "qwen3"}}), "config.json");
+  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_EQ(qwen3.head_dim, 128);
+
+  const ModelConfig mistral = parse_config(
+      with(llama(), {{"model_type", "mistral"}, {"sliding_window", 8}}), "config.json");
+  EXPECT_EQ(mistral.windows[0], 8);
+  json unlimited = with(llama(), {{"model_type", "mistral"}});
+  EXPECT_EQ(parse_config(unlimited, "config.json").windows[0], 4096);
+  unlimited["sliding_window"] = nullptr;
+  EXPECT_EQ(parse_config(unlimited, "config.json").windows[0], std::nullopt);
+}
+
+TEST(Config, SlidesTheLayersThatAreNamed) {
+  const json qwen =
+      with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}, {"sliding_window", 5}});
+  const auto windows = [](const json& config) { return parse_config(config, "c").windows; };
+  using Windows = std::vector<std::optional<int64_t>>;
+  EXPECT_EQ(windows(with(qwen, {{"max_window_layers", 3}})), (Windows{{}, {}, {}, 5}));
+  const json types = {"sliding_attention", "full_attention", "full_attention", "sliding_attention"};
+  EXPECT_EQ(windows(with(qwen, {{"layer_types", types}})), (Windows{5, {}, {}, 5}));
+}
+
+TEST(Config, ReadsOneEndOfTextOrSeveral) {
+  EXPECT_EQ(parse_config(with(llama(), {{"eos_token_id", 2}, {"bos_token_id", 1}}), "c").eos_ids,
+            std::vector<int64_t>{2});
+  const ModelConfig c =
+      parse_config(with(llama(), {{"eos_token_id", {2, 7}}, {"bos_token_id", -1}}), "c");
+  EXPECT_EQ(c.eos_ids, (std::vector<int64_t>{2, 7}));
+  EXPECT_EQ(c.bos_id, std::nullopt);
+}
+
+TEST(Config, NamesTheFamiliesItKnows) {
+  const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
+  EXPECT_EQ(
+      message,
+      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, got \"gpt2\"");
+}
+
+struct Lie {
+  const char* name;
+  json changes;
+  const char* message;  // a part of it
+};
+
+class ConfigLies : public testing::TestWithParam<Lie> {};
+
+TEST_P(ConfigLies, IsRefusedInOneLine) {
+  const std::string message = message_of(with(llama(), GetParam().changes));
+  EXPECT_NE(message.find(GetParam().message), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, ConfigLies,
+    testing::Values(
+        Lie{"heads",
+            {{"num_attention_heads", 7}, {"num_key_value_heads", 7}},
+            "num_attention_heads: expected a divisor of hidden_size 48, got 7"},
+        Lie{"kv_heads",
+            {{"num_key_value_heads", 4}},
+            "num_key_value_heads: expected a divisor of num_attention_heads 6, got 4"},
+        Lie{"negative", {{"hidden_size", -48}}, "hidden_size: expected an integer in"},
+        Lie{"zero", {{"num_key_value_heads", 0}}, "num_key_value_heads: expected an integer in"},
+        Lie{"huge", {{"vocab_size", 9223372036854775807}}, "vocab_size: expected an integer in"},
+        Lie{"unsigned", {{"vocab_size", 18446744073709551615U}}, "vocab_size: expected"},
+        Lie{"product",
+            {{"head_dim", 1 << 28}},
+            "head_dim: expected num_attention_heads * head_dim"},
+        Lie{"layers", {{"num_hidden_layers", 1000000000}}, "num_hidden_layers: expected"},
+        Lie{"fraction", {{"hidden_size", 48.5}}, "hidden_size: expected an integer in"},
+        Lie{"string", {{"hidden_size", "48"}}, "hidden_size: expected an integer in"},
+        Lie{"missing", {{"hidden_size", nullptr}}, "hidden_size: expected an integer, got nothing"},
+        Lie{"odd_head", {{"head_dim", 7}}, "head_dim: expected an even number, got 7"},
+        Lie{"eps", {{"rms_norm_eps", 0}}, "rms_norm_eps: expected a number above 0, got 0"},
+        Lie{"theta", {{"rope_theta", -1}}, "rope_theta: expected a number above 0, got -1"},
+        Lie{"rope",
+            {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}},
+            "rope_scaling.rope_type: expected one of default, linear, llama3, got \"yarn\""},
+        Lie{"rope_array", {{"rope_scaling", {1, 2}}}, "rope_scaling.: expected an object"},
+        Lie{"factor",
+            {{"rope_scaling", {{"type", "linear"}}}},
+            "rope_scaling.factor: expected a number above 0, got nothing"},
+        Lie{"bands",
+            {{"rope_scaling",
+              {{"rope_type", "llama3"},
+               {"factor", 8},
+               {"low_freq_factor", 4},
+               {"high_freq_factor", 4}}}},
+            "high_freq_factor: expected more than low_freq_factor"},
+        Lie{"activation", {{"hidden_act", "gelu"}}, "hidden_act: expected silu, got \"gelu\""},
+        Lie{"tied",
+            {{"tie_word_embeddings", "yes"}},
+            "tie_word_embeddings: expected true or false"},
+        Lie{"dtype", {{"torch_dtype", "int8"}}, "dtype: expected one of float32"},
+        Lie{"eos", {{"eos_token_id", "two"}}, "eos_token_id: expected an integer"},
+        Lie{"window",
+            {{"model_type", "mistral"}, {"sliding_window", 0}},
+            "sliding_window: expected an integer in"},
+        Lie{"layer_types",
+            {{"model_type", "qwen2"},
+             {"use_sliding_window", true},
+             {"layer_types", {"full_attention"}}},
+            "layer_types: expected an array of 4 names"},
+        Lie{"compression",
+            {{"compression_config", {{"version", 2}}}},
+            "compression_config.version: expected an integer in [1, 1], got 2"},
+        Lie{"compression_layers",
+            {{"compression_config", {{"version", 1}, {"layers", {1}}}}},
+            "compression_config.layers: expected an object"}),
+    [](const auto& lie) { return std::string(lie.param.name); });
+
+TEST(Config, RefusesWhatIsNoObject) {
+  EXPECT_NE(message_of(json::array()).find("expected an object"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace schmidt::model
