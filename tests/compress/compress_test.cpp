@@ -3,6 +3,7 @@
 #include <csignal>
 #include <limits>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
