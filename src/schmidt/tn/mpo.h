@@ -5,6 +5,9 @@
 
 #include <torch/types.h>
 
+#include "schmidt/tn/contraction.h"
+#include "schmidt/tn/site_shape.h"
+
 namespace schmidt::tn {
 
 /// A matrix W [m, n] held as a chain of K cores (Matrix Product Operator).
@@ -20,10 +23,12 @@ namespace schmidt::tn {
 class Mpo {
  public:
   /// Throws c10::ValueError if there is no core, a core is not rank 4, neighbouring
-  /// bonds differ, the outer bonds are not 1, or cores disagree in dtype or device.
+  /// bonds differ, the outer bonds are not 1, a dimension is 0, or cores disagree in
+  /// dtype or device.
   explicit Mpo(std::vector<torch::Tensor> cores);
 
   const std::vector<torch::Tensor>& cores() const { return cores_; }
+  SiteShape shape() const;
   std::vector<int64_t> out_dims() const;  ///< m_1 .. m_K
   std::vector<int64_t> in_dims() const;   ///< n_1 .. n_K
   std::vector<int64_t> bonds() const;     ///< r_1 .. r_{K-1}
@@ -31,10 +36,11 @@ class Mpo {
   int64_t cols() const;                   ///< n
   int64_t numel() const;                  ///< scalars stored, all cores
 
-  /// x [..., n] -> x W^T [..., m], never forming W. Differentiable. The order in
-  /// which the chain is contracted is the one with the fewest operations for
-  /// this number of rows of x.
-  torch::Tensor apply(const torch::Tensor& x) const;
+  /// x [..., n] -> x W^T [..., m]. Differentiable. The chain is contracted in the
+  /// order with the fewest operations for this number of rows of x; W itself is
+  /// never formed unless `options` ask for it.
+  /// Throws c10::ValueError if x's last dimension, dtype or device do not fit.
+  torch::Tensor apply(const torch::Tensor& x, const ContractionOptions& options = {}) const;
 
   /// W [m, n]. Allocates m * n scalars: tests and export only.
   torch::Tensor to_dense() const;
