@@ -180,6 +180,10 @@ json config_from_gguf(const GgufFile& file) {
 
   const int64_t hidden = metadata.size("embedding_length");
   const int64_t heads = metadata.size("attention.head_count");
+  if (heads > hidden) {
+    metadata.fail("attention.head_count",
+                  fmt::format("expected at most {}, the hidden size, found {}", hidden, heads));
+  }
   const int64_t head_dim = metadata.find_size("attention.key_length").value_or(hidden / heads);
   for (const char* key : {"attention.value_length", "rope.dimension_count"}) {
     const int64_t other = metadata.find_size(key).value_or(head_dim);

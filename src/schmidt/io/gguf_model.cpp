@@ -89,10 +89,11 @@ GgufModel as_hugging_face(GgufFile file) {
     GgufWeight weight{&stored, 0};
     if (const auto heads = interleaved.find(translated.part); heads != interleaved.end()) {
       weight.interleaved_heads = heads->second;
-      if (stored.shape.front() % (2 * heads->second) != 0) {
+      const int64_t rows = stored.shape.front();
+      if (rows % heads->second != 0 || rows / heads->second % 2 != 0) {
         throw FormatError(path, "tensor " + name,
                           fmt::format("expected rows of {} heads of even size, found {} rows",
-                                      heads->second, stored.shape.front()));
+                                      heads->second, rows));
       }
     }
     if (!model.tensors.emplace(std::move(translated.name), weight).second) {

@@ -1,0 +1,171 @@
+#include "schmidt/io/gguf_model.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/base/format_error.h"
+
+#include "tests/io/expect_error.h"
+#include "tests/io/file_bytes.h"
+
+namespace schmidt::io {
+namespace {
+
+using test::gguf_entry;
+using test::gguf_tensor;
+using test::gguf_text;
+using test::le;
+using test::u32;
+
+constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kF32 = 0, kF16 = 1;
+
+// A model of one tensor, whose metadata the tests change.
+struct Source {
+  std::map<std::string, std::string> entries{
+      {"general.architecture", gguf_entry("general.architecture", kText, gguf_text("llama"))}};
+  std::vector<std::string> tensors{gguf_tensor("token_embd.weight", {8, 4}, kF32, 0)};
+
+  Source() {
+    set("embedding_length", 8);
+    set("feed_forward_length", 16);
+    set("block_count", 1);
+    set("context_length", 128);
+    set("attention.head_count", 2);
+    set("attention.head_count_kv", 1);
+    set("attention.layer_norm_rms_epsilon", 1e-5F);
+  }
+  void set(const std::string& key, int value) {
+    entries[key] = gguf_entry("llama." + key, kU32, u32(static_cast<uint32_t>(value)));
+  }
+  void set(const std::string& key, float value) {
+    entries[key] = gguf_entry("llama." + key, kF32Value, le(value));
+  }
+  void set(const std::string& key, const char* value) {
+    entries[key] = gguf_entry("llama." + key, kText, gguf_text(value));
+  }
+  GgufModel open() const {
+    std::vector<std::string> list;
+    for (const auto& [key, entry] : entries) list.push_back(entry);
+    bytes = test::gguf(list, tensors, 512);
+    return as_hugging_face(GgufFile::parse(bytes, "x.gguf"));
+  }
+  void expect_refused(const std::string& reason) const {
+    test::expect_error<FormatError>([this] { open(); }, reason);
+  }
+
+ private:
+  mutable std::string bytes;
+};
+
+TEST(GgufModel, ConfigIsThatOfHuggingFace) {
+  const nlohmann::json config = Source().open().config;
+  EXPECT_EQ(config.at("model_type"), "llama");
+  EXPECT_EQ(config.at("vocab_size"), 4);
+  EXPECT_EQ(config.at("head_dim"), 4);
+  EXPECT_EQ(config.at("rope_theta"), 10000.0);
+  EXPECT_EQ(config.at("tie_word_embeddings"), true);
+  EXPECT_EQ(config.at("eos_token_id"), nullptr);
+  EXPECT_EQ(config.at("rms_norm_eps").dump(), "1e-05");  // not 9.999999747378752e-06
+  EXPECT_EQ(config.at("torch_dtype"), "float32");
+}
+
+TEST(GgufModel, AnUntiedOutputAndHalfPrecision) {
+  Source source;
+  source.tensors = {gguf_tensor("token_embd.weight", {8, 4}, kF16, 0),
+                    gguf_tensor("output.weight", {8, 4}, kF16, 64)};
+  const GgufModel model = source.open();
+  EXPECT_EQ(model.config.at("tie_word_embeddings"), false);
+  EXPECT_EQ(model.config.at("torch_dtype"), "float16");
+  EXPECT_EQ(load_tensor(model.tensors.at("lm_head.weight")).scalar_type(), torch::kFloat16);
+}
+
+TEST(GgufModel, ASlidingWindowMakesAMistral) {
+  Source source;
+  source.set("attention.sliding_window", 64);
+  const GgufModel model = source.open();
+  EXPECT_EQ(model.config.at("model_type"), "mistral");
+  EXPECT_EQ(model.config.at("sliding_window"), 64);
+}
+
+TEST(GgufModel, RopeScalingOfTheMetadata) {
+  Source source;
+  source.set("rope.scaling.type", "linear");
+  source.set("rope.scaling.factor", 2.5F);
+  const nlohmann::json scaling = source.open().config.at("rope_scaling");
+  EXPECT_EQ(scaling, (nlohmann::json{{"rope_type", "linear"}, {"factor", 2.5}}));
+}
+
+TEST(GgufModel, TheEndOfATurnEndsGenerationToo) {
+  Source source;
+  source.entries["eos"] = gguf_entry("tokenizer.ggml.eos_token_id", kU32, u32(2));
+  EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", 2}}));
+  source.entries["eot"] = gguf_entry("tokenizer.ggml.eot_token_id", kU32, u32(3));
+  EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", {2, 3}}}));
+}
+
+TEST(GgufModel, RefusesMetadataThatIsMissingOrWrong) {
+  for (const char* key :
+       {"embedding_length", "feed_forward_length", "block_count", "context_length",
+        "attention.head_count", "attention.layer_norm_rms_epsilon"}) {
+    Source source;
+    source.entries.erase(key);
+    source.expect_refused(std::string("metadata llama.") + key + ": expected a value, found none");
+    source.set(key, "text");
+    source.expect_refused("found a string");
+    if (std::string_view(key).ends_with("epsilon")) {
+      source.set(key, -1e-5F);
+      source.expect_refused("expected a positive number");
+    } else {
+      source.set(key, 0);
+      source.expect_refused("expected 1 or more, found 0");
+    }
+  }
+}
+
+TEST(GgufModel, RefusesAnotherArchitecture) {
+  Source source;
+  source.entries["general.architecture"] =
+      gguf_entry("general.architecture", kText, gguf_text("mamba"));
+  source.expect_refused("expected one of llama, qwen2, qwen3, found mamba");
+  source.entries.erase("general.architecture");
+  source.expect_refused("metadata general.architecture: expected a value, found none");
+}
+
+TEST(GgufModel, RefusesTensorsThatDoNotBelong) {
+  for (const char* name :
+       {"blk.0.ffn_gate_exps.weight", "blk.x.attn_q.weight", "blk.0attn_q.weight", "blk.0.attn_q",
+        "blk.0.weight", "blk.0..weight", "blk.0.attn_q.scale", "blk.-1.attn_q.weight",
+        "blk.99999999999.attn_q.weight", "blk."}) {
+    SCOPED_TRACE(name);
+    Source source;
+    source.tensors.push_back(gguf_tensor(name, {8, 8}, kF32, 128));
+    source.expect_refused(std::string("tensor ") + name + ": expected a tensor of a dense llama");
+  }
+  Source odd;
+  odd.tensors.push_back(gguf_tensor("blk.0.attn_q.weight", {8, 6}, kF32, 128));
+  odd.expect_refused("expected rows of 2 heads of even size, found 6 rows");
+  Source twice;
+  twice.tensors.push_back(gguf_tensor("blk.0.attn_norm.weight", {8}, kF32, 128));
+  twice.tensors.push_back(gguf_tensor("blk.00.attn_norm.weight", {8}, kF32, 160));
+  twice.expect_refused("found it twice");
+  Source none;
+  none.tensors.clear();
+  none.expect_refused("tensor token_embd.weight: expected a matrix, found none");
+}
+
+TEST(GgufModel, RefusesRopeFactorsThatAreNotLlama3s) {
+  Source source;
+  source.tensors.push_back(gguf_tensor("rope_freqs.weight", {2}, kF32, 128));  // zeros
+  source.expect_refused("tensor rope_freqs.weight: expected Llama 3.1's scaling");
+  source.tensors.back() = gguf_tensor("rope_freqs.weight", {3}, kF32, 128);
+  source.expect_refused("expected 2 F32 values");
+}
+
+TEST(GgufModel, RefusesHeadsOfOtherSizes) {
+  Source source;
+  source.set("rope.dimension_count", 2);
+  source.expect_refused("llama.rope.dimension_count: expected 4, the size of a head, found 2");
+}
+
+}  // namespace
+}  // namespace schmidt::io
