@@ -185,13 +185,12 @@ def make_smollm2(out: Path) -> None:
         # Left padding, as generation in batches wants it.
         padded = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        model.generation_config.eos_token_id = None
         answers = model.generate(
             input_ids=padded,
             attention_mask=mask,
             do_sample=False,
             max_new_tokens=64,
-            min_new_tokens=64,
-            eos_token_id=-1,
             pad_token_id=0,
         )
     truth["prompts"] = padded

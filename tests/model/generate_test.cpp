@@ -1,0 +1,103 @@
+#include "schmidt/model/generate.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::model {
+namespace {
+
+using Prompts = std::vector<std::vector<int64_t>>;
+
+class Generate : public testing::Test {
+ protected:
+  static Model load() {
+    const test::TinyModel tiny = test::make_tiny_model();
+    return Model::load(tiny.config, Weights(tiny.tensors, "tiny"));
+  }
+  // The likeliest next token, without a cache.
+  int64_t next(std::vector<int64_t> ids) const {
+    const torch::Tensor input = torch::tensor(ids, torch::kInt64).unsqueeze(0);
+    return model_.forward(input)[0][-1].argmax().item<int64_t>();
+  }
+  Model model_ = load();
+  GenerateOptions greedy_{.max_new_tokens = 12, .eos_ids = std::vector<int64_t>{}};
+  Prompts prompts_ = {{5, 6, 7}, {9}, {200, 3, 77, 41, 11, 12, 13}};
+};
+
+TEST_F(Generate, GreedyTokensAreThoseOfTheWholeSequence) {
+  const std::vector<Generation> answers = generate(model_, prompts_, greedy_);
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    std::vector<int64_t> sequence = prompts_[i];
+    for (const int64_t id : answers[i].ids) {
+      EXPECT_EQ(id, next(sequence));
+      sequence.push_back(id);
+    }
+    EXPECT_EQ(answers[i].ids.size(), 12);
+    EXPECT_EQ(answers[i].finish, FinishReason::kLength);
+  }
+}
+
+TEST_F(Generate, OtherPromptsDoNotChangeARow) {
+  GenerateOptions options = greedy_;
+  options.sampling = {.temperature = 1.0, .seed = 3};
+  const std::vector<Generation> together = generate(model_, prompts_, options);
+  EXPECT_EQ(generate(model_, {prompts_[0]}, options)[0].ids, together[0].ids);
+  EXPECT_EQ(generate(model_, prompts_, options)[2].ids, together[2].ids);
+  options.sampling.seed = 4;
+  EXPECT_NE(generate(model_, prompts_, options)[0].ids, together[0].ids);
+}
+
+TEST_F(Generate, TheCallbackSeesEveryTokenAndMayStop) {
+  std::vector<std::vector<int64_t>> seen(prompts_.size());
+  const std::vector<Generation> answers =
+      generate(model_, prompts_, greedy_, [&](int64_t row, int64_t id) {
+        seen[row].push_back(id);
+        return row != 1 || seen[row].size() < 4;
+      });
+  for (size_t i = 0; i < answers.size(); ++i) EXPECT_EQ(answers[i].ids, seen[i]);
+  EXPECT_EQ(answers[1].ids.size(), 4);
+  EXPECT_EQ(answers[1].finish, FinishReason::kStopped);
+  EXPECT_EQ(answers[0].ids.size(), 12);
+}
+
+TEST_F(Generate, EndsAtAnEndOfTextWithoutIt) {
+  const std::vector<int64_t> whole = generate(model_, {prompts_[0]}, greedy_)[0].ids;
+  GenerateOptions options = greedy_;
+  options.eos_ids = {whole[5]};
+  const Generation cut = generate(model_, {prompts_[0]}, options)[0];
+  const auto first = std::find(whole.begin(), whole.end(), whole[5]);
+  EXPECT_EQ(cut.ids, std::vector<int64_t>(whole.begin(), first));
+  EXPECT_EQ(cut.finish, FinishReason::kEos);
+}
+
+TEST_F(Generate, StopsWhereTheContextIsFull) {
+  GenerateOptions options = greedy_;
+  options.max_new_tokens = std::numeric_limits<int64_t>::max();
+  options.context = 10;
+  const std::vector<Generation> answers = generate(model_, prompts_, options);
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    EXPECT_EQ(answers[i].ids.size() + prompts_[i].size(), 10);
+    EXPECT_EQ(answers[i].finish, FinishReason::kLength);
+  }
+}
+
+TEST_F(Generate, RefusesPromptsAndOptionsThatDoNotFit) {
+  EXPECT_THROW(generate(model_, {}, greedy_), c10::ValueError);
+  EXPECT_THROW(generate(model_, {{1}, {}}, greedy_), c10::ValueError);
+  EXPECT_THROW(generate(model_, {{264}}, greedy_), c10::ValueError);
+  EXPECT_THROW(generate(model_, {{-1}}, greedy_), c10::ValueError);
+  EXPECT_THROW(generate(model_, {std::vector<int64_t>(128, 1)}, greedy_), c10::ValueError);
+  GenerateOptions options = greedy_;
+  options.max_new_tokens = 0;
+  EXPECT_THROW(generate(model_, prompts_, options), c10::ValueError);
+  options = greedy_;
+  options.context = 129;
+  EXPECT_THROW(generate(model_, prompts_, options), c10::ValueError);
+  options = greedy_;
+  options.sampling.temperature = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(generate(model_, prompts_, options), c10::ValueError);
+}
+
+}  // namespace
+}  // namespace schmidt::model
