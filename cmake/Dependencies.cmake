@@ -22,11 +22,17 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 
 # What every target compiles against. -fopenmp turns at::parallel_for parallel;
-# the runtime is the one that LibTorch brings, by its soname.
+# the runtime is the one that LibTorch brings, by its soname. A Clang without its
+# own OpenMP package (the fuzz preset's) makes it serial.
+include(CheckIncludeFileCXX)
+check_include_file_cxx(omp.h SCHMIDT_HAS_OPENMP -fopenmp)
 add_library(schmidt_deps INTERFACE)
 target_include_directories(schmidt_deps SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 target_link_libraries(schmidt_deps INTERFACE
   ${TORCH_LIBRARIES} fmt::fmt-header-only nlohmann_json::nlohmann_json)
 separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
-target_compile_options(schmidt_deps INTERFACE ${torch_flags} -fopenmp)
-target_link_options(schmidt_deps INTERFACE -fopenmp)
+target_compile_options(schmidt_deps INTERFACE ${torch_flags})
+if(SCHMIDT_HAS_OPENMP)
+  target_compile_options(schmidt_deps INTERFACE -fopenmp)
+  target_link_options(schmidt_deps INTERFACE -fopenmp)
+endif()
