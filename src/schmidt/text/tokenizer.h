@@ -18,6 +18,9 @@ struct EncodeOptions {
 /// Text to token ids and back: byte-level or Metaspace BPE read from
 /// tokenizer.json or from a GGUF vocabulary, or SentencePiece's tokenizer.model.
 /// Immutable, cheap to copy, safe to use from several threads.
+///
+///   text -> added tokens cut out -> normalizer -> pre-tokenizer -> model -> ids
+///   ids -> tokens -> decoder -> text
 class Tokenizer {
  public:
   /// From a Hugging Face folder (tokenizer.json first, then tokenizer.model) or a
@@ -25,7 +28,12 @@ class Tokenizer {
   /// what is there is missing, broken or of a kind that is not supported.
   static Tokenizer load(const std::filesystem::path& path);
 
-  /// Any bytes are accepted; invalid UTF-8 becomes U+FFFD as in Hugging Face.
+  /// From the content of a tokenizer.json; `path` is for messages. Throws FormatError.
+  static Tokenizer from_json(std::string_view tokenizer_json,
+                             const std::filesystem::path& path = "tokenizer.json");
+
+  /// Any bytes are accepted; invalid UTF-8 becomes U+FFFD as in Hugging Face. Throws
+  /// FormatError where a pattern of the tokenizer takes too many steps.
   std::vector<int64_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
   /// Throws c10::ValueError for an id that is not in the vocabulary.
@@ -33,40 +41,52 @@ class Tokenizer {
 
   int64_t vocab_size() const;  ///< highest id + 1, added tokens included
   std::optional<int64_t> token_to_id(std::string_view token) const;
+  /// The token as the vocabulary spells it. Throws c10::ValueError as `decode`.
   std::string id_to_token(int64_t id) const;
   bool is_special(int64_t id) const;
   std::optional<int64_t> bos_id() const;
   std::optional<int64_t> eos_id() const;
+  /// Every id that ends a generation: `eos_id` and what the model's
+  /// generation_config.json or GGUF adds; ascending.
+  const std::vector<int64_t>& stop_ids() const;
 
   /// The Jinja source of the model's chat template; empty where there is none.
   const std::string& chat_template() const;
 
   /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json
   /// (copies of the originals where the source is a folder) into `folder`, such
-  /// that Hugging Face's AutoTokenizer gives the same ids.
+  /// that Hugging Face's AutoTokenizer gives the same ids. Throws SystemError.
   void save(const std::filesystem::path& folder) const;
 
   struct Impl;
 
  private:
   friend class StreamDecoder;
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };
 
-/// Decodes ids as they come; text leaves it in whole characters only.
+class Decoding;
+
+/// Decodes ids as they come; text leaves it in whole characters only. All that comes
+/// out, put together, is what `decode` gives for all ids.
 class StreamDecoder {
  public:
   explicit StreamDecoder(Tokenizer tokenizer, bool skip_special = true);
-  /// What is now complete; may be empty.
+  ~StreamDecoder();
+  StreamDecoder(StreamDecoder&&) noexcept;
+  StreamDecoder& operator=(StreamDecoder&&) noexcept;
+
+  /// What is now complete; may be empty. Throws c10::ValueError as `decode`.
   std::string push(int64_t id);
-  /// The rest, an unfinished character as U+FFFD.
+  /// The rest, an unfinished character as U+FFFD. Ends the stream: what is pushed
+  /// later belongs to a new text.
   std::string flush();
 
  private:
   Tokenizer tokenizer_;
   bool skip_special_;
-  std::string pending_;
-  bool first_ = true;
+  std::unique_ptr<Decoding> decoding_;
 };
 
 }  // namespace schmidt::text

@@ -1,0 +1,337 @@
+#include "schmidt/text/gguf_vocabulary.h"
+
+#include <limits>
+#include <map>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/text/utf8.h"
+
+namespace schmidt::text {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+
+// llama.cpp's llama_token_type.
+enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6 };
+
+struct RawVocabulary {
+  std::vector<std::string> tokens;
+  std::vector<int64_t> types;  // TokenType; all normal where the file has none
+};
+
+json split_by(const char* regex) {
+  return {{"type", "Split"},
+          {"pattern", {{"Regex", regex}}},
+          {"behavior", "Isolated"},
+          {"invert", false}};
+}
+
+json byte_level(bool use_regex) {
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", false},
+          {"use_regex", use_regex}};
+}
+
+json sequence(const char* key, json items) {
+  return {{"type", "Sequence"}, {key, std::move(items)}};
+}
+
+// How the text is cut for a `tokenizer.ggml.pre`, as the model's tokenizer.json says.
+struct PreKind {
+  json pre_tokenizer;
+  json normalizer;
+  bool ignore_merges;
+  bool add_bos;  // where the file does not say
+};
+
+const std::map<std::string, PreKind>& pre_kinds() {
+  static const PreKind kLlama3{
+      sequence("pretokenizers",
+               json::array({split_by(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)"
+                                     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
+                                     R"(\s+(?!\S)|\s+)"),
+                            byte_level(false)})),
+      nullptr, true, true};
+  static const std::map<std::string, PreKind> kTable = {
+      {"gpt-2", {byte_level(true), nullptr, false, false}},
+      {"smollm",
+       {sequence("pretokenizers", json::array({{{"type", "Digits"}, {"individual_digits", true}},
+                                               byte_level(true)})),
+        nullptr, false, false}},
+      {"llama-bpe", kLlama3},
+      {"llama3", kLlama3},
+      {"qwen2",
+       {sequence("pretokenizers",
+                 json::array({split_by(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)"
+                                       R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
+                                       R"(\s+(?!\S)|\s+)"),
+                              byte_level(false)})),
+        {{"type", "NFC"}},
+        false,
+        false}}};
+  return kTable;
+}
+
+template <typename T>
+T require(std::optional<T> value, const io::GgufFile& file, const char* key) {
+  if (!value) throw FormatError(file.path(), key, "expected a value, got none");
+  return std::move(*value);
+}
+
+RawVocabulary read_tokens(const io::GgufFile& file) {
+  constexpr const char* kTokens = "tokenizer.ggml.tokens";
+  constexpr const char* kTypes = "tokenizer.ggml.token_type";
+  RawVocabulary raw{require(file.get_strings(kTokens), file, kTokens), {}};
+  raw.types = file.get_ints(kTypes).value_or(std::vector<int64_t>(raw.tokens.size(), kNormal));
+  if (raw.types.size() != raw.tokens.size()) {
+    throw FormatError(
+        file.path(), kTypes,
+        fmt::format("expected {} values, got {}", raw.tokens.size(), raw.types.size()));
+  }
+  for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    if (!is_valid_utf8(raw.tokens[i])) {
+      throw FormatError(file.path(), kTokens, fmt::format("token {} is not UTF-8", i));
+    }
+  }
+  return raw;
+}
+
+json vocabulary_of(const io::GgufFile& file, const RawVocabulary& raw) {
+  json vocabulary = json::object();
+  for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    const auto [entry, is_new] = vocabulary.emplace(raw.tokens[i], i);
+    if (!is_new) {
+      throw FormatError(file.path(), "tokenizer.ggml.tokens",
+                        fmt::format("expected one id for \"{}\", got {} and {}", raw.tokens[i],
+                                    entry->get<size_t>(), i));
+    }
+  }
+  return vocabulary;
+}
+
+json added_tokens_of(const RawVocabulary& raw) {
+  json added = json::array();
+  for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    const int64_t type = raw.types[i];
+    const bool special = type == kControl || type == kUnknown;
+    if ((!special && type != kUserDefined) || raw.tokens[i].empty()) continue;
+    added.push_back({{"id", i},
+                     {"content", raw.tokens[i]},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", special}});
+  }
+  return added;
+}
+
+// The merges that SentencePiece's BPE makes implicitly: any two neighbours whose
+// concatenation is a piece, the highest score first (equal scores: the lower ids).
+json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scores) {
+  struct Merge {
+    float score;
+    size_t left, right;
+  };
+  std::unordered_map<std::string_view, size_t> ids;
+  const auto is_piece = [&](size_t i) {
+    return raw.types[i] != kUnknown && raw.types[i] != kControl && raw.types[i] != kByte;
+  };
+  for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    if (is_piece(i)) ids.emplace(raw.tokens[i], i);
+  }
+  std::vector<Merge> merges;
+  for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    if (!is_piece(i) || raw.tokens[i].empty()) continue;
+    const std::string_view token = raw.tokens[i];
+    for (size_t cut = code_point_at(token, 0).length; cut < token.size();
+         cut += code_point_at(token, cut).length) {
+      const auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
+      if (left == ids.end() || right == ids.end()) continue;
+      merges.push_back({scores[i], left->second, right->second});
+    }
+  }
+  std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
+    return a.score != b.score ? a.score > b.score
+                              : std::pair(a.left, a.right) < std::pair(b.left, b.right);
+  });
+  json list = json::array();
+  for (const Merge& m : merges) {
+    list.push_back(json::array({raw.tokens[m.left], raw.tokens[m.right]}));
+  }
+  return list;
+}
+
+struct Parts {
+  json tokenizer;
+  bool add_bos;
+};
+
+Parts byte_level_parts(const io::GgufFile& file, const RawVocabulary& raw) {
+  constexpr const char* kPre = "tokenizer.ggml.pre";
+  constexpr const char* kMerges = "tokenizer.ggml.merges";
+  const std::string pre = require(file.get_string(kPre), file, kPre);
+  const auto kind = pre_kinds().find(pre);
+  if (kind == pre_kinds().end()) {
+    throw FormatError(file.path(), kPre,
+                      fmt::format("the pre-tokenizer \"{}\" is not supported", pre));
+  }
+  json tokenizer = {{"normalizer", kind->second.normalizer},
+                    {"pre_tokenizer", kind->second.pre_tokenizer},
+                    {"post_processor", byte_level(true)},
+                    {"decoder", byte_level(true)},
+                    {"model",
+                     {{"type", "BPE"},
+                      {"dropout", nullptr},
+                      {"unk_token", nullptr},
+                      {"continuing_subword_prefix", nullptr},
+                      {"end_of_word_suffix", nullptr},
+                      {"fuse_unk", false},
+                      {"byte_fallback", false},
+                      {"ignore_merges", kind->second.ignore_merges},
+                      {"vocab", vocabulary_of(file, raw)},
+                      {"merges", require(file.get_strings(kMerges), file, kMerges)}}}};
+  return {std::move(tokenizer), kind->second.add_bos};
+}
+
+Parts sentencepiece_parts(const io::GgufFile& file, const RawVocabulary& raw) {
+  constexpr const char* kScores = "tokenizer.ggml.scores";
+  const std::vector<float> scores = require(file.get_floats(kScores), file, kScores);
+  if (scores.size() != raw.tokens.size()) {
+    throw FormatError(file.path(), kScores,
+                      fmt::format("expected {} values, got {}", raw.tokens.size(), scores.size()));
+  }
+  json unknown;
+  for (size_t i = 0; i < raw.tokens.size() && unknown.is_null(); ++i) {
+    if (raw.types[i] == kUnknown) unknown = raw.tokens[i];
+  }
+  json normalizers =
+      json::array({{{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMark}}});
+  json decoders =
+      json::array({{{"type", "Replace"}, {"pattern", {{"String", kMark}}}, {"content", " "}},
+                   {{"type", "ByteFallback"}},
+                   {{"type", "Fuse"}}});
+  if (file.get_bool("tokenizer.ggml.add_space_prefix").value_or(true)) {
+    normalizers.insert(normalizers.begin(), json({{"type", "Prepend"}, {"prepend", kMark}}));
+    decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  }
+  json tokenizer = {{"normalizer", sequence("normalizers", std::move(normalizers))},
+                    {"pre_tokenizer", nullptr},
+                    {"post_processor", nullptr},
+                    {"decoder", sequence("decoders", std::move(decoders))},
+                    {"model",
+                     {{"type", "BPE"},
+                      {"dropout", nullptr},
+                      {"unk_token", unknown},
+                      {"continuing_subword_prefix", nullptr},
+                      {"end_of_word_suffix", nullptr},
+                      {"fuse_unk", true},
+                      {"byte_fallback", true},
+                      {"ignore_merges", false},
+                      {"vocab", vocabulary_of(file, raw)},
+                      {"merges", merges_from_scores(raw, scores)}}}};
+  return {std::move(tokenizer), true};
+}
+
+using Reader = Parts (*)(const io::GgufFile&, const RawVocabulary&);
+
+const std::map<std::string, Reader>& readers() {
+  static const std::map<std::string, Reader> kTable = {{"gpt2", byte_level_parts},
+                                                       {"llama", sentencepiece_parts}};
+  return kTable;
+}
+
+// What transformers and tokenizers write around a text: `before` A `after`.
+json template_processing(const std::vector<std::string>& before,
+                         const std::vector<std::string>& after, const json& vocabulary) {
+  json single = json::array(), special = json::object();
+  const auto put = [&](const std::string& token) {
+    single.push_back({{"SpecialToken", {{"id", token}, {"type_id", 0}}}});
+    special[token] = {{"id", token}, {"ids", {vocabulary.at(token)}}, {"tokens", {token}}};
+  };
+  for (const std::string& token : before) put(token);
+  single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+  for (const std::string& token : after) put(token);
+  json pair = single;
+  for (json item : single) {
+    json& part = item.contains("Sequence") ? item["Sequence"] : item["SpecialToken"];
+    part["type_id"] = 1;
+    if (item.contains("Sequence")) part["id"] = "B";
+    pair.push_back(std::move(item));
+  }
+  return {{"type", "TemplateProcessing"},
+          {"single", std::move(single)},
+          {"pair", std::move(pair)},
+          {"special_tokens", std::move(special)}};
+}
+
+}  // namespace
+
+GgufVocabulary read_gguf_vocabulary(const io::GgufFile& file) {
+  constexpr const char* kModel = "tokenizer.ggml.model";
+  const std::string model = require(file.get_string(kModel), file, kModel);
+  const auto reader = readers().find(model);
+  if (reader == readers().end()) {
+    throw FormatError(file.path(), kModel,
+                      fmt::format("the tokenizer \"{}\" is not supported", model));
+  }
+  const RawVocabulary raw = read_tokens(file);
+  Parts parts = reader->second(file, raw);
+
+  json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                 {"clean_up_tokenization_spaces", false},
+                 {"model_max_length", std::numeric_limits<int32_t>::max()}};
+  json generation = json::object();
+  const auto role = [&](const char* key, const char* name) -> std::vector<std::string> {
+    const std::optional<int64_t> id = file.get_int(key);
+    if (!id) return {};
+    if (*id < 0 || *id >= static_cast<int64_t>(raw.tokens.size())) {
+      throw FormatError(
+          file.path(), key,
+          fmt::format("expected an id of 0 .. {}, got {}", raw.tokens.size() - 1, *id));
+    }
+    if (*name != '\0') config[name] = raw.tokens[*id];
+    return {raw.tokens[*id]};
+  };
+  std::vector<std::string> bos = role("tokenizer.ggml.bos_token_id", "bos_token");
+  std::vector<std::string> eos = role("tokenizer.ggml.eos_token_id", "eos_token");
+  role("tokenizer.ggml.unknown_token_id", "unk_token");
+  role("tokenizer.ggml.padding_token_id", "pad_token");
+  const std::vector<std::string> eot = role("tokenizer.ggml.eot_token_id", "");
+
+  json& tokenizer = parts.tokenizer;
+  const json& vocabulary = tokenizer.at("model").at("vocab");
+  json stops = json::array();
+  for (const auto& tokens : {eos, eot}) {
+    for (const std::string& token : tokens) stops.push_back(vocabulary.at(token));
+  }
+  if (!stops.empty()) generation["eos_token_id"] = stops;
+  if (!bos.empty()) generation["bos_token_id"] = vocabulary.at(bos.front());
+
+  if (!file.get_bool("tokenizer.ggml.add_bos_token").value_or(parts.add_bos)) bos.clear();
+  if (!file.get_bool("tokenizer.ggml.add_eos_token").value_or(false)) eos.clear();
+  config["add_bos_token"] = !bos.empty();
+  config["add_eos_token"] = !eos.empty();
+  if (!bos.empty() || !eos.empty()) {
+    tokenizer["post_processor"] = template_processing(bos, eos, vocabulary);
+  }
+  tokenizer["version"] = "1.0";
+  tokenizer["truncation"] = nullptr;
+  tokenizer["padding"] = nullptr;
+  tokenizer["added_tokens"] = added_tokens_of(raw);
+  if (const auto source = file.get_string("tokenizer.chat_template")) {
+    if (!is_valid_utf8(*source)) {
+      throw FormatError(file.path(), "tokenizer.chat_template", "the value is not UTF-8");
+    }
+    config["chat_template"] = *source;
+  }
+  return {std::move(tokenizer), std::move(config), std::move(generation)};
+}
+
+}  // namespace schmidt::text

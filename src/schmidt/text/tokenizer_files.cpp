@@ -1,0 +1,144 @@
+// Tokenizer::load: which files a tokenizer lies in.
+#include <fstream>
+#include <iterator>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
+#include "schmidt/text/gguf_vocabulary.h"
+#include "schmidt/text/tokenizer_impl.h"
+#include "schmidt/text/utf8.h"
+
+namespace schmidt::text {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Larger than any real tokenizer file.
+constexpr uintmax_t kMaxFileBytes = 200'000'000;
+
+// Everything that AutoTokenizer may read, and `save` hands on.
+constexpr const char* kFiles[] = {"tokenizer.json",        "tokenizer.model",
+                                  "tokenizer_config.json", "special_tokens_map.json",
+                                  "added_tokens.json",     "chat_template.jinja"};
+
+std::string read_file(const fs::path& path) {
+  std::error_code code;
+  const uintmax_t size = fs::file_size(path, code);
+  if (code) throw SystemError("cannot read", path, code.value());
+  if (size > kMaxFileBytes) {
+    throw FormatError(path, "",
+                      fmt::format("expected at most {} bytes, got {}", kMaxFileBytes, size));
+  }
+  std::ifstream in(path, std::ios::binary);
+  std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (!in) throw SystemError("cannot read", path, errno);
+  return content;
+}
+
+// tokenizer_config.json's added_tokens_decoder, {"id": AddedToken}, and
+// added_tokens.json, {"token": id}.
+std::vector<AddedToken> added_tokens_beside_model(const JsonView& config, const JsonView& added) {
+  std::vector<AddedToken> tokens;
+  if (const auto decoder = config.find("added_tokens_decoder")) {
+    json list = json::array();
+    for (const auto& [id, token] : decoder->value().items()) {
+      if (id.empty() || id.size() > 9 || id.find_first_not_of("0123456789") != std::string::npos) {
+        decoder->fail(fmt::format("expected ids as keys, got \"{}\"", id));
+      }
+      const JsonView entry = decoder->at(id);
+      list.push_back(entry.find("content") ? token : json::object());
+      list.back()["id"] = static_cast<uint64_t>(std::stoul(id));
+    }
+    tokens = parse_added_tokens(JsonView(list, decoder->path(), decoder->where()));
+  }
+  for (const auto& [content, id] : added.value().items()) {
+    const auto is_same = [&c = content](const AddedToken& t) { return t.content == c; };
+    if (content.empty() || std::any_of(tokens.begin(), tokens.end(), is_same)) continue;
+    tokens.push_back({.id = added.at(content).integer(), .content = content});
+  }
+  return tokens;
+}
+
+std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const char* name : kFiles) {
+    if (fs::exists(folder / name)) files[name] = read_file(folder / name);
+  }
+  const auto object = [&](const char* name) {
+    const auto file = files.find(name);
+    json value = file == files.end() ? json::object() : io::parse_json(file->second, folder / name);
+    if (!value.is_object()) throw FormatError(folder / name, "", "expected an object");
+    return value;
+  };
+  const fs::path config_path = folder / "tokenizer_config.json";
+  const fs::path map_path = folder / "special_tokens_map.json";
+  const json config = object("tokenizer_config.json");
+  const json map = object("special_tokens_map.json");
+
+  std::shared_ptr<Tokenizer::Impl> impl;
+  if (files.contains("tokenizer.json")) {
+    const fs::path path = folder / "tokenizer.json";
+    impl = build_from_json(io::parse_json(files["tokenizer.json"], path), path);
+  } else if (files.contains("tokenizer.model")) {
+    const fs::path added_path = folder / "added_tokens.json";
+    const json added = object("added_tokens.json");
+    impl = build_from_sentencepiece(
+        files["tokenizer.model"],
+        added_tokens_beside_model(JsonView(config, config_path), JsonView(added, added_path)),
+        folder / "tokenizer.model");
+  } else {
+    throw FormatError(folder, "", "expected tokenizer.json or tokenizer.model, found neither");
+  }
+  // The map first: what the configuration says replaces it.
+  apply_tokenizer_config(*impl, JsonView(map, map_path));
+  apply_tokenizer_config(*impl, JsonView(config, config_path));
+  if (files.contains("chat_template.jinja")) {
+    impl->chat_template = to_valid_utf8(files["chat_template.jinja"]);
+  }
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    if (!fs::exists(folder / name)) continue;
+    const json generation = io::read_json_object(folder / name);
+    const fs::path path = folder / name;
+    apply_generation_config(*impl, JsonView(generation, path));
+  }
+  impl->files = std::move(files);
+  return impl;
+}
+
+std::shared_ptr<Tokenizer::Impl> load_gguf(const fs::path& path) {
+  const GgufVocabulary vocabulary = read_gguf_vocabulary(io::GgufFile::open(path));
+  std::shared_ptr<Tokenizer::Impl> impl = build_from_json(vocabulary.tokenizer, path);
+  apply_tokenizer_config(*impl, JsonView(vocabulary.tokenizer_config, path));
+  apply_generation_config(*impl, JsonView(vocabulary.generation_config, path));
+  json map = json::object();
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
+    if (vocabulary.tokenizer_config.contains(key)) map[key] = vocabulary.tokenizer_config[key];
+  }
+  impl->files = {{"tokenizer.json", vocabulary.tokenizer.dump(1)},
+                 {"tokenizer_config.json", vocabulary.tokenizer_config.dump(2)},
+                 {"special_tokens_map.json", map.dump(2)}};
+  return impl;
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::load(const fs::path& path) {
+  TORCH_CHECK_VALUE(fs::exists(path), "[Tokenizer] expected a model folder or a .gguf file, got \"",
+                    path.string(), "\", which does not exist");
+  const bool is_folder = fs::is_directory(path);
+  TORCH_CHECK_VALUE(is_folder || path.extension() == ".gguf",
+                    "[Tokenizer] expected a model folder or a .gguf file, got \"", path.string(),
+                    "\"");
+  const std::shared_ptr<Impl> impl = is_folder ? load_folder(path) : load_gguf(path);
+  if (impl->eos_id) impl->stop_ids.push_back(*impl->eos_id);
+  std::sort(impl->stop_ids.begin(), impl->stop_ids.end());
+  impl->stop_ids.erase(std::unique(impl->stop_ids.begin(), impl->stop_ids.end()),
+                       impl->stop_ids.end());
+  return Tokenizer(impl);
+}
+
+}  // namespace schmidt::text
