@@ -3,6 +3,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "schmidt/kernels/linear.h"
+#include "schmidt/tn/contraction.h"
 
 namespace schmidt::tn {
 namespace {

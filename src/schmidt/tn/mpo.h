@@ -5,7 +5,7 @@
 
 #include <torch/types.h>
 
-#include "schmidt/tn/contraction.h"
+#include "schmidt/tn/contraction_plan.h"
 #include "schmidt/tn/site_shape.h"
 
 namespace schmidt::tn {
