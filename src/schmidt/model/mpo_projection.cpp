@@ -20,8 +20,10 @@ class Form {
     if (it == layer_.form.end() || !it->is_array()) fail(key, "expected an array of sizes");
     std::vector<int64_t> values;
     for (const json& item : *it) {
-      const bool fits = item.is_number_unsigned() && item.get<uint64_t>() >= 1 &&
-                        item.get<uint64_t>() <= kMaxSize;
+      const bool fits = item.is_number_unsigned()
+                            ? item.get<uint64_t>() >= 1 && item.get<uint64_t>() <= kMaxSize
+                            : item.is_number_integer() && item.get<int64_t>() >= 1 &&
+                                  std::cmp_less_equal(item.get<int64_t>(), kMaxSize);
       if (!fits) fail(key, fmt::format("expected sizes in [1, {}]", kMaxSize));
       values.push_back(item.get<int64_t>());
     }
