@@ -9,6 +9,9 @@ if(SCHMIDT_SANITIZE)
   add_compile_options(-fsanitize=${SCHMIDT_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${SCHMIDT_SANITIZE})
 endif()
+if(SCHMIDT_FUZZ)  # count branches for libFuzzer, stop at the first finding
+  add_compile_options(-fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
+endif()
 
 # Compiled once, used by every target: LibTorch's headers dominate build time.
 file(WRITE ${PROJECT_BINARY_DIR}/pch/pch.cpp "// Carries the precompiled header.\n")

@@ -38,8 +38,9 @@ std::string_view header_text(std::string_view bytes, const fs::path& path) {
                                   length, bytes.size() - kLengthBytes));
   }
   const std::string_view text = bytes.substr(kLengthBytes, length);
-  if (!text.starts_with('{'))
+  if (!text.starts_with('{')) {
     throw FormatError(path, "header", "expected a header that starts with {");
+  }
   return text;
 }
 
