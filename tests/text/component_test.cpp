@@ -8,6 +8,7 @@
 #include "schmidt/text/pre_tokenizer.h"
 #include "schmidt/text/regex.h"
 #include "schmidt/text/utf8.h"
+
 #include "tests/text/oracle.h"
 
 namespace schmidt::text {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/text/tokenizer.h"
+
 #include "tests/text/oracle.h"
 
 namespace schmidt::text {
@@ -93,13 +94,12 @@ TEST_P(Parity, DecodesRowsFromTextAndRowsFromNowhere) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, Parity,
-    testing::Values(
-        trained("gpt2_style"), trained("gpt2_prefix_style"), trained("llama3_style"),
-        trained("qwen2_style"), trained("nfkc_style"), trained("byte_fallback_style"),
-        trained("unknown_style"), trained("fused_unknown_style"),
-        Subject{"tinyllama", test::data_dir() / "tokenizers" / "tinyllama-1.1b-3T"},
-        Subject{"mistral", test::data_dir() / "tokenizers" / "mistral-7b-v0.1"},
-        Subject{"smollm2", test::smollm2_path()}),
+    testing::Values(trained("gpt2_style"), trained("gpt2_prefix_style"), trained("llama3_style"),
+                    trained("qwen2_style"), trained("nfkc_style"), trained("byte_fallback_style"),
+                    trained("unknown_style"), trained("fused_unknown_style"),
+                    Subject{"tinyllama", test::data_dir() / "tokenizers" / "tinyllama-1.1b-3T"},
+                    Subject{"mistral", test::data_dir() / "tokenizers" / "mistral-7b-v0.1"},
+                    Subject{"smollm2", test::smollm2_path()}),
     [](const auto& test) { return test.param.name; });
 
 // Truths of add_special come from the tokenizer.json alone, so only where no

@@ -109,8 +109,7 @@ Normalizer make_lowercase(const JsonView&) {
       if (c.value == 0x130) {
         result += "i\xCC\x87";
       } else {
-        append_utf8(result, static_cast<char32_t>(
-                                utf8proc_tolower(static_cast<utf8proc_int32_t>(c.value))));
+        append_utf8(result, to_lower(c.value));
       }
       i += c.length;
     }

@@ -42,8 +42,15 @@ const std::map<char, std::string>& shorthands() {
       {'S', complement(white_space())},
       {'d', category("Nd")},
       {'h', "0-9a-fA-F"},
-      {'w', "\\p{Alphabetic}\\p{Pc}" + category("L") + category("M") + category("N")}};
+      {'w', "\\p{Alphabetic}\\p{Pc}" + category("L") + category("M") + category("Nd")}};
   return kTable;
+}
+
+// Outside brackets Oniguruma takes `\w` below U+0100 from a table of Latin-1, which
+// counts superscript digits and fractions as word characters.
+std::string lone_shorthand(char letter) {
+  constexpr const char* kLatin1Numbers = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+  return shorthands().at(letter) + (letter == 'w' ? kLatin1Numbers : "");
 }
 
 class Translator {
@@ -104,11 +111,11 @@ class Translator {
       return;
     }
     if (letter == 'b' || letter == 'B') {
-      const std::string& w = shorthands().at('w');
+      const std::string w = lone_shorthand('w');
       out_ += letter == 'b' ? fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", w)
                             : fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", w);
     } else if (letter != '\0' && shorthands().contains(lower)) {
-      out_ += fmt::format("[{}{}]", letter == lower ? "" : "^", shorthands().at(lower));
+      out_ += fmt::format("[{}{}]", letter == lower ? "" : "^", lone_shorthand(lower));
     } else {
       out_ += in_.substr(at_, 2);
     }

@@ -231,7 +231,8 @@ PreTokenizer make_metaspace(const JsonView& json) {
 }
 
 PreTokenizer make_whitespace(const JsonView&) {
-  static const Regex kWords(R"(\w+|[^\w\s]+)");
+  // The joiners are word characters to the engine that tokenizers uses here.
+  static const Regex kWords(R"([\w\x{200C}\x{200D}]+|[^\w\s\x{200C}\x{200D}]+)");
   return splitter([](const std::string& text) { return kWords.find_all(text); }, removed,
                   /*invert=*/true);
 }

@@ -39,6 +39,21 @@ constexpr CodePointRange kMarks[] = {
     {0x11F3E, 0x11F42}, {0x11F5A, 0x11F5A}, {0x13440, 0x13440}, {0x13447, 0x13455},
     {0x1611E, 0x1612F}, {0x1E08F, 0x1E08F}, {0x1E4EC, 0x1E4EF}, {0x1E5EE, 0x1E5EF}};
 
+// Circled and squared letters, which are symbols by category.
+constexpr CodePointRange kAlphabeticSymbols[] = {
+    {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+constexpr CodePointRange kJoiners[] = {{0x200C, 0x200D}};
+
+struct LowercaseRange {
+  char32_t first, last;
+  char32_t lower;  // of `first`; the rest follows
+};
+constexpr LowercaseRange kLaterLowercase[] = {
+    {0x1C89, 0x1C89, 0x1C8A},   {0xA7CB, 0xA7CB, 0x264},  {0xA7CC, 0xA7CC, 0xA7CD},
+    {0xA7CE, 0xA7CE, 0xA7CF},   {0xA7D2, 0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D4, 0xA7D5},
+    {0xA7DA, 0xA7DA, 0xA7DB},   {0xA7DC, 0xA7DC, 0x19B},  {0x10D50, 0x10D65, 0x10D70},
+    {0x16EA0, 0x16EB8, 0x16EBB}};
+
 constexpr CodePointRange kWhiteSpace[] = {
     {0x9, 0xD},       {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
     {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
@@ -88,8 +103,16 @@ bool is_numeric(char32_t c) {
 }
 
 bool is_word(char32_t c) {
-  return category_between(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_PC) || in(kLetters, c) ||
-         in(kMarks, c) || in(kNumbers, c);
+  return category_between(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_NL) ||
+         category_between(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PC) || in(kLetters, c) ||
+         in(kMarks, c) || in(kDigits, c) || in(kAlphabeticSymbols, c) || in(kJoiners, c);
+}
+
+char32_t to_lower(char32_t c) {
+  for (const LowercaseRange& r : kLaterLowercase) {
+    if (r.first <= c && c <= r.last) return c - r.first + r.lower;
+  }
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
 }
 
 bool is_punctuation(char32_t c) {

@@ -24,8 +24,11 @@ bool is_white_space(char32_t c);
 /// General category N as of Unicode 17: what Rust calls numeric.
 bool is_numeric(char32_t c);
 
-/// A letter, mark, number or connector: `\w`.
+/// Alphabetic, or a mark, decimal digit, connector or joiner: `\w` as Rust has it.
 bool is_word(char32_t c);
+
+/// The lower case of `c` as of Unicode 17, where it is a single character.
+char32_t to_lower(char32_t c);
 
 /// ASCII punctuation and symbols, and general category P.
 bool is_punctuation(char32_t c);
