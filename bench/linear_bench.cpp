@@ -2,8 +2,6 @@
 // turns in one run. Counters: speedup = at::linear's time over ours, GB/s = the
 // rate at which ours reads the weights.
 
-#include <chrono>
-
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
@@ -30,10 +28,8 @@ void products(benchmark::State& state, const Case& c) {
   std::vector<torch::Tensor> weights;
   for (int64_t i = 0; i < copies; ++i) weights.push_back(at::randn({c.m, c.n}).to(c.dtype));
   const torch::Tensor x = at::randn({c.rows, c.n}).to(c.dtype);
-  auto seconds = [](auto product) {
-    const auto start = std::chrono::steady_clock::now();
-    benchmark::DoNotOptimize(product().const_data_ptr());
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  auto timed = [](auto product) {
+    return seconds([&] { benchmark::DoNotOptimize(product().const_data_ptr()); });
   };
   // Each runs over half of the weights in one go: a switch from one thread pool to
   // another costs what decoding does not pay.
@@ -41,10 +37,10 @@ void products(benchmark::State& state, const Case& c) {
   for (auto _ : state) {
     double total = 0;
     for (int64_t i = 0; i < copies / 2; ++i) {
-      theirs.push_back(seconds([&] { return at::linear(x, weights[i]); }));
+      theirs.push_back(timed([&] { return at::linear(x, weights[i]); }));
     }
     for (int64_t i = copies / 2; i < copies; ++i) {
-      ours.push_back(seconds([&] { return kernels::linear(x, weights[i]); }));
+      ours.push_back(timed([&] { return kernels::linear(x, weights[i]); }));
       total += ours.back();
     }
     state.SetIterationTime(total / static_cast<double>(copies - copies / 2));

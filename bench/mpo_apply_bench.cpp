@@ -5,8 +5,6 @@
 // time = the same of times, bond = the (largest) bond. `form` cases allow the
 // contraction order that builds W for the time of one product.
 
-#include <chrono>
-
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/randn.h>
 #include <benchmark/benchmark.h>
@@ -61,13 +59,6 @@ tn::Mpo random_mpo(const Case& c) {
   return tn::Mpo(std::move(cores));
 }
 
-template <typename Body>
-double seconds(Body body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 void apply(benchmark::State& state, const Case& c) {
   at::AutoGradMode mode(c.train);
   // Several weights in turn, so that they come from memory as those of a model do.
@@ -105,16 +96,19 @@ void apply(benchmark::State& state, const Case& c) {
 }
 
 /// Cases beyond this many multiplications would take seconds each and are left out.
-constexpr double kMostMultiplications = 4e9;
+constexpr double kMostMultiplications = 3e9;
 
 void add(const Case& c) {
   const double passes = c.train ? 3 : 1;
   if (passes * std::max(c.multiplications(), c.dense_multiplications()) > kMostMultiplications) {
     return;
   }
+  // About a twentieth of a second, but never fewer than five runs of each.
+  const double work = passes * (c.multiplications() + c.dense_multiplications());
+  const auto iterations = static_cast<int64_t>(std::clamp(2e9 / work, 5.0, 300.0));
   benchmark::RegisterBenchmark(c.name().c_str(), [c](benchmark::State& state) { apply(state, c); })
       ->UseManualTime()
-      ->MinTime(0.03)
+      ->Iterations(iterations)
       ->Unit(benchmark::kMicrosecond);
 }
 

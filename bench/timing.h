@@ -1,15 +1,33 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
+#include <ctime>
 #include <vector>
+
+#include <ATen/Parallel.h>
 
 namespace schmidt {
 
-/// The tenth percentile: what other work on the machine disturbs least, without
-/// being one lucky run.
-inline double typical(std::vector<double> seconds) {
-  const auto place = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 10);
-  std::nth_element(seconds.begin(), place, seconds.end());
+/// How long `body` takes: CPU time where the process runs one thread, which other
+/// work on the machine does not disturb, the wall clock's otherwise.
+template <typename Body>
+double seconds(Body body) {
+  const bool one_thread = at::get_num_threads() == 1;
+  auto now = [one_thread] {
+    timespec time{};
+    clock_gettime(one_thread ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double start = now();
+  body();
+  return now() - start;
+}
+
+/// The tenth percentile: what other work disturbs least, without being one lucky run.
+inline double typical(std::vector<double> times) {
+  const auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 10);
+  std::nth_element(times.begin(), place, times.end());
   return *place;
 }
 

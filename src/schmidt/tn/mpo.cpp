@@ -21,9 +21,11 @@ std::vector<int64_t> sizes_of(const std::vector<torch::Tensor>& cores, int64_t l
   return sizes;
 }
 
-/// (m, 1) x (1, n): two plain products.
-bool is_low_rank(const std::vector<torch::Tensor>& cores) {
-  return cores.size() == 2 && cores[0].size(2) == 1 && cores[1].size(1) == 1;
+/// (m, 1) x (1, n), met from the right: two plain products, whose gradients need
+/// no more than the library keeps.
+bool is_low_rank(const std::vector<torch::Tensor>& cores, const ContractionPlan& plan) {
+  return cores.size() == 2 && cores[0].size(2) == 1 && cores[1].size(1) == 1 &&
+         plan.runs == std::vector<CoreRun>{{1, 2}, {0, 1}};
 }
 
 }  // namespace
@@ -76,17 +78,16 @@ torch::Tensor Mpo::apply(const torch::Tensor& x, const ContractionOptions& optio
                     "[Mpo::apply] expected x in the cores' dtype and device, ",
                     cores_[0].scalar_type(), " on ", cores_[0].device(), ", got ", x.scalar_type(),
                     " on ", x.device());
-  if (is_low_rank(cores_) && !options.form_matrix) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = m;
+  if (x.numel() == 0) return at::zeros(sizes, x.options());
+  const ContractionPlan plan = plan_contraction(shape(), bonds(), x.numel() / n, options);
+  if (is_low_rank(cores_, plan)) {
     const int64_t r = cores_[0].size(3);
     return kernels::linear(kernels::linear(x, cores_[1].reshape({r, n})),
                            cores_[0].reshape({m, r}));
   }
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = m;
-  if (x.numel() == 0) return at::zeros(sizes, x.options());
-  const torch::Tensor flat = x.reshape({-1, n});
-  const ContractionPlan plan = plan_contraction(shape(), bonds(), flat.size(0), options);
-  return contract(cores_, flat, plan).reshape(sizes);
+  return contract(cores_, x.reshape({-1, n}), plan).reshape(sizes);
 }
 
 torch::Tensor Mpo::to_dense() const {

@@ -13,13 +13,16 @@ namespace {
 
 double squared_norm(const torch::Tensor& t) { return t.square().sum().item<double>(); }
 
+/// Below this share of the largest one a singular value is taken for rounding:
+/// that of W's entries in float32, and in float64 that of the SVD too.
+constexpr double kSingleRounding = 2.0 * std::numeric_limits<float>::epsilon();
+constexpr double kDoubleRounding = 32.0 * std::numeric_limits<double>::epsilon();
+
 /// `energies` are squared singular values, largest first.
 int64_t choose_rank(const torch::Tensor& energies, const SvdTruncation& truncation) {
   const torch::Tensor on_cpu = energies.cpu().contiguous();
   const double* const e = on_cpu.const_data_ptr<double>();
-  const double rounding = truncation.double_accuracy
-                              ? 8 * std::numeric_limits<double>::epsilon()
-                              : static_cast<double>(std::numeric_limits<float>::epsilon());
+  const double rounding = truncation.double_accuracy ? kDoubleRounding : kSingleRounding;
   const double noise = rounding * rounding * e[0];
   int64_t rank = on_cpu.numel();
   double dropped = 0;
