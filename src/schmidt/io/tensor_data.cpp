@@ -8,8 +8,9 @@
 namespace schmidt::io {
 namespace {
 
-constexpr int64_t kCopyGrain = 1 << 20;    // bytes
-constexpr int64_t kDecodeGrain = 1 << 15;  // values
+// Large: a few milliseconds of work, so that threads pay even on a busy machine.
+constexpr int64_t kCopyGrain = 1 << 24;    // bytes
+constexpr int64_t kDecodeGrain = 1 << 22;  // values
 
 torch::Tensor new_tensor(c10::IntArrayRef shape, torch::ScalarType dtype) {
   return torch::empty(shape, torch::TensorOptions().dtype(dtype).device(torch::kCPU));
