@@ -91,7 +91,8 @@ MpoProjection::MpoProjection(std::string name, tn::Mpo mpo, std::optional<torch:
 }
 
 torch::Tensor MpoProjection::apply(const torch::Tensor& x) const {
-  const torch::Tensor y = mpo_.apply(x);
+  // Many rows of an MPO with large bonds are cheaper through its matrix, made for the call.
+  const torch::Tensor y = mpo_.apply(x, {.form_matrix = true});
   return bias_ ? y + *bias_ : y;
 }
 
