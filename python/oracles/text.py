@@ -195,10 +195,10 @@ def byte_fallback_style() -> Tokenizer:
     )
     data = json.loads(tokenizer.to_str())
     vocab = data["model"]["vocab"]
-    for byte in range(256):
-        vocab[f"<0x{byte:02X}>"] = len(vocab) + len(data["added_tokens"])
     for entry in data["added_tokens"]:
         vocab.setdefault(entry["content"], entry["id"])
+    for byte in range(256):  # the look-alikes may have made some of them tokens already
+        vocab.setdefault(f"<0x{byte:02X}>", max(vocab.values()) + 1)
     data["model"] |= {"byte_fallback": True, "fuse_unk": True}
     data["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
     data["decoder"] = {
@@ -384,7 +384,7 @@ def components(texts: list[str]) -> dict:
 # ----------------------------------------------------------------------------- chat
 
 ALTERNATE = (
-    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{% if message['role'] == 'system' or (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
 )
 # Short forms of what the model cards publish: same output, same marks.

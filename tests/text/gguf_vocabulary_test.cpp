@@ -173,8 +173,13 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
 
 // SentencePiece vocabularies -------------------------------------------------
 
+bool is_run_of_spaces(std::string_view token) {
+  while (token.starts_with("\u2581")) token.remove_prefix(3);
+  return token.empty();
+}
+
 // TinyLlama's tokenizer.json as a conversion to GGUF would write it: pieces, types, and
-// as scores the negated ids that the original model has.
+// the scores of the original model, which fall with the id and are lowest for spaces.
 GgufBytes tinyllama(const json& tokenizer) {
   Strings tokens(tokenizer.at("model").at("vocab").size());
   for (const auto& [token, id] : tokenizer.at("model").at("vocab").items()) {
@@ -185,7 +190,9 @@ GgufBytes tinyllama(const json& tokenizer) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     const bool is_byte = i >= 3 && i < 259;
     types[i] = i == 0 ? 2 : i < 3 ? 3 : is_byte ? 6 : 1;
-    scores[i] = i < 259 ? 0.0f : 259.0f - static_cast<float>(i);
+    scores[i] = i < 259                       ? 0.0f
+                : is_run_of_spaces(tokens[i]) ? -1e9f
+                                              : 259.0f - static_cast<float>(i);
   }
   GgufBytes file;
   file.put("tokenizer.ggml.model", std::string("llama"))

@@ -21,7 +21,7 @@ using Strings = std::vector<std::string>;
 TEST(Regex, TakesWhiteSpaceFromUnicodeAndNotFromPerl) {
   // U+180E has not been white space since Unicode 6.3; PCRE2's \s still holds it.
   EXPECT_EQ(matches(R"(\s)", "\u180E\u00A0\u3000\u200B"), (Strings{"\u00A0", "\u3000"}));
-  EXPECT_EQ(matches(R"([^\S\u3000])", "a"), Strings{});
+  EXPECT_EQ(matches(R"([^\S\u3000])", "a\u3000\u2009"), Strings{"\u2009"});
 }
 
 TEST(Regex, KnowsLettersOfLaterUnicode) {
@@ -44,11 +44,13 @@ TEST(Regex, ReadsOnigurumasDialect) {
   EXPECT_EQ(matches("a.b", "a\nb"), Strings{});
   EXPECT_EQ(matches("^b$", "a\nb\nc"), Strings{"b"});
   EXPECT_EQ(matches(R"(\h+)", "xyzBEEF g"), Strings{"BEEF"});
+  EXPECT_EQ(matches(R"(\u3042[\u3044-\u3046])", "\u3042\u3045"), Strings{"\u3042\u3045"});
+  EXPECT_EQ(matches(R"(\b\w+\b)", "a\u0301 b2, c"), (Strings{"a\u0301", "b2", "c"}));
 }
 
 TEST(Regex, RefusesWhatTheDialectsReadDifferently) {
   for (const char* pattern : {"[a&&b]", "[a[bc]]", "[[:alpha:]]", "a{2}+", R"([\W])", "(?x: a)",
-                              "[a", "(a", "*", R"(\p{Nonsense})", R"(\pL)"}) {
+                              "[a", "(a", "*", R"(\p{Nonsense})", R"(\pL)", R"(\u12)"}) {
     EXPECT_THROW(Regex{pattern}, c10::ValueError) << pattern;
   }
 }

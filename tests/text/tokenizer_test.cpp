@@ -86,8 +86,7 @@ json byte_level() {
   for (int byte = 0; byte < 256; ++byte) {
     std::string token;
     int code = byte;
-    // Any one-to-one alphabet will do for what streams: the first 256 from U+0100 on are
-    // not the real one, so spell the real one for the bytes that need it.
+    // GPT-2's alphabet: unprintable bytes have stand-ins from U+0100 on, in order.
     if (!((byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE)) {
       code = 0x100 + (byte <= 0x20 ? byte : byte <= 0xA0 ? byte - 0x7F + 33 : 67);
     }

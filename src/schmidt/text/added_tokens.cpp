@@ -62,6 +62,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
     : tokens_(std::move(tokens)), normalizer_(normalizer) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
+    spellings_.push_back(token.content);
     if (token.special) special_.insert(token.id);
     by_id_.emplace(token.id, i);
     by_content_.emplace(token.content, i);
@@ -70,14 +71,14 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
       raw_.insert(token.content, i);
       continue;
     }
-    const std::string content = normalizer_ ? normalizer_(token.content) : token.content;
-    if (!content.empty()) normalized_.insert(content, i);
+    if (normalizer_) spellings_[i] = normalizer_(token.content);
+    if (!spellings_[i].empty()) normalized_.insert(spellings_[i], i);
   }
 }
 
 const std::string* AddedTokens::token(int64_t id) const {
   const auto found = by_id_.find(id);
-  return found == by_id_.end() ? nullptr : &tokens_[found->second].content;
+  return found == by_id_.end() ? nullptr : &spellings_[found->second];
 }
 
 std::optional<int64_t> AddedTokens::id(std::string_view token) const {

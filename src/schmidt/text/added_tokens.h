@@ -46,7 +46,7 @@ class AddedTokens {
 
   bool is_special(int64_t id) const { return special_.contains(id); }
   int64_t size() const { return size_; }  ///< highest id + 1
-  /// nullptr for an id that is not an added token.
+  /// As it stands in normalized text; nullptr for an id that is not an added token.
   const std::string* token(int64_t id) const;
   std::optional<int64_t> id(std::string_view token) const;
 
@@ -65,6 +65,7 @@ class AddedTokens {
                 std::vector<Segment>& segments) const;
 
   std::vector<AddedToken> tokens_;
+  std::vector<std::string> spellings_;         // of tokens_, normalized where they are
   std::unordered_map<int64_t, size_t> by_id_;  // into tokens_
   std::unordered_map<std::string, size_t, StringHash, std::equal_to<>> by_content_;
   std::unordered_set<int64_t> special_;

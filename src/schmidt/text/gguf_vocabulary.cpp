@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <map>
+#include <tuple>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -133,11 +134,12 @@ json added_tokens_of(const RawVocabulary& raw) {
 }
 
 // The merges that SentencePiece's BPE makes implicitly: any two neighbours whose
-// concatenation is a piece, the highest score first (equal scores: the lower ids).
+// concatenation is a piece, the highest score first; of equal scores the lower ids, as transformers
+// converts it.
 json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scores) {
   struct Merge {
     float score;
-    size_t left, right;
+    size_t result, left, right;
   };
   std::unordered_map<std::string_view, size_t> ids;
   const auto is_piece = [&](size_t i) {
@@ -154,12 +156,12 @@ json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scor
          cut += code_point_at(token, cut).length) {
       const auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
       if (left == ids.end() || right == ids.end()) continue;
-      merges.push_back({scores[i], left->second, right->second});
+      merges.push_back({scores[i], i, left->second, right->second});
     }
   }
-  std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
-    return a.score != b.score ? a.score > b.score
-                              : std::pair(a.left, a.right) < std::pair(b.left, b.right);
+  std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
+    return std::tuple(-a.score, a.result, a.left, a.right) <
+           std::tuple(-b.score, b.result, b.left, b.right);
   });
   json list = json::array();
   for (const Merge& m : merges) {

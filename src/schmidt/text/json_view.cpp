@@ -1,7 +1,5 @@
 #include "schmidt/text/json_view.h"
 
-#include <limits>
-
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
@@ -48,8 +46,11 @@ bool JsonView::boolean() const {
 }
 
 int64_t JsonView::integer() const {
-  if (!value_->is_number_unsigned() ||
-      value_->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+  // Parsed numbers are unsigned, numbers made in this program may be either.
+  const bool is_unsigned = value_->is_number_unsigned();
+  const bool fits = is_unsigned ? value_->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)
+                                : value_->is_number_integer() && value_->get<int64_t>() >= 0;
+  if (!fits) {
     fail(fmt::format("expected an integer of 0 or more, got {}", value_->dump().substr(0, 40)));
   }
   return value_->get<int64_t>();

@@ -1,4 +1,5 @@
 // Oniguruma's dialect rewritten in PCRE2's, declared in regex.h.
+#include <cctype>
 #include <map>
 
 #include <c10/util/Exception.h>
@@ -102,7 +103,22 @@ class Translator {
     return p;
   }
 
+  // \uHHHH at at_ -> \x{HHHH}; advances. False for any other escape.
+  bool code_unit() {
+    const std::string_view digits = in_.substr(at_, 6);
+    if (peek(1) != 'u') return false;
+    if (digits.size() != 6 || !std::all_of(digits.begin() + 2, digits.end(), [](char c) {
+          return std::isxdigit(static_cast<unsigned char>(c)) != 0;
+        })) {
+      refuse("an escape without four hexadecimal digits");
+    }
+    out_ += fmt::format("\\x{{{}}}", digits.substr(2));
+    at_ += 6;
+    return true;
+  }
+
   void escape() {
+    if (code_unit()) return;
     const char letter = peek(1);
     const char lower = static_cast<char>(letter | 0x20);
     if (letter == 'p' || letter == 'P') {
@@ -148,6 +164,7 @@ class Translator {
   }
 
   void escape_in_bracket() {
+    if (code_unit()) return;
     const char letter = peek(1);
     if (letter == 'p' || letter == 'P') {
       const Property p = property();

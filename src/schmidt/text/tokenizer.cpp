@@ -12,8 +12,8 @@ namespace schmidt::text {
 int64_t Tokenizer::Impl::size() const { return std::max(vocabulary.size(), added->size()); }
 
 const std::string* Tokenizer::Impl::token(int64_t id) const {
-  const std::string* found = vocabulary.token(id);
-  return found != nullptr ? found : added->token(id);
+  const std::string* found = added->token(id);
+  return found != nullptr ? found : vocabulary.token(id);
 }
 
 std::optional<int64_t> Tokenizer::Impl::id(std::string_view token) const {
