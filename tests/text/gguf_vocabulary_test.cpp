@@ -207,6 +207,7 @@ GgufBytes tinyllama(const json& tokenizer) {
 TEST(GgufVocabulary, DerivesTheMergesOfSentencePiece) {
   const auto path = test::data_dir() / "tokenizers" / "tinyllama-1.1b-3T" / "tokenizer.json";
   SCHMIDT_REQUIRE_PATH(path);
+  SCHMIDT_REQUIRE_PATH(test::text_oracle("tinyllama.ids"));
   const json original = json::parse(test::read_file(path));
   const Tokenizer tokenizer = load(tinyllama(original));
   const auto lines = test::read_hex("lines");
@@ -219,21 +220,33 @@ TEST(GgufVocabulary, DerivesTheMergesOfSentencePiece) {
 
 // AutoTokenizer ----------------------------------------------------------------
 
-TEST(SavedTokenizer, GivesTheSameIdsInTransformers) {
-  SCHMIDT_REQUIRE_PATH(test::smollm2_path());
-  const auto python = test::source_dir() / ".venv" / "bin" / "python";
-  SCHMIDT_REQUIRE_PATH(python);
+// Compares on all lines, beside a config.json whose type must not bring in another
+// tokenizer.
+void expect_same_in_transformers(const Tokenizer& tokenizer, const std::string& truth) {
   const test::TemporaryFolder folder;
-  Tokenizer::load(test::smollm2_path()).save(folder.path());
-  // As beside a real checkpoint, whose type must not bring in another tokenizer.
+  tokenizer.save(folder.path());
   test::write_file(folder / "config.json",
                    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})");
-  const std::string command =
-      fmt::format("{} {} check {} {} {} > {} 2>&1", python.string(),
-                  (test::source_dir() / "python" / "oracles" / "text.py").string(),
-                  folder.path().string(), test::text_oracle("lines").string(),
-                  test::text_oracle("smollm2.ids").string(), (folder / "log").string());
+  const std::string command = fmt::format(
+      "{} {} check {} {} {} > {} 2>&1", (test::source_dir() / ".venv" / "bin" / "python").string(),
+      (test::source_dir() / "python" / "oracles" / "text.py").string(), folder.path().string(),
+      test::text_oracle("lines").string(), test::text_oracle(truth).string(),
+      (folder / "log").string());
   EXPECT_EQ(std::system(command.c_str()), 0) << test::read_file(folder / "log");
+}
+
+TEST(SavedTokenizer, GivesSmolLm2sIdsInTransformers) {
+  SCHMIDT_REQUIRE_PATH(test::smollm2_path());
+  SCHMIDT_REQUIRE_PATH(test::text_oracle("smollm2.ids"));
+  expect_same_in_transformers(Tokenizer::load(test::smollm2_path()), "smollm2.ids");
+}
+
+TEST(SavedTokenizer, GivesTinyLlamasIdsInTransformers) {
+  const auto path = test::data_dir() / "tokenizers" / "tinyllama-1.1b-3T" / "tokenizer.json";
+  SCHMIDT_REQUIRE_PATH(path);
+  SCHMIDT_REQUIRE_PATH(test::text_oracle("tinyllama.ids"));
+  const json original = json::parse(test::read_file(path));
+  expect_same_in_transformers(load(tinyllama(original)), "tinyllama.ids");
 }
 
 }  // namespace

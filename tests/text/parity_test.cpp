@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/text/tokenizer.h"
+#include "schmidt/text/utf8.h"
 
 #include "tests/text/oracle.h"
 
@@ -51,7 +52,11 @@ std::string streamed(const Tokenizer& tokenizer, const std::vector<int64_t>& ids
                      bool skip_special) {
   StreamDecoder decoder(tokenizer, skip_special);
   std::string text;
-  for (const int64_t id : ids) text += decoder.push(id);
+  for (const int64_t id : ids) {
+    const std::string piece = decoder.push(id);
+    EXPECT_TRUE(is_valid_utf8(piece)) << "a broken character after " << text;
+    text += piece;
+  }
   return text + decoder.flush();
 }
 
@@ -59,6 +64,7 @@ class Parity : public testing::TestWithParam<Subject> {
  protected:
   void SetUp() override {
     SCHMIDT_REQUIRE_PATH(GetParam().path);
+    SCHMIDT_REQUIRE_PATH(test::text_oracle(GetParam().name + ".ids"));
     tokenizer_.emplace(Tokenizer::load(GetParam().path));
   }
   std::optional<Tokenizer> tokenizer_;
@@ -81,7 +87,8 @@ TEST_P(Parity, DecodesRowsFromTextAndRowsFromNowhere) {
     ASSERT_EQ(rows.size(), truth.size());
     int different = 0;
     for (size_t i = 0; i < rows.size(); ++i) {
-      const std::string text = tokenizer_->decode(rows[i], skip);
+      const std::string text = streamed(*tokenizer_, rows[i], skip);
+      EXPECT_EQ(text, tokenizer_->decode(rows[i], skip));
       if (text == truth[i]) continue;
       if (++different <= 5) {
         ADD_FAILURE() << "row " << i << ": " << shown(rows[i]) << "\n  expected \"" << truth[i]
