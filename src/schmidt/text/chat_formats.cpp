@@ -154,7 +154,7 @@ std::string format_llama2(const ChatContext& chat) {
   for (size_t i = 0; i < turns.messages.size(); ++i) {
     std::string content = turns.messages[i].content;
     if (i == 0 && turns.has_system) {
-      content = "<<SYS>>\n" + turns.system + "\n<</SYS>>\n\n" + content;
+      content = fmt::format("<<SYS>>\n{}\n<</SYS>>\n\n{}", turns.system, content);
     }
     text += turns.messages[i].role == "user"
                 ? fmt::format("{}[INST] {} [/INST]", chat.bos, strip(content))

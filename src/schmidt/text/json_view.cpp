@@ -61,7 +61,7 @@ bool JsonView::boolean_or(const std::string& key, bool fallback) const {
   return found ? found->boolean() : fallback;
 }
 
-std::string JsonView::string_or(const std::string& key, std::string fallback) const {
+std::string JsonView::string_or(const std::string& key, const std::string& fallback) const {
   const std::optional<JsonView> found = find(key);
   return found ? found->string() : fallback;
 }

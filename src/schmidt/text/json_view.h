@@ -39,7 +39,7 @@ class JsonView {
 
   // A member that may be absent.
   bool boolean_or(const std::string& key, bool fallback) const;
-  std::string string_or(const std::string& key, std::string fallback) const;
+  std::string string_or(const std::string& key, const std::string& fallback) const;
 
  private:
   const nlohmann::json* value_;

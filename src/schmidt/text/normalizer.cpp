@@ -57,7 +57,7 @@ bool is_ascii(std::string_view text) {
 }
 
 Normalizer unicode_form(int form) {
-  return [form](std::string text) { return is_ascii(text) ? text : normalize(text, form); };
+  return [form](const std::string& text) { return is_ascii(text) ? text : normalize(text, form); };
 }
 
 Normalizer make_sequence(const JsonView& json) {
@@ -71,7 +71,7 @@ Normalizer make_sequence(const JsonView& json) {
 }
 
 Normalizer make_prepend(const JsonView& json) {
-  return [prefix = json.at("prepend").string()](std::string text) {
+  return [prefix = json.at("prepend").string()](const std::string& text) {
     return text.empty() ? text : prefix + text;
   };
 }

@@ -35,6 +35,7 @@ using Behavior = std::vector<Span> (*)(const std::vector<Stretch>&);
 
 std::vector<Span> isolated(const std::vector<Stretch>& list) {
   std::vector<Span> cut;
+  cut.reserve(list.size());
   for (const Stretch& s : list) cut.push_back(s.span);
   return cut;
 }
@@ -121,10 +122,10 @@ Matcher characters(bool (*is_member)(char32_t)) {
 }
 
 PreTokenizer splitter(Matcher matcher, Behavior behavior, bool invert = false) {
-  return [matcher = std::move(matcher), behavior, invert](std::vector<Piece> pieces) {
+  return [matcher = std::move(matcher), behavior, invert](const std::vector<Piece>& pieces) {
     std::vector<Piece> result;
     result.reserve(pieces.size());
-    for (Piece& piece : pieces) {
+    for (const Piece& piece : pieces) {
       std::vector<Stretch> list = stretches(matcher(piece.text), piece.text.size());
       if (invert) {
         for (Stretch& s : list) s.is_match = !s.is_match;

@@ -12,11 +12,11 @@ namespace {
 // Steps for one match; ordinary patterns need a few for each character.
 constexpr uint32_t kMatchLimit = 2'000'000;
 constexpr uint32_t kHeapLimitKiB = 256 * 1024;
-constexpr size_t kMaxPatternBytes = 64 * 1024;
+constexpr size_t kMaxPatternBytes = size_t{64} * 1024;
 
 // The machine code's stack: its own, as the thread's may be small.
-constexpr size_t kJitStackStart = 32 * 1024;
-constexpr size_t kJitStackLimit = 16 * 1024 * 1024;
+constexpr size_t kJitStackStart = size_t{32} * 1024;
+constexpr size_t kJitStackLimit = size_t{16} * 1024 * 1024;
 
 struct Deleter {
   void operator()(pcre2_code* p) const { pcre2_code_free(p); }

@@ -45,6 +45,7 @@ void SentencePieceModel::encode(std::string_view text, bool at_start,
 
 std::vector<std::string> SentencePieceModel::pieces() const {
   std::vector<std::string> pieces;
+  pieces.reserve(processors_->at_start.GetPieceSize());
   for (int id = 0; id < processors_->at_start.GetPieceSize(); ++id) {
     pieces.push_back(processors_->at_start.IdToPiece(id));
   }
