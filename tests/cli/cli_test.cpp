@@ -195,7 +195,7 @@ TEST_F(CliTest, BadFiles) {
   const std::string command = with([](auto&) {});
   test::write_file(tmp / "bad/config.json", "{\"model_type\": \"llama\", ");
   expect_error(command, 3, "config.json");
-  expect_error("inspect " + text, 3, text);
+  expect_error("inspect " + text, 2, text);
 }
 
 TEST_F(CliTest, FullDiskLeavesNothingBehind) {

@@ -94,7 +94,8 @@ TEST_F(CompressTest, StoresTheDtypeAskedFor) {
   CompressOptions options;
   options.dtype = torch::kBFloat16;
   compress(checkpoint, plan(4), tmp / "out", options);
-  for (const auto& [name, info] : io::Checkpoint::open(tmp / "out").tensors()) {
+  const auto out = io::Checkpoint::open(tmp / "out");
+  for (const auto& [name, info] : out.tensors()) {
     EXPECT_EQ(info.stored_as, "BF16") << name;
   }
 }

@@ -15,13 +15,12 @@ model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& o
 }
 
 std::string read_text(const std::string& path) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(path, ec)) throw SystemError("cannot read", path, EISDIR);
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (in.bad() || std::filesystem::is_directory(path))
-    throw SystemError("cannot read", path, EISDIR);
-  return text;
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 std::string read_stdin() { return {std::istreambuf_iterator<char>(std::cin), {}}; }

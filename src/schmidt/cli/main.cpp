@@ -1,9 +1,14 @@
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/verbs.h"
@@ -45,7 +50,20 @@ bool out_of_memory(const std::string& message) {
          message.find("out of memory") != std::string::npos;
 }
 
+// CLI11 would only say that a subcommand is missing.
+void check_verb(int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string_view> names;
+  for (const Verb& verb : kVerbs) names.emplace_back(verb.name);
+  TORCH_CHECK_VALUE(std::find(names.begin(), names.end(), argv[1]) != names.end(),
+                    "unknown verb \"", argv[1], "\"; expected one of ",
+                    fmt::format("{}", fmt::join(names, ", ")));
+}
+
 int run(int argc, char** argv) {
+  // LibTorch reads this at its first allocation. Decoding streams every weight for
+  // every token, and huge pages spare it most of the page table walks.
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
   CLI::App app("Compress large language models with tensor networks.", "schmidt");
   app.set_version_flag("--version", "schmidt " SCHMIDT_VERSION);
   app.require_subcommand(1);
@@ -55,6 +73,7 @@ int run(int argc, char** argv) {
     sub->callback(verb.add(*sub));
   }
   try {
+    check_verb(argc, argv);
     app.parse(argc, argv);
     return kDone;
   } catch (const CLI::ParseError& e) {
