@@ -95,6 +95,7 @@ TEST_F(CompressTest, StoresTheDtypeAskedFor) {
   options.dtype = torch::kBFloat16;
   compress(checkpoint, plan(4), tmp / "out", options);
   const auto out = io::Checkpoint::open(tmp / "out");
+  EXPECT_EQ(out.config().at("torch_dtype"), "bfloat16");
   for (const auto& [name, info] : out.tensors()) {
     EXPECT_EQ(info.stored_as, "BF16") << name;
   }

@@ -26,6 +26,7 @@ TinyModel make_tiny_model(int64_t blocks, uint64_t seed) {
                   {"rms_norm_eps", 1e-5},
                   {"rope_theta", 10000.0},
                   {"tie_word_embeddings", true},
+                  {"torch_dtype", "float32"},
                   {"bos_token_id", 1},
                   {"eos_token_id", 2}};
   auto generator = at::detail::createCPUGenerator(seed);

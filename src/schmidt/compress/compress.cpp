@@ -163,6 +163,21 @@ void write_weights(const io::Checkpoint& checkpoint, const CompressResult& resul
   writer.finish();
 }
 
+// The spelling of config.json.
+const char* config_dtype(torch::ScalarType dtype) {
+  switch (dtype) {
+    case torch::kFloat32:
+      return "float32";
+    case torch::kBFloat16:
+      return "bfloat16";
+    case torch::kFloat16:
+      return "float16";
+    default:
+      TORCH_CHECK_VALUE(false, "[compress] expected float32, bfloat16 or float16 to write, got ",
+                        dtype);
+  }
+}
+
 nlohmann::json compressed_config(const io::Checkpoint& checkpoint, const CompressResult& result,
                                  const CompressOptions& options) {
   nlohmann::json config = checkpoint.config();
@@ -178,7 +193,7 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint, const Compres
   object["made_by"].push_back(options.made_by);
   if (options.dtype) {
     for (const char* key : {"dtype", "torch_dtype"}) {
-      if (config.contains(key)) config[key] = c10::toString(*options.dtype);
+      if (config.contains(key)) config[key] = config_dtype(*options.dtype);
     }
   }
   return config;
