@@ -20,9 +20,9 @@ std::string one_line(std::string_view text) {
 
 FormatError::FormatError(const std::filesystem::path& path, std::string_view where,
                          std::string_view reason)
-    : std::runtime_error(one_line(
-          where.empty() ? fmt::format("{}: {}", path.string(), reason)
-                        : fmt::format("{}: {}: {}", path.string(), where, reason))) {}
+    : std::runtime_error(one_line(where.empty()
+                                      ? fmt::format("{}: {}", path.string(), reason)
+                                      : fmt::format("{}: {}: {}", path.string(), where, reason))) {}
 
 SystemError::SystemError(std::string_view action, const std::filesystem::path& path, int code)
     : std::runtime_error(one_line(fmt::format("{} {}: {}", action, path.string(),

@@ -36,7 +36,7 @@ Continuation continue_prompt(const model::Model& model, const text::Tokenizer& t
   generate_options.sampling = flags.sampling;
   generate_options.sampling.seed = options.seed;
   std::vector<int64_t> ends = model.config().eos_ids;
-  if (const auto eos = tokenizer.eos_id()) ends.push_back(*eos);
+  for (const int64_t id : tokenizer.stop_ids()) ends.push_back(id);
   generate_options.eos_ids = std::move(ends);
 
   text::StreamDecoder decoder(tokenizer, /*skip_special=*/true);
