@@ -32,8 +32,8 @@ fuzz: setup
 	scripts/fuzz.sh 60
 
 bench: build
-	$(BUILD)/bin/mpo_apply_bench
-	$(BUILD)/bin/linear_bench
+	OMP_NUM_THREADS=1 $(BUILD)/bin/mpo_apply_bench
+	OMP_NUM_THREADS=1 $(BUILD)/bin/linear_bench
 
 format:
 	scripts/format.sh
