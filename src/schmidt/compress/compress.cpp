@@ -103,15 +103,16 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
     if (progress) progress({"compress", p.layer.name, done, total, "layers"});
     if (store.has(p.layer)) {
       ++result.resumed;
-    } else {
-      const std::string name = p.layer.name + ".weight";
-      const torch::Tensor weight = checkpoint.load(name);
-      TORCH_CHECK_VALUE(torch::isfinite(weight).all().item<bool>(), "[compress] ", name,
-                        " holds NaN or infinity; expected finite values");
-      const tn::Factorization f = tn::factorize(weight, {p.shape, p.max_bonds, options.tolerance});
-      store.save(p.layer, f, stored_dtype(checkpoint.tensors().at(name), options));
+      result.layers.push_back(store.result(p));
+      continue;
     }
-    result.layers.push_back(store.result(p));
+    const std::string name = p.layer.name + ".weight";
+    const torch::Tensor weight = checkpoint.load(name);
+    TORCH_CHECK_VALUE(torch::isfinite(weight).all().item<bool>(), "[compress] ", name,
+                      " holds NaN or infinity; expected finite values");
+    const tn::Factorization f = tn::factorize(weight, {p.shape, p.max_bonds, options.tolerance});
+    store.save(p.layer, f, stored_dtype(checkpoint.tensors().at(name), options));
+    result.layers.push_back({p, f.mpo.bonds(), f.relative_error});
   }
 }
 
