@@ -20,6 +20,16 @@ inline bool fast_path(std::initializer_list<const torch::Tensor*> tensors) {
   return true;
 }
 
+/// Calls `run` with a null pointer of the C++ type behind a dtype of the fast path.
+template <typename Run>
+void with_fast_type(torch::ScalarType dtype, const Run& run) {
+  if (dtype == torch::kFloat32) {
+    run(static_cast<float*>(nullptr));
+  } else {
+    run(static_cast<c10::BFloat16*>(nullptr));
+  }
+}
+
 /// Scalars that one thread should have at least, for it to be worth waking.
 inline constexpr int64_t kGrain = 16384;
 

@@ -51,15 +51,10 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
   torch::Tensor out = at::empty_like(in);
   const int64_t d = w.size(0);
   const int64_t rows = in.numel() / std::max<int64_t>(d, 1);
-  const auto run = [&]<typename T>(T*) {
+  with_fast_type(x.scalar_type(), [&]<typename T>(T*) {
     normalize_rows(in.const_data_ptr<T>(), w.const_data_ptr<T>(), out.mutable_data_ptr<T>(), rows,
                    d, static_cast<float>(eps));
-  };
-  if (x.scalar_type() == torch::kFloat32) {
-    run(static_cast<float*>(nullptr));
-  } else {
-    run(static_cast<c10::BFloat16*>(nullptr));
-  }
+  });
   return out;
 }
 

@@ -63,15 +63,10 @@ torch::Tensor rope(const torch::Tensor& x, const torch::Tensor& cos, const torch
   torch::Tensor out = at::empty(x.sizes(), x.options());
   const torch::Tensor c = cos.contiguous();
   const torch::Tensor s = sin.contiguous();
-  const auto run = [&]<typename T>(T*) {
+  with_fast_type(x.scalar_type(), [&]<typename T>(T*) {
     rotate(in.const_data_ptr<T>(), in.stride(0), c.const_data_ptr<float>(),
            s.const_data_ptr<float>(), out.mutable_data_ptr<T>(), in.size(0), c.size(0), heads, d);
-  };
-  if (x.scalar_type() == torch::kFloat32) {
-    run(static_cast<float*>(nullptr));
-  } else {
-    run(static_cast<c10::BFloat16*>(nullptr));
-  }
+  });
   return out;
 }
 
