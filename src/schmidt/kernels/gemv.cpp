@@ -7,7 +7,7 @@
 namespace schmidt::kernels {
 namespace {
 
-/// What every other variant is tested against.
+/// The plain loop, for CPUs that no variant was written for.
 template <typename T>
 void reference(const GemvProblem<T>& p, int64_t begin, int64_t end) {
   for (int64_t row = 0; row < p.rows; ++row) {
