@@ -1,0 +1,189 @@
+#include "schmidt/tn/weighted_low_rank.h"
+
+#include <cmath>
+#include <optional>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+
+#include "schmidt/tn/positive.h"
+#include "schmidt/tn/subspace_iteration.h"
+
+namespace schmidt::tn {
+namespace {
+
+/// Where the subspace iteration is the faster way.
+constexpr int64_t kLargeSide = 1024;
+constexpr double kSmallRank = 0.35;
+
+double scale_of(const torch::Tensor& t) {
+  const double scale = t.defined() ? t.abs().max().item<double>() : 1.0;
+  return scale > 0 ? scale : 1.0;
+}
+
+/// W, G and H in units of their largest entries, so that no square overflows or
+/// vanishes, and H taken into W: the problem left is that of F^T W, H = F F^T, in
+/// the metric G alone.
+class Problem {
+ public:
+  Problem(const torch::Tensor& w, const Metric& metric)
+      : w_(w),
+        g_(metric.input),
+        w_scale_(scale_of(w)),
+        g_scale_(scale_of(metric.input)),
+        h_scale_(scale_of(metric.output)) {
+    if (metric.output.defined()) root_ = positive_root(metric.output.to(at::kDouble) / h_scale_);
+  }
+
+  /// F^T W [k, n], or W [m, n].
+  torch::Tensor matrix(at::ScalarType dtype) const {
+    if (!root_) return w_.to(dtype) / w_scale_;
+    return at::mm(root_->root.t(), w_.to(at::kDouble) / w_scale_).to(dtype);
+  }
+  torch::Tensor g(at::ScalarType dtype) const {
+    return g_.defined() ? g_.to(dtype) / g_scale_ : g_;
+  }
+
+  /// U [k, r] and U^T F^T W [r, n] -> the factors of W'.
+  torch::Tensor left(const torch::Tensor& u) const {
+    return root_ ? at::mm(root_->inverse, u.to(at::kDouble)) : u;
+  }
+  torch::Tensor right(const torch::Tensor& projected) const { return projected * w_scale_; }
+
+  /// Of singular values, those of this problem being 1.
+  double unit() const { return w_scale_ * std::sqrt(g_scale_) * std::sqrt(h_scale_); }
+
+  int64_t small_side() const {
+    return std::min(root_ ? root_->root.size(1) : w_.size(0), w_.size(1));
+  }
+
+ private:
+  torch::Tensor w_, g_;
+  double w_scale_, g_scale_, h_scale_;
+  std::optional<PositiveRoot> root_;
+};
+
+torch::Tensor symmetric(const torch::Tensor& a) { return (a + a.t()).mul_(0.5); }
+
+/// Eigen-decomposition of A A^T, A = F^T W G^{1/2}, by its smaller side.
+struct Spectrum {
+  torch::Tensor energies;  ///< squared singular values, ascending, clipped at 0
+  torch::Tensor basis;     ///< [k, columns], leading last; empty if only values were asked for
+};
+
+Spectrum spectrum(const torch::Tensor& w, const torch::Tensor& g, bool with_basis) {
+  const int64_t k = w.size(0), n = w.size(1);
+  const bool by_outputs = !g.defined() ? k <= n : 3 * k <= 4 * n;  // a root of G costs an eigh
+  torch::Tensor root, gram;
+  if (by_outputs) {
+    gram = at::mm(g.defined() ? at::mm(w, g) : w, w.t());
+  } else {
+    root = g.defined() ? at::mm(w, positive_root(g).root) : w;  // [k, rank of G]
+    gram = at::mm(root.t(), root);
+  }
+  const auto [values, vectors] = at::linalg_eigh(symmetric(gram));
+  Spectrum result{values.clamp_min(0), {}};
+  if (with_basis) result.basis = by_outputs ? vectors : at::mm(root, vectors);
+  return result;
+}
+
+/// U [k, r], leading first, with orthonormal columns that span the last r of `basis`.
+torch::Tensor leading(const torch::Tensor& basis, int64_t rank) {
+  const torch::Tensor last = basis.slice(1, std::max<int64_t>(0, basis.size(1) - rank)).flip(1);
+  return std::get<0>(at::linalg_qr(last));
+}
+
+struct Solution {
+  LeadingSpace space;
+  double squared_norm;
+};
+
+Solution exact_solution(const Problem& problem, int64_t rank) {
+  const torch::Tensor w = problem.matrix(at::kDouble);
+  const Spectrum all = spectrum(w, problem.g(at::kDouble), /*with_basis=*/true);
+  const int64_t rest = std::max<int64_t>(0, all.energies.size(0) - rank);
+  const torch::Tensor u = leading(all.basis, rank);
+  return {{u, at::mm(u.t(), w), all.energies.slice(0, 0, rest).sum().item<double>()},
+          all.energies.sum().item<double>()};
+}
+
+/// In single precision first, which takes half the time.
+std::optional<Solution> fast_solution(const Problem& problem, int64_t rank) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const torch::Tensor w = problem.matrix(dtype), g = problem.g(dtype);
+    const double norm = squared_norm(w, {.input = g});
+    if (norm == 0) return std::nullopt;
+    if (auto space = leading_space({w, g, norm}, {.rank = rank})) return Solution{*space, norm};
+  }
+  return std::nullopt;
+}
+
+/// A matrix of no more than `rank` rows or columns is its own optimum.
+LowRank unchanged(const torch::Tensor& w, at::ScalarType dtype) {
+  const int64_t m = w.size(0), n = w.size(1);
+  const torch::Tensor matrix = w.to(dtype).contiguous();
+  const torch::Tensor one = at::eye(std::min(m, n), matrix.options());
+  return m <= n ? LowRank{one, matrix, 0.0} : LowRank{matrix, one, 0.0};
+}
+
+}  // namespace
+
+LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
+                          const LowRankOptions& options) {
+  check_metric("weighted_low_rank", w, metric);
+  TORCH_CHECK_VALUE(options.rank >= 1, "[weighted_low_rank] expected a rank of at least 1, got ",
+                    options.rank);
+  at::NoGradGuard no_grad;
+  const auto dtype = w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const int64_t rank = options.rank, small_side = std::min(w.size(0), w.size(1));
+  if (rank >= small_side) return unchanged(w, dtype);
+
+  const Problem problem(w, metric);
+  std::optional<Solution> found;
+  const int64_t side = problem.small_side();
+  if (!options.exact && side >= kLargeSide &&
+      static_cast<double>(rank) < kSmallRank * static_cast<double>(side)) {
+    found = fast_solution(problem, rank);
+  }
+  if (!found) found = exact_solution(problem, rank);
+  const auto& [space, norm] = *found;
+  return {problem.left(space.basis).to(dtype).contiguous(),
+          problem.right(space.projected).to(dtype).contiguous(),
+          norm > 0 ? std::sqrt(std::max(0.0, space.dropped) / norm) : 0.0};
+}
+
+torch::Tensor weighted_singular_values(const torch::Tensor& w, const Metric& metric) {
+  check_metric("weighted_singular_values", w, metric);
+  at::NoGradGuard no_grad;
+  const Problem problem(w, metric);
+  const torch::Tensor energies =
+      spectrum(problem.matrix(at::kDouble), problem.g(at::kDouble), /*with_basis=*/false).energies;
+  const torch::Tensor values = energies.flip(0).sqrt() * problem.unit();
+  // A singular metric has fewer directions than W.
+  const int64_t count = std::min(w.size(0), w.size(1)), have = values.size(0);
+  if (have >= count) return values.slice(0, 0, count);
+  return at::cat({values, at::zeros({count - have}, values.options())});
+}
+
+torch::Tensor error_of_each_rank(const torch::Tensor& singular_values) {
+  TORCH_CHECK_VALUE(singular_values.dim() == 1 && singular_values.numel() > 0,
+                    "[error_of_each_rank] expected singular values [k], got ",
+                    singular_values.sizes());
+  const torch::Tensor energies = singular_values.to(at::kDouble).square();
+  const torch::Tensor tails = energies.flip(0).cumsum(0).flip(0);  // the smallest are summed first
+  const double total = tails[0].item<double>();
+  const torch::Tensor none = at::zeros({1}, energies.options());
+  return total > 0 ? (at::cat({tails, none}) / total).sqrt() : at::cat({tails, none});
+}
+
+Mpo to_mpo(const LowRank& factors) {
+  const int64_t m = factors.left.size(0), r = factors.left.size(1), n = factors.right.size(1);
+  return Mpo({factors.left.reshape({1, m, 1, r}), factors.right.reshape({r, 1, n, 1})});
+}
+
+}  // namespace schmidt::tn

@@ -1,0 +1,65 @@
+#include "schmidt/tn/drift.h"
+
+#include <ATen/ops/eye.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+
+#include "schmidt/tn/positive.h"
+#include "schmidt/tn/weighted_low_rank.h"
+
+#include "tests/tn/random_metric.h"
+#include "tests/tn/random_mpo.h"
+
+namespace schmidt::tn {
+namespace {
+
+torch::Tensor dense(const LowRank& f) { return at::mm(f.left, f.right); }
+
+TEST(DriftTarget, IsTheBestMapFromTheChangedInputs) {
+  const torch::Tensor x = at::randn({400, 30}, at::kDouble);
+  const torch::Tensor changed =
+      at::mm(x, at::eye(30, at::kDouble) + 0.1 * at::randn({30, 30}, at::kDouble)) +
+      0.1 * at::randn({400, 30}, at::kDouble);
+  const torch::Tensor w = at::randn({20, 30}, at::kDouble);
+  const torch::Tensor cross = at::mm(x.t(), changed) / 400,
+                      moments = at::mm(changed.t(), changed) / 400;
+  const torch::Tensor target = drift_target(w, cross, moments, {.ridge = 1e-12});
+  // The residual of a least-squares fit is orthogonal to its inputs.
+  const torch::Tensor residual = at::mm(x, w.t()) - at::mm(changed, target.t());
+  EXPECT_LT(at::mm(residual.t(), changed).abs().max().item<double>(), 1e-6);
+
+  // Approximations of it in the metric G' are those of W x from x'.
+  auto loss = [&](const torch::Tensor& a) {
+    return (at::mm(x, w.t()) - at::mm(changed, a.t())).square().sum().item<double>() / 400;
+  };
+  const torch::Tensor cut = dense(weighted_low_rank(target, {.input = moments}, {.rank = 5}));
+  EXPECT_NEAR(loss(cut) - loss(target), squared_norm(target - cut, {.input = moments}), 1e-8);
+  const torch::Tensor other = dense(weighted_low_rank(w, {.input = moments}, {.rank = 5}));
+  EXPECT_LT(loss(cut), loss(other));
+
+  const torch::Tensor half = drift_target(w, cross, moments, {.beta = 0.5, .ridge = 1e-12});
+  EXPECT_LT(relative_difference(half, (w + target) / 2), 1e-12);
+  EXPECT_TRUE(drift_target(w, cross, moments, {.beta = 0}).equal(w));
+}
+
+TEST(DriftTarget, KeepsTheWeightWhereTheInputsSayNothing) {
+  const torch::Tensor w = at::randn({20, 30}, at::kDouble), g = random_moments(30, 6, 1);
+  EXPECT_LT(relative_difference(drift_target(w, g, g), w), 1e-14);
+  EXPECT_LT(
+      relative_difference(
+          drift_target(w, at::zeros({30, 30}, at::kDouble), at::zeros({30, 30}, at::kDouble)), w),
+      1e-14);
+  const torch::Tensor target = drift_target(w, 0.5 * g, g, {.ridge = 1e-9});
+  const torch::Tensor inverse = positive_root(g).inverse;
+  const torch::Tensor projector = at::mm(g, at::mm(inverse, inverse.t()));
+  const torch::Tensor unseen = at::eye(30, at::kDouble) - projector;
+  EXPECT_LT((at::mm(target - w, unseen)).abs().max().item<double>(), 1e-5);
+  EXPECT_THROW(drift_target(w, g, g, {.beta = 1.5}), c10::ValueError);
+  EXPECT_THROW(drift_target(w, g, g, {.ridge = 0}), c10::ValueError);
+  EXPECT_THROW(drift_target(w, {}, g), c10::ValueError);
+  EXPECT_THROW(drift_target(w, random_moments(20, 20), g), c10::ValueError);
+}
+
+}  // namespace
+}  // namespace schmidt::tn
