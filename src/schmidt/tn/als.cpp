@@ -1,0 +1,114 @@
+#include "schmidt/tn/als.h"
+
+#include <cmath>
+
+#include <ATen/core/grad_mode.h>
+
+#include "schmidt/tn/canonical.h"
+#include "schmidt/tn/core_problem.h"
+#include "schmidt/tn/weighted_tt_svd.h"
+
+namespace schmidt::tn {
+namespace {
+
+constexpr int64_t kDoubleEntries = int64_t{1} << 22;
+
+void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
+           const AlsOptions& options) {
+  check_metric("als", w, metric);
+  TORCH_CHECK_VALUE(start.rows() == w.size(0) && start.cols() == w.size(1),
+                    "[als] expected a start of ", w.size(0), " x ", w.size(1), ", got ",
+                    start.rows(), " x ", start.cols());
+  for (const torch::Tensor& core : start.cores()) {
+    TORCH_CHECK_VALUE(std::isfinite(core.abs().max().item<double>()),
+                      "[als] expected a finite start, got NaN or infinity");
+  }
+  TORCH_CHECK_VALUE(options.sweeps >= 0 && options.cg_steps >= 1 && options.ridge > 0,
+                    "[als] expected sweeps >= 0, cg_steps >= 1 and a ridge above 0, got ",
+                    options.sweeps, ", ", options.cg_steps, " and ", options.ridge);
+}
+
+Mpo converted(const Mpo& mpo, at::ScalarType dtype) {
+  std::vector<torch::Tensor> cores;
+  for (const torch::Tensor& core : mpo.cores()) cores.push_back(core.to(dtype));
+  return Mpo(std::move(cores));
+}
+
+/// In units of the largest entry: errors are relative, and the least-squares step scales.
+torch::Tensor normalized(const torch::Tensor& t, at::ScalarType dtype, double scale) {
+  return t.defined() ? t.to(dtype) / scale : t;
+}
+
+double scale_of(const torch::Tensor& t) {
+  const double scale = t.defined() ? t.abs().max().item<double>() : 1.0;
+  return scale > 0 ? scale : 1.0;
+}
+
+/// Sites in the order of one sweep: 0 .. K-1, then back to 1.
+std::vector<int64_t> sweep_order(int64_t sites) {
+  std::vector<int64_t> order;
+  for (int64_t k = 0; k < sites; ++k) order.push_back(k);
+  for (int64_t k = sites - 2; k > 0; --k) order.push_back(k);
+  return order;
+}
+
+/// The chain with core `site` moved to its optimum.
+Mpo improved(const torch::Tensor& w, const Mpo& chain, int64_t site, const Metric& metric,
+             const AlsOptions& options) {
+  std::vector<torch::Tensor> cores = canonicalize(chain, site).cores();
+  const CoreProblem problem(cores, site, metric);
+  const torch::Tensor gap = problem.right_side(w - problem.dense(cores[site]));
+  const bool direct = !metric.output.defined() && problem.rows() <= options.direct_rows;
+  cores[site] = cores[site] +
+                (direct ? problem.solve_directly(gap, options.ridge)
+                        : problem.solve_by_gradients(
+                              gap, {.steps = options.cg_steps, .tolerance = options.cg_tolerance}));
+  return Mpo(std::move(cores));
+}
+
+}  // namespace
+
+AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
+              const AlsOptions& options) {
+  check(w, start, metric, options);
+  at::NoGradGuard no_grad;
+  const auto stored = start.cores()[0].scalar_type();
+  const auto dtype =
+      w.scalar_type() == at::kDouble || w.numel() <= kDoubleEntries ? at::kDouble : at::kFloat;
+  const double scale = scale_of(w);
+  const torch::Tensor target = normalized(w, dtype, scale);
+  const Metric weights{normalized(metric.input, dtype, scale_of(metric.input)),
+                       normalized(metric.output, dtype, scale_of(metric.output))};
+  Mpo chain = converted(start, dtype);
+  {
+    std::vector<torch::Tensor> cores = chain.cores();
+    cores[0] = cores[0] / scale;
+    chain = Mpo(std::move(cores));
+  }
+  auto error_of = [&](const Mpo& mpo) { return weighted_error(target, mpo.to_dense(), weights); };
+
+  AlsResult result{start, error_of(chain), {}};
+  result.errors.push_back(result.relative_error);
+  for (int64_t sweep = 0; sweep < options.sweeps && result.relative_error > 0; ++sweep) {
+    for (const int64_t site : sweep_order(chain.shape().sites())) {
+      chain = improved(target, chain, site, weights, options);
+    }
+    const double before = result.relative_error, error = error_of(chain);
+    result.errors.push_back(error);
+    if (error < result.relative_error) {
+      std::vector<torch::Tensor> cores = chain.cores();
+      cores[0] = cores[0] * scale;
+      result.mpo = converted(Mpo(std::move(cores)), stored);
+      result.relative_error = error;
+    }
+    if (!(error < before * (1 - options.tolerance))) break;
+  }
+  return result;
+}
+
+AlsResult weighted_mpo(const torch::Tensor& w, const FactorizeOptions& options,
+                       const Metric& metric, const AlsOptions& als_options) {
+  return als(w, weighted_tt_svd(w, options, metric).mpo, metric, als_options);
+}
+
+}  // namespace schmidt::tn

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/tn/metric.h"
+#include "schmidt/tn/mpo.h"
+#include "schmidt/tn/positive.h"
+
+namespace schmidt::tn {
+
+/// The least-squares problem of one core C [a, o, i, b], all others fixed:
+///
+///            i_L   i   i_R
+///             |    |    |
+///       1 ----L-a--C--b-R---- 1        W'(C), linear in C
+///             |    |    |
+///            o_L   o   o_R
+///
+/// minimises ||W - W'(C)||^2 = tr(H (W - W') G (W - W')^T). Its normal equations
+/// N C = B have a symmetric positive semi-definite N, singular where G or H is.
+/// All tensors are of one floating-point type; G and H may be undefined.
+class CoreProblem {
+ public:
+  /// `cores` of the chain, of which number `site` is sought.
+  CoreProblem(const std::vector<torch::Tensor>& cores, int64_t site, const Metric& metric);
+
+  int64_t rows() const;  ///< of N for one output index, where H is the identity: a i b
+
+  torch::Tensor dense(const torch::Tensor& core) const;  ///< W'(C) [m, n]
+
+  /// B for the weight D [m, n]: half of minus the gradient at C if D = W - W'(C).
+  torch::Tensor right_side(const torch::Tensor& d) const;
+
+  /// The C that solves N C = B by one factorization of N for every output index, with
+  /// a relative ridge. H must be undefined. O(rows()^3), plus making N.
+  torch::Tensor solve_directly(const torch::Tensor& b, double ridge) const;
+
+  struct CgOptions {
+    int64_t steps;     ///< at most
+    double tolerance;  ///< stops when a step gains less than this share of all gains
+  };
+
+  /// The same by conjugate gradients from 0, whose every step lowers the error, with
+  /// a Kronecker product over the legs as preconditioner. A step takes O(m n (m + n)),
+  /// for products with G and H, and two contractions of the chain.
+  torch::Tensor solve_by_gradients(const torch::Tensor& b, const CgOptions& options) const;
+
+ private:
+  torch::Tensor normal_product(const torch::Tensor& core) const;  // N C
+  torch::Tensor normal_matrix() const;  // N [i a b, i a b] for one output index
+  std::vector<RidgeSolver> leg_solvers() const;
+
+  SiteShape split_;             // (o_L, o, o_R) x (i_L, i, i_R)
+  torch::Tensor left_, right_;  // [1, o_L, i_L, a], [b, o_R, i_R, 1]
+  Metric metric_;
+};
+
+}  // namespace schmidt::tn
