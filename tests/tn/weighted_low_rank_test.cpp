@@ -156,7 +156,7 @@ TEST(LowRankOf, RefusesWhatDoesNotFit) {
   EXPECT_THROW(weighted_singular_values(w, {}), c10::ValueError);
 }
 
-/// Large enough for the subspace iteration.
+/// Large enough for the Krylov space.
 TEST(LowRankOf, LargeMatricesAreWithinHalfAPercent) {
   const torch::Tensor w = at::randn({1024, 1024});
   const torch::Tensor g = at::diag_embed(at::logspace(0, -3, 1024));

@@ -6,6 +6,7 @@
 
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/core_problem.h"
+#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/weighted_tt_svd.h"
 
 namespace schmidt::tn {
@@ -20,7 +21,7 @@ void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
                     "[als] expected a start of ", w.size(0), " x ", w.size(1), ", got ",
                     start.rows(), " x ", start.cols());
   for (const torch::Tensor& core : start.cores()) {
-    TORCH_CHECK_VALUE(std::isfinite(core.abs().max().item<double>()),
+    TORCH_CHECK_VALUE(std::isfinite(largest_entry(core)),
                       "[als] expected a finite start, got NaN or infinity");
   }
   TORCH_CHECK_VALUE(options.sweeps >= 0 && options.cg_steps >= 1 && options.ridge > 0,
@@ -37,11 +38,6 @@ Mpo converted(const Mpo& mpo, at::ScalarType dtype) {
 /// In units of the largest entry: errors are relative, and the least-squares step scales.
 torch::Tensor normalized(const torch::Tensor& t, at::ScalarType dtype, double scale) {
   return t.defined() ? t.to(dtype) / scale : t;
-}
-
-double scale_of(const torch::Tensor& t) {
-  const double scale = t.defined() ? t.abs().max().item<double>() : 1.0;
-  return scale > 0 ? scale : 1.0;
 }
 
 /// Sites in the order of one sweep: 0 .. K-1, then back to 1.
@@ -75,10 +71,10 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   const auto stored = start.cores()[0].scalar_type();
   const auto dtype =
       w.scalar_type() == at::kDouble || w.numel() <= kDoubleEntries ? at::kDouble : at::kFloat;
-  const double scale = scale_of(w);
+  const double scale = unit_of(w);
   const torch::Tensor target = normalized(w, dtype, scale);
-  const Metric weights{normalized(metric.input, dtype, scale_of(metric.input)),
-                       normalized(metric.output, dtype, scale_of(metric.output))};
+  const Metric weights{normalized(metric.input, dtype, unit_of(metric.input)),
+                       normalized(metric.output, dtype, unit_of(metric.output))};
   Mpo chain = converted(start, dtype);
   {
     std::vector<torch::Tensor> cores = chain.cores();

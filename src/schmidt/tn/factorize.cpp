@@ -6,6 +6,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/truncated_svd.h"
 
 namespace schmidt::tn {
@@ -39,9 +40,6 @@ void check(const torch::Tensor& w, const FactorizeOptions& options) {
     TORCH_CHECK_VALUE(bond >= 1, "[factorize] expected bonds of at least 1, got ", bond);
   }
 }
-
-/// The largest absolute entry; NaN if there is one.
-double largest_entry(const torch::Tensor& w) { return w.abs().max().item<double>(); }
 
 /// [m, n] -> [m_1, n_1, m_2, n_2, ..], row-major.
 torch::Tensor interleave(const torch::Tensor& w, const SiteShape& shape) {

@@ -12,6 +12,7 @@
 
 #include "schmidt/kernels/linear.h"
 #include "schmidt/tn/canonical.h"
+#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/pivot_rows.h"
 
 namespace schmidt::tn {
@@ -64,7 +65,7 @@ GaugeFixed fix_gauge(const Mpo& mpo) {
   const auto dtype = mpo.cores()[0].scalar_type();
   std::vector<torch::Tensor> exact;
   for (const torch::Tensor& core : mpo.cores()) {
-    TORCH_CHECK_VALUE(std::isfinite(core.abs().max().item<double>()),
+    TORCH_CHECK_VALUE(std::isfinite(largest_entry(core)),
                       "[fix_gauge] expected finite cores, got NaN or infinity");
     exact.push_back(core.to(at::kDouble));
   }

@@ -5,14 +5,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
 
+#include "schmidt/tn/magnitude.h"
+
 namespace schmidt::tn {
 namespace {
 
 constexpr int64_t kDoubleEntries = int64_t{1} << 20;
-
-bool is_finite(const torch::Tensor& t) {
-  return t.numel() == 0 || std::isfinite(t.abs().max().item<double>());
-}
 
 void check_side(const char* caller, const char* name, const torch::Tensor& moments, int64_t size,
                 const torch::Tensor& w) {
@@ -23,25 +21,29 @@ void check_side(const char* caller, const char* name, const torch::Tensor& momen
                     " as a floating-point matrix of ", size, " x ", size, " on ", w.device(),
                     ", got ", moments.scalar_type(), " ", moments.sizes(), " on ",
                     moments.device());
-  TORCH_CHECK_VALUE(is_finite(moments), "[", caller, "] expected finite entries in the metric's ",
-                    name, ", got NaN or infinity");
+  TORCH_CHECK_VALUE(std::isfinite(largest_entry(moments)), "[", caller,
+                    "] expected finite entries in the metric's ", name, ", got NaN or infinity");
 }
 
+/// Sums of rows in the tensors' type, whose error does not grow with their number.
 double inner_product(const torch::Tensor& a, const torch::Tensor& b) {
-  return (a * b).sum(at::kDouble).item<double>();
+  return (a * b).sum(1).sum(at::kDouble).item<double>();
 }
 
-/// tr(D G D^T) from the blocks of G on and above its diagonal: half of the work.
+/// tr(D G D^T) from the blocks of G on and above its diagonal, half of the work; D in
+/// parts whose products stay in reach of the allocator.
 double quadratic_form(const torch::Tensor& d, const torch::Tensor& g) {
+  constexpr int64_t kPart = 1024;
   const int64_t n = d.size(1), width = std::max<int64_t>(256, (n + 7) / 8);
   double total = 0;
-  for (int64_t begin = 0; begin < n; begin += width) {
-    const int64_t end = std::min(n, begin + width);
-    const torch::Tensor rows = g.slice(0, begin, end), part = d.slice(1, begin, end);
-    total += inner_product(at::mm(part, rows.slice(1, begin, end)), part);
-    if (end == n) break;
-    const torch::Tensor after = at::mm(part, rows.slice(1, end)) * d.slice(1, end);
-    total += 2 * after.sum(at::kDouble).item<double>();
+  for (const torch::Tensor& part : d.split(kPart)) {
+    for (int64_t begin = 0; begin < n; begin += width) {
+      const int64_t end = std::min(n, begin + width);
+      const torch::Tensor own = part.slice(1, begin, end), rows = g.slice(0, begin, end);
+      total += inner_product(at::mm(own, rows.slice(1, begin, end)), own);
+      if (end == n) break;
+      total += 2 * inner_product(at::mm(own, rows.slice(1, end)), part.slice(1, end));
+    }
   }
   return total;
 }
@@ -52,7 +54,8 @@ void check_metric(const char* caller, const torch::Tensor& w, const Metric& metr
   TORCH_CHECK_VALUE(w.defined() && w.dim() == 2 && w.is_floating_point() && w.numel() > 0, "[",
                     caller, "] expected a floating-point matrix, got ",
                     w.defined() ? w.sizes() : at::IntArrayRef());
-  TORCH_CHECK_VALUE(is_finite(w), "[", caller, "] expected finite entries, got NaN or infinity");
+  TORCH_CHECK_VALUE(std::isfinite(largest_entry(w)), "[", caller,
+                    "] expected finite entries, got NaN or infinity");
   check_side(caller, "input moments", metric.input, w.size(1), w);
   check_side(caller, "output moments", metric.output, w.size(0), w);
 }

@@ -11,20 +11,16 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
+#include "schmidt/tn/block_krylov.h"
+#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/positive.h"
-#include "schmidt/tn/subspace_iteration.h"
 
 namespace schmidt::tn {
 namespace {
 
-/// Where the subspace iteration is the faster way.
+/// Where the Krylov space is the faster way.
 constexpr int64_t kLargeSide = 1024;
 constexpr double kSmallRank = 0.35;
-
-double scale_of(const torch::Tensor& t) {
-  const double scale = t.defined() ? t.abs().max().item<double>() : 1.0;
-  return scale > 0 ? scale : 1.0;
-}
 
 /// W, G and H in units of their largest entries, so that no square overflows or
 /// vanishes, and H taken into W: the problem left is that of F^T W, H = F F^T, in
@@ -34,9 +30,9 @@ class Problem {
   Problem(const torch::Tensor& w, const Metric& metric)
       : w_(w),
         g_(metric.input),
-        w_scale_(scale_of(w)),
-        g_scale_(scale_of(metric.input)),
-        h_scale_(scale_of(metric.output)) {
+        w_scale_(unit_of(w)),
+        g_scale_(unit_of(metric.input)),
+        h_scale_(unit_of(metric.output)) {
     if (metric.output.defined()) root_ = positive_root(metric.output.to(at::kDouble) / h_scale_);
   }
 

@@ -27,7 +27,7 @@ struct LowRankOptions {
 /// With Z the leading eigenvectors of W G W^T H, Z^T H Z = 1, it is W' = Z Z^T H W,
 /// which needs no inverse of G: for H = 1 the projection on the leading eigenvectors
 /// of W G W^T. These come from an eigen-decomposition of the smaller side's matrix,
-/// in float64; for rank below a third of large matrices from a subspace iteration
+/// in float64; for rank below a third of large matrices from a Krylov space
 /// within 0.5 % of the least error, which falls back to the former where it does not
 /// converge. In directions to which H gives no weight W' is 0.
 /// Fewer than `rank` columns come back where already they leave nothing over. The

@@ -1,0 +1,130 @@
+// Factorizers of one weight in the metric of its inputs, on a synthetic layer: normal
+// entries, inputs whose principal variances fall as 1 / i, one of them standing far out.
+//
+//   low_rank / m x n / rank   Counters: svd = time of torch.linalg.svd of W in float32
+//                             over ours, excess = error over the optimum's, minus 1.
+//   mpo / m x n / sites / keep   weighted_mpo, Counters: start, error = relative weighted error
+//                             of plain TT-SVD and after the sweeps, low_rank = the optimum
+//                             of equal parameters.
+//   apply / m x n / rank / rows   Counters: time, flops = gauge-fixed over both factors.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/linalg_svd.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include "schmidt/tn/als.h"
+#include "schmidt/tn/gauge.h"
+#include "schmidt/tn/weighted_low_rank.h"
+
+#include "bench/timing.h"
+
+namespace schmidt {
+namespace {
+
+struct Layer {
+  torch::Tensor w;  // [m, n]
+  tn::Metric metric;
+};
+
+Layer layer(int64_t m, int64_t n) {
+  torch::Tensor deviations = at::arange(1, n + 1, at::kFloat).rsqrt();
+  deviations[0] *= 5;
+  const torch::Tensor directions = at::randn({n, n}) * deviations;  // nearly orthogonal
+  return {at::randn({m, n}),
+          {.input = at::mm(directions, directions.t()) / static_cast<double>(n)}};
+}
+
+void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
+  at::NoGradGuard no_grad;
+  const Layer l = layer(m, n);
+  double svd = 0, error = 0;
+  std::vector<double> ours;
+  for (auto _ : state) {
+    ours.push_back(seconds(
+        [&] { error = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}).relative_error; }));
+    if (svd == 0) svd = seconds([&] { benchmark::DoNotOptimize(at::linalg_svd(l.w, false)); });
+    state.SetIterationTime(ours.back());
+  }
+  const double best =
+      tn::weighted_low_rank(l.w, l.metric, {.rank = rank, .exact = true}).relative_error;
+  state.counters["svd"] = svd / typical(ours);
+  state.counters["excess"] = error / best - 1;
+}
+
+void mpo(benchmark::State& state, int64_t m, int64_t n, int64_t sites, double keep) {
+  at::NoGradGuard no_grad;
+  const Layer l = layer(m, n);
+  const auto budget = static_cast<int64_t>(keep * static_cast<double>(m * n));
+  const tn::SiteShape shape = tn::balanced_shape(m, n, sites), flat = tn::low_rank_shape(m, n);
+  const tn::FactorizeOptions options{.shape = shape,
+                                     .max_bonds = tn::bonds_for_budget(shape, budget)};
+  double error = 0;
+  for (auto _ : state) {
+    state.SetIterationTime(
+        seconds([&] { error = tn::weighted_mpo(l.w, options, l.metric).relative_error; }));
+  }
+  const torch::Tensor plain = tn::factorize(l.w, options).mpo.to_dense();
+  const int64_t rank = tn::bonds_for_budget(flat, budget)[0];
+  state.counters["start"] = tn::weighted_error(l.w, plain, l.metric);
+  state.counters["error"] = error;
+  state.counters["low_rank"] = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}).relative_error;
+}
+
+void apply(benchmark::State& state, int64_t m, int64_t n, int64_t rank, int64_t rows) {
+  at::NoGradGuard no_grad;
+  const tn::Mpo full({at::randn({1, m, 1, rank}) * 0.1, at::randn({rank, 1, n, 1}) * 0.1});
+  const tn::GaugeFixed fixed = tn::fix_gauge(full);
+  const torch::Tensor x = at::randn({rows, n});
+  std::vector<double> ours, theirs;
+  for (auto _ : state) {
+    theirs.push_back(seconds([&] { benchmark::DoNotOptimize(full.apply(x).const_data_ptr()); }));
+    ours.push_back(
+        seconds([&] { benchmark::DoNotOptimize(tn::apply(fixed, x).const_data_ptr()); }));
+    state.SetIterationTime(ours.back());
+  }
+  state.counters["time"] = typical(ours) / typical(theirs);
+  state.counters["flops"] = static_cast<double>(m + n - rank) / static_cast<double>(m + n);
+}
+
+template <typename Body>
+void add(const std::string& name, int64_t iterations, Body body) {
+  benchmark::RegisterBenchmark(name.c_str(), body)
+      ->UseManualTime()
+      ->Iterations(iterations)
+      ->Unit(benchmark::kMillisecond);
+}
+
+void add_all() {
+  for (const auto& [size, rank] :
+       {std::pair<int64_t, int64_t>{1024, 128}, {2048, 256}, {4096, 512}}) {
+    add(fmt::format("low_rank/{0}x{0}/{1}", size, rank), 3,
+        [size, rank](benchmark::State& state) { low_rank(state, size, size, rank); });
+  }
+  for (const auto& [m, n] : {std::pair<int64_t, int64_t>{576, 576}, {1536, 576}}) {
+    for (const int64_t sites : {2, 3}) {
+      add(fmt::format("mpo/{}x{}/{}/keep:0.5", m, n, sites), 1,
+          [m, n, sites](benchmark::State& state) { mpo(state, m, n, sites, 0.5); });
+    }
+    for (const int64_t rows : {1, 8, 128, 1024}) {
+      const int64_t rank = tn::gauge_fixed_bonds_for_budget(tn::low_rank_shape(m, n), m * n / 2)[0];
+      add(fmt::format("apply/{}x{}/{}/rows:{}", m, n, rank, rows), 50,
+          [m, n, rank, rows](benchmark::State& state) { apply(state, m, n, rank, rows); });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace schmidt
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  schmidt::add_all();
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -1,0 +1,126 @@
+#include "schmidt/tn/block_krylov.h"
+
+#include <limits>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_eigvalsh.h>
+#include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+
+namespace schmidt::tn {
+namespace {
+
+/// Below this multiple of the rank no answer can be expected.
+constexpr double kFirstCheck = 1.3;
+
+torch::Tensor orthonormal(const torch::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns));
+}
+
+/// The growing Krylov space of C = W G W^T, and C restricted to it.
+class KrylovSpace {
+ public:
+  KrylovSpace(const WeightedMatrix& matrix, int64_t block, int64_t largest)
+      : matrix_(matrix),
+        basis_(at::empty({largest, matrix.w.size(0)}, matrix.w.options())),
+        projected_(at::empty({largest, matrix.w.size(1)}, matrix.w.options())),
+        restricted_(at::zeros({largest, largest}, matrix.w.options().dtype(at::kDouble))) {
+    auto generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{20240229});
+    const torch::Tensor directions =
+        at::randn({matrix.w.size(1), block}, generator, at::TensorOptions(at::kFloat))
+            .to(matrix.w.options());
+    next_ = orthonormal(at::mm(matrix.w, times_metric(directions)));
+  }
+
+  /// Takes the next block in and applies C to it.
+  void grow() {
+    const int64_t begin = size_, end = size_ + next_.size(1);
+    basis_.slice(0, begin, end).copy_(next_.t());
+    at::Tensor projected = projected_.slice(0, begin, end);  // [b, n]
+    at::mm_out(projected, next_.t(), matrix_.w);
+    size_ = end;
+    torch::Tensor image = at::mm(matrix_.w, times_metric(projected.t()));  // [m, b]
+    const torch::Tensor basis = basis_.slice(0, 0, size_);
+    torch::Tensor overlap = at::mm(basis, image);
+    restricted_.slice(0, 0, size_).slice(1, begin, end).copy_(overlap);
+    restricted_.slice(1, 0, size_).slice(0, begin, end).copy_(overlap.t());
+    image.sub_(at::mm(basis.t(), overlap));
+    image.sub_(at::mm(basis.t(), at::mm(basis, image)));  // what rounding left
+    next_ = orthonormal(image);
+  }
+
+  int64_t size() const { return size_; }
+
+  /// Sum of the `rank` largest eigenvalues.
+  double energy(int64_t rank) const {
+    return at::linalg_eigvalsh(restricted()).slice(0, size_ - rank).sum().item<double>();
+  }
+
+  LeadingSpace leading(int64_t rank, double dropped) const {
+    const torch::Tensor vectors = std::get<1>(at::linalg_eigh(restricted()))
+                                      .slice(1, size_ - rank)
+                                      .flip(1)
+                                      .to(basis_.scalar_type());
+    return {at::mm(basis_.slice(0, 0, size_).t(), vectors),
+            at::mm(vectors.t(), projected_.slice(0, 0, size_)), dropped};
+  }
+
+ private:
+  torch::Tensor restricted() const { return restricted_.slice(0, 0, size_).slice(1, 0, size_); }
+
+  torch::Tensor times_metric(const torch::Tensor& columns) const {
+    return matrix_.g.defined() ? at::mm(matrix_.g, columns) : columns;
+  }
+
+  const WeightedMatrix& matrix_;
+  torch::Tensor basis_;       // V^T [size, m]
+  torch::Tensor projected_;   // V^T W [size, n]
+  torch::Tensor restricted_;  // V^T C V [size, size]
+  torch::Tensor next_;        // [m, block], orthonormal and orthogonal to V
+  int64_t size_ = 0;
+};
+
+/// What is to come if gains go on falling as the last one did.
+double expected_gain(double last, double previous) {
+  const double ratio = std::clamp(last / previous, 0.0, 0.95);
+  return last * ratio / (1 - ratio);
+}
+
+}  // namespace
+
+std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
+                                          const KrylovOptions& options) {
+  const int64_t side = std::min(matrix.w.size(0), matrix.w.size(1)), rank = options.rank;
+  TORCH_INTERNAL_ASSERT(rank >= 1 && rank < side);
+  const int64_t block = std::min(side, std::max<int64_t>(16, rank / 8));
+  const auto wanted = static_cast<int64_t>(options.largest_space * static_cast<double>(rank));
+  const int64_t largest = std::min(side, std::max(wanted, rank + 8 * block));
+  const double rounding = matrix.w.scalar_type() == at::kDouble
+                              ? std::numeric_limits<double>::epsilon()
+                              : std::numeric_limits<float>::epsilon();
+  const double resolved = 1e3 * rounding * matrix.squared_norm;
+
+  KrylovSpace space(matrix, block, largest);
+  double energy = 0, gain = 0;
+  int64_t checks = 0;
+  while (space.size() + block <= largest) {
+    space.grow();
+    if (static_cast<double>(space.size()) < kFirstCheck * static_cast<double>(rank)) continue;
+    const double found = space.energy(rank), dropped = matrix.squared_norm - found;
+    if (dropped < resolved) return std::nullopt;
+    const double last_gain = found - energy;
+    if (checks >= 2 && expected_gain(last_gain, gain) <= options.excess * dropped) {
+      return space.leading(rank, dropped);
+    }
+    energy = found;
+    gain = last_gain;
+    ++checks;
+  }
+  return std::nullopt;
+}
+
+}  // namespace schmidt::tn
