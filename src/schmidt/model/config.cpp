@@ -91,7 +91,7 @@ class Fields {
 
   static std::string shown(const json& value) {
     const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    return text.size() <= 60 ? text : text.substr(0, 57) + "...";
+    return text.size() <= 60 ? text : fmt::format("{:.57}...", text);
   }
 
  private:

@@ -7,13 +7,15 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/sum_projection.h"
 
 namespace schmidt::model {
 namespace {
 
-constexpr std::array<LayerKind, 2> kLayerKinds = {{
+constexpr std::array<LayerKind, 3> kLayerKinds = {{
     {"dense", load_dense},
     {"mpo", load_mpo},
+    {"sum", load_sum},
 }};
 
 const LayerKind& find_kind(const StoredLayer& layer, const Weights& weights) {
@@ -36,6 +38,10 @@ std::span<const LayerKind> layer_kinds() { return kLayerKinds; }
 
 ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& config,
                          const Weights& weights) {
+  const std::optional<LayerSpec> fused = fused_layer(layers);
+  if (fused && config.compressed_layers.contains(fused->name)) {
+    return load_group({&*fused, 1}, config, weights);
+  }
   std::vector<StoredLayer> stored;
   std::vector<const LayerKind*> kinds;
   for (const LayerSpec& spec : layers) {

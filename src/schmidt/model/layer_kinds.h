@@ -24,7 +24,8 @@ struct LayerKind {
 
 std::span<const LayerKind> layer_kinds();
 
-/// Loads the layers of one group, each as the config says it is stored.
+/// Loads the layers of one group, as the config says they are stored: all as one
+/// under the fused layer's name, or each by itself.
 /// Throws FormatError naming the layer or tensor, what was expected and found.
 ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& config,
                          const Weights& weights);

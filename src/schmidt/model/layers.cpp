@@ -23,6 +23,22 @@ std::vector<LayerSpec> group_layers(const ModelConfig& c, int64_t block, Group g
   TORCH_INTERNAL_ASSERT(false, "unknown group of layers");
 }
 
+std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
+  struct Fusion {
+    std::string_view first, name;
+  };
+  static constexpr Fusion kFusions[] = {{".q_proj", ".qkv_proj"}, {".gate_proj", ".gate_up_proj"}};
+  if (members.size() < 2) return std::nullopt;
+  LayerSpec fused = members.front();
+  for (const LayerSpec& other : members.subspan(1)) fused.out_features += other.out_features;
+  for (const auto& [first, name] : kFusions) {
+    if (!fused.name.ends_with(first)) continue;
+    fused.name.replace(fused.name.size() - first.size(), first.size(), name);
+    return fused;
+  }
+  TORCH_INTERNAL_ASSERT(false, "no name for the group that begins with ", fused.name);
+}
+
 std::vector<LayerSpec> block_layers(const ModelConfig& config) {
   std::vector<LayerSpec> layers;
   for (int64_t block = 0; block < config.num_layers; ++block) {

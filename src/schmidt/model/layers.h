@@ -2,6 +2,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +31,11 @@ std::string block_prefix(int64_t block);
 /// The layers of one group, in the order in which their outputs are stacked:
 /// q, k, v; o; gate, up; down.
 std::vector<LayerSpec> group_layers(const ModelConfig& config, int64_t block, Group group);
+
+/// The layers of a group as one whose outputs are theirs, stacked:
+/// "model.layers.3.self_attn.qkv_proj" and "model.layers.3.mlp.gate_up_proj". None for
+/// a group of a single layer.
+std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members);
 
 /// Every linear layer of the model's blocks, in the model's order.
 std::vector<LayerSpec> block_layers(const ModelConfig& config);

@@ -32,9 +32,30 @@ void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
   }
 }
 
+// A group is stored as one or layer by layer; with both, one would silently win.
+void check_members(const ModelConfig& config, const Weights& weights, const std::string& fused,
+                   const std::vector<LayerSpec>& members) {
+  if (!config.compressed_layers.contains(fused)) return;
+  for (const LayerSpec& member : members) {
+    if (config.compressed_layers.contains(member.name)) {
+      throw FormatError(weights.path(), "compression_config.layers." + member.name,
+                        "expected no entry of its own beside " + fused + ", found one");
+    }
+  }
+}
+
 void check_compressed_names(const ModelConfig& config, const Weights& weights) {
   std::set<std::string> known = {output_layer(config).name};
-  for (const LayerSpec& layer : block_layers(config)) known.insert(layer.name);
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    for (const Group group : kGroups) {
+      const std::vector<LayerSpec> members = group_layers(config, block, group);
+      for (const LayerSpec& member : members) known.insert(member.name);
+      if (const auto fused = fused_layer(members)) {
+        known.insert(fused->name);
+        check_members(config, weights, fused->name, members);
+      }
+    }
+  }
   for (const auto& [name, form] : config.compressed_layers.items()) {
     if (!known.contains(name)) {
       throw FormatError(weights.path(), "compression_config.layers." + name,

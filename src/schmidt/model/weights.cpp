@@ -73,6 +73,17 @@ torch::Tensor Weights::read(const std::string& name, torch::IntArrayRef expected
   return converted.is_alias_of(stored) && stored.use_count() > 1 ? converted.clone() : converted;
 }
 
+torch::Tensor Weights::read_indices(const std::string& name, torch::IntArrayRef expected) const {
+  require(name, expected);
+  const torch::Tensor tensor = load_(name);
+  if (tensor.scalar_type() != torch::kInt32) {
+    throw FormatError(
+        path_, name,
+        fmt::format("expected indices of type I32, found {}", c10::toString(tensor.scalar_type())));
+  }
+  return tensor.to(torch::kCPU, torch::kInt64).contiguous();
+}
+
 void Weights::read_into(const std::string& name, const torch::Tensor& destination) const {
   destination.copy_(load_checked(name, destination.sizes()));
 }

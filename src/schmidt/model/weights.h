@@ -43,7 +43,12 @@ class Weights {
   /// not of a floating type, or holds NaN or infinity.
   torch::Tensor read(const std::string& name, torch::IntArrayRef expected) const;
 
-  /// The same, into existing memory of the expected shape.
+  /// Indices stored as int32, as int64 on the CPU.
+  /// Throws FormatError if the tensor is missing, has another shape than `expected`
+  /// or another type.
+  torch::Tensor read_indices(const std::string& name, torch::IntArrayRef expected) const;
+
+  /// The same as `read`, into existing memory of the expected shape.
   void read_into(const std::string& name, const torch::Tensor& destination) const;
 
  private:
