@@ -26,9 +26,10 @@ class KrylovSpace {
  public:
   KrylovSpace(const WeightedMatrix& matrix, int64_t block, int64_t largest)
       : matrix_(matrix),
+        transposed_(matrix.w.t().contiguous()),
         basis_(at::empty({largest, matrix.w.size(0)}, matrix.w.options())),
         projected_(at::empty({largest, matrix.w.size(1)}, matrix.w.options())),
-        restricted_(at::zeros({largest, largest}, matrix.w.options().dtype(at::kDouble))) {
+        restricted_(at::zeros({largest, largest}, matrix.w.options())) {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{20240229});
     const torch::Tensor directions =
         at::randn({matrix.w.size(1), block}, generator, at::TensorOptions(at::kFloat))
@@ -40,10 +41,10 @@ class KrylovSpace {
   void grow() {
     const int64_t begin = size_, end = size_ + next_.size(1);
     basis_.slice(0, begin, end).copy_(next_.t());
-    at::Tensor projected = projected_.slice(0, begin, end);  // [b, n]
-    at::mm_out(projected, next_.t(), matrix_.w);
+    const torch::Tensor projected = at::mm(transposed_, next_);  // [n, b]
+    projected_.slice(0, begin, end).copy_(projected.t());
     size_ = end;
-    torch::Tensor image = at::mm(matrix_.w, times_metric(projected.t()));  // [m, b]
+    torch::Tensor image = at::mm(matrix_.w, times_metric(projected));  // [m, b]
     const torch::Tensor basis = basis_.slice(0, 0, size_);
     torch::Tensor overlap = at::mm(basis, image);
     restricted_.slice(0, 0, size_).slice(1, begin, end).copy_(overlap);
@@ -57,16 +58,19 @@ class KrylovSpace {
 
   /// Sum of the `rank` largest eigenvalues.
   double energy(int64_t rank) const {
-    return at::linalg_eigvalsh(restricted()).slice(0, size_ - rank).sum().item<double>();
+    return at::linalg_eigvalsh(restricted()).slice(0, size_ - rank).sum(at::kDouble).item<double>();
   }
 
-  LeadingSpace leading(int64_t rank, double dropped) const {
-    const torch::Tensor vectors = std::get<1>(at::linalg_eigh(restricted()))
-                                      .slice(1, size_ - rank)
-                                      .flip(1)
-                                      .to(basis_.scalar_type());
+  LeadingSpace leading(int64_t rank) const {
+    const torch::Tensor c = restricted();
+    const torch::Tensor vectors =
+        std::get<1>(at::linalg_eigh(c)).slice(1, size_ - rank).flip(1).contiguous();
+    // A Rayleigh quotient is good to the square of the vectors' rounding.
+    const torch::Tensor exact = vectors.to(at::kDouble);
+    const double energy = (at::mm(c.to(at::kDouble), exact) * exact).sum().item<double>() *
+                          static_cast<double>(rank) / exact.square().sum().item<double>();
     return {at::mm(basis_.slice(0, 0, size_).t(), vectors),
-            at::mm(vectors.t(), projected_.slice(0, 0, size_)), dropped};
+            at::mm(vectors.t(), projected_.slice(0, 0, size_)), matrix_.squared_norm - energy};
   }
 
  private:
@@ -77,6 +81,7 @@ class KrylovSpace {
   }
 
   const WeightedMatrix& matrix_;
+  torch::Tensor transposed_;  // W^T [n, m], which products with few columns prefer
   torch::Tensor basis_;       // V^T [size, m]
   torch::Tensor projected_;   // V^T W [size, n]
   torch::Tensor restricted_;  // V^T C V [size, size]
@@ -96,13 +101,13 @@ std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
                                           const KrylovOptions& options) {
   const int64_t side = std::min(matrix.w.size(0), matrix.w.size(1)), rank = options.rank;
   TORCH_INTERNAL_ASSERT(rank >= 1 && rank < side);
-  const int64_t block = std::min(side, std::max<int64_t>(16, rank / 8));
+  const int64_t block = std::min(side, std::max<int64_t>(16, rank / 4));
   const auto wanted = static_cast<int64_t>(options.largest_space * static_cast<double>(rank));
   const int64_t largest = std::min(side, std::max(wanted, rank + 8 * block));
   const double rounding = matrix.w.scalar_type() == at::kDouble
                               ? std::numeric_limits<double>::epsilon()
                               : std::numeric_limits<float>::epsilon();
-  const double resolved = 1e3 * rounding * matrix.squared_norm;
+  const double resolved = 4e3 * rounding * matrix.squared_norm;
 
   KrylovSpace space(matrix, block, largest);
   double energy = 0, gain = 0;
@@ -114,7 +119,7 @@ std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
     if (dropped < resolved) return std::nullopt;
     const double last_gain = found - energy;
     if (checks >= 2 && expected_gain(last_gain, gain) <= options.excess * dropped) {
-      return space.leading(rank, dropped);
+      return space.leading(rank);
     }
     energy = found;
     gain = last_gain;

@@ -23,11 +23,11 @@ struct LeadingSpace {
 
 struct KrylovOptions {
   int64_t rank;              ///< below min(m, n)
-  double excess = 0.008;     ///< share by which `dropped` may exceed the least possible
+  double excess = 0.01;      ///< share by which `dropped` may exceed the least possible
   double largest_space = 3;  ///< in multiples of the rank; also at most min(m, n)
 };
 
-/// Block Lanczos with full reorthogonalization, in blocks of an eighth of the rank,
+/// Block Lanczos with full reorthogonalization, in blocks of a quarter of the rank,
 /// until the gains of its steps say that `dropped` is within `excess` of the optimum:
 /// their sequence falls at least geometrically. That takes a space of 1.5 to 2 times
 /// the rank, so that W G W^T meets each of its vectors only once: O(r (2 m n + n^2))

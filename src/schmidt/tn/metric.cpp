@@ -25,16 +25,17 @@ void check_side(const char* caller, const char* name, const torch::Tensor& momen
                     "] expected finite entries in the metric's ", name, ", got NaN or infinity");
 }
 
-/// Sums of rows in the tensors' type, whose error does not grow with their number.
-double inner_product(const torch::Tensor& a, const torch::Tensor& b) {
-  return (a * b).sum(1).sum(at::kDouble).item<double>();
+/// Sum of the entries' products: rows in the tensors' type, whose error does not grow with their
+/// number.
+double inner_product(torch::Tensor&& product, const torch::Tensor& other) {
+  return product.mul_(other).sum(1).sum(at::kDouble).item<double>();
 }
 
 /// tr(D G D^T) from the blocks of G on and above its diagonal, half of the work; D in
 /// parts whose products stay in reach of the allocator.
 double quadratic_form(const torch::Tensor& d, const torch::Tensor& g) {
   constexpr int64_t kPart = 1024;
-  const int64_t n = d.size(1), width = std::max<int64_t>(256, (n + 7) / 8);
+  const int64_t n = d.size(1), width = std::max<int64_t>(256, (n + 5) / 6);
   double total = 0;
   for (const torch::Tensor& part : d.split(kPart)) {
     for (int64_t begin = 0; begin < n; begin += width) {
@@ -74,7 +75,7 @@ double squared_norm(const torch::Tensor& d, const Metric& metric) {
   } else if (metric.output.defined()) {
     value = quadratic_form(x.t(), metric.output.to(dtype));
   } else {
-    value = inner_product(x, x);
+    value = x.square().sum(1).sum(at::kDouble).item<double>();
   }
   return std::max(0.0, value);  // rounding of a vanishing norm may fall below
 }

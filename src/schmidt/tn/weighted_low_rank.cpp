@@ -22,27 +22,36 @@ namespace {
 constexpr int64_t kLargeSide = 1024;
 constexpr double kSmallRank = 0.35;
 
-/// W, G and H in units of their largest entries, so that no square overflows or
-/// vanishes, and H taken into W: the problem left is that of F^T W, H = F F^T, in
-/// the metric G alone.
+/// What entries are divided by: 1 for the usual, which saves a copy.
+double scale_of(const torch::Tensor& t) {
+  const double unit = unit_of(t);
+  return unit > 1e-6 && unit < 1e6 ? 1.0 : unit;
+}
+
+torch::Tensor scaled(const torch::Tensor& t, double scale, at::ScalarType dtype = at::kDouble) {
+  return scale == 1.0 ? t.to(dtype) : t.to(dtype) / scale;
+}
+
+/// W, G and H in units in which no square overflows or vanishes, and H taken into W: the problem
+/// left is that of F^T W, H = F F^T, in the metric G alone.
 class Problem {
  public:
   Problem(const torch::Tensor& w, const Metric& metric)
       : w_(w),
         g_(metric.input),
-        w_scale_(unit_of(w)),
-        g_scale_(unit_of(metric.input)),
-        h_scale_(unit_of(metric.output)) {
-    if (metric.output.defined()) root_ = positive_root(metric.output.to(at::kDouble) / h_scale_);
+        w_scale_(scale_of(w)),
+        g_scale_(scale_of(metric.input)),
+        h_scale_(scale_of(metric.output)) {
+    if (metric.output.defined()) root_ = positive_root(scaled(metric.output, h_scale_));
   }
 
   /// F^T W [k, n], or W [m, n].
   torch::Tensor matrix(at::ScalarType dtype) const {
-    if (!root_) return w_.to(dtype) / w_scale_;
-    return at::mm(root_->root.t(), w_.to(at::kDouble) / w_scale_).to(dtype);
+    if (!root_) return scaled(w_, w_scale_, dtype);
+    return at::mm(root_->root.t(), scaled(w_, w_scale_)).to(dtype);
   }
   torch::Tensor g(at::ScalarType dtype) const {
-    return g_.defined() ? g_.to(dtype) / g_scale_ : g_;
+    return g_.defined() ? scaled(g_, g_scale_, dtype) : g_;
   }
 
   /// U [k, r] and U^T F^T W [r, n] -> the factors of W'.
