@@ -36,8 +36,18 @@ Mpo converted(const Mpo& mpo, at::ScalarType dtype) {
 }
 
 /// In units of the largest entry: errors are relative, and the least-squares step scales.
-torch::Tensor normalized(const torch::Tensor& t, at::ScalarType dtype, double scale) {
-  return t.defined() ? t.to(dtype) / scale : t;
+torch::Tensor normalized(const torch::Tensor& t, at::ScalarType dtype) {
+  return t.defined() ? t.to(dtype) / unit_of(t) : t;
+}
+
+/// The moments with a little weight in every direction: without it a core may grow
+/// without bound where the metric sees nothing.
+torch::Tensor regularized(const torch::Tensor& moments) {
+  if (!moments.defined()) return moments;
+  const double share = moments.scalar_type() == at::kDouble ? 1e-8 : 1e-6;
+  torch::Tensor result = moments.clone();
+  result.diagonal().add_(share * moments.diagonal().mean().item<double>());
+  return result;
 }
 
 /// Sites in the order of one sweep: 0 .. K-1, then back to 1.
@@ -72,9 +82,9 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   const auto dtype =
       w.scalar_type() == at::kDouble || w.numel() <= kDoubleEntries ? at::kDouble : at::kFloat;
   const double scale = unit_of(w);
-  const torch::Tensor target = normalized(w, dtype, scale);
-  const Metric weights{normalized(metric.input, dtype, unit_of(metric.input)),
-                       normalized(metric.output, dtype, unit_of(metric.output))};
+  const torch::Tensor target = normalized(w, dtype);
+  const Metric weights{normalized(metric.input, dtype), normalized(metric.output, dtype)};
+  const Metric solvable{regularized(weights.input), regularized(weights.output)};
   Mpo chain = converted(start, dtype);
   {
     std::vector<torch::Tensor> cores = chain.cores();
@@ -87,7 +97,7 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   result.errors.push_back(result.relative_error);
   for (int64_t sweep = 0; sweep < options.sweeps && result.relative_error > 0; ++sweep) {
     for (const int64_t site : sweep_order(chain.shape().sites())) {
-      chain = improved(target, chain, site, weights, options);
+      chain = improved(target, chain, site, solvable, options);
     }
     const double before = result.relative_error, error = error_of(chain);
     result.errors.push_back(error);

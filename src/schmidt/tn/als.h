@@ -31,7 +31,9 @@ struct AlsResult {
 /// equations are solved for the step from its present value, so that what a singular
 /// metric does not see stays as it is. One factorization of them serves every output
 /// index; where they are large, or the metric weights outputs too, conjugate
-/// gradients need products with G and H only. The chain is kept in canonical form
+/// gradients need products with G and H only. For the solves G and H get 1e-8 of their
+/// mean diagonal in every direction (1e-6 in float32), so that nothing grows where
+/// they are singular; errors are those in G and H themselves. The chain is kept in canonical form
 /// around the core at work. In float64, float32 for weights of more than 2^22
 /// entries that are not float64. The result is in the start's dtype.
 /// Throws c10::ValueError if an argument does not fit or is not finite.
