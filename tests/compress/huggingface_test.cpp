@@ -4,26 +4,32 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/compress.h"
+#include "schmidt/compress/remote_code.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/model.h"
 
+#include "tests/support/compressed_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt::compress {
 namespace {
 
-// What AutoModelForCausalLM computes from a folder, in a process of its own.
+// A script of python/ in a process of its own; whether it succeeded.
+bool run_python(const test::TemporaryFolder& tmp, const std::string& script_and_arguments) {
+  const std::string root = test::source_dir().string();
+  const std::string command = fmt::format(
+      "HF_HOME={} HF_HUB_OFFLINE=1 {}/.venv/bin/python {}/python/{} 2>{}", (tmp / "hf").string(),
+      root, root, script_and_arguments, (tmp / "stderr").string());
+  if (std::system(command.c_str()) == 0) return true;
+  ADD_FAILURE() << test::read_file(tmp / "stderr");
+  return false;
+}
+
+// What AutoModelForCausalLM computes from a folder.
 torch::Tensor transformers_logits(const test::TemporaryFolder& tmp, const std::string& folder) {
   const std::string out = (tmp / "logits.safetensors").string();
-  const std::string command = fmt::format(
-      "HF_HOME={} HF_HUB_OFFLINE=1 {}/.venv/bin/python {}/python/huggingface_logits.py {} "
-      "5,9,200,7,31 {} "
-      "2>{}",
-      (tmp / "hf").string(), test::source_dir().string(), test::source_dir().string(), folder, out,
-      (tmp / "stderr").string());
-  if (std::system(command.c_str()) != 0) {
-    ADD_FAILURE() << test::read_file(tmp / "stderr");
+  if (!run_python(tmp, fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder, out))) {
     return {};
   }
   return io::load_safetensors(out).at("logits");
@@ -53,6 +59,39 @@ TEST(HuggingFace, OpensACompressedCheckpointWithTheSameLogits) {
       (ours - original.forward(torch::tensor({{5, 9, 200, 7, 31}}))[0]).abs().max().item<double>(),
       1e-3)
       << "the compressed layers must be in use";
+}
+
+class StoredForms : public testing::Test {
+ protected:
+  // Layers shared by a group, with fixed gauge on two and three sites, and in sums.
+  void SetUp() override {
+    add_remote_code(folder_, models_.compressed.config);
+    test::write_model(models_.compressed, folder_);
+  }
+
+  test::TemporaryFolder tmp_;
+  test::CompressedModel models_ = test::make_compressed_model();
+  std::filesystem::path folder_ = [this] {
+    std::filesystem::create_directories(tmp_ / "m");
+    return tmp_ / "m";
+  }();
+};
+
+TEST_F(StoredForms, HaveTheSameLogitsInTransformers) {
+  const torch::Tensor theirs = transformers_logits(tmp_, folder_.string());
+  ASSERT_TRUE(theirs.defined());
+  const auto logits = [](const test::TinyModel& tiny) {
+    const auto model = model::Model::load(tiny.config, model::Weights(tiny.tensors, "tiny"));
+    return model.forward(torch::tensor({{5, 9, 200, 7, 31}}))[0];
+  };
+  EXPECT_LT((logits(models_.compressed) - theirs).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((logits(models_.dense) - theirs).abs().max().item<double>(), 1e-5);
+}
+
+TEST_F(StoredForms, TrainGenerateCopyAndSaveInTransformers) {
+  std::filesystem::create_directories(tmp_ / "scratch");
+  run_python(tmp_, fmt::format("check_huggingface.py {} {}", folder_.string(),
+                               (tmp_ / "scratch").string()));
 }
 
 }  // namespace

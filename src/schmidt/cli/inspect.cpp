@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -17,6 +18,13 @@ struct InspectOptions {
   std::string model;
 };
 
+nlohmann::ordered_json network_json(const compress::NetworkSummary& network) {
+  nlohmann::ordered_json out = {
+      {"out_dims", network.out_dims}, {"in_dims", network.in_dims}, {"bonds", network.bonds}};
+  if (network.gauge_fixed) out["gauge"] = "fixed";
+  return out;
+}
+
 nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
                                const compress::ModelSummary& summary) {
   nlohmann::ordered_json out;
@@ -31,18 +39,19 @@ nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
                                      {"parameters", m.parameters},
                                      {"dense_parameters", m.dense_parameters},
                                      {"bytes", m.bytes}};
-    if (!m.out_dims.empty()) {
-      module["out_dims"] = m.out_dims;
-      module["in_dims"] = m.in_dims;
-      module["bonds"] = m.bonds;
+    // As in compression_config: a network by itself, or the terms of a sum.
+    if (m.networks.size() == 1) module.update(network_json(m.networks.front()));
+    if (m.networks.size() > 1) {
+      for (const auto& network : m.networks) module["terms"].push_back(network_json(network));
     }
     out["modules"].push_back(std::move(module));
   }
   return out;
 }
 
-std::string dims(const std::vector<int64_t>& values) {
-  return fmt::format("{}", fmt::join(values, " x "));
+std::string kind_text(const compress::ModuleSummary& module) {
+  const auto fixed = [](const compress::NetworkSummary& network) { return network.gauge_fixed; };
+  return module.kind + (std::ranges::any_of(module.networks, fixed) ? ", gauge fixed" : "");
 }
 
 void print(const io::Checkpoint& checkpoint, const compress::ModelSummary& summary) {
@@ -64,9 +73,9 @@ void print(const io::Checkpoint& checkpoint, const compress::ModelSummary& summa
                   "stored", "parameters", "kept %", "share %"};
   for (const auto& m : summary.modules) {
     table.rows.push_back(
-        {m.name, m.kind, dims(m.shape),
-         m.out_dims.empty() ? "" : dims(m.out_dims) + "; " + dims(m.in_dims),
-         fmt::format("{}", fmt::join(m.bonds, " ")), m.stored_as, std::to_string(m.parameters),
+        {m.name, kind_text(m), fmt::format("{}", fmt::join(m.shape, " x ")),
+         compress::sites_text(m), compress::bonds_text(m), m.stored_as,
+         std::to_string(m.parameters),
          fmt::format("{:.1f}", 100.0 * static_cast<double>(m.parameters) /
                                    static_cast<double>(std::max<int64_t>(m.dense_parameters, 1))),
          fmt::format("{:.2f}", 100.0 * static_cast<double>(m.parameters) /

@@ -30,10 +30,9 @@ std::string model_card(const io::Checkpoint& original, const ModelSummary& summa
   card +=
       "\n| layer | weight | sites (out, in) | bonds | parameters kept |\n|---|---|---|---|---|\n";
   for (const ModuleSummary& module : summary.modules) {
-    if (module.bonds.empty()) continue;
-    card += fmt::format("| {} | {} | {}; {} | {} | {:.1f} % |\n", module.name,
-                        fmt::join(module.shape, " x "), fmt::join(module.out_dims, " x "),
-                        fmt::join(module.in_dims, " x "), fmt::join(module.bonds, ", "),
+    if (module.networks.empty()) continue;
+    card += fmt::format("| {} | {} | {} | {} | {:.1f} % |\n", module.name,
+                        fmt::join(module.shape, " x "), sites_text(module), bonds_text(module),
                         100.0 * static_cast<double>(module.parameters) /
                             static_cast<double>(module.dense_parameters));
   }

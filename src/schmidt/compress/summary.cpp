@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
 
@@ -17,10 +18,34 @@ int64_t product(const std::vector<int64_t>& dims) {
   return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
 }
 
-// "model.layers.3.mlp.up_proj.cores.0" belongs to "model.layers.3.mlp.up_proj".
+// "model.layers.3.mlp.up_proj.terms.1.cores.0" belongs to "model.layers.3.mlp.up_proj".
 std::string module_of(const std::string& tensor) {
-  const size_t cores = tensor.rfind(".cores.");
-  return tensor.substr(0, cores != std::string::npos ? cores : tensor.rfind('.'));
+  for (const char* part : {".terms.", ".cores.", ".pivots."}) {
+    const size_t begin = tensor.rfind(part);
+    if (begin != std::string::npos) return tensor.substr(0, begin);
+  }
+  return tensor.substr(0, tensor.rfind('.'));
+}
+
+bool holds_pivots(const std::string& tensor) { return tensor.find(".pivots.") != tensor.npos; }
+
+NetworkSummary network_of(const nlohmann::json& form) {
+  return {form.at("out_dims").get<std::vector<int64_t>>(),
+          form.at("in_dims").get<std::vector<int64_t>>(),
+          form.at("bonds").get<std::vector<int64_t>>(), form.contains("gauge")};
+}
+
+std::vector<NetworkSummary> networks_of(const nlohmann::json& form) {
+  if (!form.contains("terms")) return {network_of(form)};
+  std::vector<NetworkSummary> networks;
+  for (const nlohmann::json& term : form.at("terms")) networks.push_back(network_of(term));
+  return networks;
+}
+
+std::string joined(const ModuleSummary& module, std::string (*text)(const NetworkSummary&)) {
+  std::vector<std::string> terms;
+  for (const NetworkSummary& network : module.networks) terms.push_back(text(network));
+  return fmt::format("{}", fmt::join(terms, " + "));
 }
 
 std::string plain_kind(const std::string& name) {
@@ -32,8 +57,11 @@ std::string plain_kind(const std::string& name) {
 // Embedding, blocks by number and in the order of computation, final norm, head.
 std::tuple<int, int64_t, size_t, std::string> model_order(const std::string& name) {
   static constexpr std::string_view kParts[] = {
-      "input_layernorm",          "q_proj",    "k_proj",  "v_proj",   "q_norm", "k_norm", "o_proj",
-      "post_attention_layernorm", "gate_proj", "up_proj", "down_proj"};
+      "input_layernorm", "qkv_proj",  "q_proj",
+      "k_proj",          "v_proj",    "q_norm",
+      "k_norm",          "o_proj",    "post_attention_layernorm",
+      "gate_up_proj",    "gate_proj", "up_proj",
+      "down_proj"};
   static constexpr std::string_view kBlocks = "model.layers.";
   if (name.starts_with(kBlocks)) {
     const int64_t block = std::strtoll(name.c_str() + kBlocks.size(), nullptr, 10);
@@ -46,6 +74,19 @@ std::tuple<int, int64_t, size_t, std::string> model_order(const std::string& nam
 }
 
 }  // namespace
+
+std::string sites_text(const ModuleSummary& module) {
+  return joined(module, [](const NetworkSummary& network) {
+    return fmt::format("{}; {}", fmt::join(network.out_dims, " x "),
+                       fmt::join(network.in_dims, " x "));
+  });
+}
+
+std::string bonds_text(const ModuleSummary& module) {
+  return joined(module, [](const NetworkSummary& network) {
+    return fmt::format("{}", fmt::join(network.bonds, " "));
+  });
+}
 
 double ModelSummary::keep() const {
   return dense_parameters == 0
@@ -73,8 +114,9 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
   for (const auto& [name, info] : checkpoint.tensors()) {
     if (tied && name == "lm_head.weight") continue;
     ModuleSummary& module = modules[module_of(name)];
-    module.parameters += product(info.shape);
     module.bytes += info.bytes;
+    if (holds_pivots(name)) continue;
+    module.parameters += product(info.shape);
     if (name.ends_with(".weight")) module.shape = info.shape;
     if (name.ends_with(".bias")) module.dense_parameters += product(info.shape);
     if (!name.ends_with(".bias")) module.stored_as = info.stored_as;
@@ -85,12 +127,16 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
     module.name = name;
     const auto entry = compressed.find(name);
     try {
-      if (entry != compressed.end()) {
+      const bool networks = entry != compressed.end() && entry->at("kind") != "dense";
+      if (networks) {
         module.kind = entry->at("kind").get<std::string>();
-        module.out_dims = entry->at("out_dims").get<std::vector<int64_t>>();
-        module.in_dims = entry->at("in_dims").get<std::vector<int64_t>>();
-        module.bonds = entry->at("bonds").get<std::vector<int64_t>>();
-        module.shape = {product(module.out_dims), product(module.in_dims)};
+        module.networks = networks_of(*entry);
+        if (module.networks.empty()) {
+          throw FormatError(checkpoint.path(), "compression_config.layers." + name + ".terms",
+                            "expected two terms or more, found 0");
+        }
+        const NetworkSummary& first = module.networks.front();
+        module.shape = {product(first.out_dims), product(first.in_dims)};
         summary.tensorized_parameters += module.parameters;
         summary.tensorized_dense_parameters += product(module.shape) + module.dense_parameters;
       } else {
