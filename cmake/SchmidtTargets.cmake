@@ -14,7 +14,8 @@ if(SCHMIDT_FUZZ)  # count branches for libFuzzer, stop at the first finding
 endif()
 
 # Compiled once, used by every target: LibTorch's headers dominate build time.
-file(WRITE ${PROJECT_BINARY_DIR}/pch/pch.cpp "// Carries the precompiled header.\n")
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/pch/pch.cpp
+  CONTENT "// Carries the precompiled header.\n")
 add_library(schmidt_pch STATIC ${PROJECT_BINARY_DIR}/pch/pch.cpp)
 target_link_libraries(schmidt_pch PUBLIC schmidt_deps)
 target_precompile_headers(schmidt_pch PRIVATE

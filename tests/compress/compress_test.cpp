@@ -8,7 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "schmidt/compress/uniform.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/model/model.h"
+#include "schmidt/tn/factorize.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -32,7 +35,8 @@ class CompressTest : public ::testing::Test {
       : model(std::move(tiny)),
         checkpoint(io::Checkpoint::open(test::write_model(model, tmp / "m"))) {}
 
-  std::vector<LayerPlan> plan(int64_t bond, const ShapeChoice& shape = {}) const {
+  std::vector<LayerPlan> plan(int64_t bond, ShapeChoice shape = {}) const {
+    shape.fixed_gauge = false;
     return plan_bond(select_layers(dense_layers(checkpoint), {}), shape, bond);
   }
 
@@ -52,7 +56,7 @@ TEST_F(CompressTest, OpensAgainBitForBit) {
     for (size_t k = 0; k < stored.cores().size(); ++k) {
       EXPECT_TRUE(torch::equal(stored.cores()[k], expected.mpo.cores()[k])) << r.plan.layer.name;
     }
-    EXPECT_EQ(stored.bonds(), r.bonds);
+    EXPECT_EQ(stored.bonds(), r.bonds.front());
     const double measured = ((stored.to_dense() - w).norm() / w.norm()).item<double>();
     EXPECT_NEAR(measured, r.relative_error, 1e-5);
     EXPECT_FALSE(out.tensors().contains(r.plan.layer.name + ".weight"));
@@ -69,7 +73,7 @@ TEST_F(CompressTest, ReportsWhatItKept) {
   const CompressResult result = compress(checkpoint, plan(3), tmp / "out", {});
   int64_t expected = 0;
   for (const LayerResult& r : result.layers) {
-    expected += tn::parameter_count(r.plan.shape, r.bonds);
+    expected += tn::parameter_count(r.plan.shape, r.bonds.front());
   }
   EXPECT_EQ(result.summary.tensorized_parameters, expected);
   const ModelSummary original = summarize(checkpoint);
@@ -87,6 +91,26 @@ TEST_F(CompressTest, FullBondLosesNothing) {
     const torch::Tensor w = model.tensors.at(r.plan.layer.name + ".weight");
     EXPECT_LT((stored_mpo(out, r).to_dense() - w).norm().item<double>(),
               1e-5 * w.norm().item<double>());
+  }
+}
+
+TEST_F(CompressTest, StoresBondsWithoutTheirGauge) {
+  const auto layers = select_layers(dense_layers(checkpoint), {});
+  for (const ShapeChoice& shape : {ShapeChoice{.sites = 3}, ShapeChoice{.low_rank = true}}) {
+    CompressOptions options;
+    options.force = true;
+    const auto fixed = compress(checkpoint, plan_bond(layers, shape, 4), tmp / "fixed", options);
+    const auto full = compress(checkpoint, plan(4, shape), tmp / "full", options);
+    int64_t squares = 0;
+    for (const LayerResult& r : fixed.layers) {
+      EXPECT_EQ(r.parameters, r.plan.parameters());
+      for (const int64_t bond : r.bonds.front()) squares += bond * bond;
+    }
+    EXPECT_EQ(fixed.summary.parameters, full.summary.parameters - squares);
+    const auto ids = torch::tensor({{5, 9, 200, 7, 31}});
+    const auto a = model::Model::load(io::Checkpoint::open(tmp / "fixed")).forward(ids);
+    const auto b = model::Model::load(io::Checkpoint::open(tmp / "full")).forward(ids);
+    EXPECT_LT((a - b).abs().max().item<double>(), 1e-4 * b.abs().max().item<double>());
   }
 }
 
@@ -169,11 +193,11 @@ TEST(CompressWeights, RefusesNanAndTakesZeroAndRankOne) {
   auto checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "m"));
   const auto layers = select_layers(dense_layers(checkpoint), {{q, k}, {}});
   CompressOptions options;
-  options.tolerance = 1e-4;
+  options.method.tolerance = 1e-4;
   const auto result =
       compress(checkpoint, plan_bond(layers, {.low_rank = true}, 8), tmp / "out", options);
   for (const LayerResult& r : result.layers) {
-    EXPECT_EQ(r.bonds, std::vector<int64_t>{1}) << r.plan.layer.name;
+    EXPECT_EQ(r.bonds.front(), std::vector<int64_t>{1}) << r.plan.layer.name;
     EXPECT_LT(r.relative_error, 1e-4);
   }
 

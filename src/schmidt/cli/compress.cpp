@@ -3,12 +3,21 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/cli/calibration_text.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/compress/allocate.h"
+#include "schmidt/compress/statistics.h"
+#include "schmidt/compress/uniform.h"
 
 namespace schmidt::cli {
 namespace {
+
+/// No layer falls below this share of its full rank: there a quadratic prediction of
+/// the loss says nothing any more.
+constexpr double kLeastRankShare = 0.02;
 
 struct CompressVerbOptions {
   CommonOptions common;
@@ -20,16 +29,30 @@ struct CompressVerbOptions {
   int64_t sites = 2;
   std::string shape = "balanced";
   std::vector<int64_t> out_dims, in_dims;
-  std::string method = "tt-svd";
-  double tolerance = 0.0;
+  std::string method = "auto";
+  std::string allocation = "sensitivity";
+  std::string gauge = "fixed";
+  bool no_sharing = false;
+  std::string statistics;  // a folder to keep them in
+  compress::MethodOptions factorize;
+  CalibrationOptions calibration;
   std::vector<std::string> layers;
-  std::vector<std::string> ignore = {"L7"};
+  std::vector<std::string> ignore;
+  bool ignore_given = false;
 };
+
+/// The method that `auto` stands for: a bond by hand asks for the paper's plain
+/// truncation, a share to keep for what loses the least.
+const compress::Method& chosen_method(const CompressVerbOptions& options) {
+  if (options.method != "auto") return compress::find_method(options.method);
+  return compress::find_method(options.bond ? "tt-svd" : "fisher");
+}
 
 compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
   compress::ShapeChoice choice;
   choice.sites = options.sites;
-  choice.low_rank = options.shape == "low-rank";
+  choice.low_rank = options.shape == "low-rank" || !chosen_method(options).any_shape;
+  choice.fixed_gauge = options.gauge == "fixed";
   TORCH_CHECK_VALUE(options.out_dims.empty() == options.in_dims.empty(),
                     "[sites] expected --out-dims and --in-dims together, got one of them");
   if (!options.out_dims.empty()) choice.by_hand = tn::SiteShape{options.out_dims, options.in_dims};
@@ -38,10 +61,11 @@ compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
 
 nlohmann::json recipe(const CompressVerbOptions& options) {
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
-                            {"method", options.method},
+                            {"method", chosen_method(options).name},
                             {"shape", options.shape},
                             {"sites", options.sites},
-                            {"tolerance", options.tolerance},
+                            {"gauge", options.gauge},
+                            {"tolerance", options.factorize.tolerance},
                             {"layers", options.layers},
                             {"ignore", options.ignore}};
   if (options.keep) made_by["keep"] = *options.keep;
@@ -50,7 +74,25 @@ nlohmann::json recipe(const CompressVerbOptions& options) {
     made_by["out_dims"] = options.out_dims;
     made_by["in_dims"] = options.in_dims;
   }
+  if (chosen_method(options).needs_inputs) {
+    made_by["calibration"] = {{"files", options.calibration.files},
+                              {"tokens", options.calibration.tokens},
+                              {"context", options.calibration.context},
+                              {"seed", options.common.seed}};
+    made_by["allocation"] = options.allocation;
+    made_by["drift"] = options.factorize.drift;
+    made_by["damping"] = options.factorize.damping;
+    made_by["ridge"] = options.factorize.ridge;
+  }
   return made_by;
+}
+
+std::string bonds_text(const std::vector<std::vector<int64_t>>& terms) {
+  std::string text;
+  for (const auto& bonds : terms) {
+    text += fmt::format("{}{}", text.empty() ? "" : " + ", fmt::join(bonds, " "));
+  }
+  return text;
 }
 
 void print(const CompressVerbOptions& options, const compress::CompressResult& result) {
@@ -63,27 +105,63 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
                                {"out_dims", r.plan.shape.out_dims},
                                {"in_dims", r.plan.shape.in_dims},
                                {"bonds", r.bonds},
+                               {"parameters", r.parameters},
+                               {"method", r.plan.method},
                                {"relative_error", r.relative_error}});
+      if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
     }
     fmt::print("{}\n", out.dump());
     return;
   }
   Table table;
-  table.header = {"layer", "sites (out; in)", "bonds", "kept %", "weight error"};
+  table.header = {"layer", "sites (out; in)", "bonds", "kept %", "weight error", "on its inputs"};
   for (const auto& r : result.layers) {
-    table.rows.push_back(
-        {r.plan.layer.name,
-         fmt::format("{}; {}", fmt::join(r.plan.shape.out_dims, " x "),
-                     fmt::join(r.plan.shape.in_dims, " x ")),
-         fmt::format("{}", fmt::join(r.bonds, " ")),
-         fmt::format("{:.1f}", 100.0 *
-                                   static_cast<double>(tn::parameter_count(r.plan.shape, r.bonds)) /
-                                   static_cast<double>(r.plan.layer.numel())),
-         fmt::format("{:.4f}", r.relative_error)});
+    table.rows.push_back({r.plan.layer.name,
+                          fmt::format("{}; {}", fmt::join(r.plan.shape.out_dims, " x "),
+                                      fmt::join(r.plan.shape.in_dims, " x ")),
+                          bonds_text(r.bonds),
+                          fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
+                                                    static_cast<double>(r.plan.layer.numel())),
+                          fmt::format("{:.4f}", r.relative_error),
+                          r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
   fmt::print("written to {}\n", options.out);
+}
+
+/// The layers that may be compressed. The paper leaves L7 out everywhere, since its
+/// truncation knows nothing of sensitivity; a calibrated method decides for itself.
+std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
+                                           const CompressVerbOptions& options) {
+  const bool calibrated = chosen_method(options).needs_inputs;
+  compress::LayerSelection selection{options.layers, options.ignore};
+  if (!options.ignore_given) selection.ignore = {calibrated ? "none" : "L7"};
+  auto layers = compress::select_layers(compress::dense_layers(checkpoint), selection);
+  return calibrated && !options.no_sharing ? compress::share_inputs(layers) : layers;
+}
+
+std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
+                                           const std::vector<compress::Layer>& layers,
+                                           const compress::Statistics* statistics,
+                                           int64_t model_parameters) {
+  const std::string method(chosen_method(options).name);
+  const compress::ShapeChoice shape = shape_choice(options);
+  std::vector<compress::LayerPlan> plan;
+  if (options.bond) {
+    plan = compress::plan_bond(layers, shape, *options.bond);
+  } else if (statistics != nullptr && options.allocation == "sensitivity") {
+    std::vector<compress::LayerCurve> curves;
+    for (const compress::Layer& layer : layers) {
+      curves.push_back(
+          compress::predicted_curve(layer, statistics->of(layer).squares, kLeastRankShare));
+    }
+    return compress::plan_by_curves(curves, *options.keep, model_parameters, method);
+  } else {
+    plan = compress::plan_keep(layers, shape, *options.keep, model_parameters);
+  }
+  for (compress::LayerPlan& p : plan) p.method = method;
+  return plan;
 }
 
 void run(const CompressVerbOptions& options) {
@@ -92,14 +170,11 @@ void run(const CompressVerbOptions& options) {
                     "[compress] expected either --keep or --bond (with --sites), got ",
                     options.keep ? "both" : "neither");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
-  const auto layers =
-      compress::select_layers(compress::dense_layers(checkpoint), {options.layers, options.ignore});
-  const compress::ShapeChoice shape = shape_choice(options);
-  const auto plan = options.bond ? compress::plan_bond(layers, shape, *options.bond)
-                                 : compress::plan_keep(layers, shape, *options.keep,
-                                                       compress::summarize(checkpoint).parameters);
+  const auto layers = chosen_layers(checkpoint, options);
+  const AtomicFolder claimed(options.out, options.force);  // a mistake there shows at once
+
   compress::CompressOptions compress_options;
-  compress_options.tolerance = options.tolerance;
+  compress_options.method = options.factorize;
   if (!options.common.dtype.empty()) {
     compress_options.dtype = options.common.torch_dtype(torch::kFloat32);
   }
@@ -107,8 +182,32 @@ void run(const CompressVerbOptions& options) {
   compress_options.made_by = recipe(options);
 
   ProgressLine progress(options.common.quiet);
+  std::optional<compress::Statistics> statistics;
+  const std::string folder =
+      options.statistics.empty() ? options.out + ".statistics" : options.statistics;
+  const compress::Method& method = chosen_method(options);
+  if (method.needs_inputs) {
+    compress::Calibration calibration;
+    calibration.windows =
+        calibration_text(checkpoint, options.calibration, options.common, progress.callback());
+    calibration.dtype = options.common.torch_dtype(torch::kFloat32);
+    calibration.device = options.common.torch_device();
+    if (method.needs_gradient) {
+      compress::StatisticsOptions statistics_options;
+      statistics_options.damping = options.factorize.damping;
+      statistics_options.seed = options.common.seed;
+      const compress::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
+      statistics = compress::Statistics::collect(checkpoint, model, layers, calibration.windows,
+                                                 folder, statistics_options, progress.callback());
+      calibration.statistics = &*statistics;
+    }
+    compress_options.calibration = std::move(calibration);
+  }
+  const auto plan = make_plan(options, layers, statistics ? &*statistics : nullptr,
+                              compress::summarize(checkpoint).parameters);
   const auto result =
       compress::compress(checkpoint, plan, options.out, compress_options, progress.callback());
+  if (options.statistics.empty()) std::filesystem::remove_all(folder);
   progress.clear();
   print(options, result);
 }
@@ -131,20 +230,52 @@ Run add_compress(CLI::App& verb) {
       ->delimiter(',');
   verb.add_option("--in-dims", options->in_dims, "Sites by hand: column sub-dimensions, a,b,..")
       ->delimiter(',');
-  verb.add_option("--method", options->method, "How the cores are found")
-      ->check(CLI::IsMember({"tt-svd"}))
+  std::vector<std::string> names = {"auto"};
+  for (const compress::Method& method : compress::methods()) names.emplace_back(method.name);
+  verb.add_option("--method", options->method,
+                  "How cores are found; auto: fisher with --keep, tt-svd with --bond")
+      ->check(CLI::IsMember(names))
       ->capture_default_str();
-  verb.add_option("--tolerance", options->tolerance,
-                  "Relative weight error at which a smaller bond is taken")
+  verb.add_option("--allocation", options->allocation,
+                  "Where parameters go: by sensitivity, or the same share everywhere")
+      ->check(CLI::IsMember({"sensitivity", "uniform"}))
+      ->capture_default_str();
+  verb.add_flag("--no-sharing", options->no_sharing,
+                "q, k, v and gate, up each alone instead of on one basis");
+  verb.add_option("--gauge", options->gauge,
+                  "Store bonds without their freedom (fixed), or plain cores (full)")
+      ->check(CLI::IsMember({"fixed", "full"}))
+      ->capture_default_str();
+  add_calibration_options(verb, options->calibration);
+  verb.add_option("--statistics", options->statistics,
+                  "Folder in which the statistics of calibration are kept for another run");
+  verb.add_option("--drift", options->factorize.drift,
+                  "How far targets follow the drift of inputs, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--damping", options->factorize.damping,
+                  "Added to the gradient's moments, relative to their mean")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--ridge", options->factorize.ridge,
+                  "Added to the inputs' moments, relative to their mean")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--tolerance", options->factorize.tolerance,
+                  "tt-svd: relative weight error at which a smaller bond is taken")
       ->check(CLI::Range(0.0, 1.0));
   verb.add_option("--layers", options->layers,
                   "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
-  verb.add_option("--ignore", options->ignore, "Layers to leave alone (\"none\": nothing)")
-      ->delimiter(',')
-      ->capture_default_str();
+  CLI::Option* ignore =
+      verb.add_option("--ignore", options->ignore,
+                      "Layers to leave alone (\"none\": nothing); L7 unless calibrated")
+          ->delimiter(',');
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, ignore] {
+    options->ignore_given = ignore->count() > 0;
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

@@ -1,6 +1,7 @@
 #include "schmidt/compress/compress.h"
 
 #include <map>
+#include <set>
 #include <string>
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include "schmidt/compress/remote_code.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/text/tokenizer.h"
+#include "schmidt/tn/site_shape.h"
 
 namespace schmidt::compress {
 namespace {
@@ -23,120 +25,86 @@ namespace fs = std::filesystem;
 std::string work_fingerprint(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                              const CompressOptions& options) {
   Fingerprint hash;
-  hash.add(fingerprint(checkpoint)).add(fmt::format("{}", options.tolerance));
+  hash.add(fingerprint(checkpoint));
+  const MethodOptions& m = options.method;
+  hash.add(fmt::format("{} {} {} {}", m.tolerance, m.drift, m.damping, m.ridge));
   hash.add(options.dtype ? c10::toString(*options.dtype) : "as read");
   for (const LayerPlan& p : plan) {
     hash.add(p.layer.name)
-        .add(fmt::format("{}x{}@{}", fmt::join(p.shape.out_dims, ","),
-                         fmt::join(p.shape.in_dims, ","), fmt::join(p.max_bonds, ",")));
+        .add(fmt::format("{} {} {}x{}@{}", p.method, p.fixed_gauge,
+                         fmt::join(p.shape.out_dims, ","), fmt::join(p.shape.in_dims, ","),
+                         fmt::join(p.max_bonds, ",")));
+  }
+  if (const auto& c = options.calibration) {
+    const torch::Tensor ids = c->windows.contiguous();
+    hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
+    hash.add(fmt::format("{} {} {}", c->batch, c10::toString(c->dtype),
+                         c->statistics != nullptr ? c->statistics->fingerprint() : "none"));
   }
   return hash.hex();
 }
-
-// The finished layers of one run, a small safetensors file each.
-class LayerStore {
- public:
-  LayerStore(const AtomicFolder& folder, const std::string& work, bool force)
-      : folder_(folder.path() / "layers") {
-    const fs::path stamp = folder_ / work;  // an empty file named after the work
-    if (fs::exists(folder_) && !fs::exists(stamp)) {
-      TORCH_CHECK_VALUE(
-          force, "[output] ", folder.path().string(),
-          " holds unfinished work of another model or recipe; expected the same again "
-          "(remove it, or --force drops it)");
-      fs::remove_all(folder_);
-    }
-    std::error_code ec;
-    fs::create_directories(folder_, ec);
-    if (ec) throw SystemError("cannot make folder", folder_, ec.value());
-    write_file_atomically(stamp, "");
-  }
-
-  bool has(const Layer& layer) const { return fs::exists(file(layer)); }
-
-  void save(const Layer& layer, const tn::Factorization& f, torch::ScalarType dtype) const {
-    std::vector<std::pair<std::string, torch::Tensor>> tensors;
-    for (size_t k = 0; k < f.mpo.cores().size(); ++k) {
-      tensors.emplace_back(core_name(layer, k), f.mpo.cores()[k].to(dtype).contiguous());
-    }
-    tensors.emplace_back(kError, torch::full({}, f.relative_error, torch::kFloat64));
-    io::save_safetensors(file(layer), tensors);
-  }
-
-  std::map<std::string, torch::Tensor> load(const Layer& layer) const {
-    return io::load_safetensors(file(layer));
-  }
-
-  LayerResult result(const LayerPlan& plan) const {
-    const auto tensors = load(plan.layer);
-    LayerResult result{plan, {}, tensors.at(kError).item<double>()};
-    for (size_t cut = 0; cut < plan.max_bonds.size(); ++cut) {
-      result.bonds.push_back(tensors.at(core_name(plan.layer, cut)).size(3));
-    }
-    return result;
-  }
-
-  void remove() const { fs::remove_all(folder_); }
-
-  static std::string core_name(const Layer& layer, size_t site) {
-    return fmt::format("{}.cores.{}", layer.name, site);
-  }
-
- private:
-  static constexpr const char* kError = "relative_error";
-
-  fs::path file(const Layer& layer) const { return folder_ / (layer.name + ".safetensors"); }
-
-  fs::path folder_;
-};
 
 torch::ScalarType stored_dtype(const io::TensorInfo& info, const CompressOptions& options) {
   return options.dtype && isFloatingType(info.dtype) ? *options.dtype : info.dtype;
 }
 
+torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const Layer& layer,
+                              const CompressOptions& options) {
+  return stored_dtype(checkpoint.tensors().at(layer.members.front() + ".weight"), options);
+}
+
 void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                       const CompressOptions& options, const LayerStore& store,
-                      CompressResult& result, const ProgressFn& progress) {
-  const auto total = static_cast<int64_t>(plan.size());
-  for (const LayerPlan& p : plan) {
-    const auto done = static_cast<int64_t>(result.layers.size());
-    if (progress) progress({"compress", p.layer.name, done, total, "layers"});
-    if (store.has(p.layer)) {
-      ++result.resumed;
-      result.layers.push_back(store.result(p));
-      continue;
+                      const ProgressFn& progress) {
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const LayerPlan& p = plan[i];
+    if (progress) {
+      progress({"compress", p.layer.name, static_cast<int64_t>(i),
+                static_cast<int64_t>(plan.size()), "layers"});
     }
-    const std::string name = p.layer.name + ".weight";
-    const torch::Tensor weight = checkpoint.load(name);
-    TORCH_CHECK_VALUE(torch::isfinite(weight).all().item<bool>(), "[compress] ", name,
-                      " holds NaN or infinity; expected finite values");
-    const tn::Factorization f = tn::factorize(weight, {p.shape, p.max_bonds, options.tolerance});
-    store.save(p.layer, f, stored_dtype(checkpoint.tensors().at(name), options));
-    result.layers.push_back({p, f.mpo.bonds(), f.relative_error});
+    if (store.has(p.layer)) continue;
+    const torch::Tensor weight = load_weight(checkpoint, p.layer);
+    const Factors factors = find_method(p.method).factorize(weight, p, {}, options.method);
+    store.save(p, factors,
+               with_bias(checkpoint, p.layer,
+                         stored_form(p.layer, factors, p.fixed_gauge,
+                                     layer_dtype(checkpoint, p.layer, options))));
   }
 }
 
-// Streams the new weights: the plan's cores in place of its weights, the rest as it was.
-void write_weights(const io::Checkpoint& checkpoint, const CompressResult& result,
+void check_plan(const std::vector<LayerPlan>& plan, const CompressOptions& options) {
+  for (const LayerPlan& p : plan) {
+    const Method& method = find_method(p.method);
+    TORCH_CHECK_VALUE(!method.needs_inputs || options.calibration, "[compress] method ", p.method,
+                      " expected calibration text, got none");
+    TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
+                      "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
+                      p.layer.name);
+  }
+}
+
+// Streams the new weights: the plan's networks in place of its weights, the rest as it was.
+void write_weights(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                    const CompressOptions& options, const LayerStore& store, const fs::path& folder,
                    const ProgressFn& progress) {
-  std::map<std::string, const LayerResult*> replaced;
-  for (const LayerResult& r : result.layers) replaced[r.plan.layer.name + ".weight"] = &r;
+  std::set<std::string> replaced;
+  std::map<std::string, const Layer*> first;  // a layer is written where its first weight was
+  for (const LayerPlan& p : plan) {
+    first[p.layer.members.front() + ".weight"] = &p.layer;
+    for (const std::string& member : p.layer.members) {
+      replaced.insert(member + ".weight");
+      if (p.layer.members.size() > 1) replaced.insert(member + ".bias");
+    }
+  }
 
   std::vector<io::TensorSpec> specs;
   for (const auto& [name, info] : checkpoint.tensors()) {
-    const auto found = replaced.find(name);
-    if (found == replaced.end()) {
+    if (const auto layer = first.find(name); layer != first.end()) {
+      for (const auto& [tensor_name, tensor] : store.load(*layer->second).tensors) {
+        specs.push_back({tensor_name, tensor.scalar_type(), tensor.sizes().vec()});
+      }
+    } else if (!replaced.contains(name)) {
       specs.push_back({name, stored_dtype(info, options), info.shape});
-      continue;
-    }
-    const LayerResult& r = *found->second;
-    for (size_t k = 0; k < r.plan.shape.out_dims.size(); ++k) {
-      const int64_t left = k == 0 ? 1 : r.bonds[k - 1];
-      const int64_t right = k < r.bonds.size() ? r.bonds[k] : 1;
-      specs.push_back({LayerStore::core_name(r.plan.layer, k),
-                       stored_dtype(info, options),
-                       {left, r.plan.shape.out_dims[k], r.plan.shape.in_dims[k], right}});
     }
   }
 
@@ -149,16 +117,12 @@ void write_weights(const io::Checkpoint& checkpoint, const CompressResult& resul
     writer.write(name, tensor);
   };
   for (const auto& [name, info] : checkpoint.tensors()) {
-    const auto found = replaced.find(name);
-    if (found == replaced.end()) {
+    if (const auto layer = first.find(name); layer != first.end()) {
+      for (const auto& [tensor_name, tensor] : store.load(*layer->second).tensors) {
+        write(tensor_name, tensor);
+      }
+    } else if (!replaced.contains(name)) {
       write(name, checkpoint.load(name).to(stored_dtype(info, options)));
-      continue;
-    }
-    const Layer& layer = found->second->plan.layer;
-    const auto cores = store.load(layer);
-    for (size_t k = 0; k < found->second->plan.shape.out_dims.size(); ++k) {
-      const std::string core = LayerStore::core_name(layer, k);
-      write(core, cores.at(core));
     }
   }
   writer.finish();
@@ -179,18 +143,13 @@ const char* config_dtype(torch::ScalarType dtype) {
   }
 }
 
-nlohmann::json compressed_config(const io::Checkpoint& checkpoint, const CompressResult& result,
+nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
+                                 const std::vector<LayerPlan>& plan, const LayerStore& store,
                                  const CompressOptions& options) {
   nlohmann::json config = checkpoint.config();
   nlohmann::json& object = config["compression_config"];
   object["version"] = 1;
-  for (const LayerResult& r : result.layers) {
-    object["layers"][r.plan.layer.name] = {{"kind", "mpo"},
-                                           {"out_dims", r.plan.shape.out_dims},
-                                           {"in_dims", r.plan.shape.in_dims},
-                                           {"bonds", r.bonds},
-                                           {"relative_error", r.relative_error}};
-  }
+  for (const LayerPlan& p : plan) object["layers"][p.layer.name] = store.load(p.layer).form;
   object["made_by"].push_back(options.made_by);
   if (options.dtype) {
     for (const char* key : {"dtype", "torch_dtype"}) {
@@ -213,13 +172,26 @@ void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
+  check_plan(plan, options);
   AtomicFolder folder(out, options.force);
-  const LayerStore store(folder, work_fingerprint(checkpoint, plan, options), options.force);
+  const LayerStore store(folder.path() / "layers", work_fingerprint(checkpoint, plan, options),
+                         options.force);
 
   CompressResult result;
-  factorize_layers(checkpoint, plan, options, store, result, progress);
-  write_weights(checkpoint, result, options, store, folder.path(), progress);
-  nlohmann::json config = compressed_config(checkpoint, result, options);
+  for (const LayerPlan& p : plan) result.resumed += store.has(p.layer) ? 1 : 0;
+  const fs::path streams = store.folder() / "streams";
+  if (const auto& calibration = options.calibration) {
+    const StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
+    compress_in_order(
+        checkpoint, model, plan, *calibration, options.method,
+        [&](const Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store, streams,
+        progress);
+  } else {
+    factorize_layers(checkpoint, plan, options, store, progress);
+  }
+  for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
+  write_weights(checkpoint, plan, options, store, folder.path(), progress);
+  nlohmann::json config = compressed_config(checkpoint, plan, store, options);
   add_remote_code(folder.path(), config);
   write_file_atomically(folder.path() / "config.json", config.dump(2) + "\n");
   if (!checkpoint.generation_config().empty()) {

@@ -35,7 +35,8 @@ std::vector<LayerPlan> plan_bond(const std::vector<Layer>& layers, const ShapeCh
   TORCH_CHECK_VALUE(bond >= 1, "[bond] expected a bond dimension of 1 or more, got ", bond);
   std::vector<LayerPlan> plans;
   for (const Layer& layer : layers) {
-    LayerPlan plan{layer, shape.shape_for(layer), {}};
+    LayerPlan plan{.layer = layer, .shape = shape.shape_for(layer)};
+    plan.fixed_gauge = shape.fixed_gauge;
     for (const int64_t full : tn::full_bonds(plan.shape))
       plan.max_bonds.push_back(std::min(bond, full));
     plans.push_back(std::move(plan));
@@ -60,9 +61,12 @@ std::vector<LayerPlan> plan_keep(const std::vector<Layer>& layers, const ShapeCh
 
   std::vector<LayerPlan> plans;
   for (const Layer& layer : layers) {
-    LayerPlan plan{layer, shape.shape_for(layer), {}};
-    plan.max_bonds = tn::bonds_for_budget(
-        plan.shape, static_cast<int64_t>(std::floor(share * static_cast<double>(layer.numel()))));
+    LayerPlan plan{.layer = layer, .shape = shape.shape_for(layer)};
+    plan.fixed_gauge = shape.fixed_gauge;
+    const auto budget =
+        static_cast<int64_t>(std::floor(share * static_cast<double>(layer.numel())));
+    plan.max_bonds = shape.fixed_gauge ? tn::gauge_fixed_bonds_for_budget(plan.shape, budget)
+                                       : tn::bonds_for_budget(plan.shape, budget);
     plans.push_back(std::move(plan));
   }
   TORCH_CHECK_VALUE(

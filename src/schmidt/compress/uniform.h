@@ -4,25 +4,16 @@
 #include <optional>
 #include <vector>
 
-#include "schmidt/compress/layers.h"
-#include "schmidt/tn/factorize.h"
+#include "schmidt/compress/plan.h"
 
 namespace schmidt::compress {
-
-/// What becomes of one layer.
-struct LayerPlan {
-  Layer layer;
-  tn::SiteShape shape;
-  std::vector<int64_t> max_bonds;  ///< one for each cut
-
-  int64_t parameters() const { return tn::parameter_count(shape, max_bonds); }
-};
 
 /// How a layer's indices are split into sites.
 struct ShapeChoice {
   int64_t sites = 2;                     ///< >= 2; balanced over the divisors
   bool low_rank = false;                 ///< (m, 1) x (1, n) instead
   std::optional<tn::SiteShape> by_hand;  ///< has to multiply out for every layer
+  bool fixed_gauge = true;               ///< as in LayerPlan
 
   /// Throws c10::ValueError if the choice does not fit a matrix [m, n].
   tn::SiteShape shape_for(const Layer& layer) const;

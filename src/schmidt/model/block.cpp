@@ -76,6 +76,24 @@ torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
   return compute(h, used, attention, observer);
 }
 
+torch::Tensor Block::input_of(Group group, const torch::Tensor& source,
+                              const RopeTable& rope) const {
+  switch (group) {
+    case Group::kQkv:
+      return kernels::rms_norm(source, input_norm_, config_.rms_norm_eps);
+    case Group::kOut: {
+      const int64_t t = source.size(-2);
+      const Heads heads = split_heads(source, {rope.cos.narrow(0, 0, t), rope.sin.narrow(0, 0, t)});
+      return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_]).flatten(-2);
+    }
+    case Group::kGateUp:
+      return kernels::rms_norm(source, post_attention_norm_, config_.rms_norm_eps);
+    case Group::kDown:
+      return kernels::swiglu(source);
+  }
+  TORCH_INTERNAL_ASSERT(false, "[block] unknown group");
+}
+
 torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const {
   const auto attention = [&](const Heads& heads) {
     return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_],

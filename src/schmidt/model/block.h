@@ -39,6 +39,13 @@ class Block {
   /// go into the cache. Not differentiable.
   torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const;
 
+  /// What a group's layers read, for work that goes through a block group by group:
+  ///   kQkv, kGateUp: norm(source), source [.., hidden] the residual stream there
+  ///   kOut:          attention's mix of source [b, t, q + 2 kv], the outputs of q/k/v
+  ///   kDown:         silu(gate) * up of source [.., 2 * intermediate]
+  /// -> [.., n]. The residual stream grows by the outputs of kOut and of kDown.
+  torch::Tensor input_of(Group group, const torch::Tensor& source, const RopeTable& rope) const;
+
   const ProjectionPtr& projection(Group group) const;
 
   /// Puts another form of a group's layers in place.

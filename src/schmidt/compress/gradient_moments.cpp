@@ -1,0 +1,73 @@
+#include "schmidt/compress/gradient_moments.h"
+
+#include <tuple>
+
+#include <ATen/ops/linalg_eigh.h>
+
+namespace schmidt::compress {
+namespace {
+
+/// Relative eigenvalues below which a direction is rounding.
+constexpr double kNegligible = 1e-12;
+
+torch::Tensor square_root(const torch::Tensor& a) {
+  const auto [values, vectors] = at::linalg_eigh(a);
+  return at::matmul(vectors * values.clamp_min(0).sqrt(), vectors.t());
+}
+
+torch::Tensor symmetric(const torch::Tensor& m) { return (m + m.t()) / 2; }
+
+}  // namespace
+
+torch::ScalarType solve_dtype(int64_t size) {
+  return size <= 2048 ? torch::kFloat64 : torch::kFloat32;
+}
+
+torch::Tensor with_ridge(const torch::Tensor& matrix, double share) {
+  torch::Tensor result = matrix.clone();
+  result.diagonal().add_(share * matrix.diagonal().mean().item<double>());
+  return result;
+}
+
+Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b) {
+  const auto dtype = solve_dtype(a.size(0));
+  const torch::Tensor wide_b = b.to(dtype);
+  const torch::Tensor root = square_root(a.to(dtype));
+  const auto [ascending, vectors] =
+      at::linalg_eigh(symmetric(at::matmul(root, at::matmul(wide_b, root))));
+  const torch::Tensor squares = ascending.flip(0).clamp_min(0);
+  const torch::Tensor q = at::matmul(root, vectors.flip(1));
+  const torch::Tensor kept = squares > kNegligible * squares[0];
+  const torch::Tensor inverse = at::where(kept, squares.reciprocal(), at::zeros_like(squares));
+  return {squares, q, inverse.unsqueeze(1) * at::matmul(q.t(), wide_b)};
+}
+
+torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {
+  const auto dtype = solve_dtype(a.size(0));
+  const torch::Tensor root = square_root(a.to(dtype));
+  const torch::Tensor c = symmetric(at::matmul(root, at::matmul(b.to(dtype), root)));
+  return at::linalg_eigvalsh(c).flip(0).clamp_min(0).to(torch::kFloat64);
+}
+
+MetricPair metric_pair(const torch::Tensor& weight, const torch::Tensor& transform,
+                       const torch::Tensor& input_moments, const GradientMoments& gradient,
+                       double damping, double ridge) {
+  const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)));
+  const torch::Tensor g = with_ridge(input_moments, ridge).to(dtype);
+  const torch::Tensor w = weight.to(dtype);
+  const double floor = damping * gradient.mean_square;
+  if (gradient.pulled_back) {
+    torch::Tensor s = gradient.moments.to(dtype) + floor * at::matmul(w.t(), w);
+    if (transform.defined()) {
+      const torch::Tensor t = transform.to(dtype);
+      s = at::matmul(t.t(), at::matmul(s, t));
+    }
+    return {g, s};
+  }
+  torch::Tensor h = gradient.moments.to(dtype).clone();
+  h.diagonal().add_(floor);
+  const torch::Tensor m = transform.defined() ? at::matmul(w, transform.to(dtype)) : w;
+  return {h, at::matmul(m, at::matmul(g, m.t()))};
+}
+
+}  // namespace schmidt::compress

@@ -1,0 +1,117 @@
+#include "schmidt/compress/layer_store.h"
+
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
+#include "schmidt/io/safetensors.h"
+#include "schmidt/tn/gauge.h"
+
+namespace schmidt::compress {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// One network under `prefix`.cores.k, and its description.
+nlohmann::json add_network(StoredForm& stored, const std::string& prefix, const tn::Mpo& mpo,
+                           bool fixed_gauge, torch::ScalarType dtype) {
+  nlohmann::json form = {{"out_dims", mpo.out_dims()}, {"in_dims", mpo.in_dims()}};
+  const auto add = [&](const char* what, size_t k, const torch::Tensor& tensor) {
+    stored.tensors.emplace_back(fmt::format("{}.{}.{}", prefix, what, k), tensor.contiguous());
+  };
+  if (!fixed_gauge) {
+    form["bonds"] = mpo.bonds();
+    for (size_t k = 0; k < mpo.cores().size(); ++k) add("cores", k, mpo.cores()[k].to(dtype));
+    return form;
+  }
+  const tn::GaugeFixed fixed = tn::fix_gauge(mpo);
+  form["bonds"] = tn::bonds(fixed);
+  form["gauge"] = "fixed";
+  for (size_t k = 0; k < fixed.cores.size(); ++k) add("cores", k, fixed.cores[k].to(dtype));
+  for (size_t k = 0; k < fixed.pivots.size(); ++k) {
+    add("pivots", k, fixed.pivots[k].to(torch::kInt32));
+  }
+  return form;
+}
+
+}  // namespace
+
+StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_gauge,
+                       torch::ScalarType dtype) {
+  StoredForm stored;
+  if (factors.terms.size() == 1) {
+    stored.form = add_network(stored, layer.name, factors.terms.front(), fixed_gauge, dtype);
+    stored.form["kind"] = "mpo";
+  } else {
+    stored.form["kind"] = "sum";
+    for (size_t i = 0; i < factors.terms.size(); ++i) {
+      stored.form["terms"].push_back(add_network(stored, fmt::format("{}.terms.{}", layer.name, i),
+                                                 factors.terms[i], fixed_gauge, dtype));
+    }
+  }
+  stored.form["relative_error"] = factors.relative_error;
+  if (factors.weighted_error) stored.form["weighted_error"] = *factors.weighted_error;
+  return stored;
+}
+
+LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
+    : folder_(std::move(folder)) {
+  const fs::path stamp = folder_ / work;  // an empty file named after the work
+  if (fs::exists(folder_) && !fs::exists(stamp)) {
+    TORCH_CHECK_VALUE(force, "[output] ", folder_.parent_path().string(),
+                      " holds unfinished work of another model or recipe; expected the same again "
+                      "(remove it, or --force drops it)");
+    fs::remove_all(folder_);
+  }
+  std::error_code ec;
+  fs::create_directories(folder_, ec);
+  if (ec) throw SystemError("cannot make folder", folder_, ec.value());
+  write_file_atomically(stamp, "");
+}
+
+fs::path LayerStore::tensors_file(const Layer& layer) const {
+  return folder_ / (layer.name + ".safetensors");
+}
+fs::path LayerStore::form_file(const Layer& layer) const {
+  return folder_ / (layer.name + ".json");
+}
+
+// The form is written last: where it is, the tensors are.
+bool LayerStore::has(const Layer& layer) const { return fs::exists(form_file(layer)); }
+
+void LayerStore::save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const {
+  io::save_safetensors(tensors_file(plan.layer), form.tensors);
+  nlohmann::json description = form.form;
+  description["method"] = plan.method;
+  description["relative_error"] = factors.relative_error;
+  write_file_atomically(form_file(plan.layer), description.dump());
+}
+
+StoredForm LayerStore::load(const Layer& layer) const {
+  StoredForm stored{io::read_json_object(form_file(layer)), {}};
+  for (auto& [name, tensor] : io::load_safetensors(tensors_file(layer))) {
+    stored.tensors.emplace_back(name, tensor);
+  }
+  return stored;
+}
+
+LayerResult LayerStore::result(const LayerPlan& plan) const {
+  const StoredForm stored = load(plan.layer);
+  LayerResult result{plan, {}, 0, stored.form.at("relative_error").get<double>(), {}};
+  if (stored.form.contains("weighted_error")) {
+    result.weighted_error = stored.form["weighted_error"].get<double>();
+  }
+  const nlohmann::json terms = stored.form.value("terms", nlohmann::json::array({stored.form}));
+  for (const nlohmann::json& term : terms) {
+    result.bonds.push_back(term.at("bonds").get<std::vector<int64_t>>());
+  }
+  for (const auto& [name, tensor] : stored.tensors) {
+    if (tensor.is_floating_point() && !name.ends_with(".bias")) result.parameters += tensor.numel();
+  }
+  return result;
+}
+
+void LayerStore::remove() const { fs::remove_all(folder_); }
+
+}  // namespace schmidt::compress

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include "schmidt/compress/methods.h"
+#include "schmidt/io/checkpoint.h"
+
+namespace schmidt::compress {
+
+/// A compressed layer as a checkpoint holds it.
+struct StoredForm {
+  nlohmann::json form;  ///< its entry in compression_config.layers
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;  ///< under their full names
+};
+
+/// The factors in `dtype`, without the freedom of their bonds if `fixed_gauge`.
+/// A bond that its sides cannot carry becomes smaller then.
+StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_gauge,
+                       torch::ScalarType dtype);
+
+struct LayerResult {
+  LayerPlan plan;
+  std::vector<std::vector<int64_t>> bonds;  ///< the ones reached, of each term
+  int64_t parameters = 0;                   ///< stored
+  double relative_error = 0.0;              ///< as in Factors
+  std::optional<double> weighted_error;
+};
+
+/// The finished layers of one run, each in files that appear whole or not at all.
+class LayerStore {
+ public:
+  /// `work` names the run: layers of another one are refused, or dropped if `force`.
+  /// Throws c10::ValueError, SystemError.
+  LayerStore(std::filesystem::path folder, const std::string& work, bool force);
+
+  bool has(const Layer& layer) const;
+  void save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const;
+  StoredForm load(const Layer& layer) const;
+  LayerResult result(const LayerPlan& plan) const;
+  void remove() const;
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::filesystem::path tensors_file(const Layer& layer) const;
+  std::filesystem::path form_file(const Layer& layer) const;
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace schmidt::compress

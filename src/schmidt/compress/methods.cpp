@@ -1,0 +1,110 @@
+#include "schmidt/compress/methods.h"
+
+#include <array>
+
+#include <ATen/ops/eye.h>
+#include <ATen/ops/linalg_cholesky_ex.h>
+#include <ATen/ops/linalg_solve.h>
+#include <fmt/format.h>
+
+#include "schmidt/tn/als.h"
+#include "schmidt/tn/factorize.h"
+#include "schmidt/tn/weighted_low_rank.h"
+
+namespace schmidt::compress {
+namespace {
+
+double frobenius_error(const torch::Tensor& w, const tn::Mpo& mpo) {
+  const double norm = w.norm().item<double>();
+  return norm == 0 ? 0.0 : (w - mpo.to_dense()).norm().item<double>() / norm;
+}
+
+Factors with_errors(const torch::Tensor& w, tn::Mpo mpo, const LayerInputs& inputs) {
+  const double relative = frobenius_error(w, mpo);
+  const double weighted =
+      tn::weighted_error(w, mpo.to_dense(), {inputs.moments.to(w.scalar_type()), {}});
+  return {{std::move(mpo)}, relative, weighted};
+}
+
+/// T = (1 - drift) 1 + drift E[x x'^T] E[x' x'^T]^{-1}: W T is what the layer has to
+/// be on the inputs x' to do what W did on x. Undefined where nothing has drifted.
+torch::Tensor drift_transform(const LayerInputs& inputs, const MethodOptions& options) {
+  if (options.drift == 0 || !inputs.cross.defined()) return {};
+  const auto dtype = solve_dtype(inputs.moments.size(0));
+  const torch::Tensor g = with_ridge(inputs.moments.to(dtype), options.ridge);
+  torch::Tensor cross = inputs.cross.to(dtype).clone();
+  // The same ridge on both, so that inputs without drift give T = 1.
+  cross.diagonal().add_(options.ridge * inputs.moments.diagonal().mean().item<double>());
+  const torch::Tensor follow = at::linalg_solve(g, cross.t()).t();
+  return (1 - options.drift) * at::eye(g.size(0), g.options()) + options.drift * follow;
+}
+
+torch::Tensor drifted_target(const torch::Tensor& w, const LayerInputs& inputs,
+                             const MethodOptions& options) {
+  const torch::Tensor t = drift_transform(inputs, options);
+  return t.defined() ? at::matmul(w.to(t.scalar_type()), t) : w;
+}
+
+Factors by_tt_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                  const MethodOptions& options) {
+  tn::Factorization f = tn::factorize(w, {plan.shape, plan.max_bonds, options.tolerance});
+  if (inputs.moments.defined()) return with_errors(w, std::move(f.mpo), inputs);
+  return {{std::move(f.mpo)}, f.relative_error, {}};
+}
+
+Factors by_whitened_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                        const MethodOptions& options) {
+  const torch::Tensor target = drifted_target(w, inputs, options);
+  const torch::Tensor g = with_ridge(inputs.moments, options.ridge).to(target.scalar_type());
+  const tn::LowRank f = tn::weighted_low_rank(target, {g, {}}, {plan.max_bonds.front()});
+  return with_errors(w, tn::to_mpo({f.left.to(w.scalar_type()), f.right.to(w.scalar_type()), 0}),
+                     inputs);
+}
+
+Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                  const MethodOptions& options) {
+  const torch::Tensor t = drift_transform(inputs, options);
+  const GradientMoments& gradient = *inputs.gradient;
+  const MetricPair pair =
+      metric_pair(w, t, inputs.moments, gradient, options.damping, options.ridge);
+  const Modes modes = weighted_modes(pair.a, pair.b);
+  const int64_t rank = std::min(plan.max_bonds.front(), modes.squares.size(0));
+  const torch::Tensor target =
+      (t.defined() ? at::matmul(w.to(t.scalar_type()), t) : w).to(modes.q.scalar_type());
+  const torch::Tensor q = modes.q.narrow(1, 0, rank), dual = modes.dual.narrow(0, 0, rank);
+  const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
+  const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);
+  return with_errors(w, tn::to_mpo({left.to(w.scalar_type()), right.to(w.scalar_type()), 0}),
+                     inputs);
+}
+
+Factors by_als(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+               const MethodOptions& options) {
+  const torch::Tensor target = drifted_target(w, inputs, options).to(w.scalar_type());
+  const torch::Tensor g = with_ridge(inputs.moments, options.ridge).to(w.scalar_type());
+  tn::AlsResult f =
+      tn::weighted_mpo(target, {plan.shape, plan.max_bonds, options.tolerance}, {g, {}});
+  return with_errors(w, std::move(f.mpo), inputs);
+}
+
+constexpr std::array<Method, 4> kMethods = {{
+    {"tt-svd", false, false, true, by_tt_svd},
+    {"whitened", true, false, false, by_whitened_svd},
+    {"als", true, false, true, by_als},
+    {"fisher", true, true, false, by_fisher},
+}};
+
+}  // namespace
+
+std::span<const Method> methods() { return kMethods; }
+
+const Method& find_method(std::string_view name) {
+  std::string known;
+  for (const Method& method : kMethods) {
+    if (method.name == name) return method;
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  TORCH_CHECK_VALUE(false, "[method] expected one of ", known, ", got \"", std::string(name), "\"");
+}
+
+}  // namespace schmidt::compress

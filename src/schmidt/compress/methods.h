@@ -1,0 +1,55 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/compress/gradient_moments.h"
+#include "schmidt/compress/plan.h"
+#include "schmidt/tn/mpo.h"
+
+namespace schmidt::compress {
+
+/// What is known of a layer's inputs x in the original model and x' in the one that
+/// is being compressed, whose earlier layers have changed already.
+struct LayerInputs {
+  torch::Tensor moments;  ///< E[x' x'^T] [n, n]; undefined without calibration
+  torch::Tensor cross;    ///< E[x x'^T] [n, n]
+  std::optional<GradientMoments> gradient;
+};
+
+struct MethodOptions {
+  double tolerance = 0.0;  ///< tt-svd: relative Frobenius error a layer may have, [0, 1)
+  double drift = 0.5;      ///< how far targets follow the drift of inputs, [0, 1]
+  double damping = 0.05;   ///< of the gradient's moments, relative to their mean
+  double ridge = 1e-4;     ///< of the inputs' moments, relative to their mean
+};
+
+/// A layer's weight as a sum of networks.
+struct Factors {
+  std::vector<tn::Mpo> terms;
+  double relative_error = 0.0;  ///< ||W - W'||_F / ||W||_F; says nothing of perplexity
+  /// The same in the norm of the inputs that the layer sees, sqrt(E|(W - W') x'|^2 /
+  /// E|W x'|^2), where they are known.
+  std::optional<double> weighted_error;
+};
+
+/// A way to find a layer's cores. A new one is one function and one line of the table.
+struct Method {
+  std::string_view name;
+  bool needs_inputs;
+  bool needs_gradient;
+  bool any_shape;  ///< otherwise only (m, 1) x (1, n)
+  Factors (*factorize)(const torch::Tensor& weight, const LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options);
+};
+
+std::span<const Method> methods();
+
+/// Throws c10::ValueError, naming those that exist.
+const Method& find_method(std::string_view name);
+
+}  // namespace schmidt::compress

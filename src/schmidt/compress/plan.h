@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "schmidt/compress/layers.h"
+#include "schmidt/tn/gauge.h"
+#include "schmidt/tn/site_shape.h"
+
+namespace schmidt::compress {
+
+/// What becomes of one layer.
+struct LayerPlan {
+  Layer layer;
+  tn::SiteShape shape;
+  std::vector<int64_t> max_bonds;  ///< one for each cut
+  std::string method = "tt-svd";   ///< a name of `methods`
+  bool fixed_gauge = true;         ///< stored without the freedom of its bonds
+
+  int64_t parameters() const {
+    return fixed_gauge ? tn::gauge_fixed_parameter_count(shape, max_bonds)
+                       : tn::parameter_count(shape, max_bonds);
+  }
+};
+
+}  // namespace schmidt::compress

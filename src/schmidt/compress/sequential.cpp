@@ -1,0 +1,255 @@
+#include "schmidt/compress/sequential.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/io/json.h"
+#include "schmidt/io/tensor_spill.h"
+#include "schmidt/model/layer_kinds.h"
+
+namespace schmidt::compress {
+namespace {
+
+namespace fs = std::filesystem;
+using model::Group;
+
+/// The calibration text at one place of a model, a tensor for each batch.
+using Batches = std::vector<torch::Tensor>;
+
+/// The original model's text and the compressed one's.
+struct Streams {
+  Batches original, compressed;
+};
+
+class Run {
+ public:
+  Run(const io::Checkpoint& checkpoint, const StreamedModel& model,
+      const std::vector<LayerPlan>& plan, const Calibration& calibration,
+      const MethodOptions& options,
+      const std::function<torch::ScalarType(const Layer&)>& stored_dtype, const LayerStore& store,
+      fs::path folder, const ProgressFn& progress)
+      : checkpoint_(checkpoint),
+        model_(model),
+        plan_(plan),
+        calibration_(calibration),
+        options_(options),
+        stored_dtype_(stored_dtype),
+        store_(store),
+        folder_(std::move(folder)),
+        progress_(progress),
+        rope_(model.rope(calibration.windows.size(1))) {}
+
+  void run() {
+    const at::NoGradGuard no_grad;
+    int64_t last = -1;
+    for (const LayerPlan& p : plan_) last = std::max(last, p.layer.block);
+    fs::create_directories(folder_);
+    int64_t block = 0;
+    if (fs::exists(state_file())) {
+      block = io::read_json_object(state_file()).value("blocks", int64_t{0});
+    }
+    Streams residual = block == 0 ? embedded() : read_streams(block);
+    for (; block <= last; ++block) {
+      process(block, residual);
+      if (block < last) write_streams(block + 1, residual);
+    }
+  }
+
+ private:
+  fs::path state_file() const { return folder_ / "state.json"; }
+
+  Streams embedded() const {
+    Streams streams;
+    const torch::Tensor h = model_.embed(calibration_.windows);
+    streams.original = h.split(calibration_.batch);
+    // Sums go into a stream in place: each has its own memory.
+    for (torch::Tensor& batch : streams.original) {
+      batch = batch.clone();
+      streams.compressed.push_back(batch.clone());
+    }
+    return streams;
+  }
+
+  // Two files in turn, so that the last whole pair stays while the next is written.
+  io::TensorSpill open(const char* which, int64_t block, const Batches& like) const {
+    return {folder_ / fmt::format("{}.{}", which, block % 2), static_cast<int64_t>(like.size()),
+            like.front().sizes().vec(), like.front().scalar_type()};
+  }
+
+  void write_streams(int64_t block, const Streams& streams) const {
+    for (const auto& [which, batches] :
+         {std::pair{"original", &streams.original}, std::pair{"compressed", &streams.compressed}}) {
+      io::TensorSpill spill = open(which, block, *batches);
+      for (size_t b = 0; b < batches->size(); ++b) {
+        spill.write(static_cast<int64_t>(b), padded((*batches)[b], batches->front().size(0)));
+      }
+      spill.sync();
+    }
+    write_file_atomically(state_file(), nlohmann::json{{"blocks", block}}.dump());
+  }
+
+  Streams read_streams(int64_t block) const {
+    Streams streams = {calibration_.windows.split(calibration_.batch), {}};
+    const std::vector<int64_t> shape = {streams.original.front().size(0),
+                                        calibration_.windows.size(1), model_.config().hidden_size};
+    const auto batches = static_cast<int64_t>(streams.original.size());
+    const auto read = [&](const char* which) {
+      const io::TensorSpill spill(folder_ / fmt::format("{}.{}", which, block % 2), batches, shape,
+                                  calibration_.dtype);
+      Batches all;
+      for (int64_t b = 0; b < batches; ++b) {
+        const int64_t count = streams.original[b].size(0);
+        all.push_back(spill.read(b).narrow(0, 0, count).to(calibration_.device));
+      }
+      return all;
+    };
+    Batches original = read("original");
+    return {std::move(original), read("compressed")};
+  }
+
+  static torch::Tensor padded(const torch::Tensor& batch, int64_t rows) {
+    if (batch.size(0) == rows) return batch;
+    std::vector<int64_t> shape = batch.sizes().vec();
+    shape[0] = rows - batch.size(0);
+    return at::cat({batch, at::zeros(shape, batch.options())});
+  }
+
+  void process(int64_t index, Streams& residual) {
+    const model::Block original = model_.block(index);
+    model::Block compressed = original;
+    Streams x = residual;  // inputs of the group at work, [b, t, n]
+    for (const Group group : model::kGroups) {
+      const bool adds = group == Group::kOut || group == Group::kDown;
+      const bool reads_residual = group == Group::kQkv || group == Group::kGateUp;
+      for (size_t b = 0; b < x.original.size(); ++b) {
+        const Streams& source = reads_residual ? residual : x;
+        x.original[b] = original.input_of(group, source.original[b], rope_);
+        x.compressed[b] = compressed.input_of(group, source.compressed[b], rope_);
+      }
+      if (const auto layers = planned(index, group); !layers.empty()) {
+        factorize(layers, x);
+        compressed.replace(group, stored_projection(index, group, layers));
+      }
+      for (size_t b = 0; b < x.original.size(); ++b) {
+        x.original[b] = original.projection(group)->apply(x.original[b]);
+        x.compressed[b] = compressed.projection(group)->apply(x.compressed[b]);
+        if (!adds) continue;
+        residual.original[b] += x.original[b];
+        residual.compressed[b] += x.compressed[b];
+      }
+    }
+  }
+
+  std::vector<const LayerPlan*> planned(int64_t block, Group group) const {
+    std::vector<const LayerPlan*> found;
+    for (const LayerPlan& p : plan_) {
+      if (p.layer.block == block && p.layer.group() == group) found.push_back(&p);
+    }
+    return found;
+  }
+
+  void factorize(const std::vector<const LayerPlan*>& layers, const Streams& x) {
+    LayerInputs inputs;
+    for (const LayerPlan* p : layers) {
+      if (store_.has(p->layer)) continue;
+      const Method& method = find_method(p->method);
+      if (progress_) {
+        const auto at = static_cast<int64_t>(p - plan_.data());
+        progress_({"compress", p->layer.name, at, static_cast<int64_t>(plan_.size()), "layers"});
+      }
+      if (!inputs.moments.defined()) inputs = moments(x);
+      if (method.needs_gradient) {
+        TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
+                          std::string(method.name), " expected gradient statistics, got none");
+        inputs.gradient = calibration_.statistics->of(p->layer).gradient;
+        inputs.gradient->moments = inputs.gradient->moments.to(calibration_.device);
+      }
+      const torch::Tensor weight =
+          load_weight(checkpoint_, p->layer).to(calibration_.device, torch::kFloat32);
+      const Factors factors = method.factorize(weight, *p, inputs, options_);
+      store_.save(
+          *p, factors,
+          with_bias(checkpoint_, p->layer,
+                    stored_form(p->layer, factors, p->fixed_gauge, stored_dtype_(p->layer))));
+    }
+  }
+
+  static LayerInputs moments(const Streams& x) {
+    LayerInputs inputs;
+    int64_t tokens = 0;
+    for (size_t b = 0; b < x.original.size(); ++b) {
+      const torch::Tensor before = x.original[b].flatten(0, 1).to(torch::kFloat32);
+      const torch::Tensor after = x.compressed[b].flatten(0, 1).to(torch::kFloat32);
+      if (!inputs.moments.defined()) {
+        inputs.moments = at::zeros({after.size(1), after.size(1)}, after.options());
+        inputs.cross = inputs.moments.clone();
+      }
+      inputs.moments.addmm_(after.t(), after);
+      inputs.cross.addmm_(before.t(), after);
+      tokens += after.size(0);
+    }
+    inputs.moments /= static_cast<double>(tokens);
+    inputs.cross /= static_cast<double>(tokens);
+    return inputs;
+  }
+
+  /// The group as the new checkpoint will hold it.
+  model::ProjectionPtr stored_projection(int64_t block, Group group,
+                                         const std::vector<const LayerPlan*>& layers) const {
+    model::ModelConfig config = model_.config();
+    std::map<std::string, torch::Tensor> tensors;
+    const auto specs = model::group_layers(config, block, group);
+    std::set<std::string> replaced;
+    for (const LayerPlan* p : layers) {
+      const StoredForm stored = store_.load(p->layer);
+      config.compressed_layers[p->layer.name] = stored.form;
+      for (const auto& [name, tensor] : stored.tensors) tensors[name] = tensor;
+      for (const std::string& member : p->layer.members) replaced.insert(member + ".weight");
+    }
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
+        return name.starts_with(spec.name + ".");
+      });
+      if (here && !replaced.contains(name)) tensors[name] = checkpoint_.load(name);
+    }
+    return model::load_group(specs, config,
+                             model::Weights(std::move(tensors), checkpoint_.path(),
+                                            {calibration_.dtype, calibration_.device}));
+  }
+
+  const io::Checkpoint& checkpoint_;
+  const StreamedModel& model_;
+  const std::vector<LayerPlan>& plan_;
+  const Calibration& calibration_;
+  const MethodOptions& options_;
+  const std::function<torch::ScalarType(const Layer&)>& stored_dtype_;
+  const LayerStore& store_;
+  fs::path folder_;
+  const ProgressFn& progress_;
+  model::RopeTable rope_;
+};
+
+}  // namespace
+
+StoredForm with_bias(const io::Checkpoint& checkpoint, const Layer& layer, StoredForm form) {
+  std::vector<torch::Tensor> biases;
+  for (const std::string& member : layer.members) {
+    if (checkpoint.tensors().contains(member + ".bias")) {
+      biases.push_back(checkpoint.load(member + ".bias"));
+    }
+  }
+  if (biases.size() > 1) form.tensors.emplace_back(layer.name + ".bias", at::cat(biases));
+  return form;
+}
+
+void compress_in_order(const io::Checkpoint& checkpoint, const StreamedModel& model,
+                       const std::vector<LayerPlan>& plan, const Calibration& calibration,
+                       const MethodOptions& options,
+                       const std::function<torch::ScalarType(const Layer&)>& stored_dtype,
+                       const LayerStore& store, const fs::path& folder,
+                       const ProgressFn& progress) {
+  Run(checkpoint, model, plan, calibration, options, stored_dtype, store, folder, progress).run();
+}
+
+}  // namespace schmidt::compress

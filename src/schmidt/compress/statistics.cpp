@@ -1,0 +1,329 @@
+#include "schmidt/compress/statistics.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/format_error.h"
+#include "schmidt/compress/fingerprint.h"
+#include "schmidt/io/json.h"
+#include "schmidt/io/safetensors.h"
+#include "schmidt/io/tensor_spill.h"
+
+namespace schmidt::compress {
+namespace {
+
+namespace fs = std::filesystem;
+using model::Group;
+
+/// Rows of logits that are held at once.
+constexpr int64_t kLogitRows = 256;
+
+/// G and the gradient's moments as sums over tokens, float32.
+struct Sums {
+  torch::Tensor inputs;    // [n, n], of a group
+  torch::Tensor gradient;  // [k, k], of a layer
+  double square = 0.0;     // of the gradient, all outputs
+
+  static void add(torch::Tensor& sum, const torch::Tensor& x) {  // x [tokens, k]
+    const torch::Tensor wide = x.to(torch::kFloat32);
+    if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, wide.options());
+    sum.addmm_(wide.t(), wide);
+  }
+};
+
+class Collector {
+ public:
+  Collector(const io::Checkpoint& checkpoint, const StreamedModel& model,
+            const std::vector<Layer>& layers, const torch::Tensor& windows, fs::path folder,
+            const StatisticsOptions& options, const ProgressFn& progress)
+      : checkpoint_(checkpoint),
+        model_(model),
+        layers_(layers),
+        windows_(windows),
+        folder_(std::move(folder)),
+        options_(options),
+        progress_(progress),
+        blocks_(model.config().num_layers),
+        batches_((windows.size(0) + options.batch - 1) / options.batch),
+        rope_(model.rope(windows.size(1))) {}
+
+  /// `done` counts steps: blocks_ + 1 forward (the embedding is one), then one for the
+  /// head and one for each block backward.
+  void run(int64_t done, const std::function<void(int64_t)>& save) {
+    for (int64_t step = done; step < total_steps(); ++step) {
+      if (progress_) progress_({"calibrate", "", step, total_steps(), "passes through a block"});
+      if (step == 0) {
+        embed();
+      } else if (step <= blocks_) {
+        forward(step - 1);
+      } else if (step == blocks_ + 1) {
+        head();
+      } else {
+        backward(2 * blocks_ + 1 - step);
+      }
+      save(step + 1);
+    }
+  }
+
+  int64_t total_steps() const { return 2 * blocks_ + 2; }
+
+  void remove_streams() const {
+    for (int64_t i = 0; i <= blocks_; ++i) fs::remove(stream_path(i));
+    for (int64_t i = 0; i < 2; ++i) fs::remove(gradient_path(i));
+  }
+
+ private:
+  fs::path stream_path(int64_t block) const { return folder_ / fmt::format("stream.{}", block); }
+  fs::path gradient_path(int64_t block) const {
+    return folder_ / fmt::format("gradient.{}", block % 2);
+  }
+  io::TensorSpill open(const fs::path& path) const {
+    return io::TensorSpill(path, batches_,
+                           {options_.batch, windows_.size(1), model_.config().hidden_size},
+                           model_.options().dtype);
+  }
+  /// Valid windows of a batch; the last one may be short.
+  int64_t count(int64_t batch) const {
+    return std::min(options_.batch, windows_.size(0) - batch * options_.batch);
+  }
+  torch::Tensor read(const io::TensorSpill& spill, int64_t batch) const {
+    return spill.read(batch).narrow(0, 0, count(batch)).to(model_.options().device);
+  }
+  void write(io::TensorSpill& spill, int64_t batch, const torch::Tensor& h) const {
+    torch::Tensor slot = at::zeros({options_.batch, windows_.size(1), model_.config().hidden_size},
+                                   h.options().device(torch::kCPU));
+    slot.narrow(0, 0, count(batch)).copy_(h);
+    spill.write(batch, slot);
+  }
+
+  void embed() {
+    const at::NoGradGuard no_grad;
+    io::TensorSpill out = open(stream_path(0));
+    const torch::Tensor h = model_.embed(windows_);  // [windows, t, hidden]
+    for (int64_t b = 0; b < batches_; ++b) {
+      write(out, b, h.narrow(0, b * options_.batch, count(b)));
+    }
+    out.sync();
+  }
+
+  void forward(int64_t index) {
+    const at::NoGradGuard no_grad;
+    const model::Block block = model_.block(index);
+    const io::TensorSpill in = open(stream_path(index));
+    io::TensorSpill out = open(stream_path(index + 1));
+    for (int64_t b = 0; b < batches_; ++b) write(out, b, block.forward(read(in, b), rope_));
+    out.sync();
+  }
+
+  void head() {
+    const StreamedModel::Head head = model_.head();
+    const io::TensorSpill in = open(stream_path(blocks_));
+    io::TensorSpill out = open(gradient_path(blocks_));
+    for (int64_t b = 0; b < batches_; ++b) {
+      const torch::Tensor h = read(in, b).flatten(0, 1);  // [tokens, hidden]
+      torch::Tensor gradient = at::empty_like(h);
+      // A generator for each batch, so that a resumed run draws the same tokens.
+      auto generator = at::detail::createCPUGenerator(options_.seed * 1'000'003 + b);
+      for (int64_t begin = 0; begin < h.size(0); begin += kLogitRows) {
+        const int64_t rows = std::min(kLogitRows, h.size(0) - begin);
+        const torch::Tensor part = h.narrow(0, begin, rows).detach().requires_grad_();
+        const torch::Tensor log_p =
+            at::log_softmax(head.logits(part).to(torch::kFloat32), -1);  // [rows, vocab]
+        const torch::Tensor drawn =
+            at::multinomial(log_p.detach().exp().cpu(), 1, false, generator).to(h.device());
+        const torch::Tensor nll = -log_p.gather(1, drawn).sum();
+        gradient.narrow(0, begin, rows).copy_(torch::autograd::grad({nll}, {part})[0]);
+      }
+      write(out, b, gradient.unflatten(0, {count(b), windows_.size(1)}));
+    }
+    out.sync();
+  }
+
+  void backward(int64_t index) {
+    const model::Block block = model_.block(index);
+    const io::TensorSpill in = open(stream_path(index));
+    const io::TensorSpill above = open(gradient_path(index + 1));
+    io::TensorSpill below = open(gradient_path(index));
+
+    std::vector<const Layer*> layers;
+    for (const Layer& layer : layers_) {
+      if (layer.block == index) layers.push_back(&layer);
+    }
+    std::map<std::string, torch::Tensor> weights;
+    for (const Layer* layer : layers) {
+      weights[layer->name] =
+          load_weight(checkpoint_, *layer).to(model_.options().device, torch::kFloat32);
+    }
+    std::map<Group, torch::Tensor> inputs;  // sums of x x^T
+    std::map<std::string, Sums> sums;
+    for (int64_t b = 0; b < batches_; ++b) {
+      const Pass pass = differentiate(block, read(in, b), read(above, b));
+      write(below, b, pass.input_gradient);
+      const at::NoGradGuard no_grad;
+      for (const Group group : model::kGroups) {
+        const bool needed = std::any_of(layers.begin(), layers.end(),
+                                        [&](const Layer* l) { return l->group() == group; });
+        if (needed) Sums::add(inputs[group], pass.inputs.at(group));
+      }
+      for (const Layer* layer : layers) {
+        const torch::Tensor g = rows_of(*layer, pass.gradients.at(layer->group()));
+        const torch::Tensor& w = weights.at(layer->name);
+        Sums& sum = sums[layer->name];
+        sum.square += g.square().sum().item<double>();
+        Sums::add(sum.gradient, pulled_back(*layer) ? at::matmul(g, w) : g);
+      }
+    }
+    below.sync();
+    save(index, layers, weights, inputs, sums);
+  }
+
+  /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.
+  struct Pass {
+    std::map<Group, torch::Tensor> inputs, gradients;
+    torch::Tensor input_gradient;  // of the block's input [b, t, hidden]
+  };
+
+  Pass differentiate(const model::Block& block, torch::Tensor h, const torch::Tensor& above) const {
+    const at::AutoGradMode grad(true);
+    h.requires_grad_();
+    Pass pass;
+    std::vector<torch::Tensor> outputs;
+    const auto project = [&](Group group, const torch::Tensor& source) {
+      const torch::Tensor x = block.input_of(group, source, rope_);
+      pass.inputs[group] = x.detach().flatten(0, 1);
+      outputs.push_back(block.projection(group)->apply(x));
+      return outputs.back();
+    };
+    const torch::Tensor attended = h + project(Group::kOut, project(Group::kQkv, h));
+    const torch::Tensor out = attended + project(Group::kDown, project(Group::kGateUp, attended));
+    const auto gradients =
+        torch::autograd::grad({out}, {h, outputs[0], outputs[1], outputs[2], outputs[3]}, {above});
+    pass.input_gradient = gradients[0];
+    for (size_t i = 0; i < model::kGroups.size(); ++i) {
+      pass.gradients[model::kGroups[i]] = gradients[i + 1].flatten(0, 1).to(torch::kFloat32);
+    }
+    return pass;
+  }
+
+  static bool pulled_back(const Layer& layer) { return layer.cols <= layer.rows; }
+
+  /// The layer's part of its group's outputs.
+  torch::Tensor rows_of(const Layer& layer, const torch::Tensor& outputs) const {
+    int64_t begin = 0;
+    for (const model::LayerSpec& spec :
+         model::group_layers(model_.config(), layer.block, layer.group())) {
+      if (spec.name == layer.members.front()) break;
+      begin += spec.out_features;
+    }
+    return outputs.narrow(1, begin, layer.rows);
+  }
+
+  void save(int64_t index, const std::vector<const Layer*>& layers,
+            const std::map<std::string, torch::Tensor>& weights,
+            const std::map<Group, torch::Tensor>& inputs, const std::map<std::string, Sums>& sums) {
+    const auto tokens = static_cast<double>(windows_.numel());
+    std::vector<std::pair<std::string, torch::Tensor>> tensors;
+    for (const Layer* layer : layers) {
+      const Sums& sum = sums.at(layer->name);
+      const GradientMoments gradient{sum.gradient / tokens, pulled_back(*layer),
+                                     sum.square / tokens / static_cast<double>(layer->rows)};
+      const MetricPair pair =
+          metric_pair(weights.at(layer->name), {}, inputs.at(layer->group()) / tokens, gradient,
+                      options_.damping, 0.0);
+      tensors.emplace_back(layer->name + ".gradient", gradient.moments.cpu().contiguous());
+      tensors.emplace_back(layer->name + ".squares",
+                           weighted_squares(pair.a, pair.b).cpu().contiguous());
+      tensors.emplace_back(layer->name + ".mean_square",
+                           at::full({}, gradient.mean_square, torch::kFloat64));
+    }
+    io::save_safetensors(folder_ / fmt::format("block.{}.safetensors", index), tensors);
+  }
+
+  const io::Checkpoint& checkpoint_;
+  const StreamedModel& model_;
+  const std::vector<Layer>& layers_;
+  const torch::Tensor& windows_;  // int64 [windows, t]
+  fs::path folder_;
+  const StatisticsOptions& options_;
+  const ProgressFn& progress_;
+  int64_t blocks_;
+  int64_t batches_;
+  model::RopeTable rope_;
+};
+
+std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel& model,
+                           const std::vector<Layer>& layers, const torch::Tensor& windows,
+                           const StatisticsOptions& options) {
+  Fingerprint hash;
+  hash.add(fingerprint(checkpoint)).add(c10::toString(model.options().dtype));
+  for (const Layer& layer : layers) hash.add(layer.name);
+  const torch::Tensor ids = windows.contiguous();
+  hash.add(fmt::format("{}x{}", ids.size(0), ids.size(1)));
+  hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
+  hash.add(fmt::format("{} {} {}", options.batch, options.damping, options.seed));
+  return hash.hex();
+}
+
+/// How far a folder has come.
+struct State {
+  std::string fingerprint;
+  int64_t done = 0;
+};
+
+State read_state(const fs::path& path, const std::string& fingerprint) {
+  if (!fs::exists(path)) return {fingerprint, 0};
+  const nlohmann::json json = io::read_json_object(path);
+  const State state{json.value("fingerprint", ""), json.value("done", int64_t{0})};
+  TORCH_CHECK_VALUE(state.fingerprint == fingerprint, "[statistics] ", path.parent_path().string(),
+                    " was made from another model, other layers, calibration text or options; "
+                    "expected the same again, or a new folder");
+  return state;
+}
+
+}  // namespace
+
+Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
+                               const std::vector<Layer>& layers, const torch::Tensor& windows,
+                               const fs::path& folder, const StatisticsOptions& options,
+                               const ProgressFn& progress) {
+  TORCH_CHECK_VALUE(
+      windows.dim() == 2 && windows.size(0) > 0 && windows.size(1) <= model.config().max_positions,
+      "[statistics] expected windows of at most ", model.config().max_positions, " tokens, got ",
+      windows.sizes());
+  TORCH_CHECK_VALUE(windows.min().item<int64_t>() >= 0 &&
+                        windows.max().item<int64_t>() < model.config().vocab_size,
+                    "[statistics] expected token ids below ", model.config().vocab_size);
+  std::error_code ec;
+  fs::create_directories(folder, ec);
+  if (ec) throw SystemError("cannot make folder", folder, ec.value());
+  const std::string fingerprint = fingerprint_of(checkpoint, model, layers, windows, options);
+  const fs::path state_path = folder / "statistics.json";
+  const State state = read_state(state_path, fingerprint);
+  const auto save = [&](int64_t done) {
+    write_file_atomically(
+        state_path,
+        nlohmann::json{{"fingerprint", fingerprint}, {"done", done}, {"tokens", windows.numel()}}
+            .dump());
+  };
+  if (state.done == 0) save(0);
+  Collector collector(checkpoint, model, layers, windows, folder, options, progress);
+  collector.run(state.done, save);
+  collector.remove_streams();
+  return {folder, fingerprint};
+}
+
+LayerStatistics Statistics::of(const Layer& layer) const {
+  const auto tensors =
+      io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", layer.block));
+  const auto found = tensors.find(layer.name + ".gradient");
+  TORCH_CHECK_VALUE(found != tensors.end(),
+                    "[statistics] expected a layer that was calibrated, got ", layer.name);
+  return {{found->second, layer.cols <= layer.rows,
+           tensors.at(layer.name + ".mean_square").item<double>()},
+          tensors.at(layer.name + ".squares")};
+}
+
+}  // namespace schmidt::compress

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/base/progress.h"
+#include "schmidt/compress/gradient_moments.h"
+#include "schmidt/compress/layers.h"
+#include "schmidt/compress/streamed_model.h"
+
+namespace schmidt::compress {
+
+struct LayerStatistics {
+  GradientMoments gradient;
+  /// Squared singular values of H^{1/2} W G^{1/2}, descending, [min(m, n)] float64:
+  /// half the sum of those dropped is the predicted KL divergence in nats a token.
+  torch::Tensor squares;
+};
+
+struct StatisticsOptions {
+  int64_t batch = 8;      ///< windows in one step
+  double damping = 0.05;  ///< of H, relative to the mean of its diagonal
+  uint64_t seed = 0;      ///< of the tokens drawn from the model
+};
+
+/// What a model's layers do on calibration text, kept in a folder: one file for each
+/// block and, while the work is under way, the residual stream between blocks. Made
+/// by one forward and one backward pass with one block in memory at a time.
+class Statistics {
+ public:
+  /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice.
+  /// Throws c10::ValueError if the folder was made from another model, other layers,
+  /// windows or options, or windows do not fit the model; SystemError from the disk.
+  static Statistics collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
+                            const std::vector<Layer>& layers, const torch::Tensor& windows,
+                            const std::filesystem::path& folder, const StatisticsOptions& options,
+                            const ProgressFn& progress = {});
+
+  /// Throws c10::ValueError for a layer that was not among those collected.
+  LayerStatistics of(const Layer& layer) const;
+
+  /// Of model, layers, windows and options together.
+  const std::string& fingerprint() const { return fingerprint_; }
+
+ private:
+  Statistics(std::filesystem::path folder, std::string fingerprint)
+      : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
+
+  std::filesystem::path folder_;
+  std::string fingerprint_;
+};
+
+}  // namespace schmidt::compress
