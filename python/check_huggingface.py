@@ -99,8 +99,9 @@ def check_gradients(model) -> None:
 
 
 def check_copies(model) -> None:
-    parts(model)[1][0](torch.randn(2, 24))  # leaves a product that waits
     before = model(IDS).logits
+    x = torch.randn(2, 24)
+    parts(model)[1][0](x)  # leaves a product that waits
     for name, other in (
         ("deepcopy", copy.deepcopy(model)),
         ("pickle", pickle.loads(pickle.dumps(parts(model)[0]))),
