@@ -15,7 +15,7 @@ ALLOWED = {
     "io": {"base"},
     "text": {"base", "io"},
     "model": {"base", "kernels", "tn", "io"},
-    "compress": {"base", "tn", "io", "text", "model"},
+    "compress": {"base", "kernels", "tn", "io", "text", "model"},
     "eval": {"base", "io", "text", "model"},
     "cli": {"base", "kernels", "tn", "io", "text", "model", "compress", "eval"},
 }

@@ -5,6 +5,7 @@
 
 #include "schmidt/compress/compress.h"
 #include "schmidt/compress/remote_code.h"
+#include "schmidt/compress/uniform.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/model.h"
 

@@ -49,8 +49,8 @@ TEST(RmsNorm, RecordsGradients) {
   const torch::Tensor weight = torch::randn({8}).requires_grad_();
   rms_norm(x, weight, 1e-5).sum().backward();
   // The norm does not change when a row is scaled, so x has no gradient along itself.
-  const torch::Tensor along = (x.grad() * x).sum(-1);
-  EXPECT_LT(along.abs().max().item<float>(), 1e-4);
+  const torch::Tensor along = x.grad() * x;
+  EXPECT_TRUE((along.sum(-1).abs() < 1e-3 * along.abs().sum(-1)).all().item<bool>());
   EXPECT_GT(weight.grad().abs().max().item<float>(), 0.0);
 }
 

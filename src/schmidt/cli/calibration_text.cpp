@@ -51,13 +51,15 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options) {
 
 torch::Tensor calibration_text(const io::Checkpoint& checkpoint, const CalibrationOptions& options,
                                const CommonOptions& common, const ProgressFn& progress) {
+  const int64_t context = std::min(
+      options.context, model::parse_config(checkpoint.config(), checkpoint.path()).max_positions);
   std::optional<text::Tokenizer> tokenizer;
   std::vector<std::vector<int64_t>> texts;
   for (const std::string& file : options.files) {
     if (file == "self") {
       eval::SelfTextOptions self;
       self.tokens = options.tokens / static_cast<int64_t>(options.files.size());
-      self.length = options.context;
+      self.length = context;
       self.seed = common.seed;
       self.half = eval::SelfHalf::kCalibration;
       texts.push_back(eval::sample_self_text(load_model(checkpoint, common), self, progress));
@@ -67,7 +69,7 @@ torch::Tensor calibration_text(const io::Checkpoint& checkpoint, const Calibrati
     texts.push_back(file_ids(file, *tokenizer, checkpoint.config().value("model_type", ""), options,
                              common.seed));
   }
-  return compress::calibration_windows(texts, options.context, options.tokens, common.seed);
+  return compress::calibration_windows(texts, context, options.tokens, common.seed);
 }
 
 }  // namespace schmidt::cli

@@ -17,7 +17,7 @@ namespace schmidt::cli {
 struct CalibrationOptions {
   std::vector<std::string> files = {"self"};  ///< "self": the model's own, calibration half
   int64_t tokens = 49152;
-  int64_t context = 512;
+  int64_t context = 512;  ///< at most; no more than the model's positions
   bool skip_bad = false;
 };
 

@@ -171,7 +171,13 @@ void run(const CompressVerbOptions& options) {
                     options.keep ? "both" : "neither");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
   const auto layers = chosen_layers(checkpoint, options);
-  const AtomicFolder claimed(options.out, options.force);  // a mistake there shows at once
+  const int64_t parameters = compress::summarize(checkpoint).parameters;
+  const compress::Method& method = chosen_method(options);
+  // Mistakes that hours of calibration would otherwise hide.
+  if (method.needs_inputs && options.keep) {
+    compress::check_keep(layers, *options.keep, parameters, kLeastRankShare);
+  }
+  const AtomicFolder claimed(options.out, options.force);
 
   compress::CompressOptions compress_options;
   compress_options.method = options.factorize;
@@ -185,8 +191,7 @@ void run(const CompressVerbOptions& options) {
   std::optional<compress::Statistics> statistics;
   const std::string folder =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
-  const compress::Method& method = chosen_method(options);
-  if (method.needs_inputs) {
+  if (method.needs_inputs && options.keep != 1.0) {
     compress::Calibration calibration;
     calibration.windows =
         calibration_text(checkpoint, options.calibration, options.common, progress.callback());
@@ -203,8 +208,7 @@ void run(const CompressVerbOptions& options) {
     }
     compress_options.calibration = std::move(calibration);
   }
-  const auto plan = make_plan(options, layers, statistics ? &*statistics : nullptr,
-                              compress::summarize(checkpoint).parameters);
+  const auto plan = make_plan(options, layers, statistics ? &*statistics : nullptr, parameters);
   const auto result =
       compress::compress(checkpoint, plan, options.out, compress_options, progress.callback());
   if (options.statistics.empty()) std::filesystem::remove_all(folder);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/ops/ones.h>
 #include <fmt/format.h>
 
 #include "schmidt/tn/gauge.h"
@@ -118,6 +119,16 @@ std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, dou
     plan.push_back({layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, true});
   }
   return plan;
+}
+
+void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
+                double floor) {
+  std::vector<LayerCurve> curves;
+  for (const Layer& layer : layers) {
+    curves.push_back(
+        predicted_curve(layer, at::ones({std::min(layer.rows, layer.cols)}, at::kDouble), floor));
+  }
+  plan_by_curves(curves, keep, model_parameters, "");
 }
 
 }  // namespace schmidt::compress

@@ -43,4 +43,8 @@ std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budg
 std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
                                       int64_t model_parameters, const std::string& method);
 
+/// Throws what plan_by_curves would for these layers, before their curves are known.
+void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
+                double floor);
+
 }  // namespace schmidt::compress

@@ -6,33 +6,23 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
-#include "schmidt/tn/gauge.h"
+#include "schmidt/model/network.h"
 
 namespace schmidt::compress {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// One network under `prefix`.cores.k, and its description.
+/// Adds one network under `prefix`; returns its description.
 nlohmann::json add_network(StoredForm& stored, const std::string& prefix, const tn::Mpo& mpo,
                            bool fixed_gauge, torch::ScalarType dtype) {
-  nlohmann::json form = {{"out_dims", mpo.out_dims()}, {"in_dims", mpo.in_dims()}};
-  const auto add = [&](const char* what, size_t k, const torch::Tensor& tensor) {
-    stored.tensors.emplace_back(fmt::format("{}.{}.{}", prefix, what, k), tensor.contiguous());
-  };
-  if (!fixed_gauge) {
-    form["bonds"] = mpo.bonds();
-    for (size_t k = 0; k < mpo.cores().size(); ++k) add("cores", k, mpo.cores()[k].to(dtype));
-    return form;
+  const model::Network network =
+      fixed_gauge ? model::Network(tn::fix_gauge(mpo)) : model::Network(mpo);
+  for (const model::NamedTensor& t : model::network_tensors(prefix, network)) {
+    const torch::Tensor kept = t.tensor.is_floating_point() ? t.tensor.to(dtype) : t.tensor;
+    stored.tensors.emplace_back(t.name, kept.contiguous());
   }
-  const tn::GaugeFixed fixed = tn::fix_gauge(mpo);
-  form["bonds"] = tn::bonds(fixed);
-  form["gauge"] = "fixed";
-  for (size_t k = 0; k < fixed.cores.size(); ++k) add("cores", k, fixed.cores[k].to(dtype));
-  for (size_t k = 0; k < fixed.pivots.size(); ++k) {
-    add("pivots", k, fixed.pivots[k].to(torch::kInt32));
-  }
-  return form;
+  return model::network_form(network);
 }
 
 }  // namespace

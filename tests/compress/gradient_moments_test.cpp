@@ -1,0 +1,90 @@
+#include "schmidt/compress/gradient_moments.h"
+
+#include <gtest/gtest.h>
+
+#include "schmidt/tn/metric.h"
+#include "schmidt/tn/weighted_low_rank.h"
+
+namespace schmidt::compress {
+namespace {
+
+torch::Tensor moments_of(int64_t samples, int64_t size) {
+  const torch::Tensor x =
+      torch::randn({samples, size}, torch::kFloat64) * torch::logspace(0, -2, size);
+  return torch::matmul(x.t(), x) / samples;
+}
+
+struct Problem {
+  torch::Tensor w, g, h;
+
+  Problem(int64_t m, int64_t n)
+      : w(torch::randn({m, n}, torch::kFloat64)), g(moments_of(200, n)), h(moments_of(200, m)) {}
+
+  GradientMoments gradient() const {
+    const bool pulled_back = w.size(1) <= w.size(0);
+    const torch::Tensor moments = pulled_back ? torch::matmul(w.t(), torch::matmul(h, w)) : h;
+    return {moments, pulled_back, h.diagonal().mean().item<double>()};
+  }
+
+  torch::Tensor approximation(int64_t rank, double damping = 0, double ridge = 0) const {
+    const MetricPair pair = metric_pair(w, {}, g, gradient(), damping, ridge);
+    const Modes modes = weighted_modes(pair.a, pair.b);
+    const torch::Tensor projector =
+        torch::matmul(modes.q.narrow(1, 0, rank), modes.dual.narrow(0, 0, rank));
+    return gradient().pulled_back ? torch::matmul(w, projector) : torch::matmul(projector.t(), w);
+  }
+};
+
+class WeightedModes : public testing::TestWithParam<std::pair<int64_t, int64_t>> {};
+
+TEST_P(WeightedModes, AreTheOptimumOfBothSidesMetric) {
+  const auto [m, n] = GetParam();
+  const Problem p(m, n);
+  for (const int64_t rank : {1, 5, 11}) {
+    const tn::LowRank best = tn::weighted_low_rank(p.w, {p.g, p.h}, {.rank = rank, .exact = true});
+    const torch::Tensor ours = p.approximation(rank);
+    EXPECT_NEAR(tn::weighted_error(p.w, ours, {p.g, p.h}), best.relative_error, 1e-8);
+  }
+}
+
+TEST_P(WeightedModes, SquaresAreTheSingularValuesOfBothSides) {
+  const auto [m, n] = GetParam();
+  const Problem p(m, n);
+  const MetricPair pair = metric_pair(p.w, {}, p.g, p.gradient(), 0, 0);
+  const torch::Tensor expected = tn::weighted_singular_values(p.w, {p.g, p.h}).square();
+  EXPECT_TRUE(torch::allclose(weighted_squares(pair.a, pair.b), expected, 1e-7,
+                              1e-9 * expected[0].item<double>()));
+}
+
+TEST_P(WeightedModes, KeepEverythingAtFullRank) {
+  const auto [m, n] = GetParam();
+  const Problem p(m, n);
+  const torch::Tensor same = p.approximation(std::min(m, n), 0.05, 1e-6);
+  EXPECT_LT((same - p.w).norm().item<double>(), 1e-6 * p.w.norm().item<double>());
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
+                         testing::Values(std::pair<int64_t, int64_t>{24, 12}, std::pair{12, 24},
+                                         std::pair{16, 16}));
+
+TEST(MetricPair, PulledBackMetricFollowsATransformedWeight) {
+  const Problem p(20, 12);
+  const torch::Tensor t = torch::randn({12, 12}, torch::kFloat64);
+  const MetricPair moved = metric_pair(p.w, t, p.g, p.gradient(), 0.3, 0);
+  torch::Tensor damped = p.h.clone();
+  damped.diagonal().add_(0.3 * p.h.diagonal().mean().item<double>());
+  const torch::Tensor m = torch::matmul(p.w, t);
+  EXPECT_TRUE(
+      torch::allclose(moved.b, torch::matmul(m.t(), torch::matmul(damped, m)), 1e-9, 1e-12));
+}
+
+TEST(WeightedModes, SurviveSingularMoments) {
+  Problem p(20, 12);
+  p.g = torch::matmul(p.w.t().narrow(1, 0, 3), p.w.narrow(0, 0, 3));  // rank 3
+  const torch::Tensor at_three = p.approximation(3);
+  EXPECT_TRUE(at_three.isfinite().all().item<bool>());
+  EXPECT_LT(tn::weighted_error(p.w, at_three, {p.g, p.h}), 1e-5);
+}
+
+}  // namespace
+}  // namespace schmidt::compress
