@@ -17,7 +17,9 @@ ALLOWED = {
     "model": {"base", "kernels", "tn", "io"},
     "compress": {"base", "kernels", "tn", "io", "text", "model"},
     "eval": {"base", "io", "text", "model"},
-    "cli": {"base", "kernels", "tn", "io", "text", "model", "compress", "eval"},
+    "dist": {"base"},
+    "profile": {"base", "tn", "io", "dist", "model", "compress"},
+    "cli": {"base", "kernels", "tn", "io", "text", "dist", "model", "compress", "eval", "profile"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

@@ -28,6 +28,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"inspect", "Architecture, sizes and every layer of a model", add_inspect},
     {"compress", "Replace weights by Matrix Product Operators", add_compress},
+    {"plan", "Where the parameters of a budget go, with sizes, memory and time", add_plan},
     {"eval", "Perplexity of texts, and KL divergence to a reference", add_eval},
     {"generate", "Continue a prompt", add_generate},
     {"chat", "Talk with a model", add_chat},

@@ -1,0 +1,373 @@
+#include <chrono>
+#include <cmath>
+
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <fmt/format.h>
+
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/compress/footprint.h"
+#include "schmidt/compress/methods.h"
+#include "schmidt/compress/plan_file.h"
+#include "schmidt/compress/preset.h"
+#include "schmidt/compress/uniform.h"
+#include "schmidt/profile/plan_by_profile.h"
+
+namespace schmidt::cli {
+namespace {
+
+struct PlanOptions {
+  CommonOptions common;
+  std::string model, profile, out, size, preset, method, shape = "balanced", allocation;
+  bool force = false;
+  std::optional<double> keep;
+  std::vector<std::string> protect, ignore;
+  int64_t sites = 2;
+  std::string gauge = "fixed";
+  profile::ShareLimits limits;
+  int64_t context = 4096;
+  double heal_tokens = 1e6;
+  double tflops = 0.0;  // 0: measured
+};
+
+struct Made {
+  std::vector<compress::LayerPlan> layers;
+  std::optional<double> loss;          // predicted
+  std::optional<double> uniform_loss;  // the control at the same budget
+};
+
+/// "120MB", "1.5GB", "64MiB", "1000000": bytes.
+double parse_size(const std::string& text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},     {"B", 1},       {"KB", 1e3},        {"MB", 1e6},
+      {"GB", 1e9}, {"KiB", 1024.}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string_view unit(end);
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  for (const auto& [name, bytes] : kUnits) {
+    if (name == unit && end != text.c_str() && std::isfinite(number) && number > 0) {
+      return number * bytes;
+    }
+  }
+  TORCH_CHECK_VALUE(false, "[size] expected bytes such as 120MB, 1.5GB or 64MiB, got \"", text,
+                    "\"");
+}
+
+double bytes_per_scalar(const PlanOptions& options) {
+  return options.common.dtype == "float32" ? 4.0 : 2.0;
+}
+
+double target_keep(const PlanOptions& options, const compress::Outline& model) {
+  if (!options.preset.empty()) return compress::find_preset(options.preset).keep;
+  if (options.keep) return *options.keep;
+  return std::min(1.0, parse_size(options.size) / bytes_per_scalar(options) /
+                           static_cast<double>(model.parameters));
+}
+
+/// Whether a pattern means the layer or one of those stacked in it.
+bool named(const std::vector<std::string>& patterns, const compress::Layer& layer) {
+  return std::ranges::any_of(patterns, [&](const std::string& pattern) {
+    if (compress::matches(pattern, layer)) return true;
+    for (size_t i = 0; i < layer.members.size(); ++i) {
+      const compress::Layer member{layer.members[i], layer.block, {layer.kinds[i]}, {}, 0, 0};
+      if (compress::matches(pattern, member)) return true;
+    }
+    return false;
+  });
+}
+
+std::vector<std::string> left_alone(const PlanOptions& options) {
+  std::vector<std::string> patterns = options.protect;
+  patterns.insert(patterns.end(), options.ignore.begin(), options.ignore.end());
+  if (!options.preset.empty()) {
+    patterns.emplace_back(compress::find_preset(options.preset).ignore);
+  } else if (options.profile.empty() && options.ignore.empty()) {
+    patterns.emplace_back("L7");  // as in the paper, where nothing says how sensitive it is
+  }
+  return patterns;
+}
+
+void check_reach(const PlanOptions& options, const compress::Outline& model,
+                 const std::vector<compress::Layer>& layers, int64_t least, double keep) {
+  if (!options.preset.empty()) {
+    compress::check_reach(compress::find_preset(options.preset), model, layers, least);
+  }
+  int64_t reached = model.parameters + least;
+  for (const compress::Layer& layer : layers) reached -= layer.numel();
+  const auto nearest = static_cast<double>(reached);
+  const auto whole = static_cast<double>(model.parameters);
+  TORCH_CHECK_VALUE(
+      nearest <= keep * whole, "[plan] ",
+      fmt::format("{:.4g} of the parameters is out of reach: the least is --keep {:.4f}, {} at {} "
+                  "bytes each",
+                  keep, std::ceil(1e4 * nearest / whole) / 1e4,
+                  human_bytes(nearest * bytes_per_scalar(options)), bytes_per_scalar(options)));
+}
+
+Made make_plan(const PlanOptions& options, const compress::Outline& model) {
+  const double keep = target_keep(options, model);
+  TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
+  const std::vector<std::string> alone = left_alone(options);
+
+  std::vector<profile::Sensitivity> measured;
+  std::vector<compress::Layer> layers;
+  std::optional<profile::Profile> profile;
+  if (!options.profile.empty()) {
+    profile = profile::read_profile(options.profile);
+    TORCH_CHECK_VALUE(!model.fingerprint || *model.fingerprint == profile->model,
+                      "[plan] expected a profile of ", model.path.string(), ", got ",
+                      options.profile, ", made from another model");
+    measured = profile::sensitivities(*profile, model.layers);
+    std::erase_if(measured, [&](const auto& s) { return named(alone, s.network.layer); });
+    for (const auto& s : measured) layers.push_back(s.network.layer);
+  } else {
+    layers = model.layers;
+    std::erase_if(layers, [&](const auto& layer) { return named(alone, layer); });
+  }
+  TORCH_CHECK_VALUE(!layers.empty(),
+                    "[plan] expected layers to compress, got none: all are "
+                    "protected, ignored or not in the profile");
+
+  compress::ShapeChoice shape;
+  shape.sites = options.sites;
+  shape.low_rank = options.shape == "low-rank";
+  shape.fixed_gauge = options.gauge == "fixed";
+  Made made;
+  const auto uniform = [&] {
+    int64_t least = 0;
+    for (const auto& p : compress::plan_bond(layers, shape, 1)) least += p.parameters();
+    check_reach(options, model, layers, least, keep);
+    return compress::plan_keep(layers, shape, keep, model.parameters);
+  };
+  if (!profile) {
+    made.layers = uniform();
+    for (auto& p : made.layers) p.method = options.method.empty() ? "tt-svd" : options.method;
+  } else {
+    const compress::LayerPlan& network = measured.front().network;
+    shape = {
+        .sites = network.shape.sites(),
+        .low_rank = network.shape == tn::low_rank_shape(network.layer.rows, network.layer.cols),
+        .by_hand = {},
+        .fixed_gauge = network.fixed_gauge};
+    const auto control = [&] {
+      auto plan = compress::plan_keep(layers, shape, keep, model.parameters);
+      for (auto& p : plan) p.method = network.method;
+      return plan;
+    };
+    if (options.allocation == "uniform") {
+      made.layers = uniform();
+      for (auto& p : made.layers) p.method = network.method;
+      made.loss = profile::predicted_loss(measured, made.layers);
+    } else {
+      check_reach(options, model, layers, profile::least_parameters(measured, options.limits),
+                  keep);
+      int64_t budget =
+          static_cast<int64_t>(std::floor(keep * static_cast<double>(model.parameters))) -
+          model.parameters;
+      for (const auto& layer : layers) budget += layer.numel();
+      auto plan = profile::plan_by_profile(measured, budget, options.limits);
+      made.layers = std::move(plan.layers);
+      made.loss = plan.loss;
+      made.uniform_loss = profile::predicted_loss(measured, control());
+    }
+    if (!options.method.empty()) {
+      for (auto& p : made.layers) p.method = options.method;
+    }
+  }
+  for (const auto& p : made.layers) {
+    TORCH_CHECK_VALUE(compress::find_method(p.method).any_shape ||
+                          p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
+                      "[plan] method ", p.method, " expected --shape low-rank");
+  }
+  return made;
+}
+
+/// Operations a second of a float32 product, which a training step comes near to.
+double measured_flops(const torch::Device& device) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t kSize = 1024;
+  const torch::Tensor a = at::ones({kSize, kSize}, torch::TensorOptions().device(device));
+  double best = 0.0;
+  const auto until = Clock::now() + std::chrono::milliseconds(300);
+  do {
+    const auto start = Clock::now();
+    at::matmul(a, a)[0][0].item<float>();
+    const std::chrono::duration<double> seconds = Clock::now() - start;
+    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds.count());
+  } while (Clock::now() < until);
+  return best;
+}
+
+nlohmann::ordered_json predicted_json(const PlanOptions& options, const compress::Outline& model,
+                                      const compress::Footprint& f, const Made& made) {
+  nlohmann::ordered_json out = {
+      {"parameters", f.parameters},
+      {"tensorized_parameters", f.tensorized},
+      {"tensorized_before", f.tensorized_before},
+      {"bytes_float32", f.bytes(4)},
+      {"bytes_float16", f.bytes(2)},
+      {"bytes_mixed_int4", f.mixed_bytes()},
+      {"kv_cache_bytes", compress::kv_cache_bytes(model.config, options.context, 2)},
+      {"kv_cache_context", options.context},
+      {"healing_tokens", options.heal_tokens},
+      {"healing_flops", f.healing_flops() * options.heal_tokens}};
+  if (made.loss) out["loss"] = *made.loss;
+  if (made.uniform_loss) out["uniform_loss"] = *made.uniform_loss;
+  return out;
+}
+
+nlohmann::json recipe(const PlanOptions& options) {
+  nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
+                            {"floor", options.limits.floor},
+                            {"ceiling", options.limits.ceiling},
+                            {"protect", options.protect},
+                            {"ignore", options.ignore}};
+  if (!options.profile.empty()) {
+    made_by["allocation"] = options.allocation.empty() ? "profile" : options.allocation;
+  } else {
+    made_by["allocation"] = "uniform";
+    made_by["sites"] = options.sites;
+    made_by["shape"] = options.shape;
+  }
+  if (options.keep) made_by["keep"] = *options.keep;
+  if (!options.size.empty()) made_by["size"] = options.size;
+  if (!options.preset.empty()) made_by["preset"] = options.preset;
+  return made_by;
+}
+
+void print(const PlanOptions& options, const compress::Outline& model, const Made& made,
+           const compress::Footprint& f, double flops) {
+  const auto count = [](int64_t n) { return human_count(static_cast<double>(n)); };
+  const auto percent = [](double part, double whole) { return 100.0 * part / whole; };
+  const auto whole = static_cast<double>(model.parameters);
+  const bool mixed = !options.preset.empty() && compress::find_preset(options.preset).mixed_int4;
+  fmt::print(
+      "parameters       {} of {}: {:.2f} % of the model, {:.2f} % of the {} tensorized layers\n",
+      count(f.parameters), count(model.parameters),
+      percent(static_cast<double>(f.parameters), whole),
+      percent(static_cast<double>(f.tensorized), static_cast<double>(f.tensorized_before)),
+      made.layers.size());
+  fmt::print(
+      "weights          {} in float32, {} in float16 ({:.1f} % of the original in float32)\n",
+      human_bytes(f.bytes(4)), human_bytes(f.bytes(2)), percent(f.bytes(2), 4 * whole));
+  if (mixed) {
+    fmt::print(
+        "mixed            {}: dense block layers in int4 (4.5 bits, a float16 scale for each "
+        "32), the rest in float16 ({:.1f} % of the original in float32)\n",
+        human_bytes(f.mixed_bytes()), percent(f.mixed_bytes(), 4 * whole));
+  }
+  const double weights = mixed ? f.mixed_bytes() : f.bytes(2);
+  const double cache = compress::kv_cache_bytes(model.config, options.context, 2);
+  fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
+             human_bytes(weights + cache), human_bytes(cache), options.context);
+  if (made.loss) {
+    fmt::print("predicted loss   {:.4g} nats a token, the sum over layers measured alone{}\n",
+               *made.loss,
+               made.uniform_loss ? fmt::format(" (uniform: {:.4g})", *made.uniform_loss) : "");
+  }
+  fmt::print(
+      "healing          about {} for {} tokens: {:.3g} operations a token at {:.3g} "
+      "TFLOP/s{}, an estimate\n",
+      human_seconds(f.healing_flops() * options.heal_tokens / flops),
+      human_count(options.heal_tokens), f.healing_flops(), flops * 1e-12,
+      options.tflops > 0 ? "" : " (measured on a float32 product)");
+  fmt::print("written to {}\n", options.out);
+}
+
+void run(const PlanOptions& options) {
+  apply_common_options(options.common);
+  const int budgets =
+      (options.keep ? 1 : 0) + (options.size.empty() ? 0 : 1) + (options.preset.empty() ? 0 : 1);
+  TORCH_CHECK_VALUE(budgets == 1, "[plan] expected one of --keep, --size and --preset, got ",
+                    budgets);
+  TORCH_CHECK_VALUE(options.force || !std::filesystem::exists(options.out), "[output] ",
+                    options.out, " exists; expected a new file (or --force)");
+  TORCH_CHECK_VALUE(options.allocation != "profile" || !options.profile.empty(),
+                    "[plan] --allocation profile expected --profile");
+  TORCH_CHECK_VALUE((options.limits.floor == 0.0 && options.limits.ceiling == 1.0) ||
+                        (!options.profile.empty() && options.allocation != "uniform"),
+                    "[plan] --floor and --ceiling expected a plan by --profile, got a uniform one");
+  const compress::Outline model = compress::open_outline(options.model);
+  const Made made = make_plan(options, model);
+  const compress::Footprint f = compress::footprint(model, made.layers);
+  const auto predicted = predicted_json(options, model, f, made);
+  const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
+  compress::write_plan(options.out, {made.layers, keep, recipe(options), predicted}, model);
+
+  const double flops =
+      options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
+  if (options.common.json) {
+    nlohmann::ordered_json out = {{"keep", keep}};
+    out.update(predicted);
+    out["healing_seconds"] = f.healing_flops() * options.heal_tokens / flops;
+    out["layers"] = made.layers.size();
+    out["out"] = options.out;
+    fmt::print("{}\n", out.dump());
+  } else {
+    print(options, model, made, f, flops);
+  }
+}
+
+}  // namespace
+
+Run add_plan(CLI::App& verb) {
+  auto options = std::make_shared<PlanOptions>();
+  verb.add_option("MODEL", options->model,
+                  "Hugging Face folder, .gguf file, or a config.json alone")
+      ->required();
+  verb.add_option("-o,--out", options->out, "The plan: a .json file")->required();
+  verb.add_flag("--force", options->force, "Replace the file if it exists");
+  verb.add_option("--profile", options->profile,
+                  "Measured sensitivity (schmidt profile); without, every layer the same share");
+  verb.add_option("--keep", options->keep,
+                  "Share of the whole model's parameters that stays, (0, 1]");
+  verb.add_option("--size", options->size,
+                  "Bytes of all weights instead: 120MB, 1.5GB, at 2 bytes each (4 with --dtype "
+                  "float32)");
+  std::vector<std::string> presets;
+  for (const compress::Preset& preset : compress::presets()) presets.emplace_back(preset.name);
+  verb.add_option("--preset", options->preset, "A model of the paper instead")
+      ->check(CLI::IsMember(presets));
+  verb.add_option("--allocation", options->allocation, "By the profile, or uniform as a control")
+      ->check(CLI::IsMember({"profile", "uniform"}));
+  verb.add_option("--floor", options->limits.floor, "Least share of its parameters a layer keeps")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--ceiling", options->limits.ceiling,
+                  "Largest share of its parameters a layer keeps")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--protect", options->protect,
+                  "Layers that stay dense: names, ends of names, L1..L7, patterns")
+      ->delimiter(',');
+  verb.add_option("--ignore", options->ignore,
+                  "The same (\"none\": nothing); L7 without a profile and in presets")
+      ->delimiter(',');
+  std::vector<std::string> names;
+  for (const compress::Method& method : compress::methods()) names.emplace_back(method.name);
+  verb.add_option("--method", options->method, "How cores will be found; the profile's, or tt-svd")
+      ->check(CLI::IsMember(names));
+  verb.add_option("--sites", options->sites, "Without a profile: sites of each MPO")
+      ->capture_default_str();
+  verb.add_option("--shape", options->shape, "Without a profile: balanced, or (m,1)x(1,n)")
+      ->check(CLI::IsMember({"balanced", "low-rank"}))
+      ->capture_default_str();
+  verb.add_option("--gauge", options->gauge, "Without a profile: fixed, or full cores")
+      ->check(CLI::IsMember({"fixed", "full"}))
+      ->capture_default_str();
+  verb.add_option("--context", options->context, "Tokens for which memory is predicted")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--heal-tokens", options->heal_tokens, "Tokens of healing to estimate")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--tflops", options->tflops,
+                  "Speed of the machine that heals; measured here if not given")
+      ->check(CLI::PositiveNumber);
+  add_common_options(verb, options->common);
+  return [options] { run(*options); };
+}
+
+}  // namespace schmidt::cli

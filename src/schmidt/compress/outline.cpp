@@ -1,0 +1,48 @@
+#include "schmidt/compress/outline.h"
+
+#include <c10/util/Exception.h>
+
+#include "schmidt/compress/fingerprint.h"
+#include "schmidt/compress/summary.h"
+#include "schmidt/io/json.h"
+
+namespace schmidt::compress {
+namespace {
+
+namespace fs = std::filesystem;
+
+Outline from_config(const fs::path& path) {
+  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}};
+  TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
+                    " is of a compressed model; expected its weights beside it");
+  outline.layers = layers_of(outline.config);
+  outline.parameters = parameter_count(outline.config);
+  return outline;
+}
+
+}  // namespace
+
+int64_t parameter_count(const model::ModelConfig& config) {
+  const int64_t embedding = config.vocab_size * config.hidden_size;
+  int64_t count = config.tie_embeddings ? embedding : 2 * embedding;
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    count += layer.out_features * layer.in_features + (layer.bias ? layer.out_features : 0);
+  }
+  const int64_t norms = 2 * config.hidden_size + (config.qk_norm ? 2 * config.head_dim : 0);
+  return count + config.num_layers * norms + config.hidden_size;
+}
+
+Outline outline(const io::Checkpoint& checkpoint) {
+  return {checkpoint.path(), model::parse_config(checkpoint.config(), checkpoint.path()),
+          dense_layers(checkpoint), summarize(checkpoint).parameters, fingerprint(checkpoint)};
+}
+
+Outline open_outline(const fs::path& path) {
+  if (fs::is_regular_file(path) && path.extension() == ".json") return from_config(path);
+  const bool weights = !fs::is_directory(path) || fs::exists(path / "model.safetensors") ||
+                       fs::exists(path / "model.safetensors.index.json");
+  if (!weights && fs::exists(path / "config.json")) return from_config(path / "config.json");
+  return outline(io::Checkpoint::open(path));
+}
+
+}  // namespace schmidt::compress

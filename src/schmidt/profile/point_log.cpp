@@ -1,0 +1,72 @@
+#include "schmidt/profile/point_log.h"
+
+#include <cerrno>
+#include <fstream>
+
+#include <c10/util/Exception.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::profile {
+
+namespace fs = std::filesystem;
+
+void PointLog::prepare(const fs::path& folder, const std::string& work, bool force) {
+  const fs::path stamp = folder / work;  // an empty file named after the work
+  if (fs::exists(folder) && !fs::exists(stamp)) {
+    TORCH_CHECK_VALUE(force, "[output] ", folder.string(),
+                      " holds an unfinished profile of another model, text or recipe; expected the "
+                      "same again (remove it, or --force drops it)");
+    fs::remove_all(folder);
+  }
+  std::error_code ec;
+  fs::create_directories(folder, ec);
+  if (ec) throw SystemError("cannot make folder", folder, ec.value());
+  write_file_atomically(stamp, "");
+}
+
+PointLog::PointLog(fs::path folder, int64_t rank)
+    : path_(std::move(folder) / fmt::format("points.{}", rank)) {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (fd_ < 0) throw SystemError("cannot write", path_, errno);
+  // Ends what a killed run left half-written, so that it spoils no other line.
+  if (::lseek(fd_, 0, SEEK_END) > 0 && ::write(fd_, "\n", 1) != 1) {
+    throw SystemError("cannot write", path_, errno);
+  }
+}
+
+PointLog::~PointLog() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+std::map<int64_t, nlohmann::ordered_json> PointLog::read(const fs::path& folder) {
+  std::map<int64_t, nlohmann::ordered_json> points;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!entry.path().filename().string().starts_with("points.")) continue;
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      const auto read = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (!read.is_object() || !read.contains("number") || !read.contains("point")) continue;
+      if (!read["number"].is_number_integer()) continue;
+      points[read["number"].get<int64_t>()] = read["point"];
+    }
+  }
+  return points;
+}
+
+void PointLog::append(int64_t number, const nlohmann::ordered_json& point) {
+  const std::string line =
+      nlohmann::ordered_json{{"number", number}, {"point", point}}.dump() + "\n";
+  // One write, so that a line is there or not but for a full disk or a crash.
+  const ssize_t written = ::write(fd_, line.data(), line.size());
+  if (written != static_cast<ssize_t>(line.size())) {
+    throw SystemError("cannot write", path_, written < 0 ? errno : ENOSPC);
+  }
+  if (::fdatasync(fd_) != 0) throw SystemError("cannot write", path_, errno);
+}
+
+}  // namespace schmidt::profile

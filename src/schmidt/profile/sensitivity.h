@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include "schmidt/base/progress.h"
+#include "schmidt/compress/methods.h"
+#include "schmidt/compress/statistics.h"
+#include "schmidt/compress/uniform.h"
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/model/model.h"
+#include "schmidt/profile/metric.h"
+#include "schmidt/profile/profile_file.h"
+
+namespace schmidt::profile {
+
+struct ProfileOptions {
+  Setting setting = Setting::kKeep;
+  std::vector<double> settings = {0.1, 0.2, 0.35, 0.5, 0.75};  ///< ascending, see Setting
+  compress::ShapeChoice shape;
+  std::string method = "tt-svd";                     ///< a name of compress::methods
+  compress::MethodOptions factorize;                 ///< drift does not occur: each layer is alone
+  std::string metric = "kl";                         ///< a name of metrics
+  const compress::Statistics* statistics = nullptr;  ///< for methods that need the gradient
+  int64_t batch = 4;                                 ///< windows in one step
+  bool force = false;                                ///< drop unfinished work of another recipe
+  nlohmann::json made_by;                            ///< goes into the profile
+};
+
+/// Replaces each of `layers` alone, at each setting, and measures what the model loses:
+///
+///   text -> block 0 -> .. -> block b-1 -> [block b, one layer changed] -> .. -> metric
+///           \___ once, for all points of block b ___/
+///
+/// The layers of block b read the original's hidden states, which are carried from
+/// block to block; only block b and those after it are run for a point. In memory: the
+/// model, the text's hidden states at block b, [windows, t, hidden], and after the last.
+///
+/// The ranks of mpirun share the points; all return the same profile. Each finished
+/// point is kept in `folder`, so that a killed run goes on where it stopped, to the
+/// same bytes: points do not depend on each other. The caller removes `folder`.
+/// windows int64 [windows, t].
+/// Throws c10::ValueError if options, layers or windows do not fit the model, or the
+/// folder holds other work; SystemError from the disk.
+Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& model,
+                        const std::vector<compress::Layer>& layers, const torch::Tensor& windows,
+                        const ProfileOptions& options, const std::filesystem::path& folder,
+                        const ProgressFn& progress = {});
+
+}  // namespace schmidt::profile
