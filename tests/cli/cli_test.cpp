@@ -72,11 +72,14 @@ TEST_F(CliTest, TheChainFromInspectToChat) {
   const auto before = json("inspect " + model);
   EXPECT_EQ(before["keep"], 1.0);
 
-  const auto made = json(fmt::format("compress {} --keep 0.8 -o {} --seed 3", model, out));
+  const auto made = json(
+      fmt::format("compress {} --keep 0.8 -o {} --seed 3 --calibration-tokens 1024", model, out));
   EXPECT_EQ(made["dense_parameters"], before["parameters"]);
   EXPECT_LE(made["keep"].get<double>(), 0.8);
   EXPECT_GT(made["keep"].get<double>(), 0.7);
-  EXPECT_EQ(made["layers"].size(), 12u);
+  EXPECT_EQ(made["layers"].size(), 8u);  // q/k/v and gate/up share their inputs' basis
+  EXPECT_EQ(made["layers"][0]["method"], "fisher");
+  EXPECT_FALSE(fs::exists(out + ".statistics"));
 
   const auto after = json("inspect " + out);
   EXPECT_EQ(after["parameters"], made["parameters"]);
@@ -104,6 +107,39 @@ TEST_F(CliTest, TheChainFromInspectToChat) {
   ASSERT_EQ(twice.code, 0) << twice.err;
   const size_t middle = twice.out.find('\n');
   EXPECT_EQ(twice.out.substr(0, middle + 1), twice.out.substr(middle + 1));
+}
+
+TEST_F(CliTest, CalibratesOnFilesAndKeepsTheStatistics) {
+  std::string chat;
+  for (int i = 0; i < 40; ++i) {
+    chat += R"({"messages": [{"role": "user", "content": "Hi"},)"
+            R"( {"role": "assistant", "content": "Hello to you."}]})"
+            "\n";
+  }
+  test::write_file(tmp / "chat.jsonl", chat);
+  const std::string statistics = (tmp / "statistics").string();
+  const std::string command = fmt::format(
+      "compress {} --calibration {},{} --calibration-tokens 512 --calibration-context 64 "
+      "--statistics {} -o {}",
+      model, text, (tmp / "chat.jsonl").string(), statistics, out);
+  ASSERT_EQ(run(command + " --keep 0.8").code, 0);
+  const auto stamp = fs::last_write_time(fs::path(statistics) / "block.0.safetensors");
+  const auto again = json(command + "2 --keep 0.6");  // other sizes, the same statistics
+  EXPECT_LE(again["keep"].get<double>(), 0.6);
+  EXPECT_EQ(fs::last_write_time(fs::path(statistics) / "block.0.safetensors"), stamp);
+  expect_error(command + "3 --keep 0.6 --seed 8", 2, "[statistics]");
+
+  const auto refused = [&](const std::string& name, const std::string& content, int code,
+                           const std::string& part) {
+    test::write_file(tmp / name, content);
+    expect_error(fmt::format("compress {} --keep 0.8 --calibration {} -o {}4", model,
+                             (tmp / name).string(), out),
+                 code, part);
+  };
+  refused("empty.txt", "", 3, "empty.txt");
+  refused("short.txt", "A few words.", 2, "expected at least one window");
+  refused("latin.txt", "caf\xe9", 3, "UTF-8");
+  refused("bad.jsonl", chat + "{\n", 3, "line 41");
 }
 
 TEST_F(CliTest, SelfTextDependsOnTheSeedOnly) {
