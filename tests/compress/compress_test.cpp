@@ -114,6 +114,27 @@ TEST_F(CompressTest, StoresBondsWithoutTheirGauge) {
   }
 }
 
+TEST_F(CompressTest, StackedLayersKeepTheirBiases) {
+  model.config["attention_bias"] = true;
+  for (const int64_t block : {0, 1}) {
+    const std::string prefix = "model.layers." + std::to_string(block) + ".self_attn.";
+    for (const auto& [name, size] : {std::pair{"q", 24}, {"k", 12}, {"v", 12}, {"o", 24}}) {
+      model.tensors[prefix + name + "_proj.bias"] = torch::randn({size});
+    }
+  }
+  checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "biased"));
+  const auto layers = share_inputs(dense_layers(checkpoint));
+  compress(checkpoint, plan_bond(layers, {.low_rank = true}, 1000), tmp / "out", {});
+  const auto out = io::Checkpoint::open(tmp / "out");
+  EXPECT_TRUE(out.tensors().contains("model.layers.1.self_attn.qkv_proj.bias"));
+  EXPECT_FALSE(out.tensors().contains("model.layers.1.self_attn.q_proj.bias"));
+  EXPECT_TRUE(out.tensors().contains("model.layers.1.self_attn.o_proj.bias"));
+  const auto ids = torch::tensor({{5, 9, 200, 7, 31}});
+  const auto a = model::Model::load(out).forward(ids);
+  const auto b = model::Model::load(checkpoint).forward(ids);
+  EXPECT_LT((a - b).abs().max().item<double>(), 1e-4);
+}
+
 TEST_F(CompressTest, StoresTheDtypeAskedFor) {
   CompressOptions options;
   options.dtype = torch::kBFloat16;
