@@ -19,7 +19,9 @@ ALLOWED = {
     "eval": {"base", "io", "text", "model"},
     "dist": {"base"},
     "profile": {"base", "tn", "io", "dist", "model", "compress"},
-    "cli": {"base", "kernels", "tn", "io", "text", "dist", "model", "compress", "eval", "profile"},
+    "report": {"base", "tn", "io", "model", "compress", "profile"},
+    "cli": {"base", "kernels", "tn", "io", "text", "dist", "model", "compress", "eval", "profile",
+            "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

@@ -12,6 +12,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/dist/ranks.h"
 
 namespace schmidt::cli {
 namespace {
@@ -28,6 +29,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"inspect", "Architecture, sizes and every layer of a model", add_inspect},
     {"compress", "Replace weights by Matrix Product Operators", add_compress},
+    {"profile", "Sensitivity of every layer alone, with the figure", add_profile},
     {"plan", "Where the parameters of a budget go, with sizes, memory and time", add_plan},
     {"eval", "Perplexity of texts, and KL divergence to a reference", add_eval},
     {"generate", "Continue a prompt", add_generate},
@@ -102,4 +104,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace schmidt::cli
 
-int main(int argc, char** argv) { return schmidt::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  const int code = schmidt::cli::run(argc, argv);
+  if (code != 0) schmidt::dist::abort(code);  // the other ranks would wait for this one
+  schmidt::dist::finalize();
+  return code;
+}

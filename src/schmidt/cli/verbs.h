@@ -13,6 +13,7 @@ using Run = std::function<void()>;
 Run add_inspect(CLI::App& verb);
 Run add_eval(CLI::App& verb);
 Run add_compress(CLI::App& verb);
+Run add_profile(CLI::App& verb);
 Run add_plan(CLI::App& verb);
 Run add_generate(CLI::App& verb);
 Run add_chat(CLI::App& verb);

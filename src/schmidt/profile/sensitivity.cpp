@@ -65,6 +65,7 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
                         windows.size(1) <= model.config().max_positions,
                     "[profile] expected windows [n, t] with t of 2 to ",
                     model.config().max_positions, ", got ", windows.sizes());
+  find_metric(options.metric);
   const compress::Method& method = compress::find_method(options.method);
   TORCH_CHECK_VALUE(!method.needs_gradient || options.statistics != nullptr, "[profile] method ",
                     options.method, " expected gradient statistics, got none");
@@ -113,7 +114,7 @@ class Run {
         metric_(find_metric(options.metric)),
         rope_(model.rope(windows.size(1))),
         embedded_(model.embed(windows_)),
-        reference_(final_states(0, model.num_blocks() > 0 ? &model.block(0) : nullptr, embedded_)),
+        reference_(final_states(model.block(0), 0, embedded_)),
         dense_(metric_.measure({model_, windows_, reference_, reference_})) {}
 
   double dense() const { return dense_; }
@@ -158,13 +159,13 @@ class Run {
     return after;
   }
 
-  /// After the final norm [windows, t, hidden], from the states before `block`, with
-  /// `changed` in its place.
-  torch::Tensor final_states(int64_t block, const model::Block* changed,
+  /// After the final norm [windows, t, hidden], from the states before `block`, which
+  /// `changed` stands in for.
+  torch::Tensor final_states(const model::Block& changed, int64_t block,
                              const torch::Tensor& hidden) const {
     torch::Tensor result = at::empty_like(hidden);
     for (int64_t w = 0; w < hidden.size(0); w += options_.batch) {
-      torch::Tensor h = changed->forward(batch(hidden, w), rope_);
+      torch::Tensor h = changed.forward(batch(hidden, w), rope_);
       for (int64_t b = block + 1; b < model_.num_blocks(); ++b) {
         h = model_.block(b).forward(h, rope_);
       }
@@ -199,7 +200,7 @@ class Run {
 
     model::Block changed = model_.block(plan.layer.block);
     changed.replace(plan.layer.group(), projection(plan.layer, approximation));
-    const torch::Tensor states = final_states(plan.layer.block, &changed, hidden);
+    const torch::Tensor states = final_states(changed, plan.layer.block, hidden);
     point.value = metric_.measure({model_, windows_, states, reference_});
     point.loss = metric_.loss(point.value, dense_);
     return point;

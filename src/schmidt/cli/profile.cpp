@@ -1,0 +1,237 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/cli/calibration_text.h"
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/dist/ranks.h"
+#include "schmidt/profile/sensitivity.h"
+#include "schmidt/report/sensitivity_figure.h"
+
+namespace schmidt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ProfileVerbOptions {
+  CommonOptions common;
+  std::string model, out;
+  bool force = false;
+  CalibrationOptions text{.tokens = 2048};
+  std::vector<double> keep;
+  std::vector<int64_t> bonds, blocks;
+  std::vector<std::string> layers;
+  std::string metric = "kl", method = "whitened", shape = "auto", gauge = "fixed";
+  int64_t sites = 2;
+  bool share_inputs = false;
+  compress::MethodOptions factorize;
+};
+
+profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
+  profile::ProfileOptions p;
+  if (!options.bonds.empty()) {
+    p.setting = profile::Setting::kBonds;
+    p.settings.assign(options.bonds.begin(), options.bonds.end());
+  } else if (!options.keep.empty()) {
+    p.settings = options.keep;
+  }
+  std::sort(p.settings.begin(), p.settings.end());
+  p.settings.erase(std::unique(p.settings.begin(), p.settings.end()), p.settings.end());
+  p.shape.sites = options.sites;
+  p.shape.low_rank = options.shape == "auto" ? !compress::find_method(options.method).any_shape
+                                             : options.shape == "low-rank";
+  p.shape.fixed_gauge = options.gauge == "fixed";
+  p.method = options.method;
+  p.factorize = options.factorize;
+  p.metric = options.metric;
+  p.force = options.force;
+  // What the same profile has in common on one rank and on many.
+  p.made_by = {{"program", "schmidt " SCHMIDT_VERSION}, {"text", options.text.files},
+               {"tokens", options.text.tokens},         {"context", options.text.context},
+               {"seed", options.common.seed},           {"ridge", options.factorize.ridge},
+               {"damping", options.factorize.damping}};
+  return p;
+}
+
+std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
+                                           const ProfileVerbOptions& options) {
+  auto layers = compress::dense_layers(checkpoint);
+  for (const int64_t block : options.blocks) {
+    TORCH_CHECK_VALUE(
+        std::ranges::any_of(layers, [&](const auto& layer) { return layer.block == block; }),
+        "[blocks] expected blocks with dense layers, got ", block);
+  }
+  if (!options.blocks.empty()) {
+    std::erase_if(layers, [&](const auto& layer) {
+      return std::ranges::find(options.blocks, layer.block) == options.blocks.end();
+    });
+  }
+  if (options.share_inputs) layers = compress::share_inputs(layers);
+  return compress::select_layers(layers, {options.layers, {}});
+}
+
+/// What calibration takes from the text, drawn by rank 0: sampling from the model need
+/// not be repeated by every rank.
+torch::Tensor read_windows(const io::Checkpoint& checkpoint, const ProfileVerbOptions& options,
+                           const ProgressFn& progress) {
+  nlohmann::json sent;
+  if (dist::rank() == 0) {
+    const torch::Tensor windows =
+        calibration_text(checkpoint, options.text, options.common, progress).contiguous();
+    sent = {{"shape", windows.sizes().vec()},
+            {"ids", std::vector<int64_t>(windows.const_data_ptr<int64_t>(),
+                                         windows.const_data_ptr<int64_t>() + windows.numel())}};
+  }
+  const auto received = nlohmann::json::parse(dist::broadcast(sent.dump()));
+  return torch::tensor(received["ids"].get<std::vector<int64_t>>(), torch::kInt64)
+      .view(received["shape"].get<std::vector<int64_t>>());
+}
+
+void print(const ProfileVerbOptions& options, const profile::Profile& profile,
+           const std::vector<fs::path>& files) {
+  if (options.common.json) {
+    nlohmann::ordered_json out = {{"metric", profile.metric},
+                                  {"dense", profile.dense},
+                                  {"layers", profile.layers.size()},
+                                  {"points", profile.layers.size() * profile.settings.size()}};
+    for (const fs::path& file : files) out["files"].push_back(file.string());
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  const bool bonds = profile.setting == profile::Setting::kBonds;
+  Table table;
+  table.header = {"layer"};
+  for (const double s : profile.settings) {
+    table.header.push_back(bonds ? fmt::format("bond {:g}", s) : fmt::format("{:g} %", 100 * s));
+  }
+  for (const profile::LayerProfile& layer : profile.layers) {
+    table.rows.push_back({layer.network.layer.name});
+    for (const profile::Point& point : layer.points) {
+      table.rows.back().push_back(fmt::format("{:.4g}", point.value));
+    }
+  }
+  fmt::print("{} of the original: {:.6g}\n{}written to", profile.metric, profile.dense,
+             table.aligned());
+  for (const fs::path& file : files) fmt::print(" {}", file.string());
+  fmt::print("\n");
+}
+
+void run(const ProfileVerbOptions& options) {
+  apply_common_options(options.common);
+  const fs::path out = options.out;
+  TORCH_CHECK_VALUE(out.extension() == ".json", "[output] expected a .json file, got ",
+                    options.out);
+  TORCH_CHECK_VALUE(options.force || !fs::exists(out), "[output] ", options.out,
+                    " exists; expected a new file (or --force)");
+  const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  const auto layers = chosen_layers(checkpoint, options);
+  profile::ProfileOptions measure = measuring(options);
+  const fs::path partial = options.out + ".partial";
+
+  ProgressLine progress(options.common.quiet || dist::rank() != 0);
+  const torch::Tensor windows = read_windows(checkpoint, options, progress.callback());
+  std::optional<compress::Statistics> statistics;
+  const fs::path kept = options.out + ".statistics";
+  if (compress::find_method(options.method).needs_gradient) {
+    const compress::StreamedModel streamed(
+        checkpoint, {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()});
+    compress::StatisticsOptions collecting;
+    collecting.damping = options.factorize.damping;
+    collecting.seed = options.common.seed;
+    const auto collect = [&] {
+      statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows, kept,
+                                                 collecting, progress.callback());
+    };
+    // The others find what rank 0 has left in the folder.
+    if (dist::rank() == 0) collect();
+    dist::barrier();
+    if (dist::rank() != 0) collect();
+    measure.statistics = &*statistics;
+  }
+  const model::Model model = load_model(checkpoint, options.common);
+  const profile::Profile profile = profile::measure_profile(checkpoint, model, layers, windows,
+                                                            measure, partial, progress.callback());
+  progress.clear();
+  if (dist::rank() == 0) {
+    fs::path svg = out, html = out;
+    svg.replace_extension(".svg");
+    html.replace_extension(".html");
+    const std::string name = fs::path(options.model).filename().string();
+    write_file_atomically(svg, report::sensitivity_svg(profile));
+    write_file_atomically(html, report::sensitivity_page(profile, name));
+    profile::write_profile(out, profile);
+    fs::remove_all(partial);
+    fs::remove_all(kept);
+    print(options, profile, {out, svg, html});
+  }
+}
+
+}  // namespace
+
+Run add_profile(CLI::App& verb) {
+  auto options = std::make_shared<ProfileVerbOptions>();
+  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  verb.add_option("-o,--out", options->out,
+                  "The profile: a .json file; the figure goes beside it as .svg and .html")
+      ->required();
+  verb.add_flag("--force", options->force, "Replace the file, and drop unfinished work there");
+  verb.add_option("--text", options->text.files,
+                  "Text and .jsonl files in equal parts; \"self\": sampled from the model")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb.add_option("--max-tokens", options->text.tokens, "Tokens of it that are used")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--context", options->text.context, "Tokens in a window of it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_flag("--skip-bad", options->text.skip_bad, "Leave out broken lines of .jsonl files");
+  CLI::Option* bonds = verb.add_option("--bonds", options->bonds,
+                                       "Bond dimensions to try: 10,20,.., as in the paper")
+                           ->delimiter(',')
+                           ->check(CLI::PositiveNumber);
+  verb.add_option("--keep", options->keep,
+                  "Shares of a layer's parameters to try instead (0.1,0.2,0.35,0.5,0.75)")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 1.0))
+      ->excludes(bonds);
+  std::vector<std::string> metrics, methods;
+  for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
+  for (const compress::Method& method : compress::methods()) methods.emplace_back(method.name);
+  verb.add_option("--metric", options->metric, "What is measured")
+      ->check(CLI::IsMember(metrics))
+      ->capture_default_str();
+  verb.add_option("--blocks", options->blocks, "Blocks to take: 0,5,15,..; all")->delimiter(',');
+  verb.add_option("--layers", options->layers,
+                  "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")
+      ->delimiter(',');
+  verb.add_option("--method", options->method, "How cores are found")
+      ->check(CLI::IsMember(methods))
+      ->capture_default_str();
+  verb.add_option("--sites", options->sites, "Sites of each MPO")->capture_default_str();
+  verb.add_option("--shape", options->shape,
+                  "How indices are split: balanced where the method can, or (m,1)x(1,n)")
+      ->check(CLI::IsMember({"auto", "balanced", "low-rank"}))
+      ->capture_default_str();
+  verb.add_option("--gauge", options->gauge,
+                  "Parameters counted without the bonds' freedom or with")
+      ->check(CLI::IsMember({"fixed", "full"}))
+      ->capture_default_str();
+  verb.add_flag("--share-inputs", options->share_inputs,
+                "q, k, v and gate, up each as one layer on one basis");
+  verb.add_option("--ridge", options->factorize.ridge,
+                  "Added to the inputs' moments, relative to their mean")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--damping", options->factorize.damping,
+                  "fisher: added to the gradient's moments, relative to their mean")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_common_options(verb, options->common);
+  return [options] { run(*options); };
+}
+
+}  // namespace schmidt::cli

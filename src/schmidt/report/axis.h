@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace schmidt::report {
+
+/// A range of values on a line of pixels, linear or logarithmic.
+class Axis {
+ public:
+  /// from and to: pixels of low and high. A range without width is given one.
+  /// log: low has to be above 0.
+  Axis(double low, double high, double from, double to, bool log);
+
+  double pixel(double value) const;  ///< values outside stay at the ends
+  double low() const { return low_; }
+  double high() const { return high_; }
+
+  struct Tick {
+    double value;
+    std::string label;
+  };
+  /// About `count` round values inside the range; powers of ten on a wide logarithmic one.
+  std::vector<Tick> ticks(int count) const;
+
+ private:
+  double low_, high_, from_, to_;
+  bool log_;
+};
+
+/// "0.25", "1e-05", "1200": short, exact for round numbers.
+std::string short_number(double value);
+
+}  // namespace schmidt::report

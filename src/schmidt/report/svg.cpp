@@ -1,0 +1,109 @@
+#include "schmidt/report/svg.h"
+
+#include <fmt/format.h>
+
+namespace schmidt::report {
+namespace {
+
+std::string number(double value) {
+  std::string text = fmt::format("{:.1f}", value);
+  if (text.ends_with(".0")) text.resize(text.size() - 2);
+  return text == "-0" ? "0" : text;
+}
+
+/// Ends an element, with its tip inside where there is one.
+std::string closed(std::string_view element, std::string_view tip) {
+  if (tip.empty()) return "/>\n";
+  return fmt::format("><title>{}</title></{}>\n", escaped(tip), element);
+}
+
+std::string attributes(const Stroke& stroke) {
+  std::string text =
+      fmt::format(" stroke=\"{}\" stroke-width=\"{:g}\"", escaped(stroke.colour), stroke.width);
+  if (!stroke.dashes.empty()) text += fmt::format(" stroke-dasharray=\"{}\"", stroke.dashes);
+  return text;
+}
+
+}  // namespace
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+void Svg::line(Spot from, Spot to, const Stroke& stroke) {
+  body_ += fmt::format("<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"{}/>\n", number(from.x),
+                       number(from.y), number(to.x), number(to.y), attributes(stroke));
+}
+
+void Svg::polyline(const std::vector<Spot>& spots, const Stroke& stroke, std::string_view tip) {
+  if (spots.size() < 2) return;
+  std::string points;
+  for (const Spot& spot : spots) {
+    points += fmt::format("{}{},{}", points.empty() ? "" : " ", number(spot.x), number(spot.y));
+  }
+  body_ += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke-linejoin=\"round\"{}", points,
+                       attributes(stroke)) +
+           closed("polyline", tip);
+}
+
+void Svg::rectangle(const Box& box, std::string_view fill, std::string_view tip) {
+  body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"",
+                       number(box.left), number(box.top), number(box.width), number(box.height),
+                       escaped(fill)) +
+           closed("rect", tip);
+}
+
+void Svg::frame(const Box& box, const Stroke& stroke) {
+  body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\"{}/>\n",
+                       number(box.left), number(box.top), number(box.width), number(box.height),
+                       attributes(stroke));
+}
+
+void Svg::dot(Spot centre, double radius, std::string_view fill, std::string_view tip) {
+  body_ += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\"", number(centre.x),
+                       number(centre.y), number(radius), escaped(fill)) +
+           closed("circle", tip);
+}
+
+void Svg::text(Spot at, std::string_view content, const TextStyle& style) {
+  static constexpr std::string_view kAnchors[] = {"start", "middle", "end"};
+  std::string more;
+  if (style.bold) more += " font-weight=\"bold\"";
+  if (style.turned != 0.0) {
+    more += fmt::format(" transform=\"rotate({} {} {})\"", number(-style.turned), number(at.x),
+                        number(at.y));
+  }
+  body_ += fmt::format(
+      "<text x=\"{}\" y=\"{}\" font-size=\"{}\" text-anchor=\"{}\" fill=\"{}\"{}>{}</text>\n",
+      number(at.x), number(at.y), number(style.size), kAnchors[static_cast<int>(style.anchor)],
+      escaped(style.colour), more, escaped(content));
+}
+
+std::string Svg::document() const {
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
+      "{1}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n"
+      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n{2}</svg>\n",
+      number(width_), number(height_), body_);
+}
+
+}  // namespace schmidt::report

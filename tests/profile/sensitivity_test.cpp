@@ -1,0 +1,189 @@
+#include "schmidt/profile/sensitivity.h"
+
+#include <csignal>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/randint.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "schmidt/compress/compress.h"
+#include "schmidt/eval/perplexity.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::profile {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SensitivityTest : public ::testing::Test {
+ protected:
+  SensitivityTest()
+      : checkpoint(io::Checkpoint::open(test::write_model(test::make_tiny_model(3), tmp / "m"))),
+        model(model::Model::load(checkpoint)),
+        layers(compress::dense_layers(checkpoint)),
+        windows(torch::randint(0, 264, {3, 20}, torch::kInt64)) {
+    at::set_num_threads(1);  // OpenMP's threads do not survive fork
+    options.settings = {0.2, 0.6};
+    options.batch = 2;  // the last batch is a short one
+  }
+
+  Profile measure(const std::string& folder = "work") {
+    return measure_profile(checkpoint, model, layers, windows, options, tmp / folder);
+  }
+
+  // What `schmidt eval` says of a checkpoint in which this layer alone is compressed.
+  eval::Evaluation evaluated(const LayerProfile& layer, size_t point) {
+    compress::LayerPlan plan = layer.network;
+    plan.max_bonds = layer.points[point].bonds;
+    compress::CompressOptions compress_options;
+    compress_options.force = true;
+    compress::compress(checkpoint, {plan}, tmp / "one", compress_options);
+    const auto changed = model::Model::load(io::Checkpoint::open(tmp / "one"));
+    const torch::Tensor ids = windows.flatten();
+    return eval::evaluate_text(changed, &model,
+                               {ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel()},
+                               {.context = windows.size(1)});
+  }
+
+  test::TemporaryFolder tmp;
+  io::Checkpoint checkpoint;
+  model::Model model;
+  std::vector<compress::Layer> layers;
+  torch::Tensor windows;
+  ProfileOptions options;
+};
+
+TEST_F(SensitivityTest, IsTheDivergenceOfAModelWithOneLayerCompressed) {
+  const Profile profile = measure();
+  EXPECT_EQ(profile.dense, 0.0);
+  ASSERT_EQ(profile.layers.size(), 21u);
+  for (const size_t i : {0u, 4u, 9u, 13u, 20u}) {
+    const LayerProfile& layer = profile.layers[i];
+    EXPECT_EQ(layer.network.layer.name, layers[i].name);
+    ASSERT_EQ(layer.points.size(), 2u);
+    for (size_t p = 0; p < 2; ++p) {
+      const double kl = evaluated(layer, p).divergence->mean;
+      EXPECT_NEAR(layer.points[p].value, kl, 1e-6 + 1e-3 * kl) << layers[i].name;
+      EXPECT_GT(layer.points[p].value, 0.0);
+      EXPECT_EQ(layer.points[p].loss, layer.points[p].value);
+    }
+  }
+}
+
+TEST_F(SensitivityTest, MeasuresPerplexityAsEvalDoes) {
+  options.metric = "perplexity";
+  layers = {layers[1], layers[16]};
+  const Profile profile = measure();
+  for (const LayerProfile& layer : profile.layers) {
+    const eval::Evaluation expected = evaluated(layer, 0);
+    EXPECT_NEAR(profile.dense, expected.reference->perplexity, 1e-4 * profile.dense);
+    EXPECT_NEAR(layer.points[0].value, expected.model.perplexity, 1e-4 * profile.dense);
+    EXPECT_NEAR(layer.points[0].loss, expected.model.nll - expected.reference->nll, 1e-5);
+  }
+}
+
+TEST_F(SensitivityTest, NothingIsLostAtFullBond) {
+  options.setting = Setting::kBonds;
+  options.settings = {2, 1000};
+  const Profile profile = measure();
+  for (const LayerProfile& layer : profile.layers) {
+    EXPECT_LT(layer.points[1].value, 1e-6) << layer.network.layer.name;
+    EXPECT_GT(layer.points[0].value, layer.points[1].value);
+    EXPECT_EQ(layer.points[1].bonds, tn::full_bonds(layer.network.shape));
+  }
+}
+
+TEST_F(SensitivityTest, CalibratedMethodsSeeTheTextsInputs) {
+  options.shape.low_rank = true;
+  const Profile plain = measure("plain");
+  options.method = "whitened";
+  const Profile whitened = measure("whitened");
+  options.method = "als";
+  const Profile als = measure("als");
+  // The weighted optimum is the best in its norm; the plain one is so in the other.
+  for (size_t i = 0; i < plain.layers.size(); ++i) {
+    for (size_t p = 0; p < 2; ++p) {
+      ASSERT_TRUE(whitened.layers[i].points[p].weighted_error);
+      EXPECT_LE(*whitened.layers[i].points[p].weighted_error,
+                1.001 * *als.layers[i].points[p].weighted_error);
+      EXPECT_GE(whitened.layers[i].points[p].relative_error,
+                0.999 * plain.layers[i].points[p].relative_error);
+    }
+  }
+}
+
+TEST_F(SensitivityTest, StackedLayersAreChangedTogether) {
+  const Profile alone = measure("alone");
+  layers = compress::share_inputs(layers);
+  options.setting = Setting::kBonds;
+  options.settings = {1000};
+  const Profile stacked = measure();
+  ASSERT_EQ(stacked.layers.size(), 12u);
+  EXPECT_EQ(stacked.layers[0].network.layer.label(), "L1+L2+L3");
+  for (const LayerProfile& layer : stacked.layers) EXPECT_LT(layer.points[0].value, 1e-6);
+}
+
+TEST_F(SensitivityTest, SurvivesKillAnywhereAndResumesToTheSameBytes) {
+  write_profile(tmp / "whole.json", measure("whole"));
+  const std::string expected = test::read_file(tmp / "whole.json");
+  for (const int points : {1, 2, 11, 41}) {
+    const std::string folder = "killed" + std::to_string(points);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      measure_profile(checkpoint, model, layers, windows, options, tmp / folder,
+                      [&](const Progress& progress) {
+                        if (progress.done == points) ::kill(::getpid(), SIGKILL);
+                      });
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    // As if it had died in the middle of a line.
+    test::write_file(tmp / (folder + "/points.1"), "{\"number\": 41, \"point\": {\"bon");
+    int64_t measured = 0;
+    const Profile resumed = measure_profile(checkpoint, model, layers, windows, options,
+                                            tmp / folder, [&](const Progress&) { ++measured; });
+    EXPECT_EQ(measured, 42 - points);
+    write_profile(tmp / "resumed.json", resumed);
+    EXPECT_EQ(test::read_file(tmp / "resumed.json"), expected);
+  }
+}
+
+TEST_F(SensitivityTest, RefusesToResumeOtherWork) {
+  measure();
+  options.settings = {0.3, 0.6};
+  EXPECT_THROW(measure(), c10::ValueError);
+  options.settings = {0.2, 0.6};
+  windows[0][0] = (windows[0][0] + 1) % 264;
+  EXPECT_THROW(measure(), c10::ValueError);
+  options.force = true;
+  measure();
+}
+
+TEST_F(SensitivityTest, RefusesWhatDoesNotFit) {
+  const ProfileOptions good = options;
+  const auto refused = [&](const std::function<void()>& change) {
+    options = good;
+    change();
+    EXPECT_THROW(measure("refused"), c10::ValueError);
+  };
+  refused([&] { options.settings = {}; });
+  refused([&] { options.settings = {0.5, 0.2}; });
+  refused([&] { options.settings = {0.0}; });
+  refused([&] {
+    options.setting = Setting::kBonds;
+    options.settings = {2.5};
+  });
+  refused([&] { options.method = "fisher"; });    // without statistics
+  refused([&] { options.method = "whitened"; });  // in balanced sites
+  refused([&] { options.metric = "taste"; });
+  EXPECT_FALSE(fs::exists(tmp / "refused"));
+}
+
+}  // namespace
+}  // namespace schmidt::profile

@@ -1,0 +1,104 @@
+#include "schmidt/report/sensitivity_figure.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "schmidt/report/svg.h"
+
+#include "tests/profile/made_profile.h"
+
+namespace schmidt::report {
+namespace {
+
+size_t count(const std::string& text, const std::string& part) {
+  size_t found = 0;
+  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+/// Every element that opens closes, in order: no XML parser is at hand, and none is needed
+/// for what Svg writes.
+bool well_formed(const std::string& text) {
+  std::vector<std::string> open;
+  for (size_t at = text.find('<'); at != text.npos; at = text.find('<', at + 1)) {
+    const size_t end = text.find('>', at);
+    if (end == text.npos) return false;
+    const std::string tag = text.substr(at + 1, end - at - 1);
+    if (tag.starts_with("!") || tag.ends_with("/") || tag.starts_with("meta")) continue;
+    if (tag.starts_with("/")) {
+      if (open.empty() || open.back() != tag.substr(1)) return false;
+      open.pop_back();
+    } else {
+      open.push_back(tag.substr(0, tag.find(' ')));
+    }
+  }
+  return open.empty();
+}
+
+profile::Profile example(int64_t blocks) {
+  return test::make_profile(
+      test::seven_layers(blocks), {0.1, 0.3, 0.6}, [](const compress::Layer& layer, double share) {
+        return std::exp(-8 * share) / (1.0 + static_cast<double>(layer.block));
+      });
+}
+
+TEST(SensitivityFigure, HasAPanelForEachKindAndALineForEachBlock) {
+  const std::string svg = sensitivity_svg(example(4));
+  EXPECT_TRUE(well_formed(svg));
+  EXPECT_EQ(count(svg, "<polyline"), 7u * 4);
+  EXPECT_EQ(count(svg, ">dense 0<"), 7u);
+  EXPECT_EQ(count(svg, "stroke-dasharray"), 7u);
+  for (const char* title : {">L1 q_proj<", ">L4 o_proj<", ">L7 down_proj<"}) {
+    EXPECT_EQ(count(svg, title), 2u) << title;  // panel and heat map
+  }
+  EXPECT_EQ(svg, sensitivity_svg(example(4)));
+}
+
+TEST(SensitivityFigure, ADeepModelHasAScaleForItsBlocks) {
+  const std::string svg = sensitivity_svg(example(30));
+  EXPECT_EQ(count(svg, "<polyline"), 7u * 30);
+  EXPECT_EQ(count(svg, ": 0."), 7u * 30 * 3 + 7u * 30) << "a tip for each dot and each cell";
+}
+
+TEST(SensitivityFigure, PointsThatBrokeDownAreLeftOutOfLinesAndNamedInMaps) {
+  profile::Profile profile = example(2);
+  profile.layers[3].points[1].value = std::numeric_limits<double>::quiet_NaN();
+  profile.layers[4].points[0].value = std::numeric_limits<double>::infinity();
+  const std::string svg = sensitivity_svg(profile);
+  EXPECT_TRUE(well_formed(svg));
+  EXPECT_EQ(count(svg, "nan"), 0u);
+  EXPECT_EQ(count(svg, "inf"), 0u);
+  EXPECT_EQ(count(heat_map_svg(profile, 1), ">broken<"), 1u);
+}
+
+TEST(SensitivityFigure, ThePageOpensWithoutANetwork) {
+  const std::string page = sensitivity_page(example(3), "a <model> & more");
+  EXPECT_TRUE(well_formed(page));
+  EXPECT_EQ(count(page, "a &lt;model&gt; &amp; more"), 2u);
+  EXPECT_EQ(count(page, "<svg"), 1u + 3);
+  EXPECT_EQ(count(page, "<tr>"), 1u + 21);
+  for (const char* outside : {"src=", "href=", "<script", "@import", "url("}) {
+    EXPECT_EQ(count(page, outside), 0u) << outside;
+  }
+}
+
+TEST(SensitivityFigure, StackedLayersAndFewKindsHaveTheirPanels) {
+  profile::Profile profile = example(2);
+  std::erase_if(profile.layers, [](const auto& l) { return l.network.layer.kinds.front() > 2; });
+  profile.layers[0].network.layer.kinds = {1, 2, 3};
+  const std::string svg = sensitivity_svg(profile);
+  EXPECT_TRUE(well_formed(svg));
+  EXPECT_EQ(count(svg, ">L1+L2+L3 q_proj k_proj v_proj<"), 1u);
+}
+
+TEST(Svg, EscapesWhatItIsGiven) {
+  Svg svg(10, 10);
+  svg.text({1, 2}, "a<b & \"c\"");
+  EXPECT_NE(svg.document().find("a&lt;b &amp; &quot;c&quot;"), std::string::npos);
+  EXPECT_TRUE(well_formed(svg.document()));
+}
+
+}  // namespace
+}  // namespace schmidt::report
