@@ -19,6 +19,7 @@ class PlanFileTest : public ::testing::Test {
       : checkpoint(io::Checkpoint::open(test::write_model(test::make_tiny_model(), tmp / "m"))),
         model(outline(checkpoint)) {
     PlanFile file;
+    file.made_by = json::object();
     file.layers = plan_bond(select_layers(share_inputs(model.layers), {}), {.low_rank = true}, 5);
     for (const LayerPlan& p : plan_bond({model.layers.at(6)}, {.sites = 3}, 4)) {
       file.layers.push_back(p);
@@ -78,7 +79,8 @@ TEST_F(PlanFileTest, APlanFromAConfigAloneFitsTheModelWithWeights) {
   const Outline dry = open_outline(tmp / "m/config.json");
   EXPECT_EQ(dry.parameters, model.parameters);
   EXPECT_FALSE(dry.fingerprint);
-  write_plan(tmp / "dry.json", {plan_bond({dry.layers.front()}, {}, 3), 1.0, {}, {}}, dry);
+  write_plan(tmp / "dry.json", {plan_bond({dry.layers.front()}, {}, 3), 1.0, json::object(), {}},
+             dry);
   EXPECT_EQ(read_plan(tmp / "dry.json", checkpoint).size(), 1u);
 }
 
@@ -87,6 +89,7 @@ TEST_F(PlanFileTest, RefusesWhatDoesNotHold) {
   const std::vector<std::pair<std::string, std::function<void(json&)>>> changes = {
       {"version", [](json& p) { p["version"] = 2; }},
       {"layers", [](json& p) { p.erase("layers"); }},
+      {"made_by", [](json& p) { p.erase("made_by"); }},
       {"layers.0: expected an object", [&](json& p) { first(p) = 3; }},
       {"dense layer of the model",
        [&](json& p) { first(p)["name"] = "model.layers.9.mlp.up_proj"; }},

@@ -9,8 +9,10 @@
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/allocate.h"
+#include "schmidt/compress/plan_file.h"
 #include "schmidt/compress/statistics.h"
 #include "schmidt/compress/uniform.h"
+#include "schmidt/io/json.h"
 
 namespace schmidt::cli {
 namespace {
@@ -26,6 +28,7 @@ struct CompressVerbOptions {
   bool force = false;
   std::optional<double> keep;
   std::optional<int64_t> bond;
+  std::string plan;  // a file to take it from
   int64_t sites = 2;
   std::string shape = "balanced";
   std::vector<int64_t> out_dims, in_dims;
@@ -39,6 +42,11 @@ struct CompressVerbOptions {
   std::vector<std::string> layers;
   std::vector<std::string> ignore;
   bool ignore_given = false;
+};
+
+/// What a plan's methods need together.
+struct Needs {
+  bool inputs = false, gradient = false;
 };
 
 /// The method that `auto` stands for: a bond by hand asks for the paper's plain
@@ -60,8 +68,9 @@ compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
 }
 
 nlohmann::json recipe(const CompressVerbOptions& options) {
+  const bool as_planned = !options.plan.empty() && options.method == "auto";
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
-                            {"method", chosen_method(options).name},
+                            {"method", as_planned ? "as planned" : chosen_method(options).name},
                             {"shape", options.shape},
                             {"sites", options.sites},
                             {"gauge", options.gauge},
@@ -70,16 +79,17 @@ nlohmann::json recipe(const CompressVerbOptions& options) {
                             {"ignore", options.ignore}};
   if (options.keep) made_by["keep"] = *options.keep;
   if (options.bond) made_by["bond"] = *options.bond;
+  if (!options.plan.empty()) made_by["plan"] = io::read_json_object(options.plan).at("made_by");
   if (!options.out_dims.empty()) {
     made_by["out_dims"] = options.out_dims;
     made_by["in_dims"] = options.in_dims;
   }
-  if (chosen_method(options).needs_inputs) {
+  if (chosen_method(options).needs_inputs || !options.plan.empty()) {
     made_by["calibration"] = {{"files", options.calibration.files},
                               {"tokens", options.calibration.tokens},
                               {"context", options.calibration.context},
                               {"seed", options.common.seed}};
-    made_by["allocation"] = options.allocation;
+    if (options.plan.empty()) made_by["allocation"] = options.allocation;
     made_by["drift"] = options.factorize.drift;
     made_by["damping"] = options.factorize.damping;
     made_by["ridge"] = options.factorize.ridge;
@@ -164,17 +174,51 @@ std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
   return plan;
 }
 
+/// The layers of --plan; --method, where it is given, in place of the plan's.
+std::optional<std::vector<compress::LayerPlan>> planned_layers(const io::Checkpoint& checkpoint,
+                                                               const CompressVerbOptions& options) {
+  if (options.plan.empty()) return std::nullopt;
+  auto plan = compress::read_plan(options.plan, checkpoint);
+  if (options.method != "auto") {
+    for (compress::LayerPlan& p : plan) p.method = options.method;
+  }
+  return plan;
+}
+
+std::vector<compress::Layer> layers_of(const std::vector<compress::LayerPlan>& plan) {
+  std::vector<compress::Layer> layers;
+  for (const compress::LayerPlan& p : plan) layers.push_back(p.layer);
+  return layers;
+}
+
+Needs needs_of(const compress::Method& method) {
+  return {method.needs_inputs, method.needs_gradient};
+}
+
+Needs needs_of(const std::vector<compress::LayerPlan>& plan) {
+  Needs all;
+  for (const compress::LayerPlan& p : plan) {
+    const Needs needs = needs_of(compress::find_method(p.method));
+    all.inputs = all.inputs || needs.inputs;
+    all.gradient = all.gradient || needs.gradient;
+  }
+  return all;
+}
+
 void run(const CompressVerbOptions& options) {
   apply_common_options(options.common);
-  TORCH_CHECK_VALUE(options.keep.has_value() != options.bond.has_value(),
-                    "[compress] expected either --keep or --bond (with --sites), got ",
-                    options.keep ? "both" : "neither");
+  const int asked =
+      (options.keep ? 1 : 0) + (options.bond ? 1 : 0) + (options.plan.empty() ? 0 : 1);
+  TORCH_CHECK_VALUE(asked == 1,
+                    "[compress] expected one of --keep, --bond (with --sites) and --plan, got ",
+                    asked == 0 ? "none" : "several");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
-  const auto layers = chosen_layers(checkpoint, options);
+  const auto read = planned_layers(checkpoint, options);
+  const auto layers = read ? layers_of(*read) : chosen_layers(checkpoint, options);
   const int64_t parameters = compress::summarize(checkpoint).parameters;
-  const compress::Method& method = chosen_method(options);
+  const Needs needs = read ? needs_of(*read) : needs_of(chosen_method(options));
   // Mistakes that hours of calibration would otherwise hide.
-  if (method.needs_inputs && options.keep) {
+  if (needs.inputs && options.keep) {
     compress::check_keep(layers, *options.keep, parameters, kLeastRankShare);
   }
   const AtomicFolder claimed(options.out, options.force);
@@ -191,13 +235,13 @@ void run(const CompressVerbOptions& options) {
   std::optional<compress::Statistics> statistics;
   const std::string folder =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
-  if (method.needs_inputs && options.keep != 1.0) {
+  if (needs.inputs && options.keep != 1.0) {
     compress::Calibration calibration;
     calibration.windows =
         calibration_text(checkpoint, options.calibration, options.common, progress.callback());
     calibration.dtype = options.common.torch_dtype(torch::kFloat32);
     calibration.device = options.common.torch_device();
-    if (method.needs_gradient) {
+    if (needs.gradient) {
       compress::StatisticsOptions statistics_options;
       statistics_options.damping = options.factorize.damping;
       statistics_options.seed = options.common.seed;
@@ -208,7 +252,8 @@ void run(const CompressVerbOptions& options) {
     }
     compress_options.calibration = std::move(calibration);
   }
-  const auto plan = make_plan(options, layers, statistics ? &*statistics : nullptr, parameters);
+  const auto plan =
+      read ? *read : make_plan(options, layers, statistics ? &*statistics : nullptr, parameters);
   const auto result =
       compress::compress(checkpoint, plan, options.out, compress_options, progress.callback());
   if (options.statistics.empty()) std::filesystem::remove_all(folder);
@@ -226,6 +271,7 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");
+  verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
   verb.add_option("--sites", options->sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape, "How indices are split: balanced, or (m,1)x(1,n)")
       ->check(CLI::IsMember({"balanced", "low-rank"}))

@@ -106,8 +106,7 @@ void check_reach(const PlanOptions& options, const compress::Outline& model,
                   human_bytes(nearest * bytes_per_scalar(options)), bytes_per_scalar(options)));
 }
 
-Made make_plan(const PlanOptions& options, const compress::Outline& model) {
-  const double keep = target_keep(options, model);
+Made make_plan(const PlanOptions& options, const compress::Outline& model, double keep) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const std::vector<std::string> alone = left_alone(options);
 
@@ -290,8 +289,17 @@ void run(const PlanOptions& options) {
                         (!options.profile.empty() && options.allocation != "uniform"),
                     "[plan] --floor and --ceiling expected a plan by --profile, got a uniform one");
   const compress::Outline model = compress::open_outline(options.model);
-  const Made made = make_plan(options, model);
-  const compress::Footprint f = compress::footprint(model, made.layers);
+  double target = target_keep(options, model);
+  Made made = make_plan(options, model, target);
+  compress::Footprint f = compress::footprint(model, made.layers);
+  // Pivots are bytes too, and known only once there is a plan.
+  for (int i = 0; i < 4 && !options.size.empty(); ++i) {
+    const double over = f.bytes(bytes_per_scalar(options)) - parse_size(options.size);
+    if (over <= 0) break;
+    target -= over / bytes_per_scalar(options) / static_cast<double>(model.parameters);
+    made = make_plan(options, model, target);
+    f = compress::footprint(model, made.layers);
+  }
   const auto predicted = predicted_json(options, model, f, made);
   const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
   compress::write_plan(options.out, {made.layers, keep, recipe(options), predicted}, model);

@@ -133,6 +133,7 @@ std::vector<LayerPlan> read_plan(const std::filesystem::path& path, const Outlin
   const nlohmann::json content = io::read_json_object(path);
   const JsonRecord file(content, "", path);
   file.integer("version", kVersion, kVersion);
+  file.object("made_by");
   check_model(file, model);
 
   const std::map<std::string, Layer> known = layers_by_name(model.layers);

@@ -25,7 +25,7 @@ constexpr double kMargin = 16.0;
 constexpr int kColumns = 4;
 constexpr Box kCell = {0, 0, 262, 226};    // of a panel with its labels
 constexpr Box kPlot = {50, 26, 200, 150};  // inside the cell
-constexpr double kDeepest = 0.92;          // of the colour scale: yellow is hard to see on white
+constexpr double kDeepest = 0.88;          // of the colour scale: yellow is hard to see on white
 constexpr double kDecades = 6.0;           // of a logarithmic axis at most
 
 const char* const kKindNames[] = {"",       "q_proj",    "k_proj",  "v_proj",
@@ -86,7 +86,8 @@ Range range_of(const Profile& profile) {
   const bool log = high > 5.0 * low;
   if (!log) return {low - 0.05 * (high - low), high + 0.05 * (high - low), false};
   const double exponent = std::max(std::log10(low), std::log10(high) - kDecades);
-  return {std::pow(10.0, exponent - 0.1), high * 1.25, true};
+  // Room below for the line of the original and its name.
+  return {std::pow(10.0, exponent - 0.4), high * 1.4, true};
 }
 
 double depth(const std::vector<int64_t>& blocks, int64_t block) {
@@ -120,7 +121,7 @@ void draw_axes(Svg& svg, const Box& plot, const Axis& x, const Axis& y) {
     svg.line({plot.left, at}, {plot.right(), at}, {"#e8e8e8", 1, ""});
     svg.text({plot.left - 5, at + 3.5}, tick.label, {10, Anchor::kEnd});
   }
-  for (const Axis::Tick& tick : x.ticks(5)) {
+  for (const Axis::Tick& tick : x.ticks(8)) {
     const double at = x.pixel(tick.value);
     svg.line({at, plot.bottom()}, {at, plot.bottom() + 4}, {"#888", 1, ""});
     svg.text({at, plot.bottom() + 15}, tick.label, {10, Anchor::kMiddle});

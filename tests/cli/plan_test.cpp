@@ -1,0 +1,123 @@
+#include <cstdlib>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PlanVerbTest : public ::testing::Test {
+ protected:
+  PlanVerbTest() {
+    test::write_model(test::make_tiny_model(), tmp / "m");
+    test::write_byte_tokenizer(tmp / "m");
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += fmt::format("line {} of a text\n", i * i);
+    test::write_file(tmp / "text", text);
+  }
+
+  // Every argument that begins with @ is a name in the temporary folder.
+  int run(std::string arguments) {
+    for (size_t at; (at = arguments.find('@')) != std::string::npos;) {
+      arguments.replace(at, 1, tmp.path().string() + "/");
+    }
+    const int status =
+        std::system(fmt::format("OMP_NUM_THREADS=1 {} {} >{} 2>{}", SCHMIDT_PROGRAM, arguments,
+                                (tmp / "out").string(), (tmp / "err").string())
+                        .c_str());
+    return WEXITSTATUS(status);
+  }
+
+  nlohmann::json json(const std::string& arguments) {
+    EXPECT_EQ(run(arguments + " --json"), 0) << arguments << ": " << test::read_file(tmp / "err");
+    return nlohmann::json::parse(test::read_file(tmp / "out"), nullptr, false);
+  }
+
+  void expect_error(const std::string& arguments, int code, const std::string& part) {
+    EXPECT_EQ(run(arguments), code) << arguments;
+    const std::string err = test::read_file(tmp / "err");
+    EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
+    EXPECT_NE(err.find(part), std::string::npos) << err;
+  }
+
+  const std::string profile = "profile @m --text @text --context 64 --max-tokens 256 -o @p.json ";
+  test::TemporaryFolder tmp;
+};
+
+TEST_F(PlanVerbTest, FromProfileToCompressedModel) {
+  const auto profiled = json(profile + "--keep 0.2,0.5 --share-inputs");
+  EXPECT_EQ(profiled["layers"], 8);
+  EXPECT_EQ(profiled["points"], 16);
+  for (const char* file : {"p.json", "p.svg", "p.html"}) EXPECT_TRUE(fs::exists(tmp / file));
+  EXPECT_FALSE(fs::exists(tmp / "p.json.partial"));
+
+  const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
+  EXPECT_LE(planned["keep"].get<double>(), 0.8);
+  EXPECT_GT(planned["keep"].get<double>(), 0.78);
+  EXPECT_LE(planned["loss"].get<double>(), planned["uniform_loss"].get<double>());
+  EXPECT_GT(planned["healing_seconds"].get<double>(), 0.0);
+
+  const auto made = json(
+      "compress @m --plan @plan.json --calibration @text --calibration-context 64 "
+      "--calibration-tokens 256 -o @c");
+  EXPECT_EQ(made["parameters"], planned["parameters"]);
+  EXPECT_EQ(made["layers"].size(), planned["layers"]);
+
+  const auto control =
+      json("plan @m --profile @p.json --keep 0.8 --allocation uniform -o @u.json --tflops 1");
+  EXPECT_NEAR(control["loss"].get<double>(), planned["uniform_loss"].get<double>(), 1e-9);
+}
+
+TEST_F(PlanVerbTest, ProtectsLayersAndCountsBytes) {
+  const auto sized = json("plan @m --size 26KB -o @s.json --tflops 1 --protect L1,mlp.up_proj");
+  EXPECT_LE(sized["bytes_float16"].get<double>(), 26e3);  // pivots included
+  EXPECT_GT(sized["bytes_float16"].get<double>(), 24e3);
+  const auto plan = nlohmann::json::parse(test::read_file(tmp / "s.json"));
+  for (const auto& layer : plan["layers"]) {
+    const auto name = layer["name"].get<std::string>();
+    EXPECT_FALSE(name.ends_with("q_proj") || name.ends_with("up_proj") ||
+                 name.ends_with("down_proj"))
+        << name;
+  }
+  EXPECT_EQ(plan["layers"].size(), 8u);
+  EXPECT_EQ(plan["dense"].size(), 6u);
+}
+
+TEST_F(PlanVerbTest, DryRunOnAConfigAlone) {
+  const std::string config = (test::source_dir() / "examples/llama-2-7b.config.json").string();
+  const auto planned = json("plan " + config + " --preset compactifai-93 -o @l.json --tflops 1");
+  EXPECT_EQ(fmt::format("{:.1f}", planned["parameters"].get<double>() * 1e-9), "2.1");
+  EXPECT_EQ(fmt::format("{:.1f}", planned["bytes_float16"].get<double>() * 1e-9), "4.1");
+  EXPECT_EQ(fmt::format("{:.1f}", planned["bytes_mixed_int4"].get<double>() * 1e-9), "2.1");
+}
+
+TEST_F(PlanVerbTest, MistakesAreOneLine) {
+  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "is the nearest");
+  expect_error("plan @m --keep 0.1 -o @l.json", 2, "the least is --keep");
+  expect_error("plan @m -o @l.json", 2, "one of --keep, --size and --preset");
+  expect_error("plan @m --size 3XB -o @l.json", 2, "120MB");
+  expect_error("plan @m --keep 0.8 --floor 0.2 -o @l.json", 2, "--profile");
+  expect_error("plan @text --keep 0.8 -o @l.json", 2, "model folder");
+  expect_error("plan @m --profile @m/config.json --keep 0.8 -o @l.json", 3, "version");
+  EXPECT_EQ(run("plan @m --keep 0.8 -o @l.json --tflops 1"), 0);
+  expect_error("plan @m --keep 0.8 -o @l.json", 2, "--force");
+  test::write_file(tmp / "other", "");
+  test::write_model(test::make_tiny_model(2, 5), tmp / "m5");
+  expect_error("compress @m5 --plan @l.json -o @c", 3, "another model");
+  expect_error("compress @m --plan @l.json --keep 0.8 -o @c", 2, "several");
+  expect_error(profile + "--bonds 4 --blocks 7", 2, "[blocks]");
+  test::write_file(tmp / "text", "too short");
+  expect_error(profile + "--bonds 4", 2, "at least one window");
+  EXPECT_FALSE(fs::exists(tmp / "p.json"));
+}
+
+}  // namespace
+}  // namespace schmidt
