@@ -139,8 +139,9 @@ void draw_panel(Svg& svg, const Box& plot, const Profile& profile, const Kind& k
   draw_axes(svg, plot, x, y);
   const double dense = y.pixel(profile.dense);
   svg.line({plot.left, dense}, {plot.right(), dense}, {"#c0392b", 1.4, "5 3"});
-  svg.text({plot.right() - 4, dense - 4}, fmt::format("dense {:.4g}", profile.dense),
-           {9, Anchor::kEnd, "#c0392b"});
+  // On the left, where lines are high.
+  svg.text({plot.left + 4, dense - 4}, fmt::format("dense {:.4g}", profile.dense),
+           {9, Anchor::kStart, "#c0392b"});
   for (const auto& [block, layer] : kind.blocks) {
     const std::string colour = scale_colour(depth(blocks, block));
     std::vector<Spot> line;
