@@ -106,76 +106,78 @@ void check_reach(const PlanOptions& options, const compress::Outline& model,
                   human_bytes(nearest * bytes_per_scalar(options)), bytes_per_scalar(options)));
 }
 
-Made make_plan(const PlanOptions& options, const compress::Outline& model, double keep) {
-  TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
-  const std::vector<std::string> alone = left_alone(options);
-
-  std::vector<profile::Sensitivity> measured;
-  std::vector<compress::Layer> layers;
-  std::optional<profile::Profile> profile;
-  if (!options.profile.empty()) {
-    profile = profile::read_profile(options.profile);
-    TORCH_CHECK_VALUE(!model.fingerprint || *model.fingerprint == profile->model,
-                      "[plan] expected a profile of ", model.path.string(), ", got ",
-                      options.profile, ", made from another model");
-    measured = profile::sensitivities(*profile, model.layers);
-    std::erase_if(measured, [&](const auto& s) { return named(alone, s.network.layer); });
-    for (const auto& s : measured) layers.push_back(s.network.layer);
-  } else {
-    layers = model.layers;
-    std::erase_if(layers, [&](const auto& layer) { return named(alone, layer); });
-  }
+void check_any(const std::vector<compress::Layer>& layers) {
   TORCH_CHECK_VALUE(!layers.empty(),
                     "[plan] expected layers to compress, got none: all are "
                     "protected, ignored or not in the profile");
+}
 
+/// The same share of every layer.
+std::vector<compress::LayerPlan> plan_uniformly(const PlanOptions& options,
+                                                const compress::Outline& model,
+                                                const std::vector<compress::Layer>& layers,
+                                                const compress::ShapeChoice& shape,
+                                                const std::string& method, double keep) {
+  int64_t least = 0;
+  for (const auto& p : compress::plan_bond(layers, shape, 1)) least += p.parameters();
+  check_reach(options, model, layers, least, keep);
+  auto plan = compress::plan_keep(layers, shape, keep, model.parameters);
+  for (compress::LayerPlan& p : plan) p.method = method;
+  return plan;
+}
+
+Made plan_without_profile(const PlanOptions& options, const compress::Outline& model,
+                          const std::vector<std::string>& alone, double keep) {
+  std::vector<compress::Layer> layers = model.layers;
+  std::erase_if(layers, [&](const auto& layer) { return named(alone, layer); });
+  check_any(layers);
   compress::ShapeChoice shape;
   shape.sites = options.sites;
   shape.low_rank = options.shape == "low-rank";
   shape.fixed_gauge = options.gauge == "fixed";
-  Made made;
+  return {plan_uniformly(options, model, layers, shape, "tt-svd", keep), {}, {}};
+}
+
+Made plan_with_profile(const PlanOptions& options, const compress::Outline& model,
+                       const std::vector<std::string>& alone, double keep) {
+  const profile::Profile read = profile::read_profile(options.profile);
+  TORCH_CHECK_VALUE(!model.fingerprint || *model.fingerprint == read.model,
+                    "[plan] expected a profile of ", model.path.string(), ", got ", options.profile,
+                    ", made from another model");
+  auto measured = profile::sensitivities(read, model.layers);
+  std::erase_if(measured, [&](const auto& s) { return named(alone, s.network.layer); });
+  std::vector<compress::Layer> layers;
+  for (const auto& s : measured) layers.push_back(s.network.layer);
+  check_any(layers);
+
+  const compress::LayerPlan& network = measured.front().network;
+  compress::ShapeChoice shape;
+  shape.sites = network.shape.sites();
+  shape.low_rank = network.shape == tn::low_rank_shape(network.layer.rows, network.layer.cols);
+  shape.fixed_gauge = network.fixed_gauge;
   const auto uniform = [&] {
-    int64_t least = 0;
-    for (const auto& p : compress::plan_bond(layers, shape, 1)) least += p.parameters();
-    check_reach(options, model, layers, least, keep);
-    return compress::plan_keep(layers, shape, keep, model.parameters);
+    return plan_uniformly(options, model, layers, shape, network.method, keep);
   };
-  if (!profile) {
-    made.layers = uniform();
-    for (auto& p : made.layers) p.method = options.method.empty() ? "tt-svd" : options.method;
-  } else {
-    const compress::LayerPlan& network = measured.front().network;
-    shape = {
-        .sites = network.shape.sites(),
-        .low_rank = network.shape == tn::low_rank_shape(network.layer.rows, network.layer.cols),
-        .by_hand = {},
-        .fixed_gauge = network.fixed_gauge};
-    const auto control = [&] {
-      auto plan = compress::plan_keep(layers, shape, keep, model.parameters);
-      for (auto& p : plan) p.method = network.method;
-      return plan;
-    };
-    if (options.allocation == "uniform") {
-      made.layers = uniform();
-      for (auto& p : made.layers) p.method = network.method;
-      made.loss = profile::predicted_loss(measured, made.layers);
-    } else {
-      check_reach(options, model, layers, profile::least_parameters(measured, options.limits),
-                  keep);
-      int64_t budget =
-          static_cast<int64_t>(std::floor(keep * static_cast<double>(model.parameters))) -
-          model.parameters;
-      for (const auto& layer : layers) budget += layer.numel();
-      auto plan = profile::plan_by_profile(measured, budget, options.limits);
-      made.layers = std::move(plan.layers);
-      made.loss = plan.loss;
-      made.uniform_loss = profile::predicted_loss(measured, control());
-    }
-    if (!options.method.empty()) {
-      for (auto& p : made.layers) p.method = options.method;
-    }
+  if (options.allocation == "uniform") {
+    Made made{uniform(), {}, {}};
+    made.loss = profile::predicted_loss(measured, made.layers);
+    return made;
   }
-  for (const auto& p : made.layers) {
+  check_reach(options, model, layers, profile::least_parameters(measured, options.limits), keep);
+  const double whole = static_cast<double>(model.parameters);
+  int64_t budget = static_cast<int64_t>(std::floor(keep * whole)) - model.parameters;
+  for (const auto& layer : layers) budget += layer.numel();
+  profile::ProfilePlan plan = profile::plan_by_profile(measured, budget, options.limits);
+  return {std::move(plan.layers), plan.loss, profile::predicted_loss(measured, uniform())};
+}
+
+Made make_plan(const PlanOptions& options, const compress::Outline& model, double keep) {
+  TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
+  const std::vector<std::string> alone = left_alone(options);
+  Made made = options.profile.empty() ? plan_without_profile(options, model, alone, keep)
+                                      : plan_with_profile(options, model, alone, keep);
+  for (compress::LayerPlan& p : made.layers) {
+    if (!options.method.empty()) p.method = options.method;
     TORCH_CHECK_VALUE(compress::find_method(p.method).any_shape ||
                           p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[plan] method ", p.method, " expected --shape low-rank");
