@@ -27,7 +27,7 @@ struct Problem {
   }
 
   torch::Tensor approximation(int64_t rank, double damping = 0, double ridge = 0) const {
-    const MetricPair pair = metric_pair(w, {}, g, gradient(), damping, ridge);
+    const MetricPair pair = metric_pair(w, std::nullopt, g, gradient(), damping, ridge);
     const Modes modes = weighted_modes(pair.a, pair.b);
     const torch::Tensor projector =
         torch::matmul(modes.q.narrow(1, 0, rank), modes.dual.narrow(0, 0, rank));
@@ -50,7 +50,7 @@ TEST_P(WeightedModes, AreTheOptimumOfBothSidesMetric) {
 TEST_P(WeightedModes, SquaresAreTheSingularValuesOfBothSides) {
   const auto [m, n] = GetParam();
   const Problem p(m, n);
-  const MetricPair pair = metric_pair(p.w, {}, p.g, p.gradient(), 0, 0);
+  const MetricPair pair = metric_pair(p.w, std::nullopt, p.g, p.gradient(), 0, 0);
   const torch::Tensor expected = tn::weighted_singular_values(p.w, {p.g, p.h}).square();
   EXPECT_TRUE(torch::allclose(weighted_squares(pair.a, pair.b), expected, 1e-7,
                               1e-9 * expected[0].item<double>()));
@@ -67,15 +67,21 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
                          testing::Values(std::pair<int64_t, int64_t>{24, 12}, std::pair{12, 24},
                                          std::pair{16, 16}));
 
-TEST(MetricPair, PulledBackMetricFollowsATransformedWeight) {
-  const Problem p(20, 12);
-  const torch::Tensor t = torch::randn({12, 12}, torch::kFloat64);
-  const MetricPair moved = metric_pair(p.w, t, p.g, p.gradient(), 0.3, 0);
-  torch::Tensor damped = p.h.clone();
-  damped.diagonal().add_(0.3 * p.h.diagonal().mean().item<double>());
-  const torch::Tensor m = torch::matmul(p.w, t);
-  EXPECT_TRUE(
-      torch::allclose(moved.b, torch::matmul(m.t(), torch::matmul(damped, m)), 1e-9, 1e-12));
+TEST(MetricPair, FollowsTheDriftOnEitherSide) {
+  for (const auto& [m_rows, n] : {std::pair{20, 12}, {12, 20}}) {
+    const Problem p(m_rows, n);
+    const torch::Tensor cross = p.g + 0.1 * torch::randn({n, n}, torch::kFloat64) * p.g.mean();
+    const std::optional<tn::DriftMap> drift(std::in_place, cross, p.g,
+                                            tn::DriftOptions{.beta = 0.7, .ridge = 1e-6});
+    const MetricPair moved = metric_pair(p.w, drift, p.g, p.gradient(), 0.3, 0);
+    torch::Tensor damped = p.h.clone();
+    damped.diagonal().add_(0.3 * p.h.diagonal().mean().item<double>());
+    const torch::Tensor m = drift->apply(p.w);
+    const torch::Tensor expected = n <= m_rows ? torch::matmul(m.t(), torch::matmul(damped, m))
+                                               : torch::matmul(m, torch::matmul(p.g, m.t()));
+    EXPECT_LT((moved.b - expected).norm().item<double>(), 1e-8 * expected.norm().item<double>());
+    EXPECT_TRUE(torch::allclose(moved.a, n <= m_rows ? p.g : damped));
+  }
 }
 
 TEST(WeightedModes, SurviveSingularMoments) {

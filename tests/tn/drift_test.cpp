@@ -16,7 +16,7 @@ namespace {
 
 torch::Tensor dense(const LowRank& f) { return at::mm(f.left, f.right); }
 
-TEST(DriftTarget, IsTheBestMapFromTheChangedInputs) {
+TEST(DriftMap, IsTheBestMapFromTheChangedInputs) {
   const torch::Tensor x = at::randn({400, 30}, at::kDouble);
   const torch::Tensor changed =
       at::mm(x, at::eye(30, at::kDouble) + 0.1 * at::randn({30, 30}, at::kDouble)) +
@@ -24,7 +24,7 @@ TEST(DriftTarget, IsTheBestMapFromTheChangedInputs) {
   const torch::Tensor w = at::randn({20, 30}, at::kDouble);
   const torch::Tensor cross = at::mm(x.t(), changed) / 400,
                       moments = at::mm(changed.t(), changed) / 400;
-  const torch::Tensor target = drift_target(w, cross, moments, {.ridge = 1e-12});
+  const torch::Tensor target = DriftMap(cross, moments, {.ridge = 1e-12}).apply(w);
   // The residual of a least-squares fit is orthogonal to its inputs.
   const torch::Tensor residual = at::mm(x, w.t()) - at::mm(changed, target.t());
   EXPECT_LT(at::mm(residual.t(), changed).abs().max().item<double>(), 1e-6);
@@ -38,27 +38,28 @@ TEST(DriftTarget, IsTheBestMapFromTheChangedInputs) {
   const torch::Tensor other = dense(weighted_low_rank(w, {.input = moments}, {.rank = 5}));
   EXPECT_LT(loss(cut), loss(other));
 
-  const torch::Tensor half = drift_target(w, cross, moments, {.beta = 0.5, .ridge = 1e-12});
+  const torch::Tensor half = DriftMap(cross, moments, {.beta = 0.5, .ridge = 1e-12}).apply(w);
   EXPECT_LT(relative_difference(half, (w + target) / 2), 1e-12);
-  EXPECT_TRUE(drift_target(w, cross, moments, {.beta = 0}).equal(w));
+  EXPECT_TRUE(DriftMap(cross, moments, {.beta = 0}).apply(w).equal(w));
 }
 
-TEST(DriftTarget, KeepsTheWeightWhereTheInputsSayNothing) {
+TEST(DriftMap, KeepsTheWeightWhereTheInputsSayNothing) {
   const torch::Tensor w = at::randn({20, 30}, at::kDouble), g = random_moments(30, 6, 1);
-  EXPECT_LT(relative_difference(drift_target(w, g, g), w), 1e-14);
+  EXPECT_LT(relative_difference(DriftMap(g, g).apply(w), w), 1e-14);
   EXPECT_LT(
       relative_difference(
-          drift_target(w, at::zeros({30, 30}, at::kDouble), at::zeros({30, 30}, at::kDouble)), w),
+          DriftMap(at::zeros({30, 30}, at::kDouble), at::zeros({30, 30}, at::kDouble)).apply(w), w),
       1e-14);
-  const torch::Tensor target = drift_target(w, 0.5 * g, g, {.ridge = 1e-9});
+  const torch::Tensor target = DriftMap(0.5 * g, g, {.ridge = 1e-9}).apply(w);
   const torch::Tensor inverse = positive_root(g).inverse;
   const torch::Tensor projector = at::mm(g, at::mm(inverse, inverse.t()));
   const torch::Tensor unseen = at::eye(30, at::kDouble) - projector;
   EXPECT_LT((at::mm(target - w, unseen)).abs().max().item<double>(), 1e-5);
-  EXPECT_THROW(drift_target(w, g, g, {.beta = 1.5}), c10::ValueError);
-  EXPECT_THROW(drift_target(w, g, g, {.ridge = 0}), c10::ValueError);
-  EXPECT_THROW(drift_target(w, {}, g), c10::ValueError);
-  EXPECT_THROW(drift_target(w, random_moments(20, 20), g), c10::ValueError);
+  EXPECT_THROW(DriftMap(g, g, {.beta = 1.5}).apply(w), c10::ValueError);
+  EXPECT_THROW(DriftMap(g, g, {.ridge = 0}).apply(w), c10::ValueError);
+  EXPECT_THROW(DriftMap({}, g), c10::ValueError);
+  EXPECT_THROW(DriftMap(random_moments(20, 20), g), c10::ValueError);
+  EXPECT_THROW(DriftMap(g, g).apply(w.t()), c10::ValueError);
 }
 
 }  // namespace

@@ -309,7 +309,7 @@ Run add_compress(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--ridge", options->factorize.ridge,
                   "Added to the inputs' moments, relative to their mean")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--tolerance", options->factorize.tolerance,
                   "tt-svd: relative weight error at which a smaller bond is taken")

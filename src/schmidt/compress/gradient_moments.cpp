@@ -49,25 +49,25 @@ torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {
   return at::linalg_eigvalsh(c).flip(0).clamp_min(0).to(torch::kFloat64);
 }
 
-MetricPair metric_pair(const torch::Tensor& weight, const torch::Tensor& transform,
+MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
                        const torch::Tensor& input_moments, const GradientMoments& gradient,
                        double damping, double ridge) {
   const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)));
-  const torch::Tensor g = with_ridge(input_moments, ridge).to(dtype);
   const torch::Tensor w = weight.to(dtype);
   const double floor = damping * gradient.mean_square;
   if (gradient.pulled_back) {
     torch::Tensor s = gradient.moments.to(dtype) + floor * at::matmul(w.t(), w);
-    if (transform.defined()) {
-      const torch::Tensor t = transform.to(dtype);
-      s = at::matmul(t.t(), at::matmul(s, t));
-    }
-    return {g, s};
+    // T^T S T, by two maps of rows: S T, then T^T (S T) as the transpose of (S T)^T T.
+    if (drift) s = drift->apply(drift->apply(s).t()).t();
+    return {with_ridge(input_moments, ridge).to(dtype), s};
   }
   torch::Tensor h = gradient.moments.to(dtype).clone();
   h.diagonal().add_(floor);
-  const torch::Tensor m = transform.defined() ? at::matmul(w, transform.to(dtype)) : w;
-  return {h, at::matmul(m, at::matmul(g, m.t()))};
+  const torch::Tensor m = drift ? drift->apply(w) : w;
+  // M (G + ridge) M^T without a copy of G, the larger side's.
+  const double shift = ridge * input_moments.diagonal().mean().item<double>();
+  const torch::Tensor mg = at::matmul(m, input_moments.to(dtype)) + shift * m;
+  return {h, at::matmul(mg, m.t())};
 }
 
 }  // namespace schmidt::compress

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <optional>
+
 #include <torch/types.h>
+
+#include "schmidt/tn/drift.h"
 
 namespace schmidt::compress {
 
@@ -40,13 +44,13 @@ Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b);
 /// L of the above alone, float64.
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b);
 
-/// The metric pair (A, B) of a layer for a target weight M = W T (T undefined: 1),
-/// with `damping` of the mean of H's diagonal added to it, so that no output is free,
-/// and `ridge` of the mean of G's diagonal added to that.
+/// The metric pair (A, B) of a layer for the target weight W T (no map: W), with `damping` of the
+/// mean of H's diagonal added to it, so that no output is free, and `ridge` of the mean of G's
+/// diagonal added to that.
 struct MetricPair {
   torch::Tensor a, b;  ///< [k, k], k = min(m, n)
 };
-MetricPair metric_pair(const torch::Tensor& weight, const torch::Tensor& transform,
+MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
                        const torch::Tensor& input_moments, const GradientMoments& gradient,
                        double damping, double ridge);
 

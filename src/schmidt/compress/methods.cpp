@@ -2,9 +2,6 @@
 
 #include <array>
 
-#include <ATen/ops/eye.h>
-#include <ATen/ops/linalg_cholesky_ex.h>
-#include <ATen/ops/linalg_solve.h>
 #include <fmt/format.h>
 
 #include "schmidt/tn/als.h"
@@ -14,35 +11,25 @@
 namespace schmidt::compress {
 namespace {
 
-double frobenius_error(const torch::Tensor& w, const tn::Mpo& mpo) {
-  const double norm = w.norm().item<double>();
-  return norm == 0 ? 0.0 : (w - mpo.to_dense()).norm().item<double>() / norm;
-}
-
 Factors with_errors(const torch::Tensor& w, tn::Mpo mpo, const LayerInputs& inputs) {
-  const double relative = frobenius_error(w, mpo);
+  const torch::Tensor approximation = mpo.to_dense();
+  const double norm = w.norm().item<double>();
+  const double relative = norm == 0 ? 0.0 : (w - approximation).norm().item<double>() / norm;
   const double weighted =
-      tn::weighted_error(w, mpo.to_dense(), {inputs.moments.to(w.scalar_type()), {}});
+      tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
   return {{std::move(mpo)}, relative, weighted};
 }
 
-/// T = (1 - drift) 1 + drift E[x x'^T] E[x' x'^T]^{-1}: W T is what the layer has to
-/// be on the inputs x' to do what W did on x. Undefined where nothing has drifted.
-torch::Tensor drift_transform(const LayerInputs& inputs, const MethodOptions& options) {
-  if (options.drift == 0 || !inputs.cross.defined()) return {};
-  const auto dtype = solve_dtype(inputs.moments.size(0));
-  const torch::Tensor g = with_ridge(inputs.moments.to(dtype), options.ridge);
-  torch::Tensor cross = inputs.cross.to(dtype).clone();
-  // The same ridge on both, so that inputs without drift give T = 1.
-  cross.diagonal().add_(options.ridge * inputs.moments.diagonal().mean().item<double>());
-  const torch::Tensor follow = at::linalg_solve(g, cross.t()).t();
-  return (1 - options.drift) * at::eye(g.size(0), g.options()) + options.drift * follow;
+/// None where targets do not follow the drift.
+std::optional<tn::DriftMap> drift_map(const LayerInputs& inputs, const MethodOptions& options) {
+  if (options.drift == 0 || !inputs.cross.defined()) return std::nullopt;
+  return tn::DriftMap(inputs.cross, inputs.moments, {options.drift, options.ridge});
 }
 
 torch::Tensor drifted_target(const torch::Tensor& w, const LayerInputs& inputs,
                              const MethodOptions& options) {
-  const torch::Tensor t = drift_transform(inputs, options);
-  return t.defined() ? at::matmul(w.to(t.scalar_type()), t) : w;
+  const auto drift = drift_map(inputs, options);
+  return drift ? drift->apply(w) : w;
 }
 
 Factors by_tt_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
@@ -63,14 +50,14 @@ Factors by_whitened_svd(const torch::Tensor& w, const LayerPlan& plan, const Lay
 
 Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                   const MethodOptions& options) {
-  const torch::Tensor t = drift_transform(inputs, options);
+  const auto drift = drift_map(inputs, options);
   const GradientMoments& gradient = *inputs.gradient;
   const MetricPair pair =
-      metric_pair(w, t, inputs.moments, gradient, options.damping, options.ridge);
+      metric_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
   const Modes modes = weighted_modes(pair.a, pair.b);
   const int64_t rank = std::min(plan.max_bonds.front(), modes.squares.size(0));
-  const torch::Tensor target =
-      (t.defined() ? at::matmul(w.to(t.scalar_type()), t) : w).to(modes.q.scalar_type());
+  const torch::Tensor wide = w.to(modes.q.scalar_type());
+  const torch::Tensor target = drift ? drift->apply(wide) : wide;
   const torch::Tensor q = modes.q.narrow(1, 0, rank), dual = modes.dual.narrow(0, 0, rank);
   const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
   const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);

@@ -25,7 +25,7 @@ struct MethodOptions {
   double tolerance = 0.0;  ///< tt-svd: relative Frobenius error a layer may have, [0, 1)
   double drift = 0.5;      ///< how far targets follow the drift of inputs, [0, 1]
   double damping = 0.05;   ///< of the gradient's moments, relative to their mean
-  double ridge = 1e-4;     ///< of the inputs' moments, relative to their mean
+  double ridge = 1e-4;     ///< of the inputs' moments, relative to their mean; > 0
 };
 
 /// A layer's weight as a sum of networks.

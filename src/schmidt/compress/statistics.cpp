@@ -231,8 +231,8 @@ class Collector {
       const GradientMoments gradient{sum.gradient / tokens, pulled_back(*layer),
                                      sum.square / tokens / static_cast<double>(layer->rows)};
       const MetricPair pair =
-          metric_pair(weights.at(layer->name), {}, inputs.at(layer->group()) / tokens, gradient,
-                      options_.damping, 0.0);
+          metric_pair(weights.at(layer->name), std::nullopt, inputs.at(layer->group()) / tokens,
+                      gradient, options_.damping, 0.0);
       tensors.emplace_back(layer->name + ".gradient", gradient.moments.cpu().contiguous());
       tensors.emplace_back(layer->name + ".squares",
                            weighted_squares(pair.a, pair.b).cpu().contiguous());

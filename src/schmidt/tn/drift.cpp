@@ -6,26 +6,43 @@
 #include <ATen/ops/mm.h>
 
 #include "schmidt/tn/metric.h"
-#include "schmidt/tn/positive.h"
 
 namespace schmidt::tn {
+namespace {
 
-torch::Tensor drift_target(const torch::Tensor& w, const torch::Tensor& cross,
-                           const torch::Tensor& moments, const DriftOptions& options) {
+/// Beyond, float64 moments would hold twice the memory and take hours to factorize.
+constexpr int64_t kWideColumns = 2048;
+
+RidgeSolver checked_solver(const torch::Tensor& cross, const torch::Tensor& moments,
+                           const DriftOptions& options) {
   TORCH_CHECK_VALUE(cross.defined() && moments.defined(),
-                    "[drift_target] expected both moments, got an undefined one");
-  check_metric("drift_target", w, {.input = moments});
-  check_metric("drift_target", w, {.input = cross});
-  TORCH_CHECK_VALUE(options.beta >= 0 && options.beta <= 1,
-                    "[drift_target] expected beta in [0, 1], got ", options.beta);
+                    "[drift] expected both moments, got an undefined one");
+  check_metric("drift", cross, {.input = moments});
+  TORCH_CHECK_VALUE(options.beta >= 0 && options.beta <= 1, "[drift] expected beta in [0, 1], got ",
+                    options.beta);
   TORCH_CHECK_VALUE(options.ridge > 0 && std::isfinite(options.ridge),
-                    "[drift_target] expected a ridge above 0, got ", options.ridge);
-  at::NoGradGuard no_grad;
-  const auto dtype = w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const torch::Tensor g = moments.to(at::kDouble);
-  const torch::Tensor drift = at::mm(w.to(at::kDouble), cross.to(at::kDouble) - g);  // [m, n]
-  const torch::Tensor change = RidgeSolver(g, options.ridge).solve(drift.t()).t();
-  return (w.to(at::kDouble) + options.beta * change).to(dtype).contiguous();
+                    "[drift] expected a ridge above 0, got ", options.ridge);
+  const bool wide = moments.scalar_type() == at::kDouble || moments.size(0) <= kWideColumns;
+  return {moments.to(wide ? at::kDouble : at::kFloat), options.ridge};
+}
+
+}  // namespace
+
+DriftMap::DriftMap(torch::Tensor cross, torch::Tensor moments, const DriftOptions& options)
+    : cross_(std::move(cross)),
+      moments_(std::move(moments)),
+      beta_(options.beta),
+      solver_(checked_solver(cross_, moments_, options)) {}
+
+torch::Tensor DriftMap::apply(const torch::Tensor& rows) const {
+  check_metric("drift", rows, {.input = moments_});
+  const at::NoGradGuard no_grad;
+  const auto dtype = rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto computed = solver_.dtype();
+  const torch::Tensor wide = rows.to(computed);
+  const torch::Tensor drift =  // rows (cross - G') [k, n]
+      at::mm(wide, cross_.to(computed)) - at::mm(wide, moments_.to(computed));
+  return (wide + beta_ * solver_.solve(drift.t()).t()).to(dtype).contiguous();
 }
 
 }  // namespace schmidt::tn

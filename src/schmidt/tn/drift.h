@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "schmidt/tn/positive.h"
+
 namespace schmidt::tn {
 
 struct DriftOptions {
@@ -9,20 +11,31 @@ struct DriftOptions {
   double ridge = 1e-4;  ///< added to G', in units of the mean of its diagonal; > 0
 };
 
-/// The matrix that a layer should have once the layers before it have changed its
-/// inputs from x to x': the minimum of E|W x - T x'|^2 over T,
+/// What a layer should be once the layers before it have changed its inputs from x to
+/// x': with cross = E[x x'^T] and G' = E[x' x'^T], both [n, n], E|W x - W' x'|^2 is
+/// least for W' = W T,
 ///
-///   T = W E[x x'^T] G'^{-1} = W + W (E[x x'^T] - G') G'^{-1},   G' = E[x' x'^T],
+///   T = cross G'^{-1} = 1 + (cross - G') G'^{-1},
 ///
-/// of which the second form is used, so that the ridge draws T towards W where x'
-/// says nothing. Of every approximation W' of T, E|W x - W' x'|^2 exceeds its
-/// minimum by the squared norm of T - W' in the metric G': approximate T in it.
-/// The result is beta T + (1 - beta) W [m, n], in W's dtype (float32 for a half
-/// type).
-///   w [m, n], cross = E[x x'^T] [n, n], moments = G' [n, n].
-/// Throws c10::ValueError if shapes or options do not fit, or an entry is not finite.
+/// of which the second form is used, so that the ridge draws T towards 1 where x'
+/// says nothing. Of every approximation W' of W T, E|W x - W' x'|^2 exceeds its
+/// minimum by the squared norm of W T - W' in the metric G': approximate W T in it.
+/// T itself is never formed; `beta` blends it with 1.
 /// Source: the drifted target of SAES-SVD.
-torch::Tensor drift_target(const torch::Tensor& w, const torch::Tensor& cross,
-                           const torch::Tensor& moments, const DriftOptions& options = {});
+class DriftMap {
+ public:
+  /// Throws c10::ValueError if shapes or options do not fit, or an entry is not finite.
+  DriftMap(torch::Tensor cross, torch::Tensor moments, const DriftOptions& options = {});
+
+  /// rows [k, n] -> beta rows T + (1 - beta) rows [k, n], in their dtype (float32 for a
+  /// half type). Computed in float64, in float32 for more than 2048 columns of
+  /// another type. Throws c10::ValueError if they do not fit or are not finite.
+  torch::Tensor apply(const torch::Tensor& rows) const;
+
+ private:
+  torch::Tensor cross_, moments_;  // [n, n]
+  double beta_;
+  RidgeSolver solver_;
+};
 
 }  // namespace schmidt::tn
