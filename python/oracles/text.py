@@ -308,6 +308,13 @@ def character_classes() -> dict[str, list[list[int]]]:
     return classes
 
 
+def punctuation() -> list[list[int]]:
+    """Which characters the Punctuation pre-tokenizer cuts out."""
+    cutter = pre_tokenizers.Punctuation()
+    codes = (c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000)
+    return ranges([c for c in codes if len(cutter.pre_tokenize_str(f"a{chr(c)}a")) == 3])
+
+
 def normal_forms(out: Path, texts: list[str]) -> None:
     """Every assigned character between marks that reorder and compose, and the lines."""
     codes = [c for c in range(1, 0x32400) if not 0xD800 <= c < 0xF900] + list(range(0xE0000, 0xE0200))
@@ -546,6 +553,7 @@ def make(out: Path) -> None:
         write_truths(out, name, tokenizer, texts)
     write_sentencepiece(out, lines)
     (out / "classes.json").write_text(json.dumps(character_classes()))
+    (out / "punctuation.json").write_text(json.dumps(punctuation()))
     normal_forms(out, texts)
     (out / "components.json").write_text(json.dumps(components(texts)))
     (out / "chats.json").write_text(json.dumps(chats()))

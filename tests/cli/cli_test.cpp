@@ -177,8 +177,8 @@ TEST_F(CliTest, CallersMistakes) {
   expect_error("squash " + model, 2, "squash");
   expect_error("inspect", 2, "MODEL");
   expect_error("inspect /no/such/folder", 2, "/no/such/folder");
-  expect_error(fmt::format("compress {} -o {}", model, out), 2, "--keep or --bond");
-  expect_error(fmt::format("compress {} --keep 0.5 --bond 3 -o {}", model, out), 2, "both");
+  expect_error(fmt::format("compress {} -o {}", model, out), 2, "one of --keep, --bond");
+  expect_error(fmt::format("compress {} --keep 0.5 --bond 3 -o {}", model, out), 2, "several");
   expect_error(fmt::format("compress {} --bond 0 -o {}", model, out), 2, "bond");
   expect_error(fmt::format("compress {} --keep 0 -o {}", model, out), 2, "(0, 1]");
   expect_error(fmt::format("compress {} --keep 1.5 -o {}", model, out), 2, "(0, 1]");

@@ -7,6 +7,7 @@
 #include "schmidt/text/normalizer.h"
 #include "schmidt/text/pre_tokenizer.h"
 #include "schmidt/text/regex.h"
+#include "schmidt/text/unicode_properties.h"
 #include "schmidt/text/utf8.h"
 
 #include "tests/text/oracle.h"
@@ -44,6 +45,17 @@ TEST(CharacterClasses, HaveTheSameMembersForEveryCharacter) {
       if (expected[c] != found[c]) ++different, first = c;
     }
     EXPECT_EQ(different, 0u) << pattern << ", first U+" << std::hex << first;
+  }
+}
+
+TEST(Punctuation, AgreesOnEveryCharacter) {
+  std::vector<bool> expected(0x110000, false);
+  for (const json& range : oracle("punctuation.json")) {
+    for (size_t c = range[0]; c <= range[1].get<size_t>(); ++c) expected[c] = true;
+  }
+  for (char32_t c = 1; c < 0x110000; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    ASSERT_EQ(is_punctuation(c), expected[c]) << "U+" << std::hex << static_cast<uint32_t>(c);
   }
 }
 
