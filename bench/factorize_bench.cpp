@@ -120,11 +120,4 @@ void add_all() {
 }  // namespace
 }  // namespace schmidt
 
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  schmidt::add_all();
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
-}
+int main(int argc, char** argv) { return schmidt::run_benchmarks(argc, argv, schmidt::add_all); }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
+#include <benchmark/benchmark.h>
 
 namespace schmidt {
 
@@ -29,6 +30,16 @@ inline double typical(std::vector<double> times) {
   const auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 10);
   std::nth_element(times.begin(), place, times.end());
   return *place;
+}
+
+/// The whole of a benchmark program: `add_all` registers its benchmarks. The exit code.
+inline int run_benchmarks(int argc, char** argv, void (*add_all)()) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  add_all();
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
 }
 
 }  // namespace schmidt

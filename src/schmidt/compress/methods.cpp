@@ -2,8 +2,7 @@
 
 #include <array>
 
-#include <fmt/format.h>
-
+#include "schmidt/base/named.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/factorize.h"
 #include "schmidt/tn/weighted_low_rank.h"
@@ -85,13 +84,6 @@ constexpr std::array<Method, 4> kMethods = {{
 
 std::span<const Method> methods() { return kMethods; }
 
-const Method& find_method(std::string_view name) {
-  std::string known;
-  for (const Method& method : kMethods) {
-    if (method.name == name) return method;
-    known += (known.empty() ? "" : ", ") + std::string(method.name);
-  }
-  TORCH_CHECK_VALUE(false, "[method] expected one of ", known, ", got \"", std::string(name), "\"");
-}
+const Method& find_method(std::string_view name) { return find_named(kMethods, name, "method"); }
 
 }  // namespace schmidt::compress

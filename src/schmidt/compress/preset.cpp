@@ -6,6 +6,8 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/named.h"
+
 namespace schmidt::compress {
 namespace {
 
@@ -18,14 +20,7 @@ constexpr std::array<Preset, 2> kPresets = {{
 
 std::span<const Preset> presets() { return kPresets; }
 
-const Preset& find_preset(std::string_view name) {
-  std::string known;
-  for (const Preset& preset : kPresets) {
-    if (preset.name == name) return preset;
-    known += (known.empty() ? "" : ", ") + std::string(preset.name);
-  }
-  TORCH_CHECK_VALUE(false, "[preset] expected one of ", known, ", got \"", std::string(name), "\"");
-}
+const Preset& find_preset(std::string_view name) { return find_named(kPresets, name, "preset"); }
 
 void check_reach(const Preset& preset, const Outline& model, const std::vector<Layer>& layers,
                  int64_t least) {

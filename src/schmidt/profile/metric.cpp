@@ -7,6 +7,8 @@
 #include <ATen/ops/log_softmax.h>
 #include <c10/util/Exception.h>
 
+#include "schmidt/base/named.h"
+
 namespace schmidt::profile {
 namespace {
 
@@ -60,13 +62,6 @@ constexpr std::array<Metric, 2> kMetrics = {{
 
 std::span<const Metric> metrics() { return kMetrics; }
 
-const Metric& find_metric(std::string_view name) {
-  std::string known;
-  for (const Metric& metric : kMetrics) {
-    if (metric.name == name) return metric;
-    known += (known.empty() ? "" : ", ") + std::string(metric.name);
-  }
-  TORCH_CHECK_VALUE(false, "[metric] expected one of ", known, ", got \"", std::string(name), "\"");
-}
+const Metric& find_metric(std::string_view name) { return find_named(kMetrics, name, "metric"); }
 
 }  // namespace schmidt::profile
