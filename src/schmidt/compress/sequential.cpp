@@ -6,7 +6,6 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/tensor_spill.h"
-#include "schmidt/model/layer_kinds.h"
 
 namespace schmidt::compress {
 namespace {
@@ -199,7 +198,6 @@ class Run {
                                          const std::vector<const LayerPlan*>& layers) const {
     model::ModelConfig config = model_.config();
     std::map<std::string, torch::Tensor> tensors;
-    const auto specs = model::group_layers(config, block, group);
     std::set<std::string> replaced;
     for (const LayerPlan* p : layers) {
       const StoredForm stored = store_.load(p->layer);
@@ -207,15 +205,8 @@ class Run {
       for (const auto& [name, tensor] : stored.tensors) tensors[name] = tensor;
       for (const std::string& member : p->layer.members) replaced.insert(member + ".weight");
     }
-    for (const auto& [name, info] : checkpoint_.tensors()) {
-      const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
-        return name.starts_with(spec.name + ".");
-      });
-      if (here && !replaced.contains(name)) tensors[name] = checkpoint_.load(name);
-    }
-    return model::load_group(specs, config,
-                             model::Weights(std::move(tensors), checkpoint_.path(),
-                                            {calibration_.dtype, calibration_.device}));
+    return load_changed_group(checkpoint_, config, block, group, std::move(tensors), replaced,
+                              {calibration_.dtype, calibration_.device});
   }
 
   const io::Checkpoint& checkpoint_;

@@ -40,4 +40,23 @@ torch::Tensor StreamedModel::Head::logits(const torch::Tensor& h) const {
   return output->apply(kernels::rms_norm(h, norm, eps));
 }
 
+model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,
+                                        const model::ModelConfig& config, int64_t block,
+                                        model::Group group,
+                                        std::map<std::string, torch::Tensor> tensors,
+                                        const std::set<std::string>& dropped,
+                                        const model::LoadOptions& options) {
+  const auto specs = model::group_layers(config, block, group);
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
+      return name.starts_with(spec.name + ".");
+    });
+    if (here && !dropped.contains(name) && !tensors.contains(name)) {
+      tensors[name] = checkpoint.load(name);
+    }
+  }
+  return model::load_group(specs, config,
+                           model::Weights(std::move(tensors), checkpoint.path(), options));
+}
+
 }  // namespace schmidt::compress

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
+#include <string>
 
 #include <torch/types.h>
 
@@ -39,5 +42,15 @@ class StreamedModel {
   model::ModelConfig config_;
   model::Weights weights_;
 };
+
+/// A group's layers as a checkpoint would hold them with `tensors` in place of, or
+/// beside, its own and without those named in `dropped`; `config` says how they are
+/// stored then. Throws FormatError as model::load_group.
+model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,
+                                        const model::ModelConfig& config, int64_t block,
+                                        model::Group group,
+                                        std::map<std::string, torch::Tensor> tensors,
+                                        const std::set<std::string>& dropped,
+                                        const model::LoadOptions& options);
 
 }  // namespace schmidt::compress

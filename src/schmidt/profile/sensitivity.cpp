@@ -12,8 +12,8 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/compress/fingerprint.h"
+#include "schmidt/compress/streamed_model.h"
 #include "schmidt/dist/ranks.h"
-#include "schmidt/model/layer_kinds.h"
 #include "schmidt/profile/point_log.h"
 
 namespace schmidt::profile {
@@ -209,7 +209,6 @@ class Run {
   /// The layer's group with W' in place of its weights. As a matrix: for the hundreds of
   /// rows of a text no slower than its network, and the same for every shape.
   model::ProjectionPtr projection(const compress::Layer& layer, const torch::Tensor& w) const {
-    const auto specs = model::group_layers(model_.config(), layer.block, layer.group());
     std::map<std::string, torch::Tensor> tensors;
     int64_t row = 0;
     for (const std::string& member : layer.members) {
@@ -218,15 +217,8 @@ class Run {
       tensors[name] = w.narrow(0, row, rows);
       row += rows;
     }
-    for (const auto& [name, info] : checkpoint_.tensors()) {
-      const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
-        return name.starts_with(spec.name + ".");
-      });
-      if (here && !tensors.contains(name)) tensors[name] = checkpoint_.load(name);
-    }
-    return model::load_group(
-        specs, model_.config(),
-        model::Weights(std::move(tensors), checkpoint_.path(), {model_.dtype(), model_.device()}));
+    return compress::load_changed_group(checkpoint_, model_.config(), layer.block, layer.group(),
+                                        std::move(tensors), {}, {model_.dtype(), model_.device()});
   }
 
   const io::Checkpoint& checkpoint_;
