@@ -19,9 +19,10 @@ ALLOWED = {
     "eval": {"base", "io", "text", "model"},
     "dist": {"base"},
     "profile": {"base", "tn", "io", "dist", "model", "compress"},
-    "report": {"base", "tn", "io", "model", "compress", "profile"},
+    "heal": {"base", "kernels", "dist", "tn", "io", "text", "model", "compress", "eval"},
+    "report": {"base", "tn", "io", "model", "compress", "profile", "heal"},
     "cli": {"base", "kernels", "tn", "io", "text", "dist", "model", "compress", "eval", "profile",
-            "report"},
+            "heal", "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
