@@ -55,7 +55,7 @@ TEST(Model, PiecesMakeTheWhole) {
   torch::Tensor h = model.embed(ids);
   std::vector<Group> seen;
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
-    h = model.block(i).forward(h, model.rope(8), [&](Group group, const torch::Tensor& input) {
+    h = model.block(i).forward(h, model.rope(8), {}, [&](Group group, const torch::Tensor& input) {
       seen.push_back(group);
       EXPECT_EQ(input.size(0) * input.size(1), 10);
       EXPECT_EQ(input.size(2), group == Group::kDown ? 36 : 24);

@@ -131,6 +131,30 @@ TEST_F(StoredForms, GradientsAreTheDenseOnesPulledThroughTheMatrix) {
   EXPECT_EQ(checked, 2u + 3u + 2u + 2u + 4u + 4u);
 }
 
+TEST_F(StoredForms, OpenInTheFullGaugeWhereTrainingAsksForIt) {
+  const Weights weights(models_.compressed.tensors, "tiny", {.free_gauge = true});
+  const Model model = Model::load(models_.compressed.config, weights);
+  std::map<std::string, torch::Tensor> found;
+  for (const auto& [name, tensor] : model.parameters()) {
+    EXPECT_TRUE(tensor.is_leaf()) << name;
+    found[name] = tensor;
+  }
+  const auto expect_core = [&](const std::string& name, at::IntArrayRef sizes) {
+    ASSERT_TRUE(found.contains(name)) << name;
+    EXPECT_EQ(found[name].sizes(), sizes) << name;
+  };
+  expect_core(std::string(kFusedQkv) + ".cores.0", {1, 48, 1, 10});
+  expect_core(std::string(kFusedQkv) + ".cores.1", {10, 1, 24, 1});
+  expect_core(std::string(kFixedOut) + ".cores.0", {1, 4, 2, 6});
+  expect_core(std::string(kFixedOut) + ".cores.1", {6, 3, 3, 5});
+  expect_core(std::string(kSumDown) + ".terms.0.cores.0", {1, 24, 1, 6});
+  expect_core(std::string(kSumDown) + ".terms.1.cores.0", {1, 6, 6, 3});
+
+  const torch::Tensor fixed = load(models_.compressed).forward(ids_);
+  EXPECT_LT((model.forward(ids_) - fixed).norm().item<double>(),
+            1e-5 * fixed.norm().item<double>());
+}
+
 TEST_F(StoredForms, AnUpdateInPlaceChangesTheModel) {
   const Model model = load(models_.compressed);
   const torch::Tensor before = model.forward(ids_);

@@ -8,16 +8,35 @@
 
 namespace schmidt::kernels {
 
-/// Whether a kernel of our own may stand in for its ATen reference: on the CPU, in
-/// float32 or bfloat16 throughout, with no gradient to record.
-inline bool fast_path(std::initializer_list<const torch::Tensor*> tensors) {
+/// Whether a kernel of our own can compute with these: on the CPU, in float32 or
+/// bfloat16 throughout.
+inline bool fast_types(std::initializer_list<const torch::Tensor*> tensors) {
   const torch::ScalarType dtype = (*tensors.begin())->scalar_type();
   if (dtype != torch::kFloat32 && dtype != torch::kBFloat16) return false;
   for (const torch::Tensor* tensor : tensors) {
     if (!tensor->is_cpu() || tensor->scalar_type() != dtype) return false;
-    if (at::GradMode::is_enabled() && tensor->requires_grad()) return false;
   }
   return true;
+}
+
+/// Whether an operation on these has to record how to differentiate it.
+inline bool records_gradient(std::initializer_list<const torch::Tensor*> tensors) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const torch::Tensor* tensor : tensors) {
+    if (tensor->requires_grad()) return true;
+  }
+  return false;
+}
+
+/// Whether a kernel without a backward pass may stand in for its ATen reference.
+inline bool fast_path(std::initializer_list<const torch::Tensor*> tensors) {
+  return fast_types(tensors) && !records_gradient(tensors);
+}
+
+/// Refuses to be differentiated twice: for the backward pass of `what`.
+inline void check_first_derivative(const char* what) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!at::GradMode::is_enabled(), "[", what,
+                              "] expected a first derivative, got a request for a graph of it");
 }
 
 /// Calls `run` with a null pointer of the C++ type behind a dtype of the fast path.

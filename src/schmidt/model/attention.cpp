@@ -2,41 +2,41 @@
 
 #include <cmath>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "schmidt/kernels/causal_attention.h"
+
 namespace schmidt::model {
 namespace {
-
-// What `length` queries after `past` earlier tokens may see, bool [length, past +
-// length]; none where the causal rule alone, or nothing, has to be said.
-std::optional<torch::Tensor> visibility(int64_t length, int64_t past, std::optional<int64_t> window,
-                                        torch::Device device) {
-  const bool slides = window && *window < past + length;
-  if (!slides && past == 0) return std::nullopt;
-  const torch::Tensor position = at::arange(past, past + length, device).unsqueeze(1);
-  const torch::Tensor key = at::arange(past + length, device).unsqueeze(0);
-  torch::Tensor seen = key <= position;
-  return slides ? seen.logical_and(key > position - *window) : seen;
-}
 
 // q [b, heads, t, d], k and v [b, kv_heads, past + t, d] -> [b, t, heads, d].
 torch::Tensor blocked_attention(const torch::Tensor& q, const torch::Tensor& k,
                                 const torch::Tensor& v, std::optional<int64_t> window) {
   const int64_t past = k.size(2) - q.size(2);
-  const auto mask = visibility(q.size(2), past, window, q.device());
+  const auto mask = kernels::causal_mask(q.size(2), past, window, q.device());
   return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0,
                                           /*is_causal=*/!mask, /*scale=*/std::nullopt,
                                           /*enable_gqa=*/q.size(1) != k.size(1))
       .transpose(1, 2);
 }
 
+std::vector<kernels::TokenRun> whole_rows(int64_t b, int64_t t) {
+  std::vector<kernels::TokenRun> runs;
+  for (int64_t row = 0; row < b && t > 0; ++row) runs.push_back({row * t, t});
+  return runs;
+}
+
 }  // namespace
 
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, std::optional<int64_t> window) {
-  return blocked_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), window);
+                               const torch::Tensor& v, std::optional<int64_t> window,
+                               const Packing& packing) {
+  const auto tokens = [](const torch::Tensor& x) { return x.flatten(0, 1); };
+  return kernels::causal_attention(
+             tokens(q), tokens(k), tokens(v),
+             packing.runs.empty() ? whole_rows(q.size(0), q.size(1)) : packing.runs, window)
+      .view(q.sizes());
 }
 
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,

@@ -63,7 +63,7 @@ torch::Tensor Block::compute(const torch::Tensor& h, const RopeTable& rope,
   return residual(attended, project(Group::kDown, gated));
 }
 
-torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
+torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing,
                              const InputObserver& observer) const {
   TORCH_CHECK_VALUE(
       h.dim() == 3 && h.size(2) == config_.hidden_size && h.size(1) <= rope.cos.size(0),
@@ -71,7 +71,7 @@ torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
       ", got ", h.sizes());
   const RopeTable used = {rope.cos.narrow(0, 0, h.size(1)), rope.sin.narrow(0, 0, h.size(1))};
   const auto attention = [&](const Heads& heads) {
-    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_]);
+    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_], packing);
   };
   return compute(h, used, attention, observer);
 }

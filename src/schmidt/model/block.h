@@ -11,6 +11,7 @@
 #include "schmidt/model/config.h"
 #include "schmidt/model/kv_cache.h"
 #include "schmidt/model/layers.h"
+#include "schmidt/model/packing.h"
 #include "schmidt/model/projection.h"
 #include "schmidt/model/rope_table.h"
 #include "schmidt/model/step_plan.h"
@@ -31,8 +32,8 @@ class Block {
 
   /// h [b, t, hidden] -> [b, t, hidden], positions from 0 in every row. Right padding
   /// changes nothing before it. Differentiable.
-  /// rope: of at least t positions.
-  torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope,
+  /// rope: of at least t positions; packing: of this batch.
+  torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {},
                         const InputObserver& observer = {}) const;
 
   /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values

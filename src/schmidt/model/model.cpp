@@ -109,11 +109,15 @@ torch::Tensor Model::final_norm(const torch::Tensor& h) const {
   return kernels::rms_norm(h, norm_, config_.rms_norm_eps);
 }
 
-torch::Tensor Model::hidden(const torch::Tensor& ids) const {
+torch::Tensor Model::hidden(const torch::Tensor& ids,
+                            const std::optional<torch::Tensor>& segments) const {
   TORCH_CHECK_VALUE(ids.dim() == 2, "[hidden] expected ids [b, t], got ", ids.sizes());
+  TORCH_CHECK_VALUE(!segments || segments->sizes() == ids.sizes(), "[hidden] expected segments ",
+                    ids.sizes(), ", got ", segments->sizes());
+  const Packing packing = segments ? packing_of(*segments) : Packing{};
   torch::Tensor h = embed(ids);
   const RopeTable table = rope(ids.size(1));
-  for (const Block& block : blocks_) h = block.forward(h, table);
+  for (const Block& block : blocks_) h = block.forward(h, table, packing);
   return final_norm(h);
 }
 

@@ -38,9 +38,12 @@ class Model {
 
   /// ids int64 [b, t] -> hidden states after the final norm [b, t, hidden].
   /// Positions count from 0 in every row; right padding changes nothing before it.
+  /// segments int64 [b, t] says which example of its row a token belongs to, as
+  /// packing_of takes them: examples do not see each other.
   /// Differentiable; holds no state. Throws c10::ValueError for an id that is not in
-  /// the vocabulary.
-  torch::Tensor hidden(const torch::Tensor& ids) const;
+  /// the vocabulary, or segments that do not fit.
+  torch::Tensor hidden(const torch::Tensor& ids,
+                       const std::optional<torch::Tensor>& segments = std::nullopt) const;
 
   /// Final hidden states [..., hidden] -> logits [..., vocab], in the model's dtype.
   torch::Tensor logits(const torch::Tensor& hidden) const;

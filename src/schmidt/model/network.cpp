@@ -83,8 +83,8 @@ torch::Tensor load_pivots(const std::string& name, int64_t r, int64_t rows,
   return pivots;
 }
 
-Network load_fixed(const Form& form, const Sites& sites, const std::string& name,
-                   const Weights& weights) {
+tn::GaugeFixed load_fixed(const Form& form, const Sites& sites, const std::string& name,
+                          const Weights& weights) {
   tn::GaugeFixed fixed{sites.shape, {}, {}};
   for (size_t k = 0; k < sites.bonds.size(); ++k) {
     // No bond is beyond what its left side can carry, so the product fits.
@@ -121,7 +121,9 @@ Network load_network(const Form& form, const std::string& name, int64_t m, int64
   if (*gauge != "fixed") {
     form.fail("gauge", fmt::format("expected fixed or no such key, found {}", *gauge));
   }
-  return load_fixed(form, sites, name, weights);
+  tn::GaugeFixed fixed = load_fixed(form, sites, name, weights);
+  if (!weights.options().free_gauge) return fixed;
+  return tn::free_gauge(fixed);
 }
 
 nlohmann::json network_form(const Network& network) {

@@ -27,7 +27,8 @@ namespace schmidt::model {
 ///     NAME.pivots.k  int32 [r_k], ascending
 using Network = std::variant<tn::Mpo, tn::GaugeFixed>;
 
-/// Reads the network of an m x n matrix under `name`.
+/// Reads the network of an m x n matrix under `name`; an Mpo whatever is stored where
+/// LoadOptions::free_gauge asks for it.
 /// Throws FormatError if the form does not multiply out to m x n, or a tensor is not
 /// as the form says.
 Network load_network(const Form& form, const std::string& name, int64_t m, int64_t n,

@@ -16,6 +16,9 @@ namespace schmidt::model {
 struct LoadOptions {
   torch::ScalarType dtype = torch::kFloat32;  ///< float32 or bfloat16
   torch::Device device = torch::kCPU;
+  /// Networks stored gauge-fixed are read as plain cores, for training in the full
+  /// gauge. What is saved of such a model is in the full gauge too.
+  bool free_gauge = false;
 };
 
 /// The stored tensors of a model, checked and converted as they are read. One at a

@@ -153,7 +153,7 @@ class Run {
     };
     torch::Tensor after = at::empty_like(hidden);
     for (int64_t w = 0; w < hidden.size(0); w += options_.batch) {
-      batch(after, w).copy_(model_.block(block).forward(batch(hidden, w), rope_, observe));
+      batch(after, w).copy_(model_.block(block).forward(batch(hidden, w), rope_, {}, observe));
     }
     for (auto& [group, g] : moments_) g /= static_cast<double>(windows_.numel());
     return after;

@@ -1,0 +1,333 @@
+#include "schmidt/kernels/attention_x86.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include <ATen/Parallel.h>
+
+#if defined(__x86_64__)
+#if !defined(__clang__)
+// GCC 12 takes its own AVX-512 intrinsics for reads of uninitialised memory (its bug
+// 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include "schmidt/kernels/bfloat16_tiles_x86.h"
+
+namespace schmidt::kernels {
+namespace {
+
+using c10::BFloat16;
+using tiles::Left;
+using tiles::Word;
+
+constexpr int64_t kBlock = 64;      // keys and queries of one tile
+constexpr float kLeast = -87.0F;    // exp of less is no normal float
+constexpr float kNothing = -1e30F;  // a maximum of no scores
+
+int64_t padded(int64_t tokens) { return (tokens + 15) / 16 * 16; }
+
+// Memory aligned to a cache line, filled with zeros.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) {
+    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (memory_ == nullptr) throw std::bad_alloc();
+    std::memset(memory_.get(), 0, bytes);
+  }
+  operator T*() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> memory_;
+};
+
+const Word* words(const BFloat16* p) { return reinterpret_cast<const Word*>(p); }
+Left rows_of(const BFloat16* p, int64_t stride) { return {words(p), stride / 2, 1}; }
+
+// One run, one key head.
+struct Group {
+  TokenRun run;
+  int64_t kv_head;
+};
+
+// Which of a tile's scores count: keys from `key` on, queries from `query` on.
+struct Tile {
+  int64_t key, keys, query, queries;  // queries: a multiple of 16, beyond the run's end too
+  int64_t length, window;
+
+  bool whole() const {
+    return key + keys <= query + 1 && query + queries <= length &&
+           (window >= length || query + queries - key <= window);
+  }
+  // The lanes of 16 queries from number 16 v of the tile on that see a key.
+  __mmask16 seen(int64_t row, int64_t v) const {
+    const auto lanes_below = [&](int64_t end) {
+      return (1u << std::clamp<int64_t>(end - query - 16 * v, 0, 16)) - 1;
+    };
+    const int64_t end = window >= length ? length : std::min(length, key + row + window);
+    return static_cast<__mmask16>(lanes_below(end) & ~lanes_below(key + row));
+  }
+};
+
+// The running softmax of a block of queries.
+struct Softmax {
+  alignas(64) float largest[kBlock];
+  alignas(64) float total[kBlock];
+  alignas(64) float shrink[kBlock];  // exp(largest before - largest now)
+};
+
+// scores [keys, kBlock] -> their exponentials as words [keys / 2, kBlock].
+SCHMIDT_BF16 void exponentiate(const Tile& t, float scale, const float* scores, Word* weights,
+                               Softmax& state) {
+  const bool whole = t.whole();
+  const __m512 factor = _mm512_set1_ps(scale);
+  for (int64_t v = 0; v < t.queries / 16; ++v) {
+    const float* column = scores + 16 * v;
+    const __m512 before = _mm512_load_ps(state.largest + 16 * v);
+    __m512 largest = _mm512_set1_ps(kNothing);
+    for (int64_t row = 0; row < t.keys; ++row) {
+      const __mmask16 seen = whole ? 0xffff : t.seen(row, v);
+      largest = _mm512_mask_max_ps(largest, seen, largest, _mm512_load_ps(column + row * kBlock));
+    }
+    // Scores are scaled late: the scale is positive.
+    largest = _mm512_max_ps(before, _mm512_mul_ps(largest, factor));
+    const __m512 least = _mm512_set1_ps(kLeast);
+    const __m512 shrink = tiles::exponential(_mm512_max_ps(_mm512_sub_ps(before, largest), least));
+    __m512 total = _mm512_mul_ps(_mm512_load_ps(state.total + 16 * v), shrink);
+    for (int64_t row = 0; row < t.keys; row += 2) {
+      __m256i pair[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+      for (int64_t i = 0; i < std::min<int64_t>(2, t.keys - row); ++i) {
+        const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
+        const __m512 x =
+            _mm512_fmsub_ps(_mm512_load_ps(column + (row + i) * kBlock), factor, largest);
+        const __m512 e = _mm512_maskz_mov_ps(seen, tiles::exponential(_mm512_max_ps(x, least)));
+        total = _mm512_add_ps(total, e);
+        pair[i] = tiles::rounded(e);
+      }
+      _mm512_store_si512(weights + row / 2 * kBlock + 16 * v, tiles::paired(pair[0], pair[1]));
+    }
+    _mm512_store_ps(state.largest + 16 * v, largest);
+    _mm512_store_ps(state.total + 16 * v, total);
+    _mm512_store_ps(state.shrink + 16 * v, shrink);
+  }
+}
+
+SCHMIDT_BF16 void scale_row(float* row, float factor, int64_t d) {
+  for (int64_t i = 0; i < d; i += 16) {
+    _mm512_store_ps(row + i, _mm512_mul_ps(_mm512_load_ps(row + i), _mm512_set1_ps(factor)));
+  }
+}
+
+SCHMIDT_BF16 void write_row(const float* row, float factor, int64_t d, BFloat16* to) {
+  for (int64_t i = 0; i < d; i += 16) {
+    const __m512 values = _mm512_mul_ps(_mm512_load_ps(row + i), _mm512_set1_ps(factor));
+    _mm256_storeu_si256((__m256i*)(to + i), tiles::rounded(values));
+  }
+}
+
+void forward_group(const AttentionProblem& p, const Group& group, BFloat16* out, float* log_sum) {
+  const auto [begin, length] = group.run;
+  const int64_t d = p.d, wide = padded(length), share = p.heads / p.kv_heads;
+  Buffer<Word> values(wide / 2 * d), queries(d / 2 * wide), weights(kBlock / 2 * kBlock);
+  Buffer<float> scores(kBlock * kBlock), sums(kBlock * d);
+  tiles::pack_paired(p.v + begin * p.v_stride + group.kv_head * d, p.v_stride, length, wide, d,
+                     values);
+  const BFloat16* keys = p.k + begin * p.k_stride + group.kv_head * d;
+  for (int64_t head = group.kv_head * share; head < (group.kv_head + 1) * share; ++head) {
+    tiles::pack_transposed(p.q + begin * p.q_stride + head * d, p.q_stride, length, wide, d,
+                           queries);
+    for (int64_t query = 0; query < length; query += kBlock) {
+      const int64_t columns = std::min(kBlock, wide - query);
+      const int64_t rows = std::min(kBlock, length - query);
+      Softmax state;
+      std::fill_n(state.largest, kBlock, kNothing);
+      std::fill_n(state.total, kBlock, 0.0F);
+      std::fill_n(static_cast<float*>(sums), rows * d, 0.0F);
+      const int64_t first = std::max<int64_t>(0, query - p.window + 1) / kBlock * kBlock;
+      for (int64_t key = first; key < query + rows; key += kBlock) {
+        const Tile tile = {key,     std::min(kBlock, query + rows - key), query, columns, length,
+                           p.window};
+        tiles::multiply(rows_of(keys + key * p.k_stride, p.k_stride), queries + query, wide, scores,
+                        kBlock, tile.keys, columns, d / 2, false);
+        exponentiate(tile, p.scale, scores, weights, state);
+        for (int64_t row = 0; row < rows; ++row) {
+          if (state.shrink[row] != 1.0F) scale_row(sums + row * d, state.shrink[row], d);
+        }
+        tiles::multiply({weights, 1, kBlock}, values + key / 2 * d, d, sums, d, rows, d,
+                        (tile.keys + 1) / 2, true);
+      }
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t token = begin + query + row;
+        write_row(sums + row * d, 1.0F / state.total[row], d, out + (token * p.heads + head) * d);
+        log_sum[head * p.n + token] = state.largest[row] + std::log(state.total[row]);
+      }
+    }
+  }
+}
+
+// One query head's view of the backward pass.
+struct Head {
+  const Word *queries, *out_grads;                // [d / 2, wide]
+  const Word *paired_queries, *paired_out_grads;  // [wide / 2, d]
+  const float *log_sum, *delta;                   // [wide]
+};
+
+// From scores and the gradients of weights, both [keys, kBlock]: the weights and the
+// gradients of the scores as rows of bfloat16 [keys, kBlock], and the latter as words.
+struct Tiles {
+  Buffer<float> scores{kBlock * kBlock}, weight_grads{kBlock * kBlock};
+  Buffer<BFloat16> weights{kBlock * kBlock}, score_grads{kBlock * kBlock};
+  Buffer<Word> paired_score_grads{kBlock / 2 * kBlock};
+};
+
+SCHMIDT_BF16 void differentiate(const Tile& t, float scale, const float* log_sum,
+                                const float* delta, const Tiles& m) {
+  const bool whole = t.whole();
+  const __m512 factor = _mm512_set1_ps(scale), least = _mm512_set1_ps(kLeast);
+  for (int64_t v = 0; v < t.queries / 16; ++v) {
+    const __m512 sum = _mm512_load_ps(log_sum + 16 * v);
+    const __m512 mean = _mm512_load_ps(delta + 16 * v);
+    for (int64_t row = 0; row < t.keys; row += 2) {
+      __m256i pair[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+      for (int64_t i = 0; i < std::min<int64_t>(2, t.keys - row); ++i) {
+        const int64_t at = (row + i) * kBlock + 16 * v;
+        const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
+        const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(m.scores + at), factor, sum);
+        const __m512 weight =
+            _mm512_maskz_mov_ps(seen, tiles::exponential(_mm512_max_ps(x, least)));
+        const __m512 grad = _mm512_mul_ps(_mm512_mul_ps(weight, factor),
+                                          _mm512_sub_ps(_mm512_load_ps(m.weight_grads + at), mean));
+        pair[i] = tiles::rounded(grad);
+        _mm256_store_si256((__m256i*)(m.weights + at), tiles::rounded(weight));
+        _mm256_store_si256((__m256i*)(m.score_grads + at), pair[i]);
+      }
+      _mm512_store_si512(m.paired_score_grads + row / 2 * kBlock + 16 * v,
+                         tiles::paired(pair[0], pair[1]));
+    }
+  }
+}
+
+SCHMIDT_BF16 float dot(const BFloat16* a, const BFloat16* b, int64_t d) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < d; i += 16) {
+    sum = _mm512_fmadd_ps(tiles::widened(a + i), tiles::widened(b + i), sum);
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// Adds one head's part to q_grad [length, d] (which it fills), k_grad and v_grad.
+void backward_head(const AttentionProblem& p, const Group& group, const Head& head,
+                   const Word* paired_keys, const Tiles& m, float* q_grad, float* k_grad,
+                   float* v_grad) {
+  const auto [begin, length] = group.run;
+  const int64_t d = p.d, wide = padded(length);
+  const BFloat16* keys = p.k + begin * p.k_stride + group.kv_head * d;
+  const BFloat16* values = p.v + begin * p.v_stride + group.kv_head * d;
+  for (int64_t key = 0; key < length; key += kBlock) {
+    const int64_t rows = std::min(kBlock, length - key);
+    for (int64_t query = key; query < length; query += kBlock) {
+      if (query - (key + rows - 1) >= p.window) break;
+      const int64_t columns = std::min(kBlock, wide - query);
+      const Tile tile = {key, rows, query, columns, length, p.window};
+      tiles::multiply(rows_of(keys + key * p.k_stride, p.k_stride), head.queries + query, wide,
+                      m.scores, kBlock, rows, columns, d / 2, false);
+      tiles::multiply(rows_of(values + key * p.v_stride, p.v_stride), head.out_grads + query, wide,
+                      m.weight_grads, kBlock, rows, columns, d / 2, false);
+      differentiate(tile, p.scale, head.log_sum + query, head.delta + query, m);
+      tiles::multiply(rows_of(m.weights, kBlock), head.paired_out_grads + query / 2 * d, d,
+                      v_grad + key * d, d, rows, d, columns / 2, true);
+      tiles::multiply(rows_of(m.score_grads, kBlock), head.paired_queries + query / 2 * d, d,
+                      k_grad + key * d, d, rows, d, columns / 2, true);
+      tiles::multiply({m.paired_score_grads, 1, kBlock}, paired_keys + key / 2 * d, d,
+                      q_grad + query * d, d, std::min(kBlock, length - query), d, (rows + 1) / 2,
+                      true);
+    }
+  }
+}
+
+void backward_group(const AttentionProblem& p, const Group& group, const AttentionGradients& g) {
+  const auto [begin, length] = group.run;
+  const int64_t d = p.d, wide = padded(length), share = p.heads / p.kv_heads;
+  Buffer<Word> paired_keys(wide / 2 * d), queries(d / 2 * wide), out_grads(d / 2 * wide),
+      paired_queries(wide / 2 * d), paired_out_grads(wide / 2 * d);
+  Buffer<float> q_grad(length * d), k_grad(length * d), v_grad(length * d), log_sum(wide),
+      delta(wide);
+  const Tiles m;
+  tiles::pack_paired(p.k + begin * p.k_stride + group.kv_head * d, p.k_stride, length, wide, d,
+                     paired_keys);
+  for (int64_t head = group.kv_head * share; head < (group.kv_head + 1) * share; ++head) {
+    const BFloat16* q = p.q + begin * p.q_stride + head * d;
+    const int64_t offset = (begin * p.heads + head) * d, stride = p.heads * d;
+    const BFloat16* dy = g.out_grad + offset;
+    tiles::pack_transposed(q, p.q_stride, length, wide, d, queries);
+    tiles::pack_transposed(dy, stride, length, wide, d, out_grads);
+    tiles::pack_paired(q, p.q_stride, length, wide, d, paired_queries);
+    tiles::pack_paired(dy, stride, length, wide, d, paired_out_grads);
+    for (int64_t row = 0; row < length; ++row) {
+      log_sum[row] = g.log_sum[head * p.n + begin + row];
+      delta[row] = dot(g.out + offset + row * stride, dy + row * stride, d);
+    }
+    std::fill_n(static_cast<float*>(q_grad), length * d, 0.0F);
+    backward_head(p, group, {queries, out_grads, paired_queries, paired_out_grads, log_sum, delta},
+                  paired_keys, m, q_grad, k_grad, v_grad);
+    for (int64_t row = 0; row < length; ++row) {
+      write_row(q_grad + row * d, 1.0F, d, g.q_grad + offset + row * stride);
+    }
+  }
+  for (int64_t row = 0; row < length; ++row) {
+    const int64_t to = ((begin + row) * p.kv_heads + group.kv_head) * d;
+    write_row(k_grad + row * d, 1.0F, d, g.k_grad + to);
+    write_row(v_grad + row * d, 1.0F, d, g.v_grad + to);
+  }
+}
+
+// Runs differ in length: a thread takes the next group when it is done with one.
+template <typename Body>
+void for_each_group(const AttentionProblem& p, const Body& body) {
+  const int64_t groups = static_cast<int64_t>(p.runs.size()) * p.kv_heads;
+  std::atomic<int64_t> next = 0;
+  at::parallel_for(0, std::min<int64_t>(groups, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t i = next++; i < groups; i = next++) {
+      body(Group{p.runs[i / p.kv_heads], i % p.kv_heads});
+    }
+  });
+}
+
+}  // namespace
+
+bool attention_x86_supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+void attention_x86_forward(const AttentionProblem& problem, BFloat16* out, float* log_sum) {
+  for_each_group(problem, [&](const Group& g) { forward_group(problem, g, out, log_sum); });
+}
+
+void attention_x86_backward(const AttentionProblem& problem, const AttentionGradients& gradients) {
+  for_each_group(problem, [&](const Group& g) { backward_group(problem, g, gradients); });
+}
+
+}  // namespace schmidt::kernels
+
+#else
+
+namespace schmidt::kernels {
+
+bool attention_x86_supported() { return false; }
+void attention_x86_forward(const AttentionProblem&, c10::BFloat16*, float*) {}
+void attention_x86_backward(const AttentionProblem&, const AttentionGradients&) {}
+
+}  // namespace schmidt::kernels
+
+#endif

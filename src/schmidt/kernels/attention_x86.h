@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <c10/util/BFloat16.h>
+
+#include "schmidt/kernels/token_run.h"
+
+namespace schmidt::kernels {
+
+/// Causal attention within runs of tokens, in bfloat16 with float32 sums, by the
+/// AVX-512 instructions for bfloat16. The score matrix exists tile by tile only.
+/// Source: Dao 2023, arXiv:2307.08691, here with scores as [keys, queries], so that
+/// the softmax of 16 queries runs in the lanes of one register.
+struct AttentionProblem {
+  const c10::BFloat16* q;  ///< [n, heads, d], q_stride elements from token to token
+  const c10::BFloat16* k;  ///< [n, kv_heads, d]
+  const c10::BFloat16* v;  ///< [n, kv_heads, d]
+  int64_t q_stride, k_stride, v_stride;
+  int64_t n, heads, kv_heads;
+  int64_t d;       ///< a multiple of 16
+  int64_t window;  ///< how many of the latest tokens a token sees, at least 1
+  float scale;
+  const std::vector<TokenRun>& runs;
+};
+
+/// What the backward pass reads and writes beside the problem, all packed.
+struct AttentionGradients {
+  const c10::BFloat16* out;        ///< [n, heads, d]
+  const float* log_sum;            ///< [heads, n]
+  const c10::BFloat16* out_grad;   ///< [n, heads, d]
+  c10::BFloat16* q_grad;           ///< [n, heads, d]
+  c10::BFloat16 *k_grad, *v_grad;  ///< [n, kv_heads, d]
+};
+
+bool attention_x86_supported();
+
+/// out [n, heads, d] and the logarithms of the softmax's sums [heads, n]. Tokens of no
+/// run are left as they are.
+void attention_x86_forward(const AttentionProblem& problem, c10::BFloat16* out, float* log_sum);
+void attention_x86_backward(const AttentionProblem& problem, const AttentionGradients& gradients);
+
+}  // namespace schmidt::kernels

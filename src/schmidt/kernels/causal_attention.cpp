@@ -1,0 +1,207 @@
+#include "schmidt/kernels/causal_attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "schmidt/kernels/attention_x86.h"
+#include "schmidt/kernels/fast_path.h"
+
+namespace schmidt::kernels {
+namespace {
+
+using c10::BFloat16;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+void check(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+           const std::vector<TokenRun>& runs, std::optional<int64_t> window) {
+  TORCH_CHECK_VALUE(q.dim() == 3 && k.dim() == 3 && k.sizes() == v.sizes() &&
+                        q.size(0) == k.size(0) && q.size(2) == k.size(2) && k.size(1) >= 1 &&
+                        q.size(1) % k.size(1) == 0,
+                    "[causal_attention] expected q [n, heads, d], k and v [n, kv_heads, d], got ",
+                    q.sizes(), ", ", k.sizes(), " and ", v.sizes());
+  TORCH_CHECK_VALUE(window.value_or(1) >= 1,
+                    "[causal_attention] expected a window of 1 or more, got ", *window);
+  int64_t done = 0;
+  for (const auto& [begin, length] : runs) {
+    TORCH_CHECK_VALUE(begin >= done && length >= 1 && length <= q.size(0) - begin,
+                      "[causal_attention] expected ascending runs within ", q.size(0),
+                      " tokens, got ", length, " tokens from ", begin, " on");
+    done = begin + length;
+  }
+}
+
+// q [b, t, heads, d], k and v [b, t, kv_heads, d] -> [b, t, heads, d].
+torch::Tensor whole_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                         std::optional<int64_t> window) {
+  const auto mask = causal_mask(q.size(1), 0, window, q.device());
+  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+                                          mask, /*dropout_p=*/0.0, /*is_causal=*/!mask,
+                                          /*scale=*/std::nullopt,
+                                          /*enable_gqa=*/q.size(2) != k.size(2))
+      .transpose(1, 2);
+}
+
+bool equal_rows(const std::vector<TokenRun>& runs, int64_t n) {
+  if (runs.empty()) return false;
+  const int64_t t = runs.front().length;
+  const bool same =
+      std::all_of(runs.begin(), runs.end(), [&](const auto& r) { return r.length == t; });
+  return same && static_cast<int64_t>(runs.size()) * t == n;
+}
+
+// Lengths of the runs and of the padding between them, in order: pieces of all n tokens.
+struct Piece {
+  int64_t length;
+  bool attends;
+};
+
+std::vector<Piece> pieces_of(const std::vector<TokenRun>& runs, int64_t n) {
+  std::vector<Piece> pieces;
+  int64_t done = 0;
+  for (const auto& [begin, length] : runs) {
+    if (begin > done) pieces.push_back({begin - done, false});
+    pieces.push_back({length, true});
+    done = begin + length;
+  }
+  if (done < n) pieces.push_back({n - done, false});
+  return pieces;
+}
+
+struct Problem {
+  torch::Tensor q, k, v;
+  std::vector<TokenRun> runs;
+  int64_t window;
+
+  AttentionProblem view() const {
+    return {q.const_data_ptr<BFloat16>(),
+            k.const_data_ptr<BFloat16>(),
+            v.const_data_ptr<BFloat16>(),
+            q.stride(0),
+            k.stride(0),
+            v.stride(0),
+            q.size(0),
+            q.size(1),
+            k.size(1),
+            q.size(2),
+            window,
+            static_cast<float>(1.0 / std::sqrt(static_cast<double>(q.size(2)))),
+            runs};
+  }
+  // Memory for a result like x, where tokens of no run are zeros.
+  torch::Tensor like(const torch::Tensor& x) const {
+    int64_t tokens = 0;
+    for (const TokenRun& run : runs) tokens += run.length;
+    return tokens == x.size(0) ? at::empty(x.sizes(), x.options())
+                               : at::zeros(x.sizes(), x.options());
+  }
+};
+
+struct Attended {
+  torch::Tensor out;      // [n, heads, d]
+  torch::Tensor log_sum;  // float32 [heads, n]
+};
+
+Attended attend(const Problem& problem) {
+  Attended result = {problem.like(problem.q),
+                     at::empty({problem.q.size(1), problem.q.size(0)},
+                               problem.q.options().dtype(torch::kFloat32))};
+  attention_x86_forward(problem.view(), result.out.mutable_data_ptr<BFloat16>(),
+                        result.log_sum.mutable_data_ptr<float>());
+  return result;
+}
+
+struct CausalAttention : torch::autograd::Function<CausalAttention> {
+  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& q,
+                               const torch::Tensor& k, const torch::Tensor& v,
+                               const std::vector<TokenRun>& runs, int64_t window) {
+    Attended result = attend({q, k, v, runs, window});
+    context->save_for_backward({q, k, v, result.out, result.log_sum});
+    std::vector<int64_t> flat;
+    for (const TokenRun& run : runs) flat.insert(flat.end(), {run.begin, run.length});
+    context->saved_data["runs"] = flat;
+    context->saved_data["window"] = window;
+    return result.out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    check_first_derivative("causal_attention");
+    const variable_list saved = context->get_saved_variables();
+    Problem problem{saved[0], saved[1], saved[2], {}, context->saved_data["window"].toInt()};
+    const std::vector<int64_t> flat = context->saved_data["runs"].toIntVector();
+    for (size_t i = 0; i < flat.size(); i += 2) problem.runs.push_back({flat[i], flat[i + 1]});
+    const torch::Tensor dy = gradients[0].contiguous();
+    const torch::Tensor dq = problem.like(saved[0]), dk = problem.like(saved[1]),
+                        dv = problem.like(saved[2]);
+    attention_x86_backward(problem.view(),
+                           {saved[3].const_data_ptr<BFloat16>(), saved[4].const_data_ptr<float>(),
+                            dy.const_data_ptr<BFloat16>(), dq.mutable_data_ptr<BFloat16>(),
+                            dk.mutable_data_ptr<BFloat16>(), dv.mutable_data_ptr<BFloat16>()});
+    return {dq, dk, dv, torch::Tensor(), torch::Tensor()};
+  }
+};
+
+// [n, heads, d] of bfloat16 that the kernel can walk through.
+bool fits_kernel(const torch::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == torch::kBFloat16 && x.numel() > 0 && x.stride(2) == 1 &&
+         x.stride(1) == x.size(2) && x.stride(0) % 2 == 0 && x.size(2) % 16 == 0;
+}
+
+}  // namespace
+
+std::optional<torch::Tensor> causal_mask(int64_t length, int64_t past,
+                                         std::optional<int64_t> window, torch::Device device) {
+  const bool slides = window && *window < past + length;
+  if (!slides && past == 0) return std::nullopt;
+  const torch::Tensor position = at::arange(past, past + length, device).unsqueeze(1);
+  const torch::Tensor key = at::arange(past + length, device).unsqueeze(0);
+  torch::Tensor seen = key <= position;
+  return slides ? seen.logical_and(key > position - *window) : seen;
+}
+
+torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Tensor& k,
+                                         const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                                         std::optional<int64_t> window) {
+  check(q, k, v, runs, window);
+  if (equal_rows(runs, q.size(0))) {
+    const auto rows = [&](const torch::Tensor& x) {
+      return x.unflatten(0, {-1, runs.front().length});
+    };
+    return whole_rows(rows(q), rows(k), rows(v), window).flatten(0, 1);
+  }
+  const std::vector<Piece> pieces = pieces_of(runs, q.size(0));
+  std::vector<int64_t> lengths;
+  for (const Piece& piece : pieces) lengths.push_back(piece.length);
+  const auto split = [&](const torch::Tensor& x) { return x.split_with_sizes(lengths); };
+  const std::vector<torch::Tensor> queries = split(q), keys = split(k), values = split(v);
+  std::vector<torch::Tensor> outputs;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    outputs.push_back(pieces[i].attends ? whole_rows(queries[i].unsqueeze(0), keys[i].unsqueeze(0),
+                                                     values[i].unsqueeze(0), window)
+                                              .squeeze(0)
+                                        : at::zeros(queries[i].sizes(), q.options()));
+  }
+  return outputs.empty() ? at::zeros(q.sizes(), q.options()) : at::cat(outputs);
+}
+
+torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
+                               const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                               std::optional<int64_t> window) {
+  check(q, k, v, runs, window);
+  static const bool supported = attention_x86_supported();
+  if (!supported || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v)) {
+    return causal_attention_reference(q, k, v, runs, window);
+  }
+  const int64_t width = window.value_or(std::numeric_limits<int64_t>::max());
+  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, runs, width);
+  return attend({q, k, v, runs, width}).out;
+}
+
+}  // namespace schmidt::kernels

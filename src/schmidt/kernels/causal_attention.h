@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/kernels/token_run.h"
+
+namespace schmidt::kernels {
+
+/// Causal grouped-query attention within runs of tokens, softmax(q k^T / sqrt(d)) v:
+/// query head h reads key head h / (heads / kv_heads); a token sees itself and the
+/// tokens of its run before it, with a window only the latest `window` of them, its own
+/// included. q [n, heads, d], k and v [n, kv_heads, d] -> [n, heads, d], zeros for a
+/// token of no run. Differentiable once. Costs the sum of the runs' squared lengths.
+/// On CPUs with AVX-512 BF16, bfloat16 of heads of 16 i runs in a kernel of our own.
+/// runs: ascending. Throws c10::ValueError if shapes or runs do not fit.
+torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
+                               const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                               std::optional<int64_t> window);
+
+/// The same by ATen operations only, on any device.
+torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Tensor& k,
+                                         const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                                         std::optional<int64_t> window);
+
+/// What `length` queries after `past` earlier tokens may see, bool [length, past +
+/// length]; none where the causal rule alone, or nothing, has to be said.
+std::optional<torch::Tensor> causal_mask(int64_t length, int64_t past,
+                                         std::optional<int64_t> window, torch::Device device);
+
+}  // namespace schmidt::kernels
