@@ -1,6 +1,8 @@
 #include "schmidt/kernels/rms_norm.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace schmidt::kernels {
 namespace {
@@ -30,6 +32,43 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
                                          Case{torch::kFloat32, {0, 8}, 4e-6},
                                          Case{torch::kBFloat16, {1, 576}, 1e-2},
                                          Case{torch::kBFloat16, {200, 77}, 1e-2}));
+
+TEST_P(RmsNorm, HasTheGradientsOfItsReferenceInFloat64) {
+  const auto& [dtype, shape, tolerance] = GetParam();
+  const std::vector<torch::Tensor> inputs = {
+      (torch::randn(shape) * 3).to(dtype).requires_grad_(),
+      torch::randn({shape.back()}).to(dtype).requires_grad_()};
+  const torch::Tensor direction = torch::randn(shape).to(dtype);
+  const auto found =
+      torch::autograd::grad({rms_norm(inputs[0], inputs[1], 1e-5)}, inputs, {direction});
+  const auto wide = [](const torch::Tensor& x) {
+    return x.detach().to(torch::kFloat64).requires_grad_();
+  };
+  const std::vector<torch::Tensor> exact = {wide(inputs[0]), wide(inputs[1])};
+  const torch::Tensor scale = torch::rsqrt(exact[0].square().mean(-1, /*keepdim=*/true) + 1e-5);
+  const auto expected =
+      torch::autograd::grad({exact[0] * scale * exact[1]}, exact, {direction.to(torch::kFloat64)});
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(found[i].scalar_type(), dtype);
+    EXPECT_LE((found[i].to(torch::kFloat64) - expected[i]).norm().item<double>(),
+              tolerance * expected[i].norm().item<double>());
+  }
+}
+
+// Shares of the weight's gradient are the same whatever the threads.
+TEST(RmsNorm, GradientsDoNotDependOnThreads) {
+  const torch::Tensor x = torch::randn({900, 40}).requires_grad_();
+  const torch::Tensor weight = torch::randn({40}).requires_grad_();
+  const int threads = at::get_num_threads();
+  const auto gradients = [&](int count) {
+    at::set_num_threads(count);
+    return torch::autograd::grad({rms_norm(x, weight, 1e-5).square().sum()}, {x, weight});
+  };
+  const auto one = gradients(1), three = gradients(3);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(torch::equal(one[0], three[0]));
+  EXPECT_TRUE(torch::equal(one[1], three[1]));
+}
 
 TEST(RmsNorm, HasUnitMeanSquareBeforeTheWeight) {
   const torch::Tensor y = rms_norm(torch::randn({4, 64}) * 50, torch::ones({64}), 0.0);

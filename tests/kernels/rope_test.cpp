@@ -1,6 +1,7 @@
 #include "schmidt/kernels/rope.h"
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace schmidt::kernels {
 namespace {
@@ -24,6 +25,17 @@ TEST_P(Rope, KernelAgreesWithReference) {
   const torch::Tensor y = rope(x, a.cos(), a.sin());
   EXPECT_EQ(y.scalar_type(), dtype);
   EXPECT_TRUE(torch::allclose(y, rope_reference(x, a.cos(), a.sin()), tolerance, tolerance));
+}
+
+TEST_P(Rope, HasTheGradientOfItsReference) {
+  const auto& [dtype, shape, tolerance] = GetParam();
+  const torch::Tensor x = torch::randn(shape).to(dtype).requires_grad_();
+  const torch::Tensor a = angles(shape[shape.size() - 3], shape.back() / 2);
+  const torch::Tensor direction = torch::randn(shape).to(dtype);
+  const auto found = torch::autograd::grad({rope(x, a.cos(), a.sin())}, {x}, {direction});
+  const auto expected =
+      torch::autograd::grad({rope_reference(x, a.cos(), a.sin())}, {x}, {direction});
+  EXPECT_TRUE(torch::allclose(found[0], expected[0], tolerance, tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Rope,

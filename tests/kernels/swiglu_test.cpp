@@ -1,6 +1,7 @@
 #include "schmidt/kernels/swiglu.h"
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace schmidt::kernels {
 namespace {
@@ -22,6 +23,26 @@ TEST(Swiglu, HasTheSameValueWithAndWithoutAGradient) {
   const torch::Tensor recorded = swiglu(x.clone().requires_grad_());
   EXPECT_TRUE(recorded.requires_grad());
   EXPECT_TRUE(torch::allclose(plain, recorded, 1e-6, 1e-7));
+}
+
+TEST(Swiglu, HasTheGradientOfItsReference) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair{torch::kFloat32, 2e-6}, std::pair{torch::kBFloat16, 8e-3}}) {
+    const torch::Tensor x = (torch::randn({7, 3, 70}) * 4).to(dtype).requires_grad_();
+    const torch::Tensor exact = x.detach().to(torch::kFloat64).requires_grad_();
+    const torch::Tensor direction = torch::randn({7, 3, 35}).to(dtype);
+    const torch::Tensor found = torch::autograd::grad({swiglu(x)}, {x}, {direction})[0];
+    const torch::Tensor expected = torch::autograd::grad({swiglu_reference(exact)}, {exact},
+                                                         {direction.to(torch::kFloat64)})[0];
+    EXPECT_LT((found.to(torch::kFloat64) - expected).norm().item<double>(),
+              tolerance * expected.norm().item<double>());
+  }
+}
+
+TEST(Swiglu, ClosesAndOpensTheGateFarOut) {
+  const torch::Tensor x = torch::tensor({-300.0F, 300.0F, -90.0F, 2.0F, 3.0F, 4.0F});
+  const torch::Tensor y = swiglu(x);
+  EXPECT_TRUE(torch::allclose(y, torch::tensor({0.0F, 900.0F, 0.0F}), 1e-6, 1e-30));
 }
 
 TEST(Swiglu, RejectsAnOddWidth) { EXPECT_THROW(swiglu(torch::ones({2, 3})), c10::ValueError); }

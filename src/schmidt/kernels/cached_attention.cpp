@@ -1,6 +1,5 @@
 #include "schmidt/kernels/cached_attention.h"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -11,6 +10,7 @@
 #include <ATen/ops/stack.h>
 
 #include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/variants.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -26,11 +26,6 @@ struct HeadTask {
   int64_t d;
   float scale;
 };
-
-[[gnu::always_inline]] inline float widen(float value) { return value; }
-[[gnu::always_inline]] inline float widen(c10::BFloat16 value) {
-  return std::bit_cast<float>(static_cast<uint32_t>(value.x) << 16);
-}
 
 // `buffer` holds count + 2 d floats. Inlined into one function for each instruction
 // set, whose vector width the loops then take.

@@ -6,13 +6,14 @@ namespace schmidt::kernels {
 
 /// y = x / sqrt(mean(x^2) + eps) * weight over the last dimension, the mean and
 /// the quotient in float32, rounded to x's dtype before the product with weight.
-/// x [..., d], weight [d] -> [..., d]. Differentiable.
+/// x [..., d], weight [d] -> [..., d]. Differentiable, once on the CPU in float32 and
+/// bfloat16.
 /// Throws c10::ValueError if shapes do not fit.
 /// Source: Zhang and Sennrich 2019, arXiv:1910.07467.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps);
 
-/// The same by ATen operations only: what `rms_norm` runs where a gradient is
-/// asked for or its own kernel does not apply.
+/// The same by ATen operations only: what `rms_norm` runs where its own kernel does not
+/// apply.
 torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Tensor& weight, double eps);
 
 }  // namespace schmidt::kernels

@@ -6,7 +6,8 @@ namespace schmidt::kernels {
 
 /// Rotary position embedding, in float32 inside: with x = (a, b), the two halves of
 /// each head, -> (a cos - b sin, b cos + a sin).
-/// x [..., t, heads, d], cos and sin float32 [t, d / 2] -> like x. Differentiable.
+/// x [..., t, heads, d], cos and sin float32 [t, d / 2] -> like x. Differentiable with
+/// respect to x, once on the CPU in float32 and bfloat16.
 /// Throws c10::ValueError if shapes do not fit.
 /// Source: Su et al. 2021, arXiv:2104.09864, pairs (i, i + d/2) as Hugging Face has.
 torch::Tensor rope(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin);
