@@ -5,8 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include "schmidt/base/format_error.h"
-
 #include "tests/report/markup.h"
 #include "tests/support/support.h"
 
@@ -103,28 +101,6 @@ TEST(HealingPage, StandsWhateverTheLogLacks) {
 
 TEST(HealingPage, ALongRunIsNotALongPage) {
   EXPECT_LT(healing_page(made_log(20000), "long").size(), 1'000'000u);
-}
-
-TEST(HealingLog, OnlyTheLastLineMayBeCutShort) {
-  const test::TemporaryFolder tmp;
-  const auto read = [&](const std::string& content) {
-    test::write_file(tmp / "log.jsonl", content);
-    return read_healing_log(tmp / "log.jsonl");
-  };
-  const std::string line = "{\"step\": 1}\n";
-  EXPECT_EQ(read(line + line).size(), 2u);
-  EXPECT_EQ(read(line + line + "{\"step\": 2, \"los").size(), 2u);
-  EXPECT_TRUE(read("").empty());
-  EXPECT_TRUE(read("{\"ru").empty());
-  for (const std::string broken : {"{\"step\": 2, \"los\n", "[1]\n", "\n"}) {
-    try {
-      read(line + broken + line);
-      ADD_FAILURE() << broken;
-    } catch (const FormatError& e) {
-      EXPECT_NE(std::string(e.what()).find("line 2"), std::string::npos) << e.what();
-    }
-  }
-  EXPECT_THROW(read_healing_log(tmp / "absent"), SystemError);
 }
 
 }  // namespace

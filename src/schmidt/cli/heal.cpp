@@ -12,7 +12,6 @@
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/dist/exchange.h"
 #include "schmidt/report/healing_page.h"
 
 namespace schmidt::cli {
@@ -32,7 +31,6 @@ struct HealVerbOptions {
   std::vector<double> mix;
   std::string tokens = "1M";
   std::string block_tokens = "0";
-  double deadline = 600.0;
   std::string loss_on = "all";
   std::vector<std::string> train = {"factors", "dense", "norms"};
   heal::HealOptions heal;
@@ -141,14 +139,11 @@ void run(const HealVerbOptions& options) {
 
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
-  dist::Exchange exchange(dist::all_ranks(), {options.deadline});
-  const bool leads = exchange.rank() == 0;
-  ProgressLine progress(options.common.quiet || !leads);
+  ProgressLine progress(options.common.quiet);
   const std::string title = "Healing " + fs::path(options.model).filename().string();
   auto paged = std::chrono::steady_clock::time_point{};
   const auto page = [&](const fs::path& log) {
     const auto now = std::chrono::steady_clock::now();
-    if (!leads) return;
     if (std::chrono::duration<double>(now - paged).count() < kPageSeconds) return;
     paged = now;
     fs::path html = log;
@@ -156,15 +151,13 @@ void run(const HealVerbOptions& options) {
     write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
   };
   const heal::HealResult result = heal::heal(
-      student, teacher, options.out, heal,
-      {progress.callback(), [] { return stop_signal != 0; }, page}, exchange);
+      student, teacher, options.out, heal, {progress.callback(), [] { return stop_signal != 0; }, page});
   progress.clear();
   if (result.ended == heal::Ended::kInterrupted) {
-    throw Interrupted(stop_signal != 0 ? stop_signal : SIGTERM, fmt::format("stopped after {} steps; the state is saved in "
+    throw Interrupted(stop_signal, fmt::format("stopped after {} steps; the state is saved in "
                                                "{}.partial, and --resume goes on there",
                                                result.steps, options.out));
   }
-  if (!leads) return;
   const fs::path log = fs::path(options.out) / "heal.jsonl";
   write_file_atomically(fs::path(options.out) / "heal.html",
                         report::healing_page(heal::read_run_log(log), title));
@@ -288,11 +281,6 @@ Run add_heal(CLI::App& verb) {
       ->group(upkeep);
   verb.add_option("--save-minutes", model.save_minutes, "Between saved states")
       ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->group(upkeep);
-  verb.add_option("--deadline", options->deadline,
-                  "mpirun: seconds after which a rank that does not answer ends the others")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(upkeep);
   add_common_options(verb, options->common);

@@ -11,6 +11,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/dist/lost_rank.h"
 #include "schmidt/dist/ranks.h"
@@ -32,6 +33,7 @@ constexpr Verb kVerbs[] = {
     {"compress", "Replace weights by Matrix Product Operators", add_compress},
     {"profile", "Sensitivity of every layer alone, with the figure", add_profile},
     {"plan", "Where the parameters of a budget go, with sizes, memory and time", add_plan},
+    {"heal", "Retrain a compressed model, shortly", add_heal},
     {"eval", "Perplexity of texts, and KL divergence to a reference", add_eval},
     {"generate", "Continue a prompt", add_generate},
     {"chat", "Talk with a model", add_chat},
@@ -83,6 +85,9 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help and --version
     return fail(kCallersMistake, e.what());
+  } catch (const Interrupted& e) {
+    std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
+    return e.exit_code();
   } catch (const FormatError& e) {
     return fail(kBadFile, e.what());
   } catch (const SystemError& e) {

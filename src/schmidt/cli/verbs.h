@@ -15,6 +15,7 @@ Run add_eval(CLI::App& verb);
 Run add_compress(CLI::App& verb);
 Run add_profile(CLI::App& verb);
 Run add_plan(CLI::App& verb);
+Run add_heal(CLI::App& verb);
 Run add_generate(CLI::App& verb);
 Run add_chat(CLI::App& verb);
 Run add_tokenize(CLI::App& verb);

@@ -79,7 +79,7 @@ class Training {
         state_.best_loss = before_.loss;
         run_.store.save_best(run_.parameters);
       }
-      run_.log.write({{"step", 0}, {"held_out", before_.json()}});
+      log_held_out(before_);
     } else {
       before_ = {state_.before.at("loss"), state_.before.at("cross_entropy"),
                  state_.before.at("kl")};
@@ -208,6 +208,14 @@ class Training {
                    "tokens"});
   }
 
+  void log_held_out(const HeldOutLoss& loss) {
+    if (run_.held_out.empty()) return;
+    run_.log.write({{"step", state_.step},
+                    {"held_out_loss", loss.loss},
+                    {"held_out_cross_entropy", loss.cross_entropy},
+                    {"held_out_kl", loss.kl}});
+  }
+
   bool due_for_evaluation() const {
     if (run_.held_out.empty()) return false;
     const bool last = state_.step == options_.schedule.steps;
@@ -216,7 +224,7 @@ class Training {
 
   bool patience_ended() {
     const HeldOutLoss now = evaluate();
-    run_.log.write({{"step", state_.step}, {"held_out", now.json()}});
+    log_held_out(now);
     if (now.loss < state_.best_loss) {
       state_.best_loss = now.loss;
       state_.best_step = state_.step;

@@ -11,6 +11,8 @@
 
 namespace schmidt::heal {
 
+using nlohmann::json;
+
 RunLog::RunLog(std::filesystem::path path) : path_(std::move(path)) {
   const std::ofstream file(path_, std::ios::app);
   if (!file) throw SystemError("cannot write", path_, errno);
@@ -18,34 +20,40 @@ RunLog::RunLog(std::filesystem::path path) : path_(std::move(path)) {
 
 void RunLog::rewind(int64_t step) {
   std::string kept;
-  for (const nlohmann::json& line : read_run_log(path_)) {
+  for (const json& line : read_run_log(path_)) {
     if (!line.contains("step") || line["step"] <= step) kept += line.dump() + "\n";
   }
   write_file_atomically(path_, kept);
 }
 
-void RunLog::write(const nlohmann::json& line) {
+void RunLog::write(const json& line) {
   std::ofstream file(path_, std::ios::app);
   file << line.dump() << "\n" << std::flush;
   if (!file) throw SystemError("cannot write", path_, errno);
 }
 
-std::vector<nlohmann::json> read_run_log(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  if (!file) throw SystemError("cannot read", path, errno);
-  std::vector<nlohmann::json> lines;
-  std::string line;
-  while (std::getline(file, line)) {
-    if (file.eof() && line.empty()) break;
-    const bool unfinished = file.eof();  // no end of line
-    nlohmann::json value = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!value.is_object()) {
-      if (unfinished) break;
-      throw FormatError(path, fmt::format("line {}", lines.size() + 1), "expected a JSON object");
+std::vector<json> read_run_log(const std::filesystem::path& path) {
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
+  std::vector<json> log;
+  std::string line, broken;
+  for (int64_t count = 1; std::getline(in, line); ++count) {
+    // Only once another line follows is it known that the broken one was not the last.
+    if (!broken.empty()) throw FormatError(path, broken, "expected a JSON object");
+    try {
+      log.push_back(io::parse_json(line, path));
+    } catch (const FormatError&) {
+      broken = fmt::format("line {}", count);
+      continue;
     }
-    lines.push_back(std::move(value));
+    if (!log.back().is_object()) {
+      log.pop_back();
+      broken = fmt::format("line {}", count);
+    }
   }
-  return lines;
+  if (in.bad()) throw SystemError("cannot read", path, EIO);
+  return log;
 }
 
 }  // namespace schmidt::heal

@@ -1,17 +1,13 @@
 #include "schmidt/report/healing_page.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <optional>
 
 #include <fmt/format.h>
 
-#include "schmidt/base/format_error.h"
-#include "schmidt/io/json.h"
 #include "schmidt/report/page.h"
 #include "schmidt/report/plot.h"
 
@@ -330,30 +326,6 @@ void add_options(Page& page, const Run& run) {
 }
 
 }  // namespace
-
-std::vector<json> read_healing_log(const std::filesystem::path& path) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
-  std::vector<json> log;
-  std::string line, broken;
-  for (int64_t count = 1; std::getline(in, line); ++count) {
-    // Only once another line follows is it known that the broken one was not the last.
-    if (!broken.empty()) throw FormatError(path, broken, "expected a JSON object");
-    try {
-      log.push_back(io::parse_json(line, path));
-    } catch (const FormatError&) {
-      broken = fmt::format("line {}", count);
-      continue;
-    }
-    if (!log.back().is_object()) {
-      log.pop_back();
-      broken = fmt::format("line {}", count);
-    }
-  }
-  if (in.bad()) throw SystemError("cannot read", path, EIO);
-  return log;
-}
 
 std::string healing_page(const std::vector<json>& log, std::string_view title) {
   const Run run = sorted_out(log);

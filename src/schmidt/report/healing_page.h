@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,14 +8,9 @@
 
 namespace schmidt::report {
 
-/// The lines of a healing run's log, JSON Lines. A last line that is cut short, as a kill
-/// leaves it, is left out. Throws FormatError naming any other line that is no object,
-/// SystemError if the file cannot be read.
-std::vector<nlohmann::json> read_healing_log(const std::filesystem::path& path);
-
 /// What a healing run did, in one page that opens without a network: the figures before
 /// and after, the curves over its steps, every evaluation, the blocks, the options.
-/// A line of the log is one of
+/// A line of the log, as heal::read_run_log reads them, is one of
 ///
 ///   {"run": {options}}
 ///   {"block", "error_before", "error_after"}
