@@ -59,10 +59,11 @@ std::filesystem::path write_model(const TinyModel& model, const std::filesystem:
   return folder;
 }
 
-void write_byte_tokenizer(const std::filesystem::path& folder) {
+void write_byte_tokenizer(const std::filesystem::path& folder, const ByteTokenizer& of) {
   // GPT-2's byte alphabet: printable bytes stand for themselves, the others for the
   // code points from U+0100 on.
-  nlohmann::json vocabulary = {{"<|endoftext|>", 0}, {"<|im_start|>", 1}, {"<|im_end|>", 2}};
+  nlohmann::json vocabulary = nlohmann::json::object();
+  for (const std::string& content : of.special) vocabulary[content] = vocabulary.size();
   int next = 0x100;
   for (int byte = 0; byte < 256; ++byte) {
     const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
@@ -70,12 +71,15 @@ void write_byte_tokenizer(const std::filesystem::path& folder) {
     const std::string utf8 = code < 0x80 ? std::string(1, static_cast<char>(code))
                                          : std::string{static_cast<char>(0xc0 | (code >> 6)),
                                                        static_cast<char>(0x80 | (code & 0x3f))};
-    vocabulary[utf8] = 3 + byte;
+    vocabulary[utf8] = of.special.size() + byte;
+  }
+  for (const std::string& merge : of.merges) {
+    const size_t space = merge.find(' ');
+    vocabulary[merge.substr(0, space) + merge.substr(space + 1)] = vocabulary.size();
   }
   nlohmann::json added;
-  for (const auto& [id, content] :
-       std::map<int, std::string>{{0, "<|endoftext|>"}, {1, "<|im_start|>"}, {2, "<|im_end|>"}}) {
-    added.push_back({{"id", id},
+  for (const std::string& content : of.special) {
+    added.push_back({{"id", vocabulary[content]},
                      {"content", content},
                      {"single_word", false},
                      {"lstrip", false},
@@ -94,16 +98,12 @@ void write_byte_tokenizer(const std::filesystem::path& folder) {
       {"pre_tokenizer", byte_level},
       {"post_processor", nullptr},
       {"decoder", byte_level},
-      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
+      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", of.merges}}}};
   write_file(folder / "tokenizer.json", tokenizer.dump());
-  write_file(
-      folder / "tokenizer_config.json",
-      nlohmann::json{{"bos_token", "<|im_start|>"},
-                     {"eos_token", "<|im_end|>"},
-                     {"chat_template",
-                      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-                      "<|im_end|>\n{% endfor %}"}}
-          .dump());
+  write_file(folder / "tokenizer_config.json",
+             nlohmann::json{
+                 {"bos_token", of.bos}, {"eos_token", of.eos}, {"chat_template", of.chat_template}}
+                 .dump());
 }
 
 }  // namespace schmidt::test

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
@@ -23,8 +24,18 @@ TinyModel make_tiny_model(int64_t blocks = 2, uint64_t seed = 1);
 /// Writes it as a Hugging Face folder (no tokenizer) and returns the folder.
 std::filesystem::path write_model(const TinyModel& model, const std::filesystem::path& folder);
 
-/// A tokenizer.json of 259 tokens: <|endoftext|>, <|im_start|>, <|im_end|>, then one
-/// token for each byte, byte b as id 3 + b; no merges. ChatML as its chat template.
-void write_byte_tokenizer(const std::filesystem::path& folder);
+struct ByteTokenizer {
+  std::vector<std::string> special = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  std::string bos = "<|im_start|>", eos = "<|im_end|>";
+  std::string chat_template =
+      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+      "{% endfor %}";
+  /// Pairs of tokens that become one, as BPE spells them: "Ġ H".
+  std::vector<std::string> merges = {};
+};
+
+/// A tokenizer.json of the special tokens (three by default), then one token for each
+/// byte, byte b as id special.size() + b, then what merges make. ChatML by default.
+void write_byte_tokenizer(const std::filesystem::path& folder, const ByteTokenizer& of = {});
 
 }  // namespace schmidt::test

@@ -1,6 +1,8 @@
 #include "schmidt/tn/canonical.h"
 
+#include <ATen/ops/diag.h>
 #include <ATen/ops/eye.h>
+#include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
@@ -49,6 +51,33 @@ TEST(Canonicalize, RefusesASiteThatIsNone) {
   const Mpo mpo = random_mpo({{4, 5}, {3, 5}}, {6});
   EXPECT_THROW(canonicalize(mpo, -1), c10::ValueError);
   EXPECT_THROW(canonicalize(mpo, 2), c10::ValueError);
+}
+
+TEST(Balance, SplitsTheSingularValuesOfABondEvenly) {
+  const Mpo mpo = random_mpo({{6, 1}, {1, 9}}, {4});
+  const torch::Tensor w = mpo.to_dense();
+  const Mpo b = balance(mpo);
+  EXPECT_LT(relative_difference(b.to_dense(), w), 1e-13);
+  const torch::Tensor left = b.cores()[0].flatten(0, 2), right = b.cores()[1].flatten(1);
+  const torch::Tensor s = at::diag(at::linalg_svdvals(w).narrow(0, 0, 4));
+  EXPECT_LT(relative_difference(at::mm(left.t(), left), s), 1e-12);
+  EXPECT_LT(relative_difference(at::mm(right, right.t()), s), 1e-12);
+}
+
+TEST(Balance, KeepsTheMatrixOfAnyChain) {
+  const Mpo mpo = random_mpo({{3, 4, 2, 2}, {2, 3, 4, 2}}, {5, 7, 3});
+  EXPECT_LT(relative_difference(balance(mpo).to_dense(), mpo.to_dense()), 1e-13);
+  const Mpo single = random_mpo({{5}, {7}}, {});
+  EXPECT_LT(relative_difference(balance(single).to_dense(), single.to_dense()), 1e-15);
+}
+
+TEST(Balance, TakesBondsThatAreNotOfFullRank) {
+  std::vector<torch::Tensor> cores = random_mpo({{6, 1}, {1, 9}}, {4}).cores();
+  cores[0].select(3, 2).zero_();
+  const Mpo mpo(cores);
+  EXPECT_LT(relative_difference(balance(mpo).to_dense(), mpo.to_dense()), 1e-6);
+  for (torch::Tensor& core : cores) core.zero_();
+  EXPECT_EQ(balance(Mpo(cores)).to_dense().abs().max().item<double>(), 0.0);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/dist/lost_rank.h"
 #include "schmidt/dist/ranks.h"
 
 namespace schmidt::cli {
@@ -85,6 +86,8 @@ int run(int argc, char** argv) {
   } catch (const FormatError& e) {
     return fail(kBadFile, e.what());
   } catch (const SystemError& e) {
+    return fail(kCallersMistake, e.what());
+  } catch (const dist::LostRank& e) {
     return fail(kCallersMistake, e.what());
   } catch (const c10::ValueError& e) {
     return fail(kCallersMistake, e.what_without_backtrace());

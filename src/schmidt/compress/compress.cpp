@@ -9,11 +9,9 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/compress/beside_weights.h"
 #include "schmidt/compress/fingerprint.h"
-#include "schmidt/compress/model_card.h"
-#include "schmidt/compress/remote_code.h"
 #include "schmidt/io/safetensors.h"
-#include "schmidt/text/tokenizer.h"
 #include "schmidt/tn/site_shape.h"
 
 namespace schmidt::compress {
@@ -159,14 +157,6 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   return config;
 }
 
-void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
-  const fs::path& from = checkpoint.path();
-  if (checkpoint.is_gguf() || fs::exists(from / "tokenizer.json") ||
-      fs::exists(from / "tokenizer.model")) {
-    text::Tokenizer::load(from).save(folder);
-  }
-}
-
 }  // namespace
 
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
@@ -191,16 +181,8 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
   }
   for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
-  nlohmann::json config = compressed_config(checkpoint, plan, store, options);
-  add_remote_code(folder.path(), config);
-  write_file_atomically(folder.path() / "config.json", config.dump(2) + "\n");
-  if (!checkpoint.generation_config().empty()) {
-    write_file_atomically(folder.path() / "generation_config.json",
-                          checkpoint.generation_config().dump(2) + "\n");
-  }
-  copy_tokenizer(checkpoint, folder.path());
-  result.summary = summarize(io::Checkpoint::open(folder.path()));
-  write_file_atomically(folder.path() / "README.md", model_card(checkpoint, result.summary));
+  result.summary = write_beside_weights(
+      checkpoint, compressed_config(checkpoint, plan, store, options), folder.path());
   store.remove();
   folder.commit();
   return result;

@@ -1,25 +1,13 @@
 #include "schmidt/compress/windows.h"
 
-#include <algorithm>
-#include <numeric>
 #include <random>
+#include <utility>
 
 #include <ATen/ops/empty.h>
 
+#include "schmidt/base/shuffle.h"
+
 namespace schmidt::compress {
-namespace {
-
-/// A permutation that is the same with every standard library.
-std::vector<int64_t> shuffled(int64_t count, std::mt19937_64& random) {
-  std::vector<int64_t> order(count);
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = count - 1; i > 0; --i) {
-    std::swap(order[i], order[random() % static_cast<uint64_t>(i + 1)]);
-  }
-  return order;
-}
-
-}  // namespace
 
 torch::Tensor calibration_windows(const std::vector<std::vector<int64_t>>& texts, int64_t context,
                                   int64_t tokens, uint64_t seed) {

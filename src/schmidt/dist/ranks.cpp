@@ -1,14 +1,17 @@
 #include "schmidt/dist/ranks.h"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
-#ifdef SCHMIDT_MPI
-#include <mpi.h>
-#endif
+#include "schmidt/dist/lost_rank.h"
+#include "schmidt/dist/mpi_calls.h"
+#include "schmidt/dist/pause.h"
 
 namespace schmidt::dist {
 namespace {
@@ -28,17 +31,30 @@ bool& started() {
   return value;
 }
 
-/// Starts MPI at the first call. False: this process is alone.
-bool together() {
-  static const bool value = [] {
-    if (!launched()) return false;
-    int provided = 0;
-    TORCH_CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS,
-                "[dist] MPI did not start");
-    started() = true;
-    return true;
-  }();
-  return value;
+double& deadline() {
+  static double seconds = 0;  // none
+  return seconds;
+}
+
+// Starts a collective by `start` and waits for it, asleep between two looks.
+template <typename Start>
+void complete(const char* what, const Start& start) {
+  const auto began = std::chrono::steady_clock::now();
+  MPI_Request request;
+  {
+    const std::lock_guard lock(mpi_mutex());
+    check_mpi(start(&request), what);
+  }
+  for (Pause pause;; pause()) {
+    const std::lock_guard lock(mpi_mutex());
+    int done = 0;
+    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), what);
+    if (done != 0) return;
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - began;
+    if (deadline() > 0 && waited.count() > deadline()) {
+      throw LostRank(fmt::format("a rank did not answer for {} s ({})", deadline(), what));
+    }
+  }
 }
 
 #else
@@ -55,31 +71,77 @@ bool together() {
 
 #ifdef SCHMIDT_MPI
 
-// Errors of MPI calls end all ranks by MPI's own default handler.
+std::mutex& mpi_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+bool together() {
+  static const bool value = [] {
+    if (!launched()) return false;
+    int provided = MPI_THREAD_SINGLE;
+    TORCH_CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) == MPI_SUCCESS,
+                "[dist] MPI did not start");
+    TORCH_CHECK_VALUE(provided >= MPI_THREAD_SERIALIZED,
+                      "[dist] expected an MPI whose calls may come from any thread "
+                      "(MPI_THREAD_SERIALIZED), got level ",
+                      provided);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    started() = true;
+    return true;
+  }();
+  return value;
+}
+
+void check_mpi(int code, const char* what) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  throw LostRank(fmt::format("another rank is out of reach ({}): {}", what, text.data()));
+}
+
+void set_deadline(double seconds) { deadline() = seconds; }
 
 int64_t rank() {
-  int value = 0;
-  if (together()) MPI_Comm_rank(MPI_COMM_WORLD, &value);
+  static const int value = [] {
+    int r = 0;
+    if (!together()) return r;
+    const std::lock_guard lock(mpi_mutex());
+    MPI_Comm_rank(MPI_COMM_WORLD, &r);
+    return r;
+  }();
   return value;
 }
 
 int64_t size() {
-  int value = 1;
-  if (together()) MPI_Comm_size(MPI_COMM_WORLD, &value);
+  static const int value = [] {
+    int n = 1;
+    if (!together()) return n;
+    const std::lock_guard lock(mpi_mutex());
+    MPI_Comm_size(MPI_COMM_WORLD, &n);
+    return n;
+  }();
   return value;
 }
 
 void barrier() {
-  if (together()) MPI_Barrier(MPI_COMM_WORLD);
+  if (!together()) return;
+  complete("barrier", [](MPI_Request* request) { return MPI_Ibarrier(MPI_COMM_WORLD, request); });
 }
 
 std::string broadcast(const std::string& text) {
   if (!together()) return text;
   std::string received = text;
   auto bytes = static_cast<int64_t>(text.size());
-  MPI_Bcast(&bytes, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+  complete("broadcast", [&](MPI_Request* request) {
+    return MPI_Ibcast(&bytes, 1, MPI_INT64_T, 0, MPI_COMM_WORLD, request);
+  });
   received.resize(static_cast<size_t>(bytes));
-  MPI_Bcast(received.data(), static_cast<int>(bytes), MPI_CHAR, 0, MPI_COMM_WORLD);
+  complete("broadcast", [&](MPI_Request* request) {
+    return MPI_Ibcast(received.data(), static_cast<int>(bytes), MPI_CHAR, 0, MPI_COMM_WORLD,
+                      request);
+  });
   return received;
 }
 
@@ -88,11 +150,15 @@ std::vector<std::string> gather(const std::string& text) {
   const auto ranks = static_cast<size_t>(size());
   const int bytes = static_cast<int>(text.size());
   std::vector<int> counts(ranks), offsets(ranks);
-  MPI_Allgather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, MPI_COMM_WORLD);
+  complete("gather", [&](MPI_Request* request) {
+    return MPI_Iallgather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, MPI_COMM_WORLD, request);
+  });
   std::exclusive_scan(counts.begin(), counts.end(), offsets.begin(), 0);
   std::string all(static_cast<size_t>(offsets.back() + counts.back()), '\0');
-  MPI_Allgatherv(text.data(), bytes, MPI_CHAR, all.data(), counts.data(), offsets.data(), MPI_CHAR,
-                 MPI_COMM_WORLD);
+  complete("gather", [&](MPI_Request* request) {
+    return MPI_Iallgatherv(text.data(), bytes, MPI_CHAR, all.data(), counts.data(), offsets.data(),
+                           MPI_CHAR, MPI_COMM_WORLD, request);
+  });
   std::vector<std::string> texts;
   for (size_t r = 0; r < ranks; ++r) {
     texts.push_back(all.substr(static_cast<size_t>(offsets[r]), static_cast<size_t>(counts[r])));
@@ -110,6 +176,8 @@ void abort(int code) {
 }
 
 #else
+
+void set_deadline(double) {}
 
 int64_t rank() {
   together();

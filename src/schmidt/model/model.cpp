@@ -164,6 +164,11 @@ Block& Model::block(int64_t index) { return const_cast<Block&>(std::as_const(*th
 
 RopeTable Model::rope(int64_t t) const { return rope_table(config_, t, device()); }
 
+std::vector<NamedTensor> Model::output_parameters() const {
+  if (output_ != nullptr) return output_->parameters();
+  return {{"model.embed_tokens.weight", embedding_}};
+}
+
 std::vector<NamedTensor> Model::parameters() const {
   std::vector<NamedTensor> all = {{"model.embed_tokens.weight", embedding_}};
   for (const Block& block : blocks_) {

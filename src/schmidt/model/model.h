@@ -66,6 +66,9 @@ class Model {
   /// tensors: set requires_grad to train them, update them in place.
   std::vector<NamedTensor> parameters() const;
 
+  /// Those of them that `logits` reads: the output layer's, or the tied embedding.
+  std::vector<NamedTensor> output_parameters() const;
+
   // The pieces of `hidden`, for work that goes block by block.
 
   /// ids int64 [...] -> [..., hidden].

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/tn/canonical.h"
 
 namespace schmidt::model {
 namespace {
@@ -57,7 +58,7 @@ Sites read_sites(const Form& form, int64_t m, int64_t n) {
   return s;
 }
 
-Network load_free(const Sites& sites, const std::string& name, const Weights& weights) {
+tn::Mpo load_free(const Sites& sites, const std::string& name, const Weights& weights) {
   std::vector<torch::Tensor> cores;
   for (size_t k = 0; k < sites.shape.out_dims.size(); ++k) {
     cores.push_back(weights.read(core_name(name, k), sites.core(k)));
@@ -117,13 +118,17 @@ Network load_network(const Form& form, const std::string& name, int64_t m, int64
                      const Weights& weights) {
   const Sites sites = read_sites(form, m, n);
   const std::optional<std::string> gauge = form.text("gauge");
-  if (!gauge) return load_free(sites, name, weights);
+  const bool trained = weights.options().free_gauge;
+  if (!gauge) {
+    tn::Mpo free = load_free(sites, name, weights);
+    return trained ? tn::balance(free) : free;
+  }
   if (*gauge != "fixed") {
     form.fail("gauge", fmt::format("expected fixed or no such key, found {}", *gauge));
   }
   tn::GaugeFixed fixed = load_fixed(form, sites, name, weights);
-  if (!weights.options().free_gauge) return fixed;
-  return tn::free_gauge(fixed);
+  if (!trained) return fixed;
+  return tn::balance(tn::free_gauge(fixed));
 }
 
 nlohmann::json network_form(const Network& network) {

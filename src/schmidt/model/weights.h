@@ -16,8 +16,8 @@ namespace schmidt::model {
 struct LoadOptions {
   torch::ScalarType dtype = torch::kFloat32;  ///< float32 or bfloat16
   torch::Device device = torch::kCPU;
-  /// Networks stored gauge-fixed are read as plain cores, for training in the full
-  /// gauge. What is saved of such a model is in the full gauge too.
+  /// Networks are read as plain cores, balanced as tn::balance does, for training in the
+  /// full gauge. What is saved of such a model is in the full gauge too.
   bool free_gauge = false;
 };
 

@@ -73,11 +73,41 @@ std::optional<Document> read_plain(const json& line) {
 constexpr std::array<Reader, 5> kReaders = {read_messages, read_sharegpt, read_turns,
                                             read_instruction, read_plain};
 
-Document parse_line(const std::string& line, const std::filesystem::path& path,
-                    const std::string& where) {
+json parse_value(std::string_view line, const std::filesystem::path& path, std::string_view where) {
+  try {
+    return io::parse_json(line, path);
+  } catch (const FormatError& e) {
+    // The parser knows the path only: the place goes between path and reason.
+    std::string_view reason = e.what();
+    const std::string before = path.string() + ": ";
+    if (reason.starts_with(before)) reason.remove_prefix(before.size());
+    throw FormatError(path, where, reason);
+  }
+}
+
+Documents read_lines(std::ifstream& in, const std::filesystem::path& path,
+                     const DocumentOptions& options) {
+  Documents result;
+  std::string line;
+  for (int64_t number = 1; std::getline(in, line); ++number) {
+    if (is_blank_line(line)) continue;
+    try {
+      result.documents.push_back(parse_document(line, path, fmt::format("line {}", number)));
+    } catch (const FormatError&) {
+      if (!options.skip_bad) throw;
+      ++result.skipped;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+Document parse_document(std::string_view line, const std::filesystem::path& path,
+                        std::string_view where) {
   constexpr const char* kExpected =
       "expected messages, conversations, data, instruction and output, or text";
-  const json value = io::parse_json(line, path);
+  const json value = parse_value(line, path, where);
   if (!value.is_object()) throw FormatError(path, where, kExpected);
   for (const Reader reader : kReaders) {
     try {
@@ -90,29 +120,9 @@ Document parse_line(const std::string& line, const std::filesystem::path& path,
   throw FormatError(path, where, kExpected);
 }
 
-Documents read_lines(std::ifstream& in, const std::filesystem::path& path,
-                     const DocumentOptions& options) {
-  Documents result;
-  std::string line;
-  for (int64_t number = 1; std::getline(in, line); ++number) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = fmt::format("line {}", number);
-    try {
-      result.documents.push_back(parse_line(line, path, where));
-    } catch (const FormatError& e) {
-      if (options.skip_bad) {
-        ++result.skipped;
-        continue;
-      }
-      const std::string what = e.what();
-      if (what.find(where) != std::string::npos) throw;
-      throw FormatError(path, where, what);
-    }
-  }
-  return result;
+bool is_blank_line(std::string_view line) {
+  return line.find_first_not_of(" \t\r") == std::string_view::npos;
 }
-
-}  // namespace
 
 Documents read_documents(const std::filesystem::path& path, const DocumentOptions& options) {
   std::error_code ec;

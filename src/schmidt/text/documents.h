@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "schmidt/text/chat.h"
@@ -24,8 +25,7 @@ struct Documents {
   int64_t skipped = 0;  ///< broken lines
 };
 
-/// Reads a file of JSON Lines (.jsonl) or, whole, of plain text (any other name). A line
-/// is one of
+/// A line of JSON Lines, one of
 ///
 ///   {"messages": [{"role", "content"}, ..]}
 ///   {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ..]}
@@ -33,8 +33,17 @@ struct Documents {
 ///   {"instruction", "input" (may be missing), "output"}
 ///   {"text"}
 ///
-/// Throws FormatError naming the line for one that is none of these, not valid UTF-8
-/// or not JSON; for a file without any document; SystemError if it cannot be read.
+/// `path` and `where` ("line 12") are for messages. Throws FormatError for what is none
+/// of these, not valid UTF-8 or not JSON.
+Document parse_document(std::string_view line, const std::filesystem::path& path,
+                        std::string_view where);
+
+/// Whether a line holds nothing but spaces: no document, and no mistake.
+bool is_blank_line(std::string_view line);
+
+/// Reads a file of JSON Lines (.jsonl) or, whole, of plain text (any other name).
+/// Throws FormatError naming the line that is no document; for a file without any
+/// document; SystemError if it cannot be read.
 Documents read_documents(const std::filesystem::path& path, const DocumentOptions& options = {});
 
 }  // namespace schmidt::text

@@ -1,0 +1,143 @@
+#include "schmidt/heal/document_file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/compress/fingerprint.h"
+#include "schmidt/text/utf8.h"
+
+namespace schmidt::heal {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::ifstream opened(const fs::path& path) {
+  std::error_code code;
+  const fs::file_status status = fs::status(path, code);
+  if (fs::is_directory(status)) throw SystemError("cannot read", path, EISDIR);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    throw FormatError(path, "", "expected a regular file");
+  }
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
+  return in;
+}
+
+/// How much of `text` makes a piece: up to the first line end from byte `piece` on. If
+/// `is_end`, no more text follows; 0 where more of it has to be seen first.
+size_t piece_length(std::string_view text, size_t piece, bool is_end) {
+  const size_t longest = 4 * piece;
+  const size_t line_end = text.size() < piece ? text.npos : text.find('\n', piece - 1);
+  if (line_end < longest) return line_end + 1;
+  if (text.size() < longest) return is_end ? text.size() : 0;
+  const std::string_view line = text.substr(0, longest);
+  if (const size_t space = line.rfind(' '); space != line.npos && space > 0) return space;
+  return std::max<size_t>(text::settled_prefix(line), 1);
+}
+
+}  // namespace
+
+DocumentFile::DocumentFile(fs::path path, const DocumentFileOptions& options)
+    : path_(std::move(path)), is_lines_(path_.extension() == ".jsonl"), in_(opened(path_)) {
+  TORCH_CHECK_VALUE(options.piece > 0, "[DocumentFile] expected pieces of 1 byte or more, got ",
+                    options.piece);
+  if (is_lines_) {
+    index_lines(options);
+  } else {
+    index_pieces(options);
+  }
+  if (in_.bad()) throw SystemError("cannot read", path_, EIO);
+  if (size() < 1) {
+    throw FormatError(path_, "text",
+                      skipped_ == 0
+                          ? "expected some, found none"
+                          : fmt::format("expected some, found {} broken lines", skipped_));
+  }
+}
+
+void DocumentFile::index_lines(const DocumentFileOptions& options) {
+  compress::Fingerprint hash;
+  std::string line;
+  uint64_t offset = 0;
+  for (int64_t number = 1; std::getline(in_, line); ++number) {
+    hash.add(line);
+    const uint64_t begin = std::exchange(offset, offset + line.size() + 1);
+    if (text::is_blank_line(line)) continue;
+    const std::string where = fmt::format("line {}", number);
+    try {
+      const text::Document document = text::parse_document(line, path_, where);
+      if (const auto reason = options.refusal ? options.refusal(document) : std::nullopt) {
+        throw FormatError(path_, where, *reason);
+      }
+      offsets_.push_back(begin);
+    } catch (const FormatError&) {
+      if (!options.skip_bad) throw;
+      ++skipped_;
+    }
+  }
+  offsets_.push_back(offset);
+  hash_ = hash.hex();
+}
+
+void DocumentFile::index_pieces(const DocumentFileOptions& options) {
+  compress::Fingerprint hash;
+  const auto piece = static_cast<size_t>(options.piece);
+  std::string buffer;
+  uint64_t offset = 0;
+  bool is_end = false;
+  while (!is_end || !buffer.empty()) {
+    const size_t length = piece_length(buffer, piece, is_end);
+    if (length == 0 && !is_end) {
+      const size_t known = buffer.size();
+      buffer.resize(known + 4 * piece);
+      in_.read(buffer.data() + known, static_cast<std::streamsize>(4 * piece));
+      buffer.resize(known + static_cast<size_t>(in_.gcount()));
+      is_end = in_.eof() || in_.bad();
+      continue;
+    }
+    if (length == 0) break;
+    const std::string_view text = std::string_view(buffer).substr(0, length);
+    if (!text::is_valid_utf8(text)) {
+      throw FormatError(path_, fmt::format("bytes {} to {}", offset, offset + length - 1),
+                        "expected UTF-8");
+    }
+    hash.add(text);
+    offsets_.push_back(offset);
+    offset += length;
+    buffer.erase(0, length);
+  }
+  offsets_.push_back(offset);
+  hash_ = hash.hex();
+}
+
+text::Document DocumentFile::read(int64_t i) {
+  TORCH_CHECK_VALUE(i >= 0 && i < size(), "[DocumentFile] expected a document of 0 .. ", size() - 1,
+                    ", got ", i);
+  in_.clear();
+  in_.seekg(static_cast<std::streamoff>(offsets_[i]));
+  std::string content;
+  if (is_lines_) {
+    std::getline(in_, content);
+  } else {
+    content.resize(offsets_[i + 1] - offsets_[i]);
+    in_.read(content.data(), static_cast<std::streamsize>(content.size()));
+  }
+  if (in_.bad()) throw SystemError("cannot read", path_, EIO);
+  const bool is_whole = is_lines_ || std::cmp_equal(in_.gcount(), content.size());
+  try {
+    if (!in_.fail() && is_whole && is_lines_) return text::parse_document(content, path_, "");
+    if (!in_.fail() && is_whole && text::is_valid_utf8(content)) return {{}, std::move(content)};
+  } catch (const FormatError&) {
+    // The line was a document when the file was opened.
+  }
+  throw FormatError(path_, fmt::format("byte {}", offsets_[i]),
+                    "the file has changed since it was opened");
+}
+
+}  // namespace schmidt::heal
