@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "schmidt/base/kept_memory.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/kernels/causal_attention.h"
 #include "schmidt/kernels/rms_norm.h"
@@ -231,6 +232,7 @@ void print_rate(const model::Model& m, const Options& o) {
 }
 
 int run(const Options& o) {
+  keep_freed_memory();
   const model::Model m = model::Model::load(io::Checkpoint::open(o.model),
                                             {.dtype = torch::kBFloat16, .free_gauge = true});
   for (const auto& [name, tensor] : m.parameters()) {
