@@ -1,5 +1,7 @@
 #include "schmidt/report/axis.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 namespace schmidt::report {
@@ -34,6 +36,7 @@ TEST(Axis, ARangeWithoutWidthHasOneToo) {
   const Axis axis(3, 3, 0, 100, false);
   EXPECT_DOUBLE_EQ(axis.pixel(3), 50);
   EXPECT_FALSE(axis.ticks(5).empty());
+  EXPECT_LE(Axis(2.1, std::nextafter(2.1, 3.0), 0, 100, false).ticks(5).size(), 11u);
 }
 
 }  // namespace

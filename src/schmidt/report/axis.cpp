@@ -27,7 +27,8 @@ std::string short_number(double value) {
 
 Axis::Axis(double low, double high, double from, double to, bool log)
     : low_(low), high_(high), from_(from), to_(to), log_(log) {
-  if (high_ > low_) return;
+  // Narrower than its numbers' last digits, a range has no round values to count through.
+  if (high_ - low_ > 1e-9 * std::max(std::abs(low_), std::abs(high_))) return;
   if (log_) {
     low_ /= 2;
     high_ = 2 * high;

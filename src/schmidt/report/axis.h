@@ -8,7 +8,7 @@ namespace schmidt::report {
 /// A range of values on a line of pixels, linear or logarithmic.
 class Axis {
  public:
-  /// from and to: pixels of low and high. A range without width is given one.
+  /// from and to: pixels of low and high. A range without width, or next to none, is given one.
   /// log: low has to be above 0.
   Axis(double low, double high, double from, double to, bool log);
 

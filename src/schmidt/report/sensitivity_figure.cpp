@@ -12,6 +12,7 @@
 #include "schmidt/report/axis.h"
 #include "schmidt/report/colour.h"
 #include "schmidt/report/page.h"
+#include "schmidt/report/plot.h"
 #include "schmidt/report/svg.h"
 
 namespace schmidt::report {
@@ -113,20 +114,6 @@ std::string metric_label(const Profile& profile) {
     if (metric.name == profile.metric) return std::string(metric.label);
   }
   return profile.metric;
-}
-
-void draw_axes(Svg& svg, const Box& plot, const Axis& x, const Axis& y) {
-  for (const Axis::Tick& tick : y.ticks(5)) {
-    const double at = y.pixel(tick.value);
-    svg.line({plot.left, at}, {plot.right(), at}, {"#e8e8e8", 1, ""});
-    svg.text({plot.left - 5, at + 3.5}, tick.label, {10, Anchor::kEnd});
-  }
-  for (const Axis::Tick& tick : x.ticks(8)) {
-    const double at = x.pixel(tick.value);
-    svg.line({at, plot.bottom()}, {at, plot.bottom() + 4}, {"#888", 1, ""});
-    svg.text({at, plot.bottom() + 15}, tick.label, {10, Anchor::kMiddle});
-  }
-  svg.frame(plot, {"#888", 1, ""});
 }
 
 void draw_panel(Svg& svg, const Box& plot, const Profile& profile, const Kind& kind,

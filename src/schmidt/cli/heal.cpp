@@ -1,0 +1,302 @@
+#include "schmidt/heal/heal.h"
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/interrupted.h"
+#include "schmidt/cli/sizes.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/dist/exchange.h"
+#include "schmidt/report/healing_page.h"
+
+namespace schmidt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Seconds between two versions of the page while a run goes on.
+constexpr double kPageSeconds = 30.0;
+
+struct HealVerbOptions {
+  CommonOptions common;
+  std::string model;
+  std::string teacher;
+  std::string out;
+  std::vector<std::string> data;
+  std::vector<double> mix;
+  std::string tokens = "1M";
+  std::string block_tokens = "0";
+  double deadline = 600.0;
+  std::string loss_on = "all";
+  std::vector<std::string> train = {"factors", "dense", "norms"};
+  heal::HealOptions heal;
+};
+
+/// 200000, "200k", "1.5M": a number of tokens.
+int64_t token_count(const std::string& text) {
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  double factor = 0.0;
+  if (unit.empty()) factor = 1.0;
+  if (unit == "k" || unit == "K") factor = 1e3;
+  if (unit == "M") factor = 1e6;
+  if (unit == "B" || unit == "G") factor = 1e9;
+  TORCH_CHECK_VALUE(error == std::errc() && factor > 0.0 && value >= 0.0 && value * factor < 1e15,
+                    "[heal] expected a number of tokens such as 200000, 200k or 1M, got ", text);
+  return static_cast<int64_t>(value * factor);
+}
+
+/// Whether matrices are multiplied faster in bfloat16 than in float32 there.
+bool prefers_bfloat16(const torch::Device& device) {
+#if defined(__x86_64__)
+  return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
+#else
+  return device.is_cuda();
+#endif
+}
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+void remember_signal(int signal) {
+  // A second one ends the program at once.
+  if (stop_signal != 0) std::signal(signal, SIG_DFL), std::raise(signal);
+  stop_signal = signal;
+}
+
+heal::HealOptions heal_options(const HealVerbOptions& options) {
+  heal::HealOptions heal = options.heal;
+  TORCH_CHECK_VALUE(options.mix.empty() || options.mix.size() == options.data.size(),
+                    "[heal] expected a share in --mix for each file of --data, got ",
+                    options.mix.size(), " for ", options.data.size(), " files");
+  for (size_t i = 0; i < options.data.size(); ++i) {
+    heal.data.push_back({options.data[i], options.mix.empty() ? 1.0 : options.mix[i]});
+  }
+  heal.tokens = token_count(options.tokens);
+  heal.block_tokens = token_count(options.block_tokens);
+  heal.stream.loss_on =
+      options.loss_on == "assistant" ? heal::LossOn::kAssistant : heal::LossOn::kAll;
+  heal.stream.seed = options.common.seed;
+  heal.trained = {false, false, false, false};
+  for (const std::string& kind : options.train) {
+    if (kind == "factors") heal.trained.factors = true;
+    if (kind == "dense") heal.trained.dense = true;
+    if (kind == "norms") heal.trained.norms = true;
+    if (kind == "embedding") heal.trained.embedding = true;
+  }
+  const torch::Device device = options.common.torch_device();
+  heal.load.device = device;
+  heal.load.dtype =
+      options.common.torch_dtype(prefers_bfloat16(device) ? torch::kBFloat16 : torch::kFloat32);
+  if (heal.model_level.micro_batch == 0) heal.model_level.micro_batch = heal.model_level.batch;
+  return heal;
+}
+
+std::vector<std::string> row(const char* name, double before, double after, bool as_perplexity) {
+  const auto shown = [&](double v) {
+    return fmt::format("{:.4f}", as_perplexity ? std::exp(v) : v);
+  };
+  return {name, shown(before), shown(after)};
+}
+
+void print(const HealVerbOptions& options, const heal::HealResult& result) {
+  if (options.common.json) {
+    nlohmann::ordered_json out = sizes_json(*result.summary);
+    out["out"] = options.out;
+    out["steps"] = result.steps;
+    out["ended_early"] = result.ended == heal::Ended::kEarly;
+    out["before"] = result.before.json();
+    out["after"] = result.after.json();
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  if (options.heal.stream.held_out > 0 && result.steps > 0) {
+    Table table{{"on the held-out rows", "before", "after"},
+                {row("loss", result.before.loss, result.after.loss, false),
+                 row("perplexity", result.before.cross_entropy, result.after.cross_entropy, true)}};
+    if (!options.teacher.empty()) {
+      table.rows.push_back(row("KL to the original", result.before.kl, result.after.kl, false));
+    }
+    fmt::print("{}\n", table.aligned());
+  }
+  if (result.ended == heal::Ended::kEarly) {
+    fmt::print("ended early, after {} steps without a better held-out loss\n", result.steps);
+  }
+  fmt::print("{}", sizes_text(*result.summary));
+  fmt::print("written to {}\n", options.out);
+}
+
+void run(const HealVerbOptions& options) {
+  apply_common_options(options.common);
+  const heal::HealOptions heal = heal_options(options);
+  const io::Checkpoint student = io::Checkpoint::open(options.model);
+  std::optional<io::Checkpoint> teacher;
+  if (!options.teacher.empty()) teacher = io::Checkpoint::open(options.teacher);
+
+  std::signal(SIGTERM, remember_signal);
+  std::signal(SIGINT, remember_signal);
+  dist::Exchange exchange(dist::all_ranks(), {options.deadline});
+  const bool leads = exchange.rank() == 0;
+  ProgressLine progress(options.common.quiet || !leads);
+  const std::string title = "Healing " + fs::path(options.model).filename().string();
+  auto paged = std::chrono::steady_clock::time_point{};
+  const auto page = [&](const fs::path& log) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!leads) return;
+    if (std::chrono::duration<double>(now - paged).count() < kPageSeconds) return;
+    paged = now;
+    fs::path html = log;
+    html.replace_extension(".html");
+    write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
+  };
+  const heal::HealResult result = heal::heal(
+      student, teacher, options.out, heal,
+      {progress.callback(), [] { return stop_signal != 0; }, page}, exchange);
+  progress.clear();
+  if (result.ended == heal::Ended::kInterrupted) {
+    throw Interrupted(stop_signal != 0 ? stop_signal : SIGTERM, fmt::format("stopped after {} steps; the state is saved in "
+                                               "{}.partial, and --resume goes on there",
+                                               result.steps, options.out));
+  }
+  if (!leads) return;
+  const fs::path log = fs::path(options.out) / "heal.jsonl";
+  write_file_atomically(fs::path(options.out) / "heal.html",
+                        report::healing_page(heal::read_run_log(log), title));
+  print(options, result);
+}
+
+}  // namespace
+
+Run add_heal(CLI::App& verb) {
+  auto options = std::make_shared<HealVerbOptions>();
+  heal::HealOptions& heal = options->heal;
+  heal::ModelLevelOptions& model = heal.model_level;
+  model.micro_batch = 0;
+  heal.stream.held_out = 16;
+  verb.add_option("MODEL", options->model, "The compressed model: a folder, or a .gguf file")
+      ->required();
+  verb.add_option("--teacher", options->teacher, "The original model");
+  verb.add_option("--data", options->data, "Conversations (.jsonl) and plain text files")
+      ->delimiter(',')
+      ->required();
+  verb.add_option("-o,--out", options->out, "Folder of the healed checkpoint")->required();
+  verb.add_flag("--resume", heal.resume, "Go on with unfinished work, if there is any");
+  verb.add_flag("--force", heal.force, "Replace the folder, and drop unfinished work there");
+
+  const char* data = "Data";
+  verb.add_option("--tokens", options->tokens, "Training tokens in all: 200000, 200k, 1M")
+      ->capture_default_str()
+      ->group(data);
+  verb.add_option("--mix", options->mix, "Share of the tokens for each file; equal")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->group(data);
+  verb.add_option("--context", heal.stream.context, "Tokens in a row")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str()
+      ->group(data);
+  verb.add_option("--loss-on", options->loss_on, "Tokens of conversations that count")
+      ->check(CLI::IsMember({"all", "assistant"}))
+      ->capture_default_str()
+      ->group(data);
+  verb.add_option("--held-out", heal.stream.held_out, "Rows kept for measuring, never trained on")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(data);
+  verb.add_flag("--skip-bad", heal.stream.skip_bad, "Leave out broken lines of .jsonl files")
+      ->group(data);
+
+  const char* training = "Training";
+  verb.add_option("--train", options->train, "What is trained: factors, dense, norms, embedding")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"factors", "dense", "norms", "embedding"}))
+      ->group(training);
+  verb.add_option("--cross-entropy", model.weights.cross_entropy,
+                  "Weight of the next token's cross entropy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--kl", model.weights.kl, "Weight of the KL divergence to the teacher")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--top-k", heal.top_k,
+                  "Store so many of the teacher's likeliest tokens first, and train without it")
+      ->check(CLI::NonNegativeNumber)
+      ->group(training);
+  verb.add_option("--batch", model.batch, "Rows of a step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--micro-batch", model.micro_batch, "Rows of one pass; all of them")
+      ->check(CLI::PositiveNumber)
+      ->group(training);
+  verb.add_flag("--checkpointing", model.checkpointing,
+                "Run every block twice instead of keeping what it computes")
+      ->group(training);
+  verb.add_option("--learning-rate", model.schedule.peak, "Peak of the model level's")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--warmup", model.schedule.warmup, "Share of the steps in which it rises")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--final-share", model.schedule.final_share, "Of the peak, left at the end")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--beta2", model.adamw.beta2, "Of AdamW's second moment")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--weight-decay", model.adamw.weight_decay, "Of matrices and cores")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--clip", model.clip, "Largest norm of the gradient; 0: any")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--block-tokens", options->block_tokens,
+                  "Tokens of them for the block level, before the model level")
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--block-epochs", heal.block_level.epochs, "Passes of a block over its tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(training);
+  verb.add_option("--block-learning-rate", heal.block_level.learning_rate,
+                  "Peak of the block level's")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(training);
+
+  const char* upkeep = "Run";
+  verb.add_option("--evaluate-every", model.evaluate_every, "Steps between held-out losses")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(upkeep);
+  verb.add_option("--patience", model.patience, "Held-out losses without a better one that end it")
+      ->check(CLI::NonNegativeNumber)
+      ->group(upkeep);
+  verb.add_option("--save-minutes", model.save_minutes, "Between saved states")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(upkeep);
+  verb.add_option("--deadline", options->deadline,
+                  "mpirun: seconds after which a rank that does not answer ends the others")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(upkeep);
+  add_common_options(verb, options->common);
+  return [options] { run(*options); };
+}
+
+}  // namespace schmidt::cli

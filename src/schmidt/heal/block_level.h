@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/base/progress.h"
+#include "schmidt/heal/adamw.h"
+#include "schmidt/heal/batch.h"
+#include "schmidt/heal/parameters.h"
+#include "schmidt/heal/run_log.h"
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/model/weights.h"
+
+namespace schmidt::heal {
+
+/// Retraining block by block, the second level of the ladder: block f_l, reading what
+/// the healed blocks before it make of a text, is to write what the original's block
+/// writes,
+///
+///   min  mean over tokens of  |h_{l+1} - f_l(h'_l)|^2 / |h_{l+1}|^2
+///
+/// Relative to each token's own size, since a few tokens (the first of a row above all) are
+/// orders of magnitude larger than the rest and would be all that counts.
+struct BlockLevelOptions {
+  int64_t epochs = 1;           ///< passes of each block over the text
+  double learning_rate = 1e-4;  ///< peak, with the warm-up of the model level
+  double warmup = 0.05;
+  double clip = 1.0;
+  AdamWOptions adamw;
+  TrainedKinds trained;  ///< `embedding` says nothing here
+};
+
+struct BlockResult {
+  int64_t block = 0;
+  double error_before = 0.0;  ///< relative squared error, mean over tokens
+  double error_after = 0.0;
+};
+
+struct BlockLevelRun {
+  const io::Checkpoint& student;
+  const io::Checkpoint& teacher;
+  model::LoadOptions load;            ///< dtype and device of the computation
+  const std::vector<Batch>& batches;  ///< the text, a batch each step; its activations at one place stay in memory
+  std::filesystem::path folder;       ///< finished blocks, so that a killed run goes on there
+  RunLog& log;
+  ProgressFn progress;
+  std::function<bool()> interrupted;  ///< asked between blocks
+};
+
+/// All blocks in turn, one of each model in memory. -> the trained tensors of all by
+/// name, float32; none if interrupted. Blocks that the folder holds are not trained again.
+/// A block that the training made worse keeps its start.
+/// Throws c10::ValueError if the two models do not fit each other.
+std::optional<std::map<std::string, torch::Tensor>> heal_blocks(const BlockLevelRun& run,
+                                                                const BlockLevelOptions& options);
+
+}  // namespace schmidt::heal

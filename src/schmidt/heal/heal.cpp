@@ -1,0 +1,241 @@
+#include "schmidt/heal/heal.h"
+
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/format_error.h"
+#include "schmidt/compress/fingerprint.h"
+#include "schmidt/heal/healed_checkpoint.h"
+#include "schmidt/text/tokenizer.h"
+
+namespace schmidt::heal {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kStamp = "work-";
+
+std::string work_fingerprint(const io::Checkpoint& student,
+                             const std::optional<io::Checkpoint>& teacher, const Stream& stream,
+                             const HealOptions& options) {
+  compress::Fingerprint hash;
+  hash.add(compress::fingerprint(student)).add(stream.fingerprint()).add(recipe(options).dump());
+  if (teacher) hash.add(compress::fingerprint(*teacher));
+  return hash.hex();
+}
+
+/// The folder of a run's own files, which is there if its work goes on.
+fs::path claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
+  const fs::path run = folder.path() / "run";
+  const fs::path stamp = run / (kStamp + work);
+  // A kill right after the start leaves a folder that says nothing yet.
+  const bool begun = fs::exists(run) ? !fs::is_empty(run) : !fs::is_empty(folder.path());
+  if (begun && !options.force) {
+    TORCH_CHECK_VALUE(fs::exists(stamp), "[output] ", folder.path().string(),
+                      " holds unfinished work of another model, data set or recipe; expected the "
+                      "same again (remove it, or --force drops it)");
+    TORCH_CHECK_VALUE(options.resume, "[output] ", folder.path().string(),
+                      " holds unfinished work: expected --resume to go on with it, or --force to "
+                      "drop it");
+  }
+  if (begun && !(options.resume && fs::exists(stamp))) {
+    for (const auto& entry : fs::directory_iterator(folder.path())) fs::remove_all(entry);
+  }
+  std::error_code error;
+  fs::create_directories(run, error);
+  if (error) throw SystemError("cannot make folder", run, error.value());
+  write_file_atomically(stamp, "");
+  return run;
+}
+
+void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
+  const ModelLevelOptions& m = options.model_level;
+  TORCH_CHECK_VALUE(m.weights.cross_entropy >= 0.0 && m.weights.kl >= 0.0 &&
+                        m.weights.cross_entropy + m.weights.kl > 0.0,
+                    "[heal] expected weights of cross entropy and KL of 0 or more, one of them "
+                    "above, got ",
+                    m.weights.cross_entropy, " and ", m.weights.kl);
+  TORCH_CHECK_VALUE(teacher || (m.weights.kl == 0.0 && options.block_tokens == 0),
+                    "[heal] expected --teacher, the original model, for the KL divergence or the "
+                    "block level (--kl 0 --block-tokens 0 heals without)");
+  TORCH_CHECK_VALUE(options.tokens >= 0 && options.block_tokens >= 0,
+                    "[heal] expected numbers of tokens, got ", options.tokens, " and ",
+                    options.block_tokens);
+}
+
+class Healing {
+ public:
+  Healing(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
+          const HealOptions& options, const HealCallbacks& callbacks)
+      : student_(student),
+        teacher_(teacher),
+        options_(options),
+        callbacks_(callbacks),
+        stream_(options.data, text::Tokenizer::load(student.path()),
+                student.config().value("model_type", ""), options.stream) {
+    check(teacher, options);
+    const int64_t a_step = options.model_level.batch * options.stream.context;
+    block_batches_ = (options.block_tokens + a_step - 1) / a_step;
+    const int64_t block_tokens = block_batches_ * a_step * options.block_level.epochs;
+    model_level_ = options.model_level;
+    model_level_.schedule.steps = std::max<int64_t>(0, options.tokens - block_tokens) / a_step;
+    TORCH_CHECK_VALUE(model_level_.schedule.steps + block_batches_ > 0, "[heal] expected ", a_step,
+                      " tokens, one step, or more, got ", options.tokens);
+  }
+
+  HealResult go(const fs::path& out) {
+    AtomicFolder folder(out, options_.force);
+    const fs::path run =
+        claim(folder, work_fingerprint(student_, teacher_, stream_, options_), options_);
+    RunLog log(run / "heal.jsonl");
+    if (fs::file_size(log.path()) == 0) log.write({{"run", recipe(options_)}});
+
+    std::vector<Batch> block_text;
+    for (int64_t b = 0; b < block_batches_; ++b) {
+      block_text.push_back(stream_.next(options_.model_level.batch));
+    }
+    std::map<std::string, torch::Tensor> trained;
+    if (block_batches_ > 0) {
+      auto blocks = heal_blocks({student_, *teacher_, options_.load, block_text, run / "blocks",
+                                 log, callbacks_.progress, callbacks_.interrupted},
+                                block_level());
+      if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}};
+      trained = std::move(*blocks);
+      logged(log);
+    }
+    HealResult result;
+    if (model_level_.schedule.steps > 0) {
+      result = model_level(run, log, trained);
+      if (result.ended == Ended::kInterrupted) return result;
+    }
+    log.write({{"before", result.before.json()}, {"after", result.after.json()}});
+    result.summary = write_healed(student_, trained, recipe(options_), folder.path());
+    fs::copy_file(log.path(), folder.path() / "heal.jsonl", fs::copy_options::overwrite_existing);
+    // What a run goes on from leaves last: a kill in between finds the old state or OUT.
+    folder.commit();
+    fs::remove_all(out / "run");
+    return result;
+  }
+
+ private:
+  BlockLevelOptions block_level() const {
+    BlockLevelOptions options = options_.block_level;
+    options.trained = options_.trained;
+    return options;
+  }
+
+  void logged(const RunLog& log) const {
+    if (callbacks_.logged) callbacks_.logged(log.path());
+  }
+
+  /// Trains from what `trained` holds, and leaves there what came of it.
+  HealResult model_level(const fs::path& run, RunLog& log,
+                         std::map<std::string, torch::Tensor>& trained) {
+    const std::vector<Batch> held_out = stream_.held_out(options_.model_level.micro_batch);
+    const TeacherRows teacher = teacher_rows(run, held_out);
+    model::LoadOptions load = options_.load;
+    load.free_gauge = true;
+    model::Model student = model::Model::load(student_, load);
+    std::vector<model::NamedTensor> masters = student.parameters();
+    if (load.dtype != torch::kFloat32) {
+      load.dtype = torch::kFloat32;
+      masters = model::Model::load(student_, load).parameters();
+    }
+    Parameters parameters(student.parameters(), masters, options_.trained);
+    masters.clear();
+    parameters.set(trained);
+    const ModelLevelResult healed = heal_model(
+        {student, parameters, teacher, stream_, held_out, StateStore(run), log,
+         [&](const Progress& p) {
+           if (callbacks_.progress) callbacks_.progress(p);
+           logged(log);
+         },
+         callbacks_.interrupted},
+        model_level_);
+    for (auto& [name, value] : parameters.named_values()) trained[name] = value.clone();
+    return {healed.ended, healed.steps, healed.before, healed.after, {}};
+  }
+
+  TeacherRows teacher_rows(const fs::path& run, const std::vector<Batch>& held_out) {
+    if (!teacher_ || options_.model_level.weights.kl == 0.0) return {};
+    auto teacher = std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
+    if (options_.top_k == 0) {
+      return [teacher, rows = live_teacher(*teacher)](
+                 const Batch& batch, const torch::Tensor& counted, int64_t first_row) {
+        return rows(batch, counted, first_row);
+      };
+    }
+    const int64_t batch = options_.model_level.batch, steps = model_level_.schedule.steps;
+    int64_t rows = steps * batch;
+    for (const Batch& held : held_out) rows += held.ids.size(0);
+    StoredTeacher store(run / "teacher", rows, options_.stream.context, options_.top_k);
+    const json start = stream_.state();
+    int64_t done = 0;
+    const auto add = [&](const Batch& next) {
+      if (callbacks_.progress) callbacks_.progress({"ask the teacher", "", done, rows, "rows"});
+      if (done >= store.stored()) store.append(*teacher, next);
+      done += next.ids.size(0);
+    };
+    for (int64_t s = 0; s < steps; ++s) add(stream_.next(batch));
+    for (const Batch& held : held_out) add(held);
+    stream_.restore(start);
+    return store.rows();
+  }
+
+  const io::Checkpoint& student_;
+  const std::optional<io::Checkpoint>& teacher_;
+  const HealOptions& options_;
+  const HealCallbacks& callbacks_;
+  Stream stream_;
+  int64_t block_batches_ = 0;
+  ModelLevelOptions model_level_;
+};
+
+}  // namespace
+
+json recipe(const HealOptions& options) {
+  const ModelLevelOptions& m = options.model_level;
+  json made = {
+      {"step", "heal"},
+      {"tokens", options.tokens},
+      {"block_tokens", options.block_tokens},
+      {"context", options.stream.context},
+      {"loss_on", options.stream.loss_on == LossOn::kAll ? "all" : "assistant"},
+      {"held_out", options.stream.held_out},
+      {"seed", options.stream.seed},
+      {"batch", m.batch},
+      {"cross_entropy", m.weights.cross_entropy},
+      {"kl", m.weights.kl},
+      {"top_k", options.top_k},
+      {"learning_rate", m.schedule.peak},
+      {"warmup", m.schedule.warmup},
+      {"final_share", m.schedule.final_share},
+      {"beta1", m.adamw.beta1},
+      {"beta2", m.adamw.beta2},
+      {"weight_decay", m.adamw.weight_decay},
+      {"clip", m.clip},
+      {"evaluate_every", m.evaluate_every},
+      {"patience", m.patience},
+      {"dtype", options.load.dtype == torch::kFloat32 ? "float32" : "bfloat16"},
+      {"trained",
+       {{"factors", options.trained.factors},
+        {"dense", options.trained.dense},
+        {"norms", options.trained.norms},
+        {"embedding", options.trained.embedding}}}};
+  for (const Source& source : options.data) {
+    made["data"].push_back({{"file", source.file.filename().string()}, {"share", source.share}});
+  }
+  if (options.block_tokens > 0) {
+    made["block_epochs"] = options.block_level.epochs;
+    made["block_learning_rate"] = options.block_level.learning_rate;
+  }
+  return made;
+}
+
+HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
+                const fs::path& out, const HealOptions& options, const HealCallbacks& callbacks) {
+  return Healing(student, teacher, options, callbacks).go(out);
+}
+
+}  // namespace schmidt::heal

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "schmidt/base/progress.h"
+#include "schmidt/heal/adamw.h"
+#include "schmidt/heal/batch.h"
+#include "schmidt/heal/loss.h"
+#include "schmidt/heal/parameters.h"
+#include "schmidt/heal/run_log.h"
+#include "schmidt/heal/run_state.h"
+#include "schmidt/heal/schedule.h"
+#include "schmidt/heal/stream.h"
+#include "schmidt/heal/teacher_rows.h"
+#include "schmidt/model/model.h"
+
+namespace schmidt::heal {
+
+/// Retraining of the whole model, the third level of the ladder.
+struct ModelLevelOptions {
+  int64_t batch = 4;        ///< rows of one step, all ranks together
+  int64_t micro_batch = 4;  ///< rows of one pass of one rank; gradients add up to the step's
+  LossWeights weights;
+  Schedule schedule;          ///< its steps are the run's
+  AdamWOptions adamw;
+  double clip = 1.0;          ///< largest norm of a step's gradient; 0: no clipping
+  bool checkpointing = false;  ///< blocks run twice, so that their intermediates need no memory
+  int64_t evaluate_every = 25;  ///< steps between looks at the held-out set
+  int64_t patience = 0;         ///< looks without a better one that end the run; 0: none do
+  double save_minutes = 10.0;   ///< between saved states
+};
+
+/// Per counted token, nats.
+struct HeldOutLoss {
+  double loss = 0.0;  ///< the weighted sum of the two
+  double cross_entropy = 0.0;
+  double kl = 0.0;  ///< 0 without a teacher
+
+  nlohmann::json json() const;
+};
+
+/// What a run works with. Nothing is owned.
+struct ModelLevelRun {
+  model::Model& student;
+  Parameters& parameters;
+  TeacherRows teacher;  ///< may be empty where kl weighs 0
+  Stream& stream;
+  const std::vector<Batch>& held_out;  ///< may be empty: then nothing is chosen by it
+  const StateStore& store;
+  RunLog& log;
+  ProgressFn progress;
+  std::function<bool()> interrupted;  ///< asked between steps; true saves the state and ends
+};
+
+enum class Ended { kDone, kEarly, kInterrupted };
+
+struct ModelLevelResult {
+  Ended ended = Ended::kDone;
+  int64_t steps = 0;
+  HeldOutLoss before, after;  ///< on the held-out set; zeros where it is empty
+};
+
+/// Trains from the state that `run.store` holds, or from the start. Afterwards the model
+/// and `run.parameters` hold the parameters that did best on the held-out set, or the
+/// last ones where it is empty.
+///
+/// A step whose loss or gradient is not finite is left out; the third in a row saves the state,
+/// which is that of the last finite step, and throws c10::ValueError.
+ModelLevelResult heal_model(const ModelLevelRun& run, const ModelLevelOptions& options);
+
+}  // namespace schmidt::heal

@@ -1,0 +1,92 @@
+#include "schmidt/heal/parameters.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/variable.h>
+
+namespace schmidt::heal {
+
+bool TrainedKinds::contains(const model::NamedTensor& parameter) const {
+  const std::string_view name = parameter.name;
+  if (name == "model.embed_tokens.weight" || name.starts_with("lm_head.")) return embedding;
+  if (parameter.tensor.dim() < 2) return norms;
+  return name.find(".cores.") != std::string_view::npos ? factors : dense;
+}
+
+/// Moves a leaf's gradient into the sum and leaves the leaf without one.
+class Parameters::Hook : public torch::autograd::PostAccumulateGradHook {
+ public:
+  Hook(Parameters& owner, size_t index) : owner_(owner), index_(index) {}
+
+  void operator()(const torch::autograd::Variable& leaf) override {
+    const at::NoGradGuard no_grad;
+    const Piece& piece = owner_.pieces_[index_];
+    owner_.gradient_.narrow(0, piece.offset, leaf.numel()).view(leaf.sizes()).add_(leaf.grad());
+    leaf.mutable_grad().reset();
+    if (owner_.ready_) owner_.ready_(index_);
+  }
+
+ private:
+  Parameters& owner_;
+  size_t index_;
+};
+
+Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
+                       const std::vector<model::NamedTensor>& masters, const TrainedKinds& kinds) {
+  TORCH_INTERNAL_ASSERT(leaves.size() == masters.size(), "[heal] leaves without masters");
+  const at::NoGradGuard no_grad;
+  int64_t total = 0;
+  std::vector<torch::Tensor> trained_masters;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const auto& [name, leaf] = leaves[i];
+    leaf.set_requires_grad(kinds.contains(leaves[i]));
+    if (!leaf.requires_grad()) continue;
+    pieces_.push_back({name, leaf, total, leaf.dim() >= 2});
+    trained_masters.push_back(masters[i].tensor);
+    total += leaf.numel();
+  }
+  TORCH_CHECK_VALUE(total > 0, "[heal] expected something to train, got a model without any of it");
+  values_ = at::empty({total}, pieces_.front().leaf.options().dtype(torch::kFloat32));
+  gradient_ = at::zeros_like(values_);
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    value_of(pieces_[i]).copy_(trained_masters[i]);
+    torch::autograd::impl::set_post_acc_grad_hooks(pieces_[i].leaf,
+                                                   std::make_unique<Hook>(*this, i));
+  }
+}
+
+Parameters::~Parameters() {
+  for (const Piece& piece : pieces_) {
+    torch::autograd::impl::set_post_acc_grad_hooks(piece.leaf, nullptr);
+    piece.leaf.set_requires_grad(false);
+  }
+}
+
+torch::Tensor Parameters::value_of(const Piece& piece) const {
+  return values_.narrow(0, piece.offset, piece.leaf.numel()).view(piece.leaf.sizes());
+}
+
+std::map<std::string, torch::Tensor> Parameters::named_values() const {
+  std::map<std::string, torch::Tensor> named;
+  for (const Piece& piece : pieces_) named[piece.name] = value_of(piece);
+  return named;
+}
+
+void Parameters::set(const std::map<std::string, torch::Tensor>& values) {
+  const at::NoGradGuard no_grad;
+  for (const Piece& piece : pieces_) {
+    const auto found = values.find(piece.name);
+    if (found == values.end()) continue;
+    TORCH_CHECK_VALUE(found->second.sizes() == piece.leaf.sizes(), "[heal] expected ", piece.name,
+                      " of shape ", piece.leaf.sizes(), ", got ", found->second.sizes());
+    value_of(piece).copy_(found->second);
+  }
+}
+
+void Parameters::write_to_model() {
+  const at::NoGradGuard no_grad;
+  for (const Piece& piece : pieces_) piece.leaf.copy_(value_of(piece));
+}
+
+}  // namespace schmidt::heal

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace schmidt::heal {
+
+/// A run's JSON Lines file: one object a line, written as it happens.
+class RunLog {
+ public:
+  /// Appends to the file. Throws SystemError if it cannot be written.
+  explicit RunLog(std::filesystem::path path);
+
+  /// Leaves out the steps that a killed run wrote beyond `step`, and a last half line.
+  void rewind(int64_t step);
+
+  /// Throws SystemError.
+  void write(const nlohmann::json& line);
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The lines of such a file; a last one that a kill left unfinished is dropped.
+/// Throws FormatError for any other line that is no object, SystemError.
+std::vector<nlohmann::json> read_run_log(const std::filesystem::path& path);
+
+}  // namespace schmidt::heal

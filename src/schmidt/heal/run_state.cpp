@@ -1,0 +1,140 @@
+#include "schmidt/heal/run_state.h"
+
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
+#include "schmidt/io/safetensors.h"
+
+namespace schmidt::heal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "state-";
+constexpr const char* kValues = "values.safetensors";
+constexpr const char* kMoments = "moments.safetensors";
+constexpr const char* kBest = "best.safetensors";
+
+fs::path state_folder(const fs::path& folder, int64_t step) {
+  return folder / fmt::format("{}{}", kPrefix, step);
+}
+
+/// Steps of the whole states in a folder, ascending.
+std::set<int64_t> saved_steps(const fs::path& folder) {
+  std::set<int64_t> steps;
+  if (!fs::exists(folder)) return steps;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(kPrefix)) continue;
+    int64_t step = 0;
+    const auto [end, error] =
+        std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
+    if (error == std::errc() && end == name.data() + name.size()) steps.insert(step);
+  }
+  return steps;
+}
+
+torch::Tensor read_vector(const std::map<std::string, torch::Tensor>& tensors,
+                          const std::string& name, int64_t size, const fs::path& file) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end() || found->second.sizes() != torch::IntArrayRef({size}) ||
+      found->second.scalar_type() != torch::kFloat32) {
+    throw FormatError(file, name, fmt::format("expected {} values in float32", size));
+  }
+  return found->second;
+}
+
+void write_values(const fs::path& file, const Parameters& parameters) {
+  io::save_safetensors(file, {{"values", parameters.values().cpu()}});
+}
+
+void read_values(const fs::path& file, const Parameters& parameters) {
+  const at::NoGradGuard no_grad;
+  const torch::Tensor values = parameters.values();
+  values.copy_(read_vector(io::load_safetensors(file), "values", parameters.numel(), file));
+}
+
+nlohmann::json to_json(const RunState& state) {
+  nlohmann::json json = {{"step", state.step},         {"stream", state.stream}, {"before", state.before},
+                         {"best_step", state.best_step}, {"waited", state.waited},
+                         {"seconds", state.seconds},     {"not_finite", state.not_finite}};
+  if (std::isfinite(state.best_loss)) json["best_loss"] = state.best_loss;
+  return json;
+}
+
+RunState from_json(const nlohmann::json& json, const fs::path& file) {
+  try {
+    RunState state;
+    state.step = json.at("step");
+    state.stream = json.at("stream");
+    state.before = json.at("before");
+    state.best_loss = json.value("best_loss", state.best_loss);
+    state.best_step = json.at("best_step");
+    state.waited = json.at("waited");
+    state.seconds = json.at("seconds");
+    state.not_finite = json.at("not_finite");
+    return state;
+  } catch (const nlohmann::json::exception& e) {
+    throw FormatError(file, "state", e.what());
+  }
+}
+
+}  // namespace
+
+void StateStore::save(const RunState& state, const Parameters& parameters,
+                      const Moments& moments) const {
+  const fs::path made = folder_ / "state.new";
+  fs::remove_all(made);
+  std::error_code error;
+  fs::create_directories(made, error);
+  if (error) throw SystemError("cannot make folder", made, error.value());
+  write_values(made / kValues, parameters);
+  io::save_safetensors(made / kMoments,
+                       {{"first", moments.first.cpu()}, {"second", moments.second.cpu()}});
+  nlohmann::json json = to_json(state);
+  json["optimizer_steps"] = moments.steps;
+  write_file_atomically(made / "state.json", json.dump());
+  const fs::path whole = state_folder(folder_, state.step);
+  if (fs::exists(whole)) {  // the same state: a step is saved after its evaluation or not at all
+    fs::remove_all(made);
+  } else {
+    fs::rename(made, whole);
+  }
+  sync_folder(folder_);
+  for (const int64_t step : saved_steps(folder_)) {
+    if (step != state.step) fs::remove_all(state_folder(folder_, step));
+  }
+}
+
+std::optional<SavedRun> StateStore::load(const Parameters& parameters) const {
+  const std::set<int64_t> steps = saved_steps(folder_);
+  if (steps.empty()) return std::nullopt;
+  const fs::path folder = state_folder(folder_, *steps.rbegin());
+  const nlohmann::json json = io::read_json_object(folder / "state.json");
+  SavedRun saved{from_json(json, folder / "state.json"), {}};
+  read_values(folder / kValues, parameters);
+  const auto moments = io::load_safetensors(folder / kMoments);
+  saved.moments = {json.value("optimizer_steps", saved.state.step),
+                   read_vector(moments, "first", parameters.numel(), folder / kMoments),
+                   read_vector(moments, "second", parameters.numel(), folder / kMoments)};
+  return saved;
+}
+
+void StateStore::save_best(const Parameters& parameters) const {
+  write_values(folder_ / kBest, parameters);
+}
+
+bool StateStore::load_best(const Parameters& parameters) const {
+  if (!fs::exists(folder_ / kBest)) return false;
+  read_values(folder_ / kBest, parameters);
+  return true;
+}
+
+}  // namespace schmidt::heal

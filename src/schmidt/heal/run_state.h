@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include "schmidt/heal/parameters.h"
+
+namespace schmidt::heal {
+
+/// Where a run stands between two steps, its parameters and moments aside.
+struct RunState {
+  int64_t step = 0;                   ///< steps done
+  nlohmann::json stream;              ///< of the data
+  nlohmann::json before;              ///< held-out loss before the first step
+  double best_loss = std::numeric_limits<double>::infinity();  ///< on the held-out set
+  int64_t best_step = 0;
+  int64_t waited = 0;                 ///< evaluations since the best one
+  double seconds = 0.0;               ///< of work so far
+  int64_t not_finite = 0;             ///< steps in a row whose loss or gradient was not finite
+};
+
+/// An optimizer's moments of all parameters, whoever owns them: float32 [numel].
+struct Moments {
+  int64_t steps = 0;
+  torch::Tensor first, second;
+};
+
+struct SavedRun {
+  RunState state;
+  Moments moments;
+};
+
+/// Saved states of one run, and the best parameters so far, in a folder. A state is
+/// whole or absent, and the last one stays until the next is whole. One rank saves;
+/// all may load.
+class StateStore {
+ public:
+  explicit StateStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  /// Throws SystemError from the disk; then the last state is still whole.
+  void save(const RunState& state, const Parameters& parameters, const Moments& moments) const;
+
+  /// Reads the last state back, its parameters into `parameters`; none where there is none.
+  /// Throws FormatError if files are missing or broken.
+  std::optional<SavedRun> load(const Parameters& parameters) const;
+
+  /// The parameters as they are, in place of an earlier best. Throws SystemError.
+  void save_best(const Parameters& parameters) const;
+
+  /// Into `parameters`; false where none were saved.
+  bool load_best(const Parameters& parameters) const;
+
+ private:
+  std::filesystem::path folder_;
+};
+
+}  // namespace schmidt::heal

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "schmidt/report/axis.h"
+#include "schmidt/report/svg.h"
+
+namespace schmidt::report {
+
+/// Frame, horizontal lines and labels of a plot.
+void draw_axes(Svg& svg, const Box& plot, const Axis& x, const Axis& y);
+
+struct CurvePoint {
+  double x = 0.0, y = 0.0;
+  std::string tip;  ///< may be empty
+};
+
+/// Points of one quantity, in order of x.
+struct Curve {
+  std::string name;  ///< in the legend; empty: not in it
+  std::string colour;
+  std::vector<CurvePoint> points;
+  double width = 1.5;   ///< of the line; 0: dots alone
+  double radius = 0.0;  ///< of the dots; 0: a line alone
+};
+
+struct PlotLabels {
+  std::string title, x, y;  ///< of the plot and its axes
+};
+
+/// Curves in one plot whose ranges hold all of them: `cell` with title, axes, legend.
+/// Points that are not finite are left out. Logarithmic where the values are above 0 and
+/// the largest is 30 times the least or more.
+void draw_curves(Svg& svg, const Box& cell, const PlotLabels& labels,
+                 const std::vector<Curve>& curves);
+
+}  // namespace schmidt::report

@@ -1,0 +1,298 @@
+#include "schmidt/heal/heal.h"
+
+#include <csignal>
+#include <fstream>
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "schmidt/compress/compress.h"
+#include "schmidt/compress/uniform.h"
+#include "schmidt/heal/healed_checkpoint.h"
+#include "schmidt/io/safetensors.h"
+
+#include "tests/support/compressed_model.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::heal {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Twenty sentences as conversations, and a tiny model whose every layer is cut in half.
+class HealTest : public testing::Test {
+ protected:
+  HealTest() {
+    at::set_num_threads(1);  // OpenMP's threads do not survive fork
+    test::write_model(test::make_tiny_model(2), tmp / "teacher");
+    test::write_byte_tokenizer(tmp / "teacher");
+    const auto original = io::Checkpoint::open(tmp / "teacher");
+    compress::compress(original,
+                       compress::plan_bond(compress::dense_layers(original), {.low_rank = true}, 8),
+                       tmp / "student", {});
+    std::ofstream file(data());
+    for (int i = 0; i < 20; ++i) {
+      const nlohmann::json line = {
+          {"instruction", "Say number " + std::to_string(i)},
+          {"output", "It is the number " + std::to_string(i * i) + ", of course."}};
+      file << line.dump() << "\n";
+    }
+  }
+
+  fs::path data() const { return tmp / "sentences.jsonl"; }
+
+  HealOptions options(int64_t steps) const {
+    HealOptions o;
+    o.data = {{data(), 1.0}};
+    o.stream.context = 96;
+    o.model_level.batch = 4;
+    o.model_level.micro_batch = 2;
+    o.model_level.schedule.peak = 1e-2;
+    o.model_level.evaluate_every = 5;
+    o.tokens = steps * 4 * 96;
+    return o;
+  }
+
+  HealResult run(const std::string& out, const HealOptions& o,
+                 const std::function<bool()>& interrupted = {}) const {
+    return heal(io::Checkpoint::open(tmp / "student"), io::Checkpoint::open(tmp / "teacher"),
+                tmp / out, o, {{}, interrupted, {}});
+  }
+
+  std::vector<nlohmann::json> log(const std::string& out) const {
+    return read_run_log(tmp / out / "heal.jsonl");
+  }
+
+  // The curve without what a clock or the machine has to say.
+  std::string curve(const std::string& out) const {
+    std::string text;
+    for (nlohmann::json line : log(out)) {
+      for (const char* key : {"seconds", "tokens_per_second", "memory"}) line.erase(key);
+      text += line.dump() + "\n";
+    }
+    return text;
+  }
+
+  std::string weights(const std::string& out) const {
+    return test::read_file(tmp / out / "model.safetensors");
+  }
+
+  // A child runs `work` and dies by SIGKILL after some milliseconds. False if it was done.
+  static bool killed_after(int after, const std::function<void()>& work) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      try {
+        work();
+        ::_exit(0);
+      } catch (const std::exception& e) {
+        std::fprintf(stderr, "%s\n", e.what());
+        ::_exit(1);
+      }
+    }
+    ::usleep(static_cast<useconds_t>(after) * 1000);
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) != 0);
+    return WIFSIGNALED(status);
+  }
+
+  test::TemporaryFolder tmp;
+};
+
+TEST_F(HealTest, LearnsTwentySentencesByHeart) {
+  HealOptions o = options(150);
+  o.model_level.weights = {1.0, 0.0};
+  o.model_level.schedule.peak = 2e-2;
+  o.trained.embedding = true;
+  run("out", o);
+  double first = 0.0, last = 0.0;
+  for (const auto& line : log("out")) {
+    if (!line.contains("loss")) continue;
+    if (first == 0.0) first = line["loss"];
+    last = line["loss"];
+  }
+  EXPECT_GT(first, 4.0);
+  EXPECT_LT(last, 0.3);
+}
+
+TEST_F(HealTest, BringsTheStudentToItsTeacher) {
+  HealOptions o = options(60);
+  o.stream.held_out = 2;
+  o.model_level.weights = {0.0, 1.0};
+  const HealResult result = run("out", o);
+  EXPECT_LT(result.after.kl, 0.5 * result.before.kl);
+  // What was written is what was measured: bonds without their gauge change nothing.
+  const auto healed = io::Checkpoint::open(tmp / "out");
+  EXPECT_EQ(healed.config()["compression_config"]["made_by"].size(), 2u);
+  o.tokens = 4 * 96;
+  o.force = true;
+  o.model_level.schedule.peak = 1e-12;
+  const HealResult again =
+      heal(healed, io::Checkpoint::open(tmp / "teacher"), tmp / "again", o, {});
+  EXPECT_NEAR(again.before.kl, result.after.kl, 1e-4 * result.after.kl + 1e-6);
+  EXPECT_EQ(result.summary->parameters,
+            compress::summarize(io::Checkpoint::open(tmp / "student")).parameters);
+}
+
+TEST_F(HealTest, ResumedRunsAreTheUninterruptedOne) {
+  HealOptions o = options(12);
+  o.stream.held_out = 2;
+  o.block_tokens = 2 * 4 * 96;
+  o.tokens += o.block_tokens;
+  EXPECT_EQ(run("whole", o).ended, Ended::kDone);
+
+  o.resume = true;
+  for (const int after : {1, 4, 9}) {  // asked before each block and each step
+    int asked = 0;
+    EXPECT_EQ(run("out", o, [&] { return ++asked > after; }).ended, Ended::kInterrupted);
+    EXPECT_FALSE(fs::exists(tmp / "out"));
+  }
+  EXPECT_EQ(run("out", o).ended, Ended::kDone);
+  EXPECT_EQ(weights("out"), weights("whole"));
+  EXPECT_EQ(curve("out"), curve("whole"));
+  EXPECT_FALSE(fs::exists(tmp / "out.partial"));
+}
+
+TEST_F(HealTest, AKillAtAnyTimeLeavesAStateToGoOnFrom) {
+  HealOptions o = options(30);
+  o.stream.held_out = 2;
+  o.model_level.save_minutes = 0.0;  // after every step: kills meet saves
+  run("whole", o);
+  o.resume = true;
+  int kills = 0;
+  for (int after = 20; after < 300 && !fs::exists(tmp / "out"); after += 40) {
+    kills += killed_after(after, [&] { run("out", o); }) ? 1 : 0;
+  }
+  EXPECT_GT(kills, 0);
+  if (!fs::exists(tmp / "out")) run("out", o);
+  EXPECT_EQ(weights("out"), weights("whole"));
+  EXPECT_EQ(curve("out"), curve("whole"));
+}
+
+TEST_F(HealTest, UnfinishedWorkOfAnotherRecipeModelOrDataIsRefused) {
+  HealOptions o = options(8);
+  EXPECT_EQ(run("out", o, [] { return true; }).ended, Ended::kInterrupted);
+  EXPECT_THROW(run("out", o), c10::ValueError);  // not said to go on
+  o.resume = true;
+  HealOptions other = o;
+  other.model_level.schedule.peak = 2e-2;
+  EXPECT_THROW(run("out", other), c10::ValueError);
+  std::ofstream(data(), std::ios::app) << R"({"text": "one line more"})" << "\n";
+  EXPECT_THROW(run("out", o), c10::ValueError);
+  o.force = true;
+  EXPECT_EQ(run("out", o).ended, Ended::kDone);
+  o.force = false;
+  EXPECT_THROW(run("out", o), c10::ValueError);  // it exists
+}
+
+TEST_F(HealTest, ThreeStepsWithoutAFiniteLossEndTheRun) {
+  auto broken = test::make_tiny_model(2);
+  for (auto& [name, tensor] : broken.tensors) {
+    if (name == "model.norm.weight") tensor.fill_(3e38);  // finite; its logits are not
+  }
+  test::write_model(broken, tmp / "broken");
+  test::write_byte_tokenizer(tmp / "broken");
+  const auto student = io::Checkpoint::open(tmp / "broken");
+  try {
+    heal(student, io::Checkpoint::open(tmp / "teacher"), tmp / "out", options(8), {});
+    FAIL() << "expected an error";
+  } catch (const c10::ValueError& e) {
+    EXPECT_NE(e.msg().find("3 steps in a row"), std::string::npos) << e.msg();
+  }
+  EXPECT_TRUE(fs::exists(tmp / "out.partial" / "run" / "state-3"));
+  int64_t skipped = 0;
+  for (const auto& line : read_run_log(tmp / "out.partial" / "run" / "heal.jsonl")) {
+    skipped += line.value("skipped", false) ? 1 : 0;
+  }
+  EXPECT_EQ(skipped, 3);
+}
+
+TEST_F(HealTest, BlocksComeNearerToTheOriginals) {
+  HealOptions o = options(0);
+  o.block_tokens = o.tokens = 6 * 4 * 96;
+  o.block_level.learning_rate = 3e-3;
+  run("out", o);
+  int64_t blocks = 0;
+  for (const auto& line : log("out")) {
+    if (!line.contains("block")) continue;
+    ++blocks;
+    EXPECT_LT(line["error_after"].get<double>(), 0.9 * line["error_before"].get<double>());
+  }
+  EXPECT_EQ(blocks, 2);
+}
+
+TEST_F(HealTest, AStoredTeacherLeadsWhereTheLiveOneDoes) {
+  HealOptions o = options(20);
+  o.stream.held_out = 2;
+  o.model_level.weights = {0.0, 1.0};
+  const HealResult live = run("live", o);
+  o.top_k = 200;  // of 264 tokens
+  const HealResult stored = run("stored", o);
+  EXPECT_NEAR(stored.after.kl, live.after.kl, 0.02 * live.before.kl);
+}
+
+TEST_F(HealTest, CheckpointedBlocksGiveTheSameParameters) {
+  HealOptions o = options(5);
+  run("plain", o);
+  o.model_level.checkpointing = true;
+  run("checkpointed", o);
+  const auto a = io::load_safetensors(tmp / "plain" / "model.safetensors");
+  for (const auto& [name, tensor] : io::load_safetensors(tmp / "checkpointed" / "model.safetensors")) {
+    if (!tensor.is_floating_point()) continue;
+    EXPECT_TRUE(torch::allclose(tensor, a.at(name), 1e-4, 1e-5)) << name;
+  }
+}
+
+TEST_F(HealTest, PatienceEndsARunThatGetsNoBetterAndTheBestIsKept) {
+  HealOptions o = options(60);
+  o.stream.held_out = 2;
+  o.model_level.schedule.peak = 3.0;  // ruins what it touches
+  o.model_level.patience = 2;
+  const HealResult result = run("out", o);
+  EXPECT_EQ(result.ended, Ended::kEarly);
+  EXPECT_EQ(result.steps, 10);
+  EXPECT_EQ(result.after.loss, result.before.loss);
+}
+
+TEST_F(HealTest, SaysWhatIsMissing) {
+  const auto student = io::Checkpoint::open(tmp / "student");
+  EXPECT_THROW(heal(student, std::nullopt, tmp / "out", options(4), {}), c10::ValueError);
+  HealOptions o = options(4);
+  o.model_level.weights = {1.0, 0.0};
+  EXPECT_EQ(heal(student, std::nullopt, tmp / "out", o, {}).steps, 4);
+  o.tokens = 10;
+  EXPECT_THROW(heal(student, std::nullopt, tmp / "out2", o, {}), c10::ValueError);
+  o = options(4);
+  o.model_level.weights = {0.0, 0.0};
+  EXPECT_THROW(run("out3", o), c10::ValueError);
+}
+
+TEST(WriteHealed, EveryFormOfALayerKeepsItsMatrix) {
+  const test::TemporaryFolder tmp;
+  const test::CompressedModel models = test::make_compressed_model();
+  const auto checkpoint = io::Checkpoint::open(test::write_model(models.compressed, tmp / "m"));
+  const auto model = model::Model::load(checkpoint, {.free_gauge = true});
+  std::map<std::string, torch::Tensor> trained;
+  for (const auto& [name, tensor] : model.parameters()) {
+    tensor.mul_(1.0 + 0.1 * torch::rand_like(tensor));
+    trained[name] = tensor;
+  }
+  fs::create_directories(tmp / "out");
+  write_healed(checkpoint, trained, {{"step", "test"}}, tmp / "out");
+  const auto healed = model::Model::load(io::Checkpoint::open(tmp / "out"));
+  const torch::Tensor ids = torch::randint(264, {2, 20}, torch::kInt64);
+  const torch::Tensor expected = model.forward(ids), found = healed.forward(ids);
+  EXPECT_LT((expected - found).abs().max().item<double>(),
+            1e-4 * expected.abs().max().item<double>());
+
+  trained.begin()->second[0] = NAN;
+  fs::create_directories(tmp / "bad");
+  EXPECT_THROW(write_healed(checkpoint, trained, {}, tmp / "bad"), c10::ValueError);
+}
+
+}  // namespace
+}  // namespace schmidt::heal
