@@ -80,9 +80,13 @@ std::vector<std::pair<std::string, Network>> networks_of(const std::string& laye
   return networks;
 }
 
-TEST_F(StoredForms, GradientsAreTheDenseOnesPulledThroughTheMatrix) {
+class GradientsOfForms : public StoredForms, public testing::WithParamInterface<bool> {};
+
+// In the gauge that is stored, and in the full one: 1, 2 and 3 sites, low rank, sums.
+TEST_P(GradientsOfForms, AreTheDenseOnesPulledThroughTheMatrix) {
+  const LoadOptions options = {.free_gauge = GetParam()};
   const auto gradients = [&](const test::TinyModel& tiny) {
-    const Model model = load(tiny);
+    const Model model = Model::load(tiny.config, Weights(tiny.tensors, "tiny", options));
     const std::vector<NamedTensor> parameters = model.parameters();
     for (const NamedTensor& p : parameters) p.tensor.set_requires_grad(true);
     model.forward(ids_).square().mean().backward();
@@ -100,7 +104,7 @@ TEST_F(StoredForms, GradientsAreTheDenseOnesPulledThroughTheMatrix) {
   };
 
   const ModelConfig config = parse_config(models_.compressed.config, "tiny");
-  const Weights weights(models_.compressed.tensors, "tiny");
+  const Weights weights(models_.compressed.tensors, "tiny", options);
   size_t checked = 0;
   for (int64_t block = 0; block < config.num_layers; ++block) {
     for (const Group group : kGroups) {
@@ -130,6 +134,10 @@ TEST_F(StoredForms, GradientsAreTheDenseOnesPulledThroughTheMatrix) {
   }
   EXPECT_EQ(checked, 2u + 3u + 2u + 2u + 4u + 4u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Gauges, GradientsOfForms, testing::Bool(), [](const auto& full) {
+  return full.param ? std::string("Full") : std::string("AsStored");
+});
 
 TEST_F(StoredForms, OpenInTheFullGaugeWhereTrainingAsksForIt) {
   const Weights weights(models_.compressed.tensors, "tiny", {.free_gauge = true});

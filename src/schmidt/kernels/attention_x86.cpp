@@ -25,8 +25,9 @@ using c10::BFloat16;
 using tiles::Left;
 using tiles::Word;
 
-constexpr int64_t kBlock = 64;      // keys and queries of one tile
-constexpr float kLeast = -87.0F;    // exp of less is no normal float
+constexpr int64_t kBlock = 64;     // keys and queries of one tile
+constexpr float kLeast = -126.0F;  // 2 to the power of less is no normal float
+constexpr float kLog2e = 1.44269504F;
 constexpr float kNothing = -1e30F;  // a maximum of no scores
 
 int64_t padded(int64_t tokens) { return (tokens + 15) / 16 * 16; }
@@ -78,18 +79,18 @@ struct Tile {
   }
 };
 
-// The running softmax of a block of queries.
+// The running softmax of a block of queries, in powers of two.
 struct Softmax {
   alignas(64) float largest[kBlock];
   alignas(64) float total[kBlock];
-  alignas(64) float shrink[kBlock];  // exp(largest before - largest now)
+  alignas(64) float shrink[kBlock];  // 2^(largest before - largest now)
 };
 
-// scores [keys, kBlock] -> their exponentials as words [keys / 2, kBlock].
+// scores [keys, kBlock] -> their powers as words [keys / 2, kBlock].
 SCHMIDT_BF16 void exponentiate(const Tile& t, float scale, const float* scores, Word* weights,
                                Softmax& state) {
   const bool whole = t.whole();
-  const __m512 factor = _mm512_set1_ps(scale);
+  const __m512 factor = _mm512_set1_ps(scale * kLog2e);
   for (int64_t v = 0; v < t.queries / 16; ++v) {
     const float* column = scores + 16 * v;
     const __m512 before = _mm512_load_ps(state.largest + 16 * v);
@@ -101,7 +102,7 @@ SCHMIDT_BF16 void exponentiate(const Tile& t, float scale, const float* scores, 
     // Scores are scaled late: the scale is positive.
     largest = _mm512_max_ps(before, _mm512_mul_ps(largest, factor));
     const __m512 least = _mm512_set1_ps(kLeast);
-    const __m512 shrink = tiles::exponential(_mm512_max_ps(_mm512_sub_ps(before, largest), least));
+    const __m512 shrink = tiles::power_of_two(_mm512_max_ps(_mm512_sub_ps(before, largest), least));
     __m512 total = _mm512_mul_ps(_mm512_load_ps(state.total + 16 * v), shrink);
     for (int64_t row = 0; row < t.keys; row += 2) {
       __m256i pair[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -109,7 +110,7 @@ SCHMIDT_BF16 void exponentiate(const Tile& t, float scale, const float* scores, 
         const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
         const __m512 x =
             _mm512_fmsub_ps(_mm512_load_ps(column + (row + i) * kBlock), factor, largest);
-        const __m512 e = _mm512_maskz_mov_ps(seen, tiles::exponential(_mm512_max_ps(x, least)));
+        const __m512 e = _mm512_maskz_mov_ps(seen, tiles::power_of_two(_mm512_max_ps(x, least)));
         total = _mm512_add_ps(total, e);
         pair[i] = tiles::rounded(e);
       }
@@ -168,7 +169,7 @@ void forward_group(const AttentionProblem& p, const Group& group, BFloat16* out,
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t token = begin + query + row;
         write_row(sums + row * d, 1.0F / state.total[row], d, out + (token * p.heads + head) * d);
-        log_sum[head * p.n + token] = state.largest[row] + std::log(state.total[row]);
+        log_sum[head * p.n + token] = state.largest[row] + std::log2(state.total[row]);
       }
     }
   }
@@ -192,7 +193,8 @@ struct Tiles {
 SCHMIDT_BF16 void differentiate(const Tile& t, float scale, const float* log_sum,
                                 const float* delta, const Tiles& m) {
   const bool whole = t.whole();
-  const __m512 factor = _mm512_set1_ps(scale), least = _mm512_set1_ps(kLeast);
+  const __m512 exponent = _mm512_set1_ps(scale * kLog2e), factor = _mm512_set1_ps(scale);
+  const __m512 least = _mm512_set1_ps(kLeast);
   for (int64_t v = 0; v < t.queries / 16; ++v) {
     const __m512 sum = _mm512_load_ps(log_sum + 16 * v);
     const __m512 mean = _mm512_load_ps(delta + 16 * v);
@@ -201,9 +203,9 @@ SCHMIDT_BF16 void differentiate(const Tile& t, float scale, const float* log_sum
       for (int64_t i = 0; i < std::min<int64_t>(2, t.keys - row); ++i) {
         const int64_t at = (row + i) * kBlock + 16 * v;
         const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
-        const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(m.scores + at), factor, sum);
+        const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(m.scores + at), exponent, sum);
         const __m512 weight =
-            _mm512_maskz_mov_ps(seen, tiles::exponential(_mm512_max_ps(x, least)));
+            _mm512_maskz_mov_ps(seen, tiles::power_of_two(_mm512_max_ps(x, least)));
         const __m512 grad = _mm512_mul_ps(_mm512_mul_ps(weight, factor),
                                           _mm512_sub_ps(_mm512_load_ps(m.weight_grads + at), mean));
         pair[i] = tiles::rounded(grad);

@@ -36,7 +36,7 @@ struct AttentionGradients {
 
 bool attention_x86_supported();
 
-/// out [n, heads, d] and the logarithms of the softmax's sums [heads, n]. Tokens of no
+/// out [n, heads, d] and the softmax's sums' logarithms to the base 2 [heads, n]. Tokens of no
 /// run are left as they are.
 void attention_x86_forward(const AttentionProblem& problem, c10::BFloat16* out, float* log_sum);
 void attention_x86_backward(const AttentionProblem& problem, const AttentionGradients& gradients);

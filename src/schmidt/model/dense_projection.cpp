@@ -1,12 +1,59 @@
 #include "schmidt/model/dense_projection.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/linear.h"
 
 namespace schmidt::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// One product with the stacked weight, its gradient split among the members: their
+// gradients are parts of one product too.
+struct StackedLinear : torch::autograd::Function<StackedLinear> {
+  // members: every layer's weight, then every layer's bias where they have one.
+  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& x,
+                               const torch::Tensor& weight,
+                               const std::optional<torch::Tensor>& bias, at::TensorList members) {
+    context->save_for_backward({x, weight});
+    const size_t layers = bias ? members.size() / 2 : members.size();
+    std::vector<int64_t> rows;
+    for (const torch::Tensor& member : members.slice(0, layers)) rows.push_back(member.size(0));
+    context->saved_data["rows"] = rows;
+    context->saved_data["bias"] = bias.has_value();
+    return kernels::linear(x, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const torch::Tensor& weight = saved[1];
+    const torch::Tensor x = saved[0].reshape({-1, weight.size(1)});
+    const torch::Tensor dy = gradients[0].reshape({-1, weight.size(0)});
+    const std::vector<int64_t> rows = context->saved_data["rows"].toIntVector();
+    const bool biased = context->saved_data["bias"].toBool();
+    // Inputs that ask for a gradient are counted among the tensors given to forward.
+    const size_t first = biased ? 3 : 2;
+    const auto wanted = [&](size_t begin) {
+      return context->needs_input_grad({{begin, begin + rows.size()}});
+    };
+    variable_list result(3);
+    if (context->needs_input_grad(0)) result[0] = dy.mm(weight).view(saved[0].sizes());
+    const auto add = [&](bool any, const auto& stacked) {
+      const variable_list parts =
+          any ? stacked().split_with_sizes(rows) : variable_list(rows.size());
+      result.insert(result.end(), parts.begin(), parts.end());
+    };
+    add(wanted(first), [&] { return dy.t().mm(x); });
+    if (biased) add(wanted(first + rows.size()), [&] { return dy.sum(0); });
+    return result;
+  }
+};
+
+}  // namespace
 
 DenseProjection::DenseProjection(const std::vector<LayerSpec>& layers, torch::Tensor weight,
                                  std::optional<torch::Tensor> bias)
@@ -34,11 +81,12 @@ torch::Tensor DenseProjection::apply(const torch::Tensor& x) const {
     return kernels::linear(x, weight_, bias_);
   }
   // Gradients belong to the leaves, which the stacked matrix does not know of.
-  std::vector<torch::Tensor> outputs;
+  std::vector<torch::Tensor> leaves;
+  for (const Member& member : members_) leaves.push_back(member.weight);
   for (const Member& member : members_) {
-    outputs.push_back(kernels::linear(x, member.weight, member.bias));
+    if (member.bias) leaves.push_back(*member.bias);
   }
-  return outputs.size() == 1 ? outputs.front() : at::cat(outputs, -1);
+  return StackedLinear::apply(x, weight_, bias_, at::TensorList(leaves));
 }
 
 std::vector<NamedTensor> DenseProjection::parameters() const {
