@@ -2,10 +2,13 @@
 
 usage: quality.py PROGRAM MODEL --calibration F [F ..] --text F [F ..] -o DIR
                   [--keep 0.8,0.7,0.5] [--tokens 24576] [--max-tokens 12288] [--rows NAME,..]
+                  [--layer NAME] [--figures FOLDER] [--known]
 
 Every row below is compressed and evaluated at every keep; what DIR holds already is
 not run again, so an interrupted run goes on. Prints a Markdown table and writes
-DIR/quality.json. Nothing is healed.
+DIR/quality.json. Nothing is healed. --layer adds the error of each method on that one
+weight at several shares of its parameters, measured by `schmidt profile`; --figures draws
+both. --known runs nothing and works from what DIR holds.
 """
 
 import argparse
@@ -14,20 +17,37 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# From the paper's truncation to the default, one change a row.
+from line_chart import line_chart
+
+FISHER = ["--method", "fisher"]
+UNIFORM = ["--allocation", "uniform"]
+ALONE = [*UNIFORM, "--drift", "0"]
+
+# From the paper's truncation to the default, then the default without one of its parts.
 ROWS = {
-    "tt-svd, 2 balanced sites, uniform": ["--method", "tt-svd", "--allocation", "uniform",
-                                          "--ignore", "none"],
-    "svd (low rank), uniform": ["--method", "tt-svd", "--shape", "low-rank",
-                                "--allocation", "uniform", "--ignore", "none"],
-    "als, 2 balanced sites, uniform": ["--method", "als", "--allocation", "uniform"],
-    "whitened svd, uniform": ["--method", "whitened", "--allocation", "uniform", "--no-sharing",
-                              "--drift", "0"],
-    "+ shared inputs": ["--method", "whitened", "--allocation", "uniform", "--drift", "0"],
-    "fisher, uniform": ["--method", "fisher", "--allocation", "uniform", "--drift", "0"],
-    "+ allocation by sensitivity": ["--method", "fisher", "--drift", "0"],
-    "+ drift 0.5 (the default)": ["--method", "fisher"],
+    "tt-svd": ("TT-SVD, 2 balanced sites, uniform", ["--method", "tt-svd", "--ignore", "none"]),
+    "svd": ("plain SVD, uniform",
+            ["--method", "tt-svd", "--shape", "low-rank", "--ignore", "none"]),
+    "als": ("weighted MPO, 2 balanced sites, uniform", ["--method", "als", *ALONE]),
+    "whitened": ("weighted low rank, each alone, uniform",
+                 ["--method", "whitened", "--no-sharing", *ALONE]),
+    "shared": ("weighted low rank, shared inputs, uniform", ["--method", "whitened", *ALONE]),
+    "fisher": ("low rank in both moments, uniform", [*FISHER, *ALONE]),
+    "sensitivity": ("the same, allocated by sensitivity", [*FISHER, "--drift", "0"]),
+    "default": ("the same, drift 0.5: the default", FISHER),
+    "drift-1": ("default, drift 1", [*FISHER, "--drift", "1"]),
+    "uniform": ("default, allocated uniformly", [*FISHER, *UNIFORM]),
+    "alone": ("default, each matrix alone", [*FISHER, "--no-sharing"]),
+    "full-gauge": ("default, plain cores", [*FISHER, *UNIFORM, "--gauge", "full"]),
+    "first": ("default, calibrated on the first text only", FISHER),
+    "second": ("default, calibrated on the second text only", FISHER),
+    "auto": ("auto", ["--method", "auto"]),
 }
+CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
+          "TT-SVD, 2 balanced sites": ["tt-svd", "balanced"],
+          "weighted MPO, 2 balanced sites": ["als", "balanced"],
+          "low rank in both moments": ["fisher", "low-rank"]}
+SHARES = "0.1,0.2,0.3,0.4,0.5,0.6,0.75,0.9"
 
 
 def call(*args: str) -> dict:
@@ -35,30 +55,80 @@ def call(*args: str) -> dict:
     return json.loads(done.stdout)
 
 
-def measure(options: argparse.Namespace, row: str, keep: str, folder: Path) -> dict:
+def calibration_of(options: argparse.Namespace, row: str) -> list[str]:
+    files = {"first": options.calibration[:1], "second": options.calibration[1:2]}
+    return ["--calibration", ",".join(files.get(row, options.calibration)),
+            "--calibration-tokens", str(options.tokens)]
+
+
+def statistics_of(options: argparse.Namespace, row: str) -> list[str]:
+    own = row if row in ("alone", "first", "second", "auto") else "shared"
+    return ["--statistics", str(options.out / f"statistics-{own}")]
+
+
+def measure(options: argparse.Namespace, row: str, keep: str) -> dict | None:
+    folder = options.out / f"{row}-{keep}"
     result_file = folder / "result.json"
     if result_file.exists():
         return json.loads(result_file.read_text())
+    if options.known:
+        return None
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = ROWS[row][1]
+    if "tt-svd" not in arguments:
+        arguments = arguments + calibration_of(options, row)
+    if "fisher" in arguments or "auto" in arguments:
+        arguments = arguments + statistics_of(options, row)
     model = folder / "model"
-    arguments = [options.program, "compress", options.model, "--keep", keep, "--json", "-o",
-                 str(model), *ROWS[row]]
-    if "tt-svd" not in ROWS[row]:
-        arguments += ["--calibration", ",".join(options.calibration),
-                      "--calibration-tokens", str(options.tokens)]
-    if "fisher" in ROWS[row]:
-        arguments += ["--statistics", str(options.out / "statistics")]
-    sizes = call(*arguments, "--force")
+    sizes = call(options.program, "compress", options.model, "--keep", keep, "--json", "-o",
+                 str(model), *arguments, "--force")
     texts = [part for text in options.text for part in ("--text", text)]
-    scores = call(options.program, "eval", str(model), *texts, "--reference", options.model,
-                  "--max-tokens", str(options.max_tokens), "--json")
+    scores = call(options.program, "eval", str(model), *texts, "--max-tokens",
+                  str(options.max_tokens), "--json")
     shutil.rmtree(model)
     result = {"keep": sizes["keep"],
-              "texts": [{"text": Path(t["text"]).name, "perplexity": t["perplexity"],
-                         "dense": t["reference"]["perplexity"], "kl": t["kl"]["mean"]}
+              "texts": [{"text": Path(t["text"]).name, "perplexity": t["perplexity"]}
                         for t in scores["texts"]]}
     result_file.write_text(json.dumps(result, indent=1))
     return result
+
+
+def curve(options: argparse.Namespace, name: str) -> list[dict] | None:
+    """Points of one layer alone: share kept, error on its inputs, KL of the model."""
+    method, shape = CURVES[name]
+    out = options.out / f"{options.layer}-{method}-{shape}.json"
+    if not out.exists():
+        if options.known:
+            return None
+        call(options.program, "profile", options.model, "--text", ",".join(options.calibration),
+             "--max-tokens", "4096", "--layers", options.layer, "--keep", SHARES, "--method",
+             method, "--shape", shape, "--json", "-o", str(out))
+    profile = json.loads(out.read_text())
+    return profile["layers"][0]["points"]
+
+
+def draw(options: argparse.Namespace, table: list[dict]) -> None:
+    options.figures.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, list] = {}
+    for entry in table:
+        lines.setdefault(entry["row"], []).append(
+            (float(entry["asked"]), entry["texts"][0]["perplexity"]))
+    lines = {name: points for name, points in lines.items() if len(points) > 1}
+    if lines:
+        (options.figures / "perplexity.svg").write_text(
+            line_chart(f"Perplexity of {table[0]['texts'][0]['text']}, nothing healed",
+                       "share of the model's parameters kept", "perplexity", lines, log_y=True))
+    if not options.layer:
+        return
+    curves = {name: points for name in CURVES if (points := curve(options, name))}
+    shares = [float(s) for s in SHARES.split(",")]
+    for file, field, label in (("weight_error.svg", "weighted_error", "error on its inputs"),
+                               ("weight_kl.svg", "value", "KL of the model, nats a token")):
+        lines = {name: [(s, p[field]) for s, p in zip(shares, points)]
+                 for name, points in curves.items()}
+        (options.figures / file).write_text(
+            line_chart(options.layer, "share of its parameters kept", label, lines,
+                       log_y=field == "value"))
 
 
 def main() -> None:
@@ -71,21 +141,28 @@ def main() -> None:
     parser.add_argument("--keep", default="0.8,0.7,0.5")
     parser.add_argument("--tokens", type=int, default=24576)
     parser.add_argument("--max-tokens", type=int, default=12288)
-    parser.add_argument("--rows", default=None, help="numbers of rows, from 0")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--layer")
+    parser.add_argument("--figures", type=Path)
+    parser.add_argument("--known", action="store_true")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
 
-    rows = list(ROWS)
-    if options.rows:
-        rows = [rows[int(i)] for i in options.rows.split(",")]
     table = []
     for keep in options.keep.split(","):
-        for row in rows:
-            folder = options.out / f"{list(ROWS).index(row)}-{keep}"
-            result = measure(options, row, keep, folder)
-            table.append({"row": row, **result})
-            cells = " | ".join(f"{t['perplexity']:.1f} | {t['kl']:.3f}" for t in result["texts"])
-            print(f"| {row} | {result['keep']:.4f} | {cells} |", flush=True)
+        for row in options.rows.split(","):
+            result = measure(options, row, keep)
+            if result is None:
+                continue
+            table.append({"row": ROWS[row][0], "asked": keep, **result})
+            cells = " | ".join(f"{t['perplexity']:.1f}" for t in result["texts"])
+            print(f"| {ROWS[row][0]} | {result['keep']:.4f} | {cells} |", flush=True)
     (options.out / "quality.json").write_text(json.dumps(table, indent=1))
+    if options.layer and not options.known:
+        for name in CURVES:
+            curve(options, name)
+    if options.figures:
+        draw(options, table)
 
 
 if __name__ == "__main__":

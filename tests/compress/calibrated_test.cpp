@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 
 #include <ATen/Parallel.h>
@@ -157,6 +158,54 @@ TEST_F(CalibratedTest, StatisticsResumeToTheSameBytes) {
     EXPECT_FALSE(fs::exists(folder / "stream.0"));
   }
   EXPECT_EQ(kills, 6);  // the embedding, two blocks and the head forward, two blocks back
+}
+
+TEST_F(CalibratedTest, OutputMomentsPullBackToThoseOfTheSmallerSide) {
+  const StreamedModel streamed(checkpoint, {});
+  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
+                                                    tmp / "s", {.batch = 4, .outputs = true});
+  for (const Layer& layer : layers) {
+    const GradientMoments gradient = statistics.of(layer).gradient;
+    EXPECT_EQ(gradient.outputs.defined(), gradient.pulled_back) << layer.name;
+    if (!gradient.pulled_back) continue;
+    const torch::Tensor w = load_weight(checkpoint, layer).to(torch::kFloat32);
+    const torch::Tensor pulled = torch::matmul(w.t(), torch::matmul(gradient.outputs, w));
+    EXPECT_LT((pulled - gradient.moments).norm().item<double>(),
+              1e-4 * gradient.moments.norm().item<double>())
+        << layer.name;
+    EXPECT_NEAR(gradient.outputs.diagonal().mean().item<double>() / gradient.mean_square, 1, 1e-4);
+  }
+}
+
+TEST_F(CalibratedTest, AutoSaysWhatItChose) {
+  const StreamedModel streamed(checkpoint, {});
+  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
+                                                    tmp / "s", {.batch = 4, .outputs = true});
+  const auto result = run(plan(0.8, "auto"), &statistics, tmp / "out");
+  const auto forms =
+      io::Checkpoint::open(tmp / "out").config().at("compression_config").at("layers");
+  for (const LayerResult& layer : result.layers) {
+    ASSERT_EQ(layer.candidates.size(), 3U);
+    const auto chosen = std::ranges::find(layer.candidates, layer.method, &Candidate::method);
+    ASSERT_NE(chosen, layer.candidates.end());
+    for (const Candidate& c : layer.candidates) {
+      EXPECT_LE(chosen->error, c.error);
+      EXPECT_LE(c.parameters, layer.plan.parameters());
+    }
+    EXPECT_EQ(forms.at(layer.plan.layer.name).at("method"), layer.method);
+    EXPECT_EQ(forms.at(layer.plan.layer.name).at("candidates").size(), 3U);
+  }
+}
+
+TEST_F(CalibratedTest, SumsOfNetworksAreWrittenAndRead) {
+  const auto result = run(plan(0.8, "sum"), nullptr, tmp / "out");
+  EXPECT_LE(result.summary.keep(), 0.8);
+  for (const LayerResult& layer : result.layers) {
+    EXPECT_EQ(layer.bonds.size(), 2U) << layer.plan.layer.name;
+    EXPECT_LE(layer.parameters, layer.plan.parameters());
+  }
+  run(plan(0.8, "tt-svd"), nullptr, tmp / "plain");
+  EXPECT_LT(divergence(tmp / "out"), divergence(tmp / "plain"));
 }
 
 TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {

@@ -1,11 +1,13 @@
 #include "schmidt/compress/compress.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/cli/calibration_text.h"
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/allocate.h"
@@ -32,7 +34,7 @@ struct CompressVerbOptions {
   int64_t sites = 2;
   std::string shape = "balanced";
   std::vector<int64_t> out_dims, in_dims;
-  std::string method = "auto";
+  std::string method;  // empty: the default
   std::string allocation = "sensitivity";
   std::string gauge = "fixed";
   bool no_sharing = false;
@@ -46,13 +48,13 @@ struct CompressVerbOptions {
 
 /// What a plan's methods need together.
 struct Needs {
-  bool inputs = false, gradient = false;
+  bool inputs = false, gradient = false, outputs = false;
 };
 
-/// The method that `auto` stands for: a bond by hand asks for the paper's plain
-/// truncation, a share to keep for what loses the least.
+/// Without --method a bond by hand asks for the paper's plain truncation, a share to keep
+/// for what loses the least on every model seen so far.
 const compress::Method& chosen_method(const CompressVerbOptions& options) {
-  if (options.method != "auto") return compress::find_method(options.method);
+  if (!options.method.empty()) return compress::find_method(options.method);
   return compress::find_method(options.bond ? "tt-svd" : "fisher");
 }
 
@@ -68,7 +70,7 @@ compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
 }
 
 nlohmann::json recipe(const CompressVerbOptions& options) {
-  const bool as_planned = !options.plan.empty() && options.method == "auto";
+  const bool as_planned = !options.plan.empty() && options.method.empty();
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
                             {"method", as_planned ? "as planned" : chosen_method(options).name},
                             {"shape", options.shape},
@@ -105,6 +107,24 @@ std::string bonds_text(const std::vector<std::vector<int64_t>>& terms) {
   return text;
 }
 
+std::string sites_text(const std::vector<tn::SiteShape>& terms) {
+  std::string text;
+  for (const tn::SiteShape& shape : terms) {
+    text += fmt::format("{}{}; {}", text.empty() ? "" : " + ", fmt::join(shape.out_dims, " x "),
+                        fmt::join(shape.in_dims, " x "));
+  }
+  return text;
+}
+
+std::string candidates_text(const std::vector<compress::Candidate>& candidates) {
+  std::string text;
+  for (const compress::Candidate& c : candidates) {
+    text += fmt::format("{}{} {}{:.4f}", text.empty() ? "" : ", ", c.method, c.finished ? "" : ">",
+                        c.error);
+  }
+  return text;
+}
+
 void print(const CompressVerbOptions& options, const compress::CompressResult& result) {
   if (options.common.json) {
     nlohmann::ordered_json out = sizes_json(result.summary);
@@ -112,12 +132,18 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
     out["resumed"] = result.resumed;
     for (const auto& r : result.layers) {
       out["layers"].push_back({{"name", r.plan.layer.name},
-                               {"out_dims", r.plan.shape.out_dims},
-                               {"in_dims", r.plan.shape.in_dims},
+                               {"out_dims", r.shapes.front().out_dims},
+                               {"in_dims", r.shapes.front().in_dims},
                                {"bonds", r.bonds},
                                {"parameters", r.parameters},
-                               {"method", r.plan.method},
+                               {"method", r.method},
                                {"relative_error", r.relative_error}});
+      for (const compress::Candidate& c : r.candidates) {
+        out["layers"].back()["candidates"].push_back({{"method", c.method},
+                                                      {"error", c.error},
+                                                      {"parameters", c.parameters},
+                                                      {"finished", c.finished}});
+      }
       if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
     }
     fmt::print("{}\n", out.dump());
@@ -125,15 +151,19 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   }
   Table table;
   table.header = {"layer", "sites (out; in)", "bonds", "kept %", "weight error", "on its inputs"};
+  const bool chosen =
+      std::ranges::any_of(result.layers, [](const auto& r) { return !r.candidates.empty(); });
+  if (chosen) table.header.insert(table.header.end(), {"method", "tried (> given up)"});
   for (const auto& r : result.layers) {
-    table.rows.push_back({r.plan.layer.name,
-                          fmt::format("{}; {}", fmt::join(r.plan.shape.out_dims, " x "),
-                                      fmt::join(r.plan.shape.in_dims, " x ")),
-                          bonds_text(r.bonds),
+    table.rows.push_back({r.plan.layer.name, sites_text(r.shapes), bonds_text(r.bonds),
                           fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
                                                     static_cast<double>(r.plan.layer.numel())),
                           fmt::format("{:.4f}", r.relative_error),
                           r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
+    if (chosen) {
+      table.rows.back().push_back(r.method);
+      table.rows.back().push_back(candidates_text(r.candidates));
+    }
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
@@ -164,7 +194,7 @@ std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
     std::vector<compress::LayerCurve> curves;
     for (const compress::Layer& layer : layers) {
       curves.push_back(
-          compress::predicted_curve(layer, statistics->of(layer).squares, kLeastRankShare));
+          compress::predicted_curve(layer, statistics->squares(layer), kLeastRankShare));
     }
     return compress::plan_by_curves(curves, *options.keep, model_parameters, method);
   } else {
@@ -179,7 +209,7 @@ std::optional<std::vector<compress::LayerPlan>> planned_layers(const io::Checkpo
                                                                const CompressVerbOptions& options) {
   if (options.plan.empty()) return std::nullopt;
   auto plan = compress::read_plan(options.plan, checkpoint);
-  if (options.method != "auto") {
+  if (!options.method.empty()) {
     for (compress::LayerPlan& p : plan) p.method = options.method;
   }
   return plan;
@@ -192,7 +222,7 @@ std::vector<compress::Layer> layers_of(const std::vector<compress::LayerPlan>& p
 }
 
 Needs needs_of(const compress::Method& method) {
-  return {method.needs_inputs, method.needs_gradient};
+  return {method.needs_inputs, method.needs_gradient, method.needs_outputs};
 }
 
 Needs needs_of(const std::vector<compress::LayerPlan>& plan) {
@@ -201,6 +231,7 @@ Needs needs_of(const std::vector<compress::LayerPlan>& plan) {
     const Needs needs = needs_of(compress::find_method(p.method));
     all.inputs = all.inputs || needs.inputs;
     all.gradient = all.gradient || needs.gradient;
+    all.outputs = all.outputs || needs.outputs;
   }
   return all;
 }
@@ -222,29 +253,35 @@ void run(const CompressVerbOptions& options) {
     compress::check_keep(layers, *options.keep, parameters, kLeastRankShare);
   }
   const AtomicFolder claimed(options.out, options.force);
+  const compress::Workers workers = ranks_as_workers();
 
   compress::CompressOptions compress_options;
   compress_options.method = options.factorize;
+  compress_options.method.sites = options.sites;
   if (!options.common.dtype.empty()) {
     compress_options.dtype = options.common.torch_dtype(torch::kFloat32);
   }
   compress_options.force = options.force;
+  compress_options.workers = workers;
   compress_options.made_by = recipe(options);
 
-  ProgressLine progress(options.common.quiet);
+  ProgressLine progress(options.common.quiet || !workers.first());
   std::optional<compress::Statistics> statistics;
   const std::string folder =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
   if (needs.inputs && options.keep != 1.0) {
     compress::Calibration calibration;
-    calibration.windows =
-        calibration_text(checkpoint, options.calibration, options.common, progress.callback());
+    calibration.windows = shared_calibration_text(checkpoint, options.calibration, options.common,
+                                                  progress.callback());
+    calibration.workers = workers;
     calibration.dtype = options.common.torch_dtype(torch::kFloat32);
     calibration.device = options.common.torch_device();
     if (needs.gradient) {
       compress::StatisticsOptions statistics_options;
       statistics_options.damping = options.factorize.damping;
       statistics_options.seed = options.common.seed;
+      statistics_options.outputs = needs.outputs;
+      statistics_options.workers = workers;
       const compress::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
       statistics = compress::Statistics::collect(checkpoint, model, layers, calibration.windows,
                                                  folder, statistics_options, progress.callback());
@@ -256,8 +293,9 @@ void run(const CompressVerbOptions& options) {
       read ? *read : make_plan(options, layers, statistics ? &*statistics : nullptr, parameters);
   const auto result =
       compress::compress(checkpoint, plan, options.out, compress_options, progress.callback());
-  if (options.statistics.empty()) std::filesystem::remove_all(folder);
   progress.clear();
+  if (!workers.first()) return;
+  if (options.statistics.empty()) std::filesystem::remove_all(folder);
   print(options, result);
 }
 
@@ -280,12 +318,12 @@ Run add_compress(CLI::App& verb) {
       ->delimiter(',');
   verb.add_option("--in-dims", options->in_dims, "Sites by hand: column sub-dimensions, a,b,..")
       ->delimiter(',');
-  std::vector<std::string> names = {"auto"};
+  std::vector<std::string> names;
   for (const compress::Method& method : compress::methods()) names.emplace_back(method.name);
   verb.add_option("--method", options->method,
-                  "How cores are found; auto: fisher with --keep, tt-svd with --bond")
-      ->check(CLI::IsMember(names))
-      ->capture_default_str();
+                  "How cores are found; auto: for each layer what loses the least "
+                  "(fisher with --keep, tt-svd with --bond)")
+      ->check(CLI::IsMember(names));
   verb.add_option("--allocation", options->allocation,
                   "Where parameters go: by sensitivity, or the same share everywhere")
       ->check(CLI::IsMember({"sensitivity", "uniform"}))

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/cli/calibration_text.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/dist/ranks.h"
 #include "schmidt/profile/sensitivity.h"
@@ -73,23 +73,6 @@ std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
   return compress::select_layers(layers, {options.layers, {}});
 }
 
-/// What calibration takes from the text, drawn by rank 0: sampling from the model need
-/// not be repeated by every rank.
-torch::Tensor read_windows(const io::Checkpoint& checkpoint, const ProfileVerbOptions& options,
-                           const ProgressFn& progress) {
-  nlohmann::json sent;
-  if (dist::rank() == 0) {
-    const torch::Tensor windows =
-        calibration_text(checkpoint, options.text, options.common, progress).contiguous();
-    sent = {{"shape", windows.sizes().vec()},
-            {"ids", std::vector<int64_t>(windows.const_data_ptr<int64_t>(),
-                                         windows.const_data_ptr<int64_t>() + windows.numel())}};
-  }
-  const auto received = nlohmann::json::parse(dist::broadcast(sent.dump()));
-  return torch::tensor(received["ids"].get<std::vector<int64_t>>(), torch::kInt64)
-      .view(received["shape"].get<std::vector<int64_t>>());
-}
-
 void print(const ProfileVerbOptions& options, const profile::Profile& profile,
            const std::vector<fs::path>& files) {
   if (options.common.json) {
@@ -132,7 +115,8 @@ void run(const ProfileVerbOptions& options) {
   const fs::path partial = options.out + ".partial";
 
   ProgressLine progress(options.common.quiet || dist::rank() != 0);
-  const torch::Tensor windows = read_windows(checkpoint, options, progress.callback());
+  const torch::Tensor windows =
+      shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
   std::optional<compress::Statistics> statistics;
   const fs::path kept = options.out + ".statistics";
   if (compress::find_method(options.method).needs_gradient) {
@@ -145,7 +129,7 @@ void run(const ProfileVerbOptions& options) {
       statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows, kept,
                                                  collecting, progress.callback());
     };
-    // The others find what rank 0 has left in the folder.
+    // By rank 0 alone, to the bytes of a single process; the others find what it left.
     if (dist::rank() == 0) collect();
     dist::barrier();
     if (dist::rank() != 0) collect();
@@ -200,7 +184,9 @@ Run add_profile(CLI::App& verb) {
       ->excludes(bonds);
   std::vector<std::string> metrics, methods;
   for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
-  for (const compress::Method& method : compress::methods()) methods.emplace_back(method.name);
+  for (const compress::Method& method : compress::methods()) {
+    if (method.one_network) methods.emplace_back(method.name);  // a point is bonds of one network
+  }
   verb.add_option("--metric", options->metric, "What is measured")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();

@@ -26,6 +26,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint, const std::vector
   hash.add(fingerprint(checkpoint));
   const MethodOptions& m = options.method;
   hash.add(fmt::format("{} {} {} {}", m.tolerance, m.drift, m.damping, m.ridge));
+  hash.add(fmt::format("{} {} {} {}", m.sites, m.mpo_share, m.rounds, m.als.sweeps));
   hash.add(options.dtype ? c10::toString(*options.dtype) : "as read");
   for (const LayerPlan& p : plan) {
     hash.add(p.layer.name)
@@ -54,13 +55,19 @@ torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const Layer& lay
 void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                       const CompressOptions& options, const LayerStore& store,
                       const ProgressFn& progress) {
-  for (size_t i = 0; i < plan.size(); ++i) {
-    const LayerPlan& p = plan[i];
+  std::vector<const LayerPlan*> open;
+  for (const LayerPlan& p : plan) {
+    if (!store.has(p.layer)) open.push_back(&p);
+  }
+  options.workers.meet();  // all have seen the same layers finished
+  const auto finished = static_cast<int64_t>(plan.size() - open.size());
+  for (size_t i = 0; i < open.size(); ++i) {
+    const LayerPlan& p = *open[i];
     if (progress) {
-      progress({"compress", p.layer.name, static_cast<int64_t>(i),
+      progress({"compress", p.layer.name, finished + static_cast<int64_t>(i),
                 static_cast<int64_t>(plan.size()), "layers"});
     }
-    if (store.has(p.layer)) continue;
+    if (!options.workers.takes(static_cast<int64_t>(i))) continue;
     const torch::Tensor weight = load_weight(checkpoint, p.layer);
     const Factors factors = find_method(p.method).factorize(weight, p, {}, options.method);
     store.save(p, factors,
@@ -68,6 +75,7 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
                          stored_form(p.layer, factors, p.fixed_gauge,
                                      layer_dtype(checkpoint, p.layer, options))));
   }
+  options.workers.meet();
 }
 
 void check_plan(const std::vector<LayerPlan>& plan, const CompressOptions& options) {
@@ -147,7 +155,7 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   nlohmann::json config = checkpoint.config();
   nlohmann::json& object = config["compression_config"];
   object["version"] = 1;
-  for (const LayerPlan& p : plan) object["layers"][p.layer.name] = store.load(p.layer).form;
+  for (const LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
   object["made_by"].push_back(options.made_by);
   if (options.dtype) {
     for (const char* key : {"dtype", "torch_dtype"}) {
@@ -163,12 +171,16 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
   check_plan(plan, options);
+  const Workers& workers = options.workers;
+  if (!workers.first()) workers.meet();  // the first makes the folders, or empties them
   AtomicFolder folder(out, options.force);
   const LayerStore store(folder.path() / "layers", work_fingerprint(checkpoint, plan, options),
                          options.force);
+  if (workers.first()) workers.meet();
 
   CompressResult result;
   for (const LayerPlan& p : plan) result.resumed += store.has(p.layer) ? 1 : 0;
+  workers.meet();
   const fs::path streams = store.folder() / "streams";
   if (const auto& calibration = options.calibration) {
     const StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
@@ -179,12 +191,17 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
   } else {
     factorize_layers(checkpoint, plan, options, store, progress);
   }
+  if (!workers.first()) {
+    workers.meet();
+    return {};
+  }
   for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
   result.summary = write_beside_weights(
       checkpoint, compressed_config(checkpoint, plan, store, options), folder.path());
   store.remove();
   folder.commit();
+  workers.meet();
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "schmidt/compress/plan.h"
 #include "schmidt/compress/sequential.h"
 #include "schmidt/compress/summary.h"
+#include "schmidt/compress/workers.h"
 
 namespace schmidt::compress {
 
@@ -18,6 +19,7 @@ struct CompressOptions {
   MethodOptions method;
   std::optional<Calibration> calibration;  ///< needed where a planned method asks for it
   std::optional<torch::ScalarType> dtype;  ///< of everything written; none: as it was read
+  Workers workers;                         ///< share the layers, or the calibration's windows
   bool force = false;                      ///< replace `out`, and drop unfinished work there
   nlohmann::json made_by;                  ///< goes into compression_config: the recipe
 };
@@ -33,7 +35,10 @@ struct CompressResult {
 /// (compress_in_order); without, one weight is in memory at a time.
 ///
 /// Work goes to `out`.partial: each finished layer is a file there, so a killed run
-/// that is started again with the same model and plan goes on where it stopped.
+/// that is started again with the same model and plan goes on where it stopped, by as many
+/// workers as it likes. Workers without calibration give the bytes of one; with it they
+/// differ in the rounding of sums over the text. The first writes the result, and only its
+/// return value is filled.
 /// Throws c10::ValueError if `out` exists (and not `force`), if a method lacks its
 /// calibration, if a weight holds NaN or infinity, or if the partial folder belongs to other work;
 /// SystemError from the disk. On an error `out` is untouched and the partial folder is kept.

@@ -29,6 +29,14 @@ torch::Tensor with_ridge(const torch::Tensor& matrix, double share) {
   return result;
 }
 
+torch::Tensor output_moments(const GradientMoments& gradient, double damping) {
+  const torch::Tensor& h = gradient.pulled_back ? gradient.outputs : gradient.moments;
+  if (!h.defined()) return h;
+  torch::Tensor result = h.clone();
+  result.diagonal().add_(damping * gradient.mean_square);
+  return result;
+}
+
 Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b) {
   const auto dtype = solve_dtype(a.size(0));
   const torch::Tensor wide_b = b.to(dtype);
@@ -61,8 +69,7 @@ MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::Drif
     if (drift) s = drift->apply(drift->apply(s).t()).t();
     return {with_ridge(input_moments, ridge).to(dtype), s};
   }
-  torch::Tensor h = gradient.moments.to(dtype).clone();
-  h.diagonal().add_(floor);
+  const torch::Tensor h = output_moments(gradient, damping).to(dtype);
   const torch::Tensor m = drift ? drift->apply(w) : w;
   // M (G + ridge) M^T without a copy of G, the larger side's.
   const double shift = ridge * input_moments.diagonal().mean().item<double>();

@@ -15,13 +15,17 @@ namespace schmidt::compress {
 /// change D of W, in nats a token, with G = E[x x^T] of the layer's inputs.
 ///
 /// Held on the smaller side of W: H itself, or W^T H W, which is all that matters to
-/// approximations W P.
+/// approximations W P. Others need H itself.
 /// Source: Martens and Grosse 2015, arXiv:1503.05671, section 3.
 struct GradientMoments {
-  torch::Tensor moments;     ///< H [m, m], or W^T H W [n, n] if `pulled_back`; float32
-  bool pulled_back = false;  ///< where n <= m
-  double mean_square = 0.0;  ///< tr(H) / m
+  torch::Tensor moments;       ///< H [m, m], or W^T H W [n, n] if `pulled_back`; float32
+  bool pulled_back = false;    ///< where n <= m
+  double mean_square = 0.0;    ///< tr(H) / m
+  torch::Tensor outputs = {};  ///< H [m, m] beside W^T H W, float32, where it was asked for
 };
+
+/// H + damping * tr(H) / m [m, m], float32; undefined where only W^T H W is known.
+torch::Tensor output_moments(const GradientMoments& gradient, double damping);
 
 /// A weight's directions on its smaller side, in the order of what dropping them
 /// costs. For symmetric positive semi-definite A and B, with

@@ -73,13 +73,22 @@ bool LayerStore::has(const Layer& layer) const { return fs::exists(form_file(lay
 void LayerStore::save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const {
   io::save_safetensors(tensors_file(plan.layer), form.tensors);
   nlohmann::json description = form.form;
-  description["method"] = plan.method;
-  description["relative_error"] = factors.relative_error;
+  description["method"] = factors.method.empty() ? plan.method : factors.method;
+  for (const Candidate& c : factors.candidates) {
+    description["candidates"].push_back({{"method", c.method},
+                                         {"error", c.error},
+                                         {"parameters", c.parameters},
+                                         {"finished", c.finished}});
+  }
   write_file_atomically(form_file(plan.layer), description.dump());
 }
 
+nlohmann::json LayerStore::form(const Layer& layer) const {
+  return io::read_json_object(form_file(layer));
+}
+
 StoredForm LayerStore::load(const Layer& layer) const {
-  StoredForm stored{io::read_json_object(form_file(layer)), {}};
+  StoredForm stored{form(layer), {}};
   for (auto& [name, tensor] : io::load_safetensors(tensors_file(layer))) {
     stored.tensors.emplace_back(name, tensor);
   }
@@ -88,12 +97,20 @@ StoredForm LayerStore::load(const Layer& layer) const {
 
 LayerResult LayerStore::result(const LayerPlan& plan) const {
   const StoredForm stored = load(plan.layer);
-  LayerResult result{plan, {}, 0, stored.form.at("relative_error").get<double>(), {}};
+  LayerResult result{.plan = plan};
+  result.relative_error = stored.form.at("relative_error").get<double>();
+  result.method = stored.form.at("method").get<std::string>();
+  for (const nlohmann::json& c : stored.form.value("candidates", nlohmann::json::array())) {
+    result.candidates.push_back({c.at("method").get<std::string>(), c.at("error").get<double>(),
+                                 c.at("parameters").get<int64_t>(), c.at("finished").get<bool>()});
+  }
   if (stored.form.contains("weighted_error")) {
     result.weighted_error = stored.form["weighted_error"].get<double>();
   }
   const nlohmann::json terms = stored.form.value("terms", nlohmann::json::array({stored.form}));
   for (const nlohmann::json& term : terms) {
+    result.shapes.push_back({term.at("out_dims").get<std::vector<int64_t>>(),
+                             term.at("in_dims").get<std::vector<int64_t>>()});
     result.bonds.push_back(term.at("bonds").get<std::vector<int64_t>>());
   }
   for (const auto& [name, tensor] : stored.tensors) {

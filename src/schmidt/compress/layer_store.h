@@ -28,10 +28,13 @@ StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_ga
 
 struct LayerResult {
   LayerPlan plan;
+  std::vector<tn::SiteShape> shapes;        ///< of each term
   std::vector<std::vector<int64_t>> bonds;  ///< the ones reached, of each term
   int64_t parameters = 0;                   ///< stored
   double relative_error = 0.0;              ///< as in Factors
   std::optional<double> weighted_error;
+  std::string method;                 ///< that found it
+  std::vector<Candidate> candidates;  ///< it was chosen from, if several were tried
 };
 
 /// The finished layers of one run, each in files that appear whole or not at all.
@@ -44,6 +47,7 @@ class LayerStore {
   bool has(const Layer& layer) const;
   void save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const;
   StoredForm load(const Layer& layer) const;
+  nlohmann::json form(const Layer& layer) const;  ///< of the above, without its tensors
   LayerResult result(const LayerPlan& plan) const;
   void remove() const;
 

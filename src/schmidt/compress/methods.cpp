@@ -3,48 +3,44 @@
 #include <array>
 
 #include "schmidt/base/named.h"
+#include "schmidt/compress/choice.h"
+#include "schmidt/compress/weighted_target.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/factorize.h"
+#include "schmidt/tn/low_rank_plus_mpo.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
 namespace schmidt::compress {
 namespace {
 
-Factors with_errors(const torch::Tensor& w, tn::Mpo mpo, const LayerInputs& inputs) {
-  const torch::Tensor approximation = mpo.to_dense();
+Factors with_errors(const torch::Tensor& w, std::vector<tn::Mpo> terms, const LayerInputs& inputs) {
+  torch::Tensor approximation = terms.front().to_dense();
+  for (size_t i = 1; i < terms.size(); ++i) approximation = approximation + terms[i].to_dense();
   const double norm = w.norm().item<double>();
   const double relative = norm == 0 ? 0.0 : (w - approximation).norm().item<double>() / norm;
   const double weighted =
       tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
-  return {{std::move(mpo)}, relative, weighted};
+  return {std::move(terms), relative, weighted};
 }
 
-/// None where targets do not follow the drift.
-std::optional<tn::DriftMap> drift_map(const LayerInputs& inputs, const MethodOptions& options) {
-  if (options.drift == 0 || !inputs.cross.defined()) return std::nullopt;
-  return tn::DriftMap(inputs.cross, inputs.moments, {options.drift, options.ridge});
-}
-
-torch::Tensor drifted_target(const torch::Tensor& w, const LayerInputs& inputs,
-                             const MethodOptions& options) {
-  const auto drift = drift_map(inputs, options);
-  return drift ? drift->apply(w) : w;
+tn::Mpo low_rank_mpo(const torch::Tensor& left, const torch::Tensor& right,
+                     torch::ScalarType dtype) {
+  return tn::to_mpo({left.to(dtype), right.to(dtype), 0});
 }
 
 Factors by_tt_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                   const MethodOptions& options) {
   tn::Factorization f = tn::factorize(w, {plan.shape, plan.max_bonds, options.tolerance});
-  if (inputs.moments.defined()) return with_errors(w, std::move(f.mpo), inputs);
+  if (inputs.moments.defined()) return with_errors(w, {std::move(f.mpo)}, inputs);
   return {{std::move(f.mpo)}, f.relative_error, {}};
 }
 
 Factors by_whitened_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                         const MethodOptions& options) {
-  const torch::Tensor target = drifted_target(w, inputs, options);
-  const torch::Tensor g = with_ridge(inputs.moments, options.ridge).to(target.scalar_type());
-  const tn::LowRank f = tn::weighted_low_rank(target, {g, {}}, {plan.max_bonds.front()});
-  return with_errors(w, tn::to_mpo({f.left.to(w.scalar_type()), f.right.to(w.scalar_type()), 0}),
-                     inputs);
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  const tn::LowRank f =
+      tn::weighted_low_rank(target.matrix, {target.metric.input, {}}, {plan.max_bonds.front()});
+  return with_errors(w, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
 }
 
 Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
@@ -60,27 +56,65 @@ Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInpu
   const torch::Tensor q = modes.q.narrow(1, 0, rank), dual = modes.dual.narrow(0, 0, rank);
   const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
   const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);
-  return with_errors(w, tn::to_mpo({left.to(w.scalar_type()), right.to(w.scalar_type()), 0}),
-                     inputs);
+  return with_errors(w, {low_rank_mpo(left, right, w.scalar_type())}, inputs);
 }
 
 Factors by_als(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
-  const torch::Tensor target = drifted_target(w, inputs, options).to(w.scalar_type());
-  const torch::Tensor g = with_ridge(inputs.moments, options.ridge).to(w.scalar_type());
-  tn::AlsResult f =
-      tn::weighted_mpo(target, {plan.shape, plan.max_bonds, options.tolerance}, {g, {}});
-  return with_errors(w, std::move(f.mpo), inputs);
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  tn::AlsResult f = tn::weighted_mpo(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
+                                     target.metric, options.als);
+  return with_errors(w, {std::move(f.mpo)}, inputs);
 }
 
-constexpr std::array<Method, 4> kMethods = {{
-    {"tt-svd", false, false, true, by_tt_svd},
-    {"whitened", true, false, false, by_whitened_svd},
-    {"als", true, false, true, by_als},
-    {"fisher", true, true, false, by_fisher},
+Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+               const MethodOptions& options) {
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  const auto shape = mpo_shape(plan, options.sites);
+  TORCH_CHECK_VALUE(shape, "[sum] expected rows and columns that divide into ", options.sites,
+                    " sites, got ", w.sizes());
+  const int64_t all = plan.parameters();
+  const auto share = static_cast<int64_t>(options.mpo_share * static_cast<double>(all));
+  const tn::SiteShape flat = tn::low_rank_shape(w.size(0), w.size(1));
+  tn::LowRankPlusMpoOptions sum{.rank = 1, .shape = *shape, .rounds = options.rounds};
+  sum.bonds = bonds_within(*shape, share, plan.fixed_gauge);
+  sum.als = options.als;
+  sum.als.sweeps = 1;
+  const int64_t mpo = plan.fixed_gauge ? tn::gauge_fixed_parameter_count(*shape, sum.bonds)
+                                       : tn::parameter_count(*shape, sum.bonds);
+  sum.rank = bonds_within(flat, std::max<int64_t>(1, all - mpo), plan.fixed_gauge).front();
+  tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(target.matrix, target.metric, sum);
+  return with_errors(
+      w, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},
+      inputs);
+}
+
+constexpr std::array<Method, 6> kMethods = {{
+    {"tt-svd", false, false, false, true, true, by_tt_svd},
+    {"whitened", true, false, false, false, true, by_whitened_svd},
+    {"als", true, false, false, true, true, by_als},
+    {"fisher", true, true, false, false, true, by_fisher},
+    {"sum", true, false, false, true, false, by_sum},
+    {"auto", true, true, true, true, false, choose},
 }};
 
 }  // namespace
+
+std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites) {
+  const int64_t m = plan.layer.rows, n = plan.layer.cols;
+  if (plan.shape != tn::low_rank_shape(m, n)) return plan.shape;
+  try {
+    return tn::balanced_shape(m, n, sites);
+  } catch (const c10::ValueError&) {
+    return std::nullopt;
+  }
+}
+
+std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters,
+                                  bool fixed_gauge) {
+  return fixed_gauge ? tn::gauge_fixed_bonds_for_budget(shape, parameters)
+                     : tn::bonds_for_budget(shape, parameters);
+}
 
 std::span<const Method> methods() { return kMethods; }
 

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -9,6 +10,7 @@
 
 #include "schmidt/compress/gradient_moments.h"
 #include "schmidt/compress/plan.h"
+#include "schmidt/tn/als.h"
 #include "schmidt/tn/mpo.h"
 
 namespace schmidt::compress {
@@ -26,6 +28,18 @@ struct MethodOptions {
   double drift = 0.5;      ///< how far targets follow the drift of inputs, [0, 1]
   double damping = 0.05;   ///< of the gradient's moments, relative to their mean
   double ridge = 1e-4;     ///< of the inputs' moments, relative to their mean; > 0
+  int64_t sites = 2;       ///< of MPOs that a plan of low rank knows nothing of; >= 2
+  double mpo_share = 0.2;  ///< sum: share of the parameters that the MPO has, (0, 1)
+  int64_t rounds = 4;      ///< sum: at most
+  tn::AlsOptions als;      ///< of als
+};
+
+/// One of several ways that a layer was tried in.
+struct Candidate {
+  std::string method;
+  double error = 0.0;      ///< relative, in the one norm that all are judged in
+  int64_t parameters = 0;  ///< stored
+  bool finished = true;    ///< or given up early, far behind
 };
 
 /// A layer's weight as a sum of networks.
@@ -35,6 +49,8 @@ struct Factors {
   /// The same in the norm of the inputs that the layer sees, sqrt(E|(W - W') x'|^2 /
   /// E|W x'|^2), where they are known.
   std::optional<double> weighted_error;
+  std::string method = {};  ///< that found them, where the planned one chose between several
+  std::vector<Candidate> candidates = {};  ///< it chose from
 };
 
 /// A way to find a layer's cores. A new one is one function and one line of the table.
@@ -42,12 +58,21 @@ struct Method {
   std::string_view name;
   bool needs_inputs;
   bool needs_gradient;
-  bool any_shape;  ///< otherwise only (m, 1) x (1, n)
+  bool needs_outputs;  ///< H itself, where that is not larger than its block
+  bool any_shape;      ///< otherwise only (m, 1) x (1, n)
+  bool one_network;    ///< of the plan's sites, its bonds the largest; otherwise of its parameters
   Factors (*factorize)(const torch::Tensor& weight, const LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options);
 };
 
 std::span<const Method> methods();
+
+/// The sites of an MPO for a layer: the plan's, balanced ones where it is of low rank. None
+/// where rows and columns have too few divisors.
+std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites);
+
+/// The largest bonds whose parameters fit, stored with a fixed gauge or without.
+std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters, bool fixed_gauge);
 
 /// Throws c10::ValueError, naming those that exist.
 const Method& find_method(std::string_view name);

@@ -13,7 +13,8 @@ namespace {
 namespace fs = std::filesystem;
 using model::Group;
 
-/// The calibration text at one place of a model, a tensor for each batch.
+/// This worker's part of the calibration text at one place of a model, a tensor for each
+/// batch.
 using Batches = std::vector<torch::Tensor>;
 
 /// The original model's text and the compressed one's.
@@ -37,17 +38,27 @@ class Run {
         store_(store),
         folder_(std::move(folder)),
         progress_(progress),
-        rope_(model.rope(calibration.windows.size(1))) {}
+        rope_(model.rope(calibration.windows.size(1))),
+        rows_(std::min(calibration.batch, calibration.windows.size(0))) {
+    windows_ = calibration.windows.split(calibration.batch);
+    for (size_t b = 0; b < windows_.size(); ++b) {
+      if (calibration.workers.takes(static_cast<int64_t>(b))) own_.push_back(b);
+    }
+  }
 
   void run() {
     const at::NoGradGuard no_grad;
     int64_t last = -1;
-    for (const LayerPlan& p : plan_) last = std::max(last, p.layer.block);
+    for (const LayerPlan& p : plan_) {
+      last = std::max(last, p.layer.block);
+      if (store_.has(p.layer)) done_.insert(p.layer.name);
+    }
     fs::create_directories(folder_);
     int64_t block = 0;
     if (fs::exists(state_file())) {
       block = io::read_json_object(state_file()).value("blocks", int64_t{0});
     }
+    calibration_.workers.meet();  // all have seen the same state before anyone changes it
     Streams residual = block == 0 ? embedded() : read_streams(block);
     for (; block <= last; ++block) {
       process(block, residual);
@@ -60,46 +71,51 @@ class Run {
 
   Streams embedded() const {
     Streams streams;
-    const torch::Tensor h = model_.embed(calibration_.windows);
-    streams.original = h.split(calibration_.batch);
-    // Sums go into a stream in place: each has its own memory.
-    for (torch::Tensor& batch : streams.original) {
-      batch = batch.clone();
-      streams.compressed.push_back(batch.clone());
+    std::vector<torch::Tensor> own;
+    for (const size_t b : own_) own.push_back(windows_[b]);
+    const torch::Tensor h = own.empty() ? torch::Tensor() : model_.embed(at::cat(own));
+    int64_t row = 0;
+    for (const torch::Tensor& windows : own) {
+      // Sums go into a stream in place: each has its own memory.
+      streams.original.push_back(h.narrow(0, row, windows.size(0)).clone());
+      streams.compressed.push_back(streams.original.back().clone());
+      row += windows.size(0);
     }
     return streams;
   }
 
   // Two files in turn, so that the last whole pair stays while the next is written.
-  io::TensorSpill open(const char* which, int64_t block, const Batches& like) const {
-    return {folder_ / fmt::format("{}.{}", which, block % 2), static_cast<int64_t>(like.size()),
-            like.front().sizes().vec(), like.front().scalar_type()};
+  io::TensorSpill open(const char* which, int64_t block) const {
+    return {folder_ / fmt::format("{}.{}", which, block % 2),
+            static_cast<int64_t>(windows_.size()),
+            {rows_, calibration_.windows.size(1), model_.config().hidden_size},
+            calibration_.dtype};
   }
 
   void write_streams(int64_t block, const Streams& streams) const {
     for (const auto& [which, batches] :
          {std::pair{"original", &streams.original}, std::pair{"compressed", &streams.compressed}}) {
-      io::TensorSpill spill = open(which, block, *batches);
-      for (size_t b = 0; b < batches->size(); ++b) {
-        spill.write(static_cast<int64_t>(b), padded((*batches)[b], batches->front().size(0)));
+      io::TensorSpill spill = open(which, block);
+      for (size_t i = 0; i < own_.size(); ++i) {
+        spill.write(static_cast<int64_t>(own_[i]), padded((*batches)[i]));
       }
       spill.sync();
     }
-    write_file_atomically(state_file(), nlohmann::json{{"blocks", block}}.dump());
+    calibration_.workers.meet();
+    if (calibration_.workers.first()) {
+      write_file_atomically(state_file(), nlohmann::json{{"blocks", block}}.dump());
+    }
+    calibration_.workers.meet();
   }
 
   Streams read_streams(int64_t block) const {
-    Streams streams = {calibration_.windows.split(calibration_.batch), {}};
-    const std::vector<int64_t> shape = {streams.original.front().size(0),
-                                        calibration_.windows.size(1), model_.config().hidden_size};
-    const auto batches = static_cast<int64_t>(streams.original.size());
     const auto read = [&](const char* which) {
-      const io::TensorSpill spill(folder_ / fmt::format("{}.{}", which, block % 2), batches, shape,
-                                  calibration_.dtype);
+      const io::TensorSpill spill = open(which, block);
       Batches all;
-      for (int64_t b = 0; b < batches; ++b) {
-        const int64_t count = streams.original[b].size(0);
-        all.push_back(spill.read(b).narrow(0, 0, count).to(calibration_.device));
+      for (const size_t b : own_) {
+        all.push_back(spill.read(static_cast<int64_t>(b))
+                          .narrow(0, 0, windows_[b].size(0))
+                          .to(calibration_.device));
       }
       return all;
     };
@@ -107,10 +123,10 @@ class Run {
     return {std::move(original), read("compressed")};
   }
 
-  static torch::Tensor padded(const torch::Tensor& batch, int64_t rows) {
-    if (batch.size(0) == rows) return batch;
+  torch::Tensor padded(const torch::Tensor& batch) const {
+    if (batch.size(0) == rows_) return batch;
     std::vector<int64_t> shape = batch.sizes().vec();
-    shape[0] = rows - batch.size(0);
+    shape[0] = rows_ - batch.size(0);
     return at::cat({batch, at::zeros(shape, batch.options())});
   }
 
@@ -149,47 +165,56 @@ class Run {
   }
 
   void factorize(const std::vector<const LayerPlan*>& layers, const Streams& x) {
-    LayerInputs inputs;
+    std::vector<const LayerPlan*> open;
     for (const LayerPlan* p : layers) {
-      if (store_.has(p->layer)) continue;
-      const Method& method = find_method(p->method);
-      if (progress_) {
-        const auto at = static_cast<int64_t>(p - plan_.data());
-        progress_({"compress", p->layer.name, at, static_cast<int64_t>(plan_.size()), "layers"});
-      }
-      if (!inputs.moments.defined()) inputs = moments(x);
-      if (method.needs_gradient) {
-        TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
-                          std::string(method.name), " expected gradient statistics, got none");
-        inputs.gradient = calibration_.statistics->of(p->layer).gradient;
-        inputs.gradient->moments = inputs.gradient->moments.to(calibration_.device);
-      }
-      const torch::Tensor weight =
-          load_weight(checkpoint_, p->layer).to(calibration_.device, torch::kFloat32);
-      const Factors factors = method.factorize(weight, *p, inputs, options_);
-      store_.save(
-          *p, factors,
-          with_bias(checkpoint_, p->layer,
-                    stored_form(p->layer, factors, p->fixed_gauge, stored_dtype_(p->layer))));
+      if (!done_.contains(p->layer.name)) open.push_back(p);
     }
+    if (open.empty()) return;
+    const LayerInputs inputs = moments(x, open.front()->layer.cols);
+    for (size_t i = 0; i < open.size(); ++i) {
+      const LayerPlan& p = *open[i];
+      if (progress_) {
+        const auto at = static_cast<int64_t>(open[i] - plan_.data());
+        progress_({"compress", p.layer.name, at, static_cast<int64_t>(plan_.size()), "layers"});
+      }
+      if (calibration_.workers.takes(static_cast<int64_t>(i))) factorize(p, inputs);
+    }
+    calibration_.workers.meet();
   }
 
-  static LayerInputs moments(const Streams& x) {
+  void factorize(const LayerPlan& p, LayerInputs inputs) const {
+    const Method& method = find_method(p.method);
+    if (method.needs_gradient) {
+      TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
+                        std::string(method.name), " expected gradient statistics, got none");
+      inputs.gradient = calibration_.statistics->of(p.layer).gradient;
+      for (torch::Tensor* t : {&inputs.gradient->moments, &inputs.gradient->outputs}) {
+        if (t->defined()) *t = t->to(calibration_.device);
+      }
+    }
+    const torch::Tensor weight =
+        load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
+    const Factors factors = method.factorize(weight, p, inputs, options_);
+    store_.save(p, factors,
+                with_bias(checkpoint_, p.layer,
+                          stored_form(p.layer, factors, p.fixed_gauge, stored_dtype_(p.layer))));
+  }
+
+  /// Of n inputs.
+  LayerInputs moments(const Streams& x, int64_t n) const {
     LayerInputs inputs;
-    int64_t tokens = 0;
+    inputs.moments =
+        at::zeros({n, n}, at::TensorOptions(torch::kFloat32).device(calibration_.device));
+    inputs.cross = inputs.moments.clone();
     for (size_t b = 0; b < x.original.size(); ++b) {
       const torch::Tensor before = x.original[b].flatten(0, 1).to(torch::kFloat32);
       const torch::Tensor after = x.compressed[b].flatten(0, 1).to(torch::kFloat32);
-      if (!inputs.moments.defined()) {
-        inputs.moments = at::zeros({after.size(1), after.size(1)}, after.options());
-        inputs.cross = inputs.moments.clone();
-      }
       inputs.moments.addmm_(after.t(), after);
       inputs.cross.addmm_(before.t(), after);
-      tokens += after.size(0);
     }
-    inputs.moments /= static_cast<double>(tokens);
-    inputs.cross /= static_cast<double>(tokens);
+    const auto tokens = static_cast<double>(calibration_.windows.numel());
+    inputs.moments = calibration_.workers.summed(inputs.moments) / tokens;
+    inputs.cross = calibration_.workers.summed(inputs.cross) / tokens;
     return inputs;
   }
 
@@ -219,6 +244,10 @@ class Run {
   fs::path folder_;
   const ProgressFn& progress_;
   model::RopeTable rope_;
+  std::vector<torch::Tensor> windows_;  // of each batch
+  int64_t rows_;                        // windows of a whole batch
+  std::vector<size_t> own_;             // batches of this worker
+  std::set<std::string> done_;          // layers that an earlier run has finished
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "schmidt/compress/layer_store.h"
 #include "schmidt/compress/statistics.h"
 #include "schmidt/compress/streamed_model.h"
+#include "schmidt/compress/workers.h"
 
 namespace schmidt::compress {
 
@@ -19,6 +20,7 @@ struct Calibration {
   torch::ScalarType dtype = torch::kFloat32;  ///< the model computes in
   torch::Device device = torch::kCPU;
   int64_t batch = 8;  ///< windows in one step
+  Workers workers;    ///< share the windows, and layers of one input
 };
 
 /// Factorizes layers in the order of the model: every layer sees the inputs that the

@@ -25,11 +25,11 @@ constexpr int64_t kLogitRows = 256;
 struct Sums {
   torch::Tensor inputs;    // [n, n], of a group
   torch::Tensor gradient;  // [k, k], of a layer
+  torch::Tensor outputs;   // [m, m], of a layer, beside a smaller `gradient`
   double square = 0.0;     // of the gradient, all outputs
 
   static void add(torch::Tensor& sum, const torch::Tensor& x) {  // x [tokens, k]
     const torch::Tensor wide = x.to(torch::kFloat32);
-    if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, wide.options());
     sum.addmm_(wide.t(), wide);
   }
 };
@@ -48,13 +48,18 @@ class Collector {
         progress_(progress),
         blocks_(model.config().num_layers),
         batches_((windows.size(0) + options.batch - 1) / options.batch),
-        rope_(model.rope(windows.size(1))) {}
+        rope_(model.rope(windows.size(1))) {
+    for (int64_t b = 0; b < batches_; ++b) {
+      if (options.workers.takes(b)) own_.push_back(b);
+    }
+  }
 
   /// `done` counts steps: blocks_ + 1 forward (the embedding is one), then one for the
   /// head and one for each block backward.
   void run(int64_t done, const std::function<void(int64_t)>& save) {
     for (int64_t step = done; step < total_steps(); ++step) {
       if (progress_) progress_({"calibrate", "", step, total_steps(), "passes through a block"});
+      // A step is done when all have done their batches of it.
       if (step == 0) {
         embed();
       } else if (step <= blocks_) {
@@ -64,8 +69,10 @@ class Collector {
       } else {
         backward(2 * blocks_ + 1 - step);
       }
-      save(step + 1);
+      options_.workers.meet();
+      if (options_.workers.first()) save(step + 1);
     }
+    options_.workers.meet();
   }
 
   int64_t total_steps() const { return 2 * blocks_ + 2; }
@@ -102,9 +109,13 @@ class Collector {
   void embed() {
     const at::NoGradGuard no_grad;
     io::TensorSpill out = open(stream_path(0));
-    const torch::Tensor h = model_.embed(windows_);  // [windows, t, hidden]
-    for (int64_t b = 0; b < batches_; ++b) {
-      write(out, b, h.narrow(0, b * options_.batch, count(b)));
+    std::vector<torch::Tensor> own;
+    for (const int64_t b : own_) own.push_back(windows_.narrow(0, b * options_.batch, count(b)));
+    const torch::Tensor h = own.empty() ? torch::Tensor() : model_.embed(at::cat(own));
+    int64_t row = 0;
+    for (const int64_t b : own_) {
+      write(out, b, h.narrow(0, row, count(b)));
+      row += count(b);
     }
     out.sync();
   }
@@ -114,7 +125,7 @@ class Collector {
     const model::Block block = model_.block(index);
     const io::TensorSpill in = open(stream_path(index));
     io::TensorSpill out = open(stream_path(index + 1));
-    for (int64_t b = 0; b < batches_; ++b) write(out, b, block.forward(read(in, b), rope_));
+    for (const int64_t b : own_) write(out, b, block.forward(read(in, b), rope_));
     out.sync();
   }
 
@@ -122,7 +133,7 @@ class Collector {
     const StreamedModel::Head head = model_.head();
     const io::TensorSpill in = open(stream_path(blocks_));
     io::TensorSpill out = open(gradient_path(blocks_));
-    for (int64_t b = 0; b < batches_; ++b) {
+    for (const int64_t b : own_) {
       const torch::Tensor h = read(in, b).flatten(0, 1);  // [tokens, hidden]
       torch::Tensor gradient = at::empty_like(h);
       // A generator for each batch, so that a resumed run draws the same tokens.
@@ -159,25 +170,35 @@ class Collector {
     }
     std::map<Group, torch::Tensor> inputs;  // sums of x x^T
     std::map<std::string, Sums> sums;
-    for (int64_t b = 0; b < batches_; ++b) {
+    for (const Layer* layer : layers) {
+      inputs.try_emplace(layer->group(), none(layer->cols));
+      Sums& sum = sums[layer->name];
+      sum.gradient = none(pulled_back(*layer) ? layer->cols : layer->rows);
+      if (keeps_outputs(*layer)) sum.outputs = none(layer->rows);
+    }
+    for (const int64_t b : own_) {
       const Pass pass = differentiate(block, read(in, b), read(above, b));
       write(below, b, pass.input_gradient);
       const at::NoGradGuard no_grad;
-      for (const Group group : model::kGroups) {
-        const bool needed = std::any_of(layers.begin(), layers.end(),
-                                        [&](const Layer* l) { return l->group() == group; });
-        if (needed) Sums::add(inputs[group], pass.inputs.at(group));
-      }
+      for (auto& [group, sum] : inputs) Sums::add(sum, pass.inputs.at(group));
       for (const Layer* layer : layers) {
         const torch::Tensor g = rows_of(*layer, pass.gradients.at(layer->group()));
         const torch::Tensor& w = weights.at(layer->name);
-        Sums& sum = sums[layer->name];
+        Sums& sum = sums.at(layer->name);
         sum.square += g.square().sum().item<double>();
         Sums::add(sum.gradient, pulled_back(*layer) ? at::matmul(g, w) : g);
+        if (keeps_outputs(*layer)) Sums::add(sum.outputs, g);
       }
     }
     below.sync();
-    save(index, layers, weights, inputs, sums);
+    for (auto& [group, sum] : inputs) sum = options_.workers.summed(sum);
+    for (auto& [name, sum] : sums) {
+      sum.gradient = options_.workers.summed(sum.gradient);
+      if (sum.outputs.defined()) sum.outputs = options_.workers.summed(sum.outputs);
+      const torch::Tensor square = at::full({1}, sum.square, torch::kFloat64);
+      sum.square = options_.workers.summed(square).item<double>();
+    }
+    if (options_.workers.first()) save(index, layers, weights, inputs, sums);
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.
@@ -208,7 +229,15 @@ class Collector {
     return pass;
   }
 
+  torch::Tensor none(int64_t size) const {
+    return at::zeros({size, size},
+                     at::TensorOptions(torch::kFloat32).device(model_.options().device));
+  }
+
   static bool pulled_back(const Layer& layer) { return layer.cols <= layer.rows; }
+  bool keeps_outputs(const Layer& layer) const {
+    return options_.outputs && pulled_back(layer) && layer.rows <= kJudgedOutputs;
+  }
 
   /// The layer's part of its group's outputs.
   torch::Tensor rows_of(const Layer& layer, const torch::Tensor& outputs) const {
@@ -234,6 +263,9 @@ class Collector {
           metric_pair(weights.at(layer->name), std::nullopt, inputs.at(layer->group()) / tokens,
                       gradient, options_.damping, 0.0);
       tensors.emplace_back(layer->name + ".gradient", gradient.moments.cpu().contiguous());
+      if (sum.outputs.defined()) {
+        tensors.emplace_back(layer->name + ".outputs", (sum.outputs / tokens).cpu());
+      }
       tensors.emplace_back(layer->name + ".squares",
                            weighted_squares(pair.a, pair.b).cpu().contiguous());
       tensors.emplace_back(layer->name + ".mean_square",
@@ -251,6 +283,7 @@ class Collector {
   const ProgressFn& progress_;
   int64_t blocks_;
   int64_t batches_;
+  std::vector<int64_t> own_;  // batches of this worker
   model::RopeTable rope_;
 };
 
@@ -264,6 +297,7 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
   hash.add(fmt::format("{}x{}", ids.size(0), ids.size(1)));
   hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
   hash.add(fmt::format("{} {} {}", options.batch, options.damping, options.seed));
+  if (options.outputs) hash.add("outputs");
   return hash.hex();
 }
 
@@ -302,28 +336,40 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
   const std::string fingerprint = fingerprint_of(checkpoint, model, layers, windows, options);
   const fs::path state_path = folder / "statistics.json";
   const State state = read_state(state_path, fingerprint);
+  options.workers.meet();  // before the first of them writes another state
   const auto save = [&](int64_t done) {
     write_file_atomically(
         state_path,
         nlohmann::json{{"fingerprint", fingerprint}, {"done", done}, {"tokens", windows.numel()}}
             .dump());
   };
-  if (state.done == 0) save(0);
+  if (state.done == 0 && options.workers.first()) save(0);
   Collector collector(checkpoint, model, layers, windows, folder, options, progress);
   collector.run(state.done, save);
-  collector.remove_streams();
+  if (options.workers.first()) collector.remove_streams();
   return {folder, fingerprint};
 }
 
 LayerStatistics Statistics::of(const Layer& layer) const {
-  const auto tensors =
-      io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", layer.block));
-  const auto found = tensors.find(layer.name + ".gradient");
-  TORCH_CHECK_VALUE(found != tensors.end(),
-                    "[statistics] expected a layer that was calibrated, got ", layer.name);
-  return {{found->second, layer.cols <= layer.rows,
-           tensors.at(layer.name + ".mean_square").item<double>()},
+  const auto tensors = load(layer, "");
+  const auto outputs = tensors.find(layer.name + ".outputs");
+  return {{tensors.at(layer.name + ".gradient"), layer.cols <= layer.rows,
+           tensors.at(layer.name + ".mean_square").item<double>(),
+           outputs == tensors.end() ? torch::Tensor() : outputs->second},
           tensors.at(layer.name + ".squares")};
+}
+
+torch::Tensor Statistics::squares(const Layer& layer) const {
+  return load(layer, "squares").begin()->second;
+}
+
+std::map<std::string, torch::Tensor> Statistics::load(const Layer& layer,
+                                                      const std::string& what) const {
+  auto tensors = io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", layer.block),
+                                      layer.name + "." + what);
+  TORCH_CHECK_VALUE(!tensors.empty(), "[statistics] expected a layer that was calibrated, got ",
+                    layer.name);
+  return tensors;
 }
 
 }  // namespace schmidt::compress

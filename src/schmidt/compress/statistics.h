@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "schmidt/compress/gradient_moments.h"
 #include "schmidt/compress/layers.h"
 #include "schmidt/compress/streamed_model.h"
+#include "schmidt/compress/workers.h"
 
 namespace schmidt::compress {
 
@@ -25,14 +27,20 @@ struct StatisticsOptions {
   int64_t batch = 8;      ///< windows in one step
   double damping = 0.05;  ///< of H, relative to the mean of its diagonal
   uint64_t seed = 0;      ///< of the tokens drawn from the model
+  bool outputs = false;   ///< also H itself, of layers of at most kJudgedOutputs outputs
+  Workers workers;        ///< share the windows; as many as finish it may differ from those before
 };
+
+/// H [m, m] of more outputs than this would outgrow the block it belongs to.
+constexpr int64_t kJudgedOutputs = 4096;
 
 /// What a model's layers do on calibration text, kept in a folder: one file for each
 /// block and, while the work is under way, the residual stream between blocks. Made
 /// by one forward and one backward pass with one block in memory at a time.
 class Statistics {
  public:
-  /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice.
+  /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice. Several
+  /// workers differ from one in the rounding of their float32 sums.
   /// Throws c10::ValueError if the folder was made from another model, other layers,
   /// windows or options, or windows do not fit the model; SystemError from the disk.
   static Statistics collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
@@ -40,8 +48,9 @@ class Statistics {
                             const std::filesystem::path& folder, const StatisticsOptions& options,
                             const ProgressFn& progress = {});
 
-  /// Throws c10::ValueError for a layer that was not among those collected.
+  /// Both throw c10::ValueError for a layer that was not among those collected.
   LayerStatistics of(const Layer& layer) const;
+  torch::Tensor squares(const Layer& layer) const;  ///< alone
 
   /// Of model, layers, windows and options together.
   const std::string& fingerprint() const { return fingerprint_; }
@@ -49,6 +58,9 @@ class Statistics {
  private:
   Statistics(std::filesystem::path folder, std::string fingerprint)
       : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
+
+  /// Tensors "<layer>.<what>.."; throws as `of`.
+  std::map<std::string, torch::Tensor> load(const Layer& layer, const std::string& what) const;
 
   std::filesystem::path folder_;
   std::string fingerprint_;

@@ -8,11 +8,13 @@
 
 namespace schmidt::io {
 
-std::map<std::string, torch::Tensor> load_safetensors(const std::filesystem::path& path) {
+std::map<std::string, torch::Tensor> load_safetensors(const std::filesystem::path& path,
+                                                      std::string_view prefix) {
   const MappedFile file(path);
   const SafetensorsHeader header = parse_safetensors(file.bytes(), path);
   std::map<std::string, torch::Tensor> tensors;
   for (const auto& [name, entry] : header.tensors) {
+    if (!name.starts_with(prefix)) continue;
     tensors.emplace(name, copy_tensor(file.bytes().substr(entry.begin, entry.end - entry.begin),
                                       find_safetensors_dtype(entry.dtype)->dtype, entry.shape));
   }

@@ -66,9 +66,10 @@ class SafetensorsWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-/// All tensors of one safetensors file, and one file of given tensors: small
-/// files only (a layer's factors, test data).
-std::map<std::string, torch::Tensor> load_safetensors(const std::filesystem::path& path);
+/// The tensors of one safetensors file whose names start with `prefix`, and one file of
+/// given tensors: small files only (a layer's factors, test data).
+std::map<std::string, torch::Tensor> load_safetensors(const std::filesystem::path& path,
+                                                      std::string_view prefix = {});
 void save_safetensors(const std::filesystem::path& path,
                       const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata = {});

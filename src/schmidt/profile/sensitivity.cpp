@@ -67,6 +67,10 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
                     model.config().max_positions, ", got ", windows.sizes());
   find_metric(options.metric);
   const compress::Method& method = compress::find_method(options.method);
+  TORCH_CHECK_VALUE(method.one_network,
+                    "[profile] expected a method that makes one network of a "
+                    "layer, got ",
+                    options.method);
   TORCH_CHECK_VALUE(!method.needs_gradient || options.statistics != nullptr, "[profile] method ",
                     options.method, " expected gradient statistics, got none");
   for (const compress::Layer& layer : layers) {

@@ -79,8 +79,8 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   check(w, start, metric, options);
   at::NoGradGuard no_grad;
   const auto stored = start.cores()[0].scalar_type();
-  const auto dtype =
-      w.scalar_type() == at::kDouble || w.numel() <= kDoubleEntries ? at::kDouble : at::kFloat;
+  const bool wide = !options.single && w.numel() <= kDoubleEntries;
+  const auto dtype = w.scalar_type() == at::kDouble || wide ? at::kDouble : at::kFloat;
   const double scale = unit_of(w);
   const torch::Tensor target = normalized(w, dtype);
   const Metric weights{normalized(metric.input, dtype), normalized(metric.output, dtype)};

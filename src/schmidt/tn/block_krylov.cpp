@@ -21,12 +21,38 @@ torch::Tensor orthonormal(const torch::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns));
 }
 
+/// Whether the processor multiplies bfloat16 itself, and so twice as fast as float32.
+bool multiplies_bfloat16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+/// Products for directions alone, which need no more than a few digits, in bfloat16 where
+/// that is the faster.
+class RoughProduct {
+ public:
+  explicit RoughProduct(const torch::Tensor& a)
+      : a_(a.scalar_type() == at::kFloat && a.is_cpu() && multiplies_bfloat16()
+               ? a.to(at::kBFloat16)
+               : a) {}
+
+  torch::Tensor times(const torch::Tensor& columns) const {
+    return at::mm(a_, columns.to(a_.scalar_type())).to(columns.scalar_type());
+  }
+
+ private:
+  torch::Tensor a_;
+};
+
 /// The growing Krylov space of C = W G W^T, and C restricted to it.
 class KrylovSpace {
  public:
   KrylovSpace(const WeightedMatrix& matrix, int64_t block, int64_t largest)
       : matrix_(matrix),
-        transposed_(matrix.w.t().contiguous()),
+        rough_(matrix.w),
         basis_(at::empty({largest, matrix.w.size(0)}, matrix.w.options())),
         projected_(at::empty({largest, matrix.w.size(1)}, matrix.w.options())),
         restricted_(at::zeros({largest, largest}, matrix.w.options())) {
@@ -34,24 +60,21 @@ class KrylovSpace {
     const torch::Tensor directions =
         at::randn({matrix.w.size(1), block}, generator, at::TensorOptions(at::kFloat))
             .to(matrix.w.options());
-    next_ = orthonormal(at::mm(matrix.w, times_metric(directions)));
+    weighted_ = times_metric(directions);
   }
 
-  /// Takes the next block in and applies C to it.
+  /// Takes the next block in and restricts C to it.
   void grow() {
-    const int64_t begin = size_, end = size_ + next_.size(1);
-    basis_.slice(0, begin, end).copy_(next_.t());
-    const torch::Tensor projected = at::mm(transposed_, next_);  // [n, b]
+    const torch::Tensor next = orthonormal(next_directions());  // [m, b]
+    const int64_t begin = size_, end = size_ + next.size(1);
+    basis_.slice(0, begin, end).copy_(next.t());
+    const torch::Tensor projected = at::mm(matrix_.w.t(), next);  // [n, b]
     projected_.slice(0, begin, end).copy_(projected.t());
     size_ = end;
-    torch::Tensor image = at::mm(matrix_.w, times_metric(projected));  // [m, b]
-    const torch::Tensor basis = basis_.slice(0, 0, size_);
-    torch::Tensor overlap = at::mm(basis, image);
-    restricted_.slice(0, 0, size_).slice(1, begin, end).copy_(overlap);
-    restricted_.slice(1, 0, size_).slice(0, begin, end).copy_(overlap.t());
-    image.sub_(at::mm(basis.t(), overlap));
-    image.sub_(at::mm(basis.t(), at::mm(basis, image)));  // what rounding left
-    next_ = orthonormal(image);
+    weighted_ = times_metric(projected);
+    overlap_ = at::mm(projected_.slice(0, 0, size_), weighted_);  // V^T C times the block
+    restricted_.slice(0, 0, size_).slice(1, begin, end).copy_(overlap_);
+    restricted_.slice(1, 0, size_).slice(0, begin, end).copy_(overlap_.t());
   }
 
   int64_t size() const { return size_; }
@@ -74,6 +97,16 @@ class KrylovSpace {
   }
 
  private:
+  /// C times the last block, without what lies in the space already.
+  torch::Tensor next_directions() const {
+    torch::Tensor image = rough_.times(weighted_);
+    if (size_ == 0) return image;
+    const torch::Tensor basis = basis_.slice(0, 0, size_);
+    image.sub_(at::mm(basis.t(), overlap_));
+    image.sub_(at::mm(basis.t(), at::mm(basis, image)));  // what rounding left
+    return image;
+  }
+
   torch::Tensor restricted() const { return restricted_.slice(0, 0, size_).slice(1, 0, size_); }
 
   torch::Tensor times_metric(const torch::Tensor& columns) const {
@@ -81,11 +114,12 @@ class KrylovSpace {
   }
 
   const WeightedMatrix& matrix_;
-  torch::Tensor transposed_;  // W^T [n, m], which products with few columns prefer
+  RoughProduct rough_;        // with W
   torch::Tensor basis_;       // V^T [size, m]
   torch::Tensor projected_;   // V^T W [size, n]
   torch::Tensor restricted_;  // V^T C V [size, size]
-  torch::Tensor next_;        // [m, block], orthonormal and orthogonal to V
+  torch::Tensor weighted_;    // G W^T times the last block [n, b]
+  torch::Tensor overlap_;     // V^T C times the last block [size, b]
   int64_t size_ = 0;
 };
 

@@ -22,6 +22,9 @@ namespace {
 constexpr int64_t kLargeSide = 1024;
 constexpr double kSmallRank = 0.35;
 
+/// Relative energies below are rounding of zero.
+constexpr double kEnergyRounding = 1e-13;
+
 /// What entries are divided by: 1 for the usual, which saves a copy.
 double scale_of(const torch::Tensor& t) {
   const double unit = unit_of(t);
@@ -128,6 +131,37 @@ std::optional<Solution> fast_solution(const Problem& problem, int64_t rank) {
   return std::nullopt;
 }
 
+/// The optimum by the inputs' side, where that is the smaller one: with G = R R^T,
+/// B = W^T H W and R^T B R = V L V^T it is W Q L^{-1} Q^T B, Q = R V_r.
+LowRank by_inputs(const torch::Tensor& w, const Metric& metric, int64_t rank,
+                  at::ScalarType dtype) {
+  const double w_scale = scale_of(w);
+  const torch::Tensor wide = scaled(w, w_scale);
+  const torch::Tensor h = scaled(metric.output, scale_of(metric.output));
+  const torch::Tensor b = symmetric(at::mm(wide.t(), at::mm(h, wide)));
+  torch::Tensor root;
+  if (metric.input.defined()) {
+    root = positive_root(scaled(metric.input, scale_of(metric.input))).root;
+  } else {
+    root = at::eye(w.size(1), b.options());
+  }
+  const auto [ascending, vectors] = at::linalg_eigh(symmetric(at::mm(root.t(), at::mm(b, root))));
+  const torch::Tensor energies = ascending.flip(0).clamp_min(0);
+  const double all = energies.sum().item<double>();
+  const int64_t seen =
+      (energies > kEnergyRounding * energies[0]).sum().item<int64_t>();  // others say nothing
+  if (seen == 0) {
+    return {at::zeros({w.size(0), 1}, w.options().dtype(dtype)),
+            at::zeros({1, w.size(1)}, w.options().dtype(dtype)), 0.0};
+  }
+  const int64_t r = std::min(rank, seen);
+  const torch::Tensor q = at::mm(root, vectors.flip(1).slice(1, 0, r));
+  const torch::Tensor dual = at::mm(q.t(), b) / energies.slice(0, 0, r).unsqueeze(1);
+  const double dropped = energies.slice(0, r).sum().item<double>();
+  return {(at::mm(wide, q) * w_scale).to(dtype).contiguous(), dual.to(dtype).contiguous(),
+          std::sqrt(dropped / all)};
+}
+
 /// A matrix of no more than `rank` rows or columns is its own optimum.
 LowRank unchanged(const torch::Tensor& w, at::ScalarType dtype) {
   const int64_t m = w.size(0), n = w.size(1);
@@ -148,6 +182,7 @@ LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
   const int64_t rank = options.rank, small_side = std::min(w.size(0), w.size(1));
   if (rank >= small_side) return unchanged(w, dtype);
 
+  if (metric.output.defined() && w.size(1) < w.size(0)) return by_inputs(w, metric, rank, dtype);
   const Problem problem(w, metric);
   std::optional<Solution> found;
   const int64_t side = problem.small_side();

@@ -1,0 +1,92 @@
+#include "schmidt/compress/choice.h"
+
+#include <cmath>
+
+#include "schmidt/compress/weighted_target.h"
+#include "schmidt/tn/metric.h"
+
+namespace schmidt::compress {
+namespace {
+
+/// The share of a rival's error after its short sweep that all later ones may at best leave.
+constexpr double kHope = 0.8;
+
+constexpr const char* kRivals[] = {"als", "sum"};
+
+MethodOptions short_of(MethodOptions options) {
+  options.als = {.sweeps = 1, .direct_rows = 0, .cg_steps = 8, .single = true};
+  options.rounds = 1;
+  return options;
+}
+
+LayerPlan low_rank_plan(const LayerPlan& plan, bool gradient) {
+  LayerPlan result = plan;
+  result.method = gradient ? "fisher" : "whitened";
+  result.shape = tn::low_rank_shape(plan.layer.rows, plan.layer.cols);
+  result.max_bonds = bonds_within(result.shape, plan.parameters(), plan.fixed_gauge);
+  return result;
+}
+
+int64_t stored_parameters(const Factors& factors, bool fixed_gauge) {
+  int64_t total = 0;
+  for (const tn::Mpo& term : factors.terms) {
+    const tn::SiteShape shape{term.out_dims(), term.in_dims()};
+    total += fixed_gauge ? tn::gauge_fixed_parameter_count(shape, term.bonds())
+                         : tn::parameter_count(shape, term.bonds());
+  }
+  return total;
+}
+
+torch::Tensor dense(const Factors& factors) {
+  torch::Tensor sum = factors.terms.front().to_dense();
+  for (size_t i = 1; i < factors.terms.size(); ++i) sum = sum + factors.terms[i].to_dense();
+  return sum;
+}
+
+}  // namespace
+
+Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+               const MethodOptions& options) {
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  const double norm = tn::squared_norm(target.matrix, target.metric);
+  const auto judged = [&](const Factors& factors) {
+    const double distance = tn::squared_norm(target.matrix - dense(factors), target.metric);
+    return norm > 0 ? std::sqrt(distance / norm) : 0.0;
+  };
+
+  LayerPlan candidate = low_rank_plan(plan, inputs.gradient.has_value());
+  Factors best = find_method(candidate.method).factorize(w, candidate, inputs, options);
+  double least = judged(best);
+  std::vector<Candidate> tried = {
+      {candidate.method, least, stored_parameters(best, plan.fixed_gauge), true}};
+  std::string chosen = candidate.method;
+
+  const auto mpo = mpo_shape(plan, options.sites);
+  const bool judges_all = !inputs.gradient || target.metric.output.defined();
+  for (const char* rival : kRivals) {
+    if (!mpo || !judges_all || least == 0) break;
+    candidate.method = rival;
+    candidate.shape = *mpo;
+    candidate.max_bonds = bonds_within(*mpo, plan.parameters(), plan.fixed_gauge);
+    const Method& method = find_method(rival);
+    Factors found = method.factorize(w, candidate, inputs, short_of(options));
+    double error = judged(found);
+    const bool hopeful = kHope * error < least;
+    if (hopeful) {
+      found = method.factorize(w, candidate, inputs, options);
+      error = judged(found);
+    }
+    const int64_t parameters = stored_parameters(found, plan.fixed_gauge);
+    tried.push_back({rival, error, parameters, hopeful});
+    if (error < least && parameters <= plan.parameters()) {
+      best = std::move(found);
+      least = error;
+      chosen = rival;
+    }
+  }
+  best.method = chosen;
+  best.candidates = std::move(tried);
+  return best;
+}
+
+}  // namespace schmidt::compress

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "schmidt/compress/methods.h"
+
+namespace schmidt::compress {
+
+/// For each layer the method that loses the least of it at the parameters that the plan's
+/// network stores, all judged by tr(H D G' D^T), D the distance from the drifted target;
+/// without H in the inputs' norm alone, H = 1:
+///
+///   fisher     low rank, the optimum of that norm; whitened where no gradient is known
+///   als        an MPO of the plan's sites, of balanced ones where the plan is of low rank
+///   sum        low rank plus such an MPO
+///
+/// The low rank is the first and never lost: what is chosen is never worse. A rival goes
+/// through one short sweep first; it is given up there if a fifth less of its error would
+/// still leave it behind. Where W^T H W is all that is known of
+/// H (StatisticsOptions::outputs), nothing but the low rank can be judged.
+Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+               const MethodOptions& options);
+
+}  // namespace schmidt::compress

@@ -1,0 +1,23 @@
+#include "schmidt/compress/weighted_target.h"
+
+namespace schmidt::compress {
+
+WeightedTarget weighted_target(const torch::Tensor& w, const LayerInputs& inputs,
+                               const MethodOptions& options) {
+  const auto drift = drift_map(inputs, options);
+  const auto dtype = w.scalar_type();
+  WeightedTarget target{drift ? drift->apply(w).to(dtype) : w,
+                        {with_ridge(inputs.moments, options.ridge).to(dtype), {}}};
+  if (inputs.gradient) {
+    const torch::Tensor h = output_moments(*inputs.gradient, options.damping);
+    if (h.defined()) target.metric.output = h.to(dtype);
+  }
+  return target;
+}
+
+std::optional<tn::DriftMap> drift_map(const LayerInputs& inputs, const MethodOptions& options) {
+  if (options.drift == 0 || !inputs.cross.defined()) return std::nullopt;
+  return tn::DriftMap(inputs.cross, inputs.moments, {options.drift, options.ridge});
+}
+
+}  // namespace schmidt::compress

@@ -1,0 +1,122 @@
+#include "schmidt/compress/choice.h"
+
+#include <algorithm>
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "schmidt/compress/weighted_target.h"
+#include "schmidt/tn/metric.h"
+#include "schmidt/tn/mpo.h"
+
+#include "tests/tn/random_metric.h"
+#include "tests/tn/random_mpo.h"
+
+namespace schmidt::compress {
+namespace {
+
+constexpr int64_t kRows = 48, kCols = 24;
+
+torch::Tensor low_rank(int64_t rank) {
+  return torch::matmul(torch::randn({kRows, rank}), torch::randn({rank, kCols}));
+}
+
+torch::Tensor balanced(int64_t bond) {
+  return tn::random_mpo(tn::balanced_shape(kRows, kCols, 2), {bond}).to_dense().to(torch::kFloat32);
+}
+
+LayerPlan plan_of(int64_t rank) {
+  Layer layer;
+  layer.name = "layer";
+  layer.rows = kRows;
+  layer.cols = kCols;
+  return {layer, tn::low_rank_shape(kRows, kCols), {rank}, "auto", true};
+}
+
+/// Inputs x', drifted from x, and gradients, H itself among them if `outputs`.
+LayerInputs inputs_of(const torch::Tensor& w, bool outputs) {
+  const torch::Tensor g = tn::random_moments(kCols, kCols).to(torch::kFloat32);
+  const torch::Tensor h = tn::random_moments(kRows, kRows).to(torch::kFloat32);
+  const torch::Tensor drift = torch::eye(kCols) + 0.05 * torch::randn({kCols, kCols});
+  GradientMoments gradient{torch::matmul(w.t(), torch::matmul(h, w)), true,
+                           h.diagonal().mean().item<double>()};
+  if (outputs) gradient.outputs = h;
+  return {g, torch::matmul(drift, g), gradient};
+}
+
+double error_of(const torch::Tensor& w, const Factors& factors, const LayerInputs& inputs) {
+  torch::Tensor sum = torch::zeros_like(w);
+  for (const tn::Mpo& term : factors.terms) sum += term.to_dense();
+  const WeightedTarget target = weighted_target(w, inputs, {});
+  return tn::weighted_error(target.matrix, sum, target.metric);
+}
+
+TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
+  for (const torch::Tensor& w : {torch::randn({kRows, kCols}), low_rank(3) + balanced(2)}) {
+    const LayerPlan plan = plan_of(6);
+    const LayerInputs inputs = inputs_of(w, true);
+    const Factors chosen = choose(w, plan, inputs, {});
+    ASSERT_EQ(chosen.candidates.size(), 3U);
+    for (const Candidate& c : chosen.candidates) EXPECT_LE(c.parameters, plan.parameters());
+    double least = 1e9;
+    for (const char* name : {"fisher", "als", "sum"}) {
+      LayerPlan alone = plan;
+      if (std::string(name) == "als") {
+        alone.shape = tn::balanced_shape(kRows, kCols, 2);
+        alone.max_bonds = bonds_within(alone.shape, plan.parameters(), true);
+      }
+      const Factors found = find_method(name).factorize(w, alone, inputs, {});
+      const double error = error_of(w, found, inputs);
+      least = std::min(least, error);
+    }
+    EXPECT_NEAR(error_of(w, chosen, inputs), least, 1e-5);
+    const auto winner = std::ranges::find(chosen.candidates, chosen.method, &Candidate::method);
+    ASSERT_NE(winner, chosen.candidates.end());
+    EXPECT_NEAR(winner->error, least, 1e-5);
+  }
+}
+
+TEST(Choice, TakesWhatTheWeightIs) {
+  const std::map<std::string, torch::Tensor> weights = {{"fisher", low_rank(6)},
+                                                        {"als", balanced(4)}};
+  for (const auto& [name, w] : weights) {
+    LayerInputs inputs = inputs_of(w, true);
+    inputs.cross = {};  // a drifted target is none of them
+    const Factors chosen = choose(w, plan_of(6), inputs, {});
+    EXPECT_EQ(chosen.method, name);
+    EXPECT_LT(error_of(w, chosen, inputs), 0.02);
+  }
+}
+
+TEST(Choice, JudgesByInputsAloneWithoutGradients) {
+  const torch::Tensor w = torch::randn({kRows, kCols});
+  LayerInputs inputs = inputs_of(w, false);
+  inputs.gradient.reset();
+  const Factors chosen = choose(w, plan_of(6), inputs, {});
+  EXPECT_EQ(chosen.method, "whitened");
+  ASSERT_EQ(chosen.candidates.size(), 3U);
+  EXPECT_NEAR(chosen.candidates[0].error, error_of(w, chosen, inputs), 1e-6);
+}
+
+TEST(Choice, TakesTheLowRankWhereNothingElseCanBeJudged) {
+  const torch::Tensor w = torch::randn({kRows, kCols});
+  const Factors chosen = choose(w, plan_of(6), inputs_of(w, false), {});
+  EXPECT_EQ(chosen.method, "fisher");
+  EXPECT_EQ(chosen.candidates.size(), 1U);
+}
+
+TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
+  const torch::Tensor w = torch::randn({kRows, kCols});
+  LayerPlan plan = plan_of(1);
+  plan.shape = tn::balanced_shape(kRows, kCols, 3);
+  plan.max_bonds = {7, 7};
+  const Factors chosen = choose(w, plan, inputs_of(w, true), {});
+  EXPECT_EQ(chosen.method, "fisher");  // of a random weight the freest form keeps the most
+  for (const Candidate& c : chosen.candidates) {
+    EXPECT_LE(c.parameters, plan.parameters());
+    EXPECT_GT(c.parameters, plan.parameters() / 2);
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::compress
