@@ -82,6 +82,53 @@ TEST_F(Generate, StopsWhereTheContextIsFull) {
   }
 }
 
+TEST_F(Generate, AKeptSequenceAnswersLikeAFreshOne) {
+  GenerateOptions options = greedy_;
+  options.sampling = {.temperature = 1.0, .seed = 9, .repetition_penalty = 1.2};
+  KeptSequence kept;
+  std::vector<int64_t> prompt = prompts_[2];
+  const auto expect_same = [&](const std::vector<int64_t>& ids) {
+    const Generation fresh = generate(model_, {ids}, options)[0];
+    EXPECT_EQ(generate(model_, ids, options, kept).ids, fresh.ids);
+    EXPECT_EQ(kept.ids.size(), ids.size() + fresh.ids.size());
+    EXPECT_EQ(kept.cache->lengths()[0] + 1, kept.ids.size()) << "the last token was not run";
+    return fresh.ids;
+  };
+  for (int turn = 0; turn < 4; ++turn) {  // 7 to 83 tokens: the cache grows on the way
+    const std::vector<int64_t> answer = expect_same(prompt);
+    prompt.insert(prompt.end(), answer.begin(), answer.end());
+    prompt.insert(prompt.end(), {50 + turn, 51, 52, 53});
+  }
+  prompt[20] = 99;  // parts from what is kept in the middle
+  expect_same(prompt);
+  expect_same(prompt);                                // nothing new at all
+  expect_same({prompt.begin(), prompt.begin() + 5});  // shorter
+  expect_same(prompts_[0]);                           // nothing in common
+  EXPECT_THROW(generate(model_, {264}, options, kept), c10::ValueError);
+  expect_same(prompts_[0]);
+}
+
+TEST_F(Generate, AKeptSequenceIsNotComputedAgain) {
+  KeptSequence kept;
+  generate(model_, prompts_[2], greedy_, kept);
+  const torch::Tensor third = kept.cache->keys(0).select(2, 2);
+  third.fill_(0.25);
+  generate(model_, kept.ids, greedy_, kept);
+  EXPECT_TRUE(torch::equal(kept.cache->keys(0).select(2, 2), torch::full_like(third, 0.25)));
+  std::vector<int64_t> other = kept.ids;
+  other[2] = 8;
+  generate(model_, other, greedy_, kept);
+  EXPECT_FALSE(torch::equal(kept.cache->keys(0).select(2, 2), torch::full_like(third, 0.25)));
+}
+
+TEST_F(Generate, AKeptSequenceSurvivesAnException) {
+  KeptSequence kept;
+  const auto fail = [](int64_t, int64_t) -> bool { throw std::runtime_error("gone"); };
+  EXPECT_THROW(generate(model_, prompts_[2], greedy_, kept, fail), std::runtime_error);
+  const Generation fresh = generate(model_, {prompts_[2]}, greedy_)[0];
+  EXPECT_EQ(generate(model_, prompts_[2], greedy_, kept).ids, fresh.ids);
+}
+
 TEST_F(Generate, RefusesPromptsAndOptionsThatDoNotFit) {
   EXPECT_THROW(generate(model_, {}, greedy_), c10::ValueError);
   EXPECT_THROW(generate(model_, {{1}, {}}, greedy_), c10::ValueError);

@@ -33,6 +33,7 @@ void run(const ChatOptions& options) {
   const bool terminal = ::isatty(STDIN_FILENO) != 0 && !options.common.quiet;
   if (terminal) std::fputs("/reset forgets the conversation, /exit or Ctrl-D ends\n", stderr);
   std::vector<text::Message> messages = beginning(options);
+  model::KeptSequence kept;  // a turn reads only what was not there before
   std::string line;
   while (true) {
     if (terminal) std::fputs("> ", stderr);
@@ -52,7 +53,7 @@ void run(const ChatOptions& options) {
       std::fflush(stdout);
     };
     Continuation answer = continue_prompt(model, tokenizer, tokenizer.encode(prompt), options.flags,
-                                          options.common, show);
+                                          options.common, kept, show);
     if (live) {
       std::fputs("\n", stdout);
     } else {

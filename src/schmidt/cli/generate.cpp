@@ -37,8 +37,9 @@ void run(const GenerateVerbOptions& options) {
     std::fputs(piece.c_str(), stdout);
     std::fflush(stdout);
   };
+  model::KeptSequence kept;
   const Continuation result =
-      continue_prompt(model, tokenizer, ids, options.flags, options.common, show);
+      continue_prompt(model, tokenizer, ids, options.flags, options.common, kept, show);
   if (live) {
     std::fputs("\n", stdout);
     return;

@@ -29,7 +29,7 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
 
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
                              const std::vector<int64_t>& prompt, const SamplingFlags& flags,
-                             const CommonOptions& options,
+                             const CommonOptions& options, model::KeptSequence& kept,
                              const std::function<void(const std::string&)>& show) {
   model::GenerateOptions generate_options;
   generate_options.max_new_tokens = flags.max_tokens;
@@ -50,8 +50,7 @@ Continuation continue_prompt(const model::Model& model, const text::Tokenizer& t
     emit(stop.push(decoder.push(id)));
     return !stop.stopped();
   };
-  model::Generation generation =
-      std::move(model::generate(model, {prompt}, generate_options, on_token).at(0));
+  model::Generation generation = model::generate(model, prompt, generate_options, kept, on_token);
   emit(stop.push(decoder.flush()));
   emit(stop.flush());
   result.ids = std::move(generation.ids);

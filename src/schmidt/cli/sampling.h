@@ -27,9 +27,10 @@ struct Continuation {
 };
 
 /// Continues `prompt` and hands the text to `show` as it comes, in whole characters.
+/// `kept` takes along what was computed for the prompts before.
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
                              const std::vector<int64_t>& prompt, const SamplingFlags& flags,
-                             const CommonOptions& options,
+                             const CommonOptions& options, model::KeptSequence& kept,
                              const std::function<void(const std::string&)>& show);
 
 }  // namespace schmidt::cli

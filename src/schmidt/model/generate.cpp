@@ -36,29 +36,19 @@ void check(const std::vector<std::vector<int64_t>>& prompts, const GenerateOptio
   }
 }
 
-}  // namespace
+// Tokens that `longest` may grow to. The comparison comes first: the sum may overflow.
+int64_t room(int64_t longest, int64_t context, int64_t max_new_tokens) {
+  return max_new_tokens >= context - longest ? context : longest + max_new_tokens;
+}
 
-std::vector<Generation> generate(const Model& model,
-                                 const std::vector<std::vector<int64_t>>& prompts,
-                                 const GenerateOptions& options, const TokenFn& on_token) {
-  const ModelConfig& config = model.config();
-  const int64_t context = options.context.value_or(config.max_positions);
-  check(prompts, options, context, config);
-  const std::vector<int64_t>& eos_ids = options.eos_ids ? *options.eos_ids : config.eos_ids;
-  const auto count = static_cast<int64_t>(prompts.size());
-
-  std::vector<Row> rows;
-  int64_t longest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    rows.push_back({prompts[i], 0, false, Sampler(options.sampling, static_cast<uint64_t>(i))});
-    longest = std::max(longest, static_cast<int64_t>(prompts[i].size()));
-  }
-  // The comparison comes first: the sum may overflow.
-  const int64_t capacity =
-      options.max_new_tokens >= context - longest ? context : longest + options.max_new_tokens;
-  KvCache cache = model.make_cache(count, capacity);
-  std::vector<Generation> results(count);
+// Continues every row from what the cache holds of it.
+std::vector<Generation> run(const Model& model, std::vector<Row>& rows, KvCache& cache,
+                            const GenerateOptions& options, int64_t context,
+                            const TokenFn& on_token) {
+  const std::vector<int64_t>& eos_ids = options.eos_ids ? *options.eos_ids : model.config().eos_ids;
+  const auto count = static_cast<int64_t>(rows.size());
   const int64_t chunk = std::max<int64_t>(1, kPrefillTokens / count);
+  std::vector<Generation> results(count);
 
   const auto accept = [&](int64_t i, int64_t id) {
     Row& row = rows[i];
@@ -100,6 +90,70 @@ std::vector<Generation> generate(const Model& model,
       accept(i, rows[i].sampler.draw(logits[i], rows[i].tokens));
     }
   }
+}
+
+// Drops from `kept` what `prompt` does not begin with; -> how many tokens are left in a
+// cache with room for `needed`. One token of the prompt has to be run to be continued.
+int64_t keep_common(const Model& model, const std::vector<int64_t>& prompt, int64_t needed,
+                    int64_t context, KeptSequence& kept) {
+  int64_t common = 0;
+  if (kept.cache) {
+    const auto held =
+        std::min<int64_t>({kept.cache->lengths().at(0), static_cast<int64_t>(kept.ids.size()),
+                           static_cast<int64_t>(prompt.size()) - 1});
+    common = std::mismatch(prompt.begin(), prompt.begin() + held, kept.ids.begin()).first -
+             prompt.begin();
+    kept.cache->truncate(0, common);
+  }
+  kept.ids = prompt;
+  if (!kept.cache) {
+    kept.cache = model.make_cache(1, needed);
+  } else if (kept.cache->capacity() < needed) {
+    // Twice the room, so that the copies of a long conversation cost no more than it.
+    const int64_t capacity = std::min(context, std::max(needed, 2 * kept.cache->capacity()));
+    KvCache larger = model.make_cache(1, capacity);
+    const auto copy = [&](const torch::Tensor& to, const torch::Tensor& from) {
+      to.narrow(2, 0, common).copy_(from.narrow(2, 0, common));
+    };
+    for (int64_t layer = 0; layer < model.num_blocks(); ++layer) {
+      copy(larger.keys(layer), kept.cache->keys(layer));
+      copy(larger.values(layer), kept.cache->values(layer));
+    }
+    larger.advance(0, common);
+    kept.cache = std::move(larger);
+  }
+  return common;
+}
+
+}  // namespace
+
+std::vector<Generation> generate(const Model& model,
+                                 const std::vector<std::vector<int64_t>>& prompts,
+                                 const GenerateOptions& options, const TokenFn& on_token) {
+  const int64_t context = options.context.value_or(model.config().max_positions);
+  check(prompts, options, context, model.config());
+  std::vector<Row> rows;
+  int64_t longest = 0;
+  for (const std::vector<int64_t>& prompt : prompts) {
+    rows.push_back({prompt, 0, false, Sampler(options.sampling, rows.size())});
+    longest = std::max(longest, static_cast<int64_t>(prompt.size()));
+  }
+  KvCache cache = model.make_cache(static_cast<int64_t>(rows.size()),
+                                   room(longest, context, options.max_new_tokens));
+  return run(model, rows, cache, options, context, on_token);
+}
+
+Generation generate(const Model& model, const std::vector<int64_t>& prompt,
+                    const GenerateOptions& options, KeptSequence& kept, const TokenFn& on_token) {
+  const int64_t context = options.context.value_or(model.config().max_positions);
+  check({prompt}, options, context, model.config());
+  const int64_t needed = room(static_cast<int64_t>(prompt.size()), context, options.max_new_tokens);
+  const int64_t common = keep_common(model, prompt, needed, context, kept);
+  std::vector<Row> rows;
+  rows.push_back({prompt, common, false, Sampler(options.sampling, 0)});
+  Generation result = std::move(run(model, rows, *kept.cache, options, context, on_token).at(0));
+  kept.ids = std::move(rows[0].tokens);
+  return result;
 }
 
 }  // namespace schmidt::model

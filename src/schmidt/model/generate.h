@@ -31,6 +31,13 @@ struct Generation {
 /// Called as each token is drawn; false ends this row, which keeps the token.
 using TokenFn = std::function<bool(int64_t row, int64_t id)>;
 
+/// A sequence whose keys and values stay from one prompt to the next, as the turns of a
+/// conversation ask for.
+struct KeptSequence {
+  std::vector<int64_t> ids;      ///< prompt and answer so far
+  std::optional<KvCache> cache;  ///< of one row, which holds the first of `ids`
+};
+
 /// Continues every prompt; prompts may differ in length. What a row draws depends on
 /// its prompt, the seed and its place in the batch, not on the other prompts.
 /// Throws c10::ValueError if there is no prompt, one is empty or fills the context,
@@ -38,5 +45,12 @@ using TokenFn = std::function<bool(int64_t row, int64_t id)>;
 std::vector<Generation> generate(const Model& model,
                                  const std::vector<std::vector<int64_t>>& prompts,
                                  const GenerateOptions& options, const TokenFn& on_token = {});
+
+/// The same for one prompt that may begin as the one before: only what follows the ids
+/// they have in common is computed. `kept` is this model's, and after an exception
+/// still good for the next prompt.
+Generation generate(const Model& model, const std::vector<int64_t>& prompt,
+                    const GenerateOptions& options, KeptSequence& kept,
+                    const TokenFn& on_token = {});
 
 }  // namespace schmidt::model
