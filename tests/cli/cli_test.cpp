@@ -191,6 +191,7 @@ TEST_F(CliTest, CallersMistakes) {
                "nothing");
   expect_error(fmt::format("compress {} --bond 3 -o {}", model, model), 2, "exists");
   EXPECT_FALSE(fs::exists(out));
+  EXPECT_FALSE(fs::exists(out + ".partial"));
   expect_error(fmt::format("generate {} --prompt ''", model), 2, "prompt");
   expect_error(fmt::format("generate {} --prompt-file {}", model, text), 2, "128");
   expect_error(fmt::format("generate {} --prompt a --temperature -1", model), 2, "temperature");
@@ -217,20 +218,40 @@ TEST_F(CliTest, BadFiles) {
     fs::remove_all(folder);
     test::write_model(bad, folder);
     test::write_byte_tokenizer(folder);
-    return fmt::format("generate {} --prompt a", folder);
+    return folder;
   };
-  expect_error(with([](auto& m) { m.config["model_type"] = "gpt_neox"; }), 3, "gpt_neox");
-  expect_error(with([](auto& m) { m.tensors.erase("model.norm.weight"); }), 3, "model.norm.weight");
-  expect_error(with([](auto& m) {
-                 auto& w = m.tensors["model.layers.0.mlp.up_proj.weight"];
-                 w = w.to(torch::kInt32);
-               }),
-               3, "up_proj");
-  expect_error(with([](auto& m) { m.config["num_attention_heads"] = 5; }), 3, "");
-  expect_error(with([](auto& m) { m.config["vocab_size"] = 300; }), 3, "embed_tokens");
-  const std::string command = with([](auto&) {});
+  // Each verb that reads weights says so, and writes nothing.
+  const auto expect_bad = [&](const std::string& folder, const std::string& part) {
+    for (const std::string& command : {fmt::format("generate {} --prompt a", folder),
+                                       fmt::format("eval {} --text {} --context 64", folder, text),
+                                       fmt::format("compress {} --bond 3 -o {}", folder, out),
+                                       fmt::format("compress {} --keep 0.8 -o {}", folder, out)}) {
+      expect_error(command, 3, part);
+      EXPECT_FALSE(fs::exists(out));
+      EXPECT_FALSE(fs::exists(out + ".partial"));
+    }
+  };
+  expect_bad(with([](auto& m) { m.config["model_type"] = "gpt_neox"; }), "gpt_neox");
+  expect_bad(with([](auto& m) { m.tensors.erase("model.norm.weight"); }), "model.norm.weight");
+  expect_bad(with([](auto& m) {
+               auto& w = m.tensors["model.layers.0.mlp.up_proj.weight"];
+               w = w.to(torch::kInt32);
+             }),
+             "up_proj");
+  const std::string nan = with([](auto& m) {
+    m.tensors["model.layers.1.mlp.gate_proj.weight"][3][4] =
+        std::numeric_limits<float>::quiet_NaN();
+  });
+  expect_error(fmt::format("generate {} --prompt a", nan), 3, "gate_proj.weight: holds NaN");
+  expect_error(fmt::format("compress {} --bond 3 -o {}", nan, out), 3,
+               "gate_proj.weight: holds NaN");
+  EXPECT_FALSE(fs::exists(out));
+  fs::remove_all(out + ".partial");
+  expect_bad(with([](auto& m) { m.config["num_attention_heads"] = 5; }), "num_");
+  expect_bad(with([](auto& m) { m.config["vocab_size"] = 300; }), "embed_tokens");
+  const std::string folder = with([](auto&) {});
   test::write_file(tmp / "bad/config.json", "{\"model_type\": \"llama\", ");
-  expect_error(command, 3, "config.json");
+  expect_bad(folder, "config.json");
   expect_error("inspect " + text, 2, text);
 }
 

@@ -15,6 +15,7 @@
 #include "schmidt/compress/statistics.h"
 #include "schmidt/compress/uniform.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/require_model.h"
 
 namespace schmidt::cli {
 namespace {
@@ -244,14 +245,20 @@ void run(const CompressVerbOptions& options) {
                     "[compress] expected one of --keep, --bond (with --sites) and --plan, got ",
                     asked == 0 ? "none" : "several");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  model::require_model(checkpoint);
   const auto read = planned_layers(checkpoint, options);
   const auto layers = read ? layers_of(*read) : chosen_layers(checkpoint, options);
   const int64_t parameters = compress::summarize(checkpoint).parameters;
   const Needs needs = read ? needs_of(*read) : needs_of(chosen_method(options));
-  // Mistakes that hours of calibration would otherwise hide.
+  // Mistakes that hours of calibration would otherwise hide, before anything is written.
   if (needs.inputs && options.keep) {
     compress::check_keep(layers, *options.keep, parameters, kLeastRankShare);
   }
+  const bool calibrated = needs.inputs && options.keep != 1.0;
+  const bool by_statistics =
+      calibrated && needs.gradient && options.keep && options.allocation == "sensitivity";
+  std::optional<std::vector<compress::LayerPlan>> plan = read;
+  if (!plan && !by_statistics) plan = make_plan(options, layers, nullptr, parameters);
   const AtomicFolder claimed(options.out, options.force);
   const compress::Workers workers = ranks_as_workers();
 
@@ -269,7 +276,7 @@ void run(const CompressVerbOptions& options) {
   std::optional<compress::Statistics> statistics;
   const std::string folder =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
-  if (needs.inputs && options.keep != 1.0) {
+  if (calibrated) {
     compress::Calibration calibration;
     calibration.windows = shared_calibration_text(checkpoint, options.calibration, options.common,
                                                   progress.callback());
@@ -289,10 +296,9 @@ void run(const CompressVerbOptions& options) {
     }
     compress_options.calibration = std::move(calibration);
   }
-  const auto plan =
-      read ? *read : make_plan(options, layers, statistics ? &*statistics : nullptr, parameters);
+  if (!plan) plan = make_plan(options, layers, &*statistics, parameters);
   const auto result =
-      compress::compress(checkpoint, plan, options.out, compress_options, progress.callback());
+      compress::compress(checkpoint, *plan, options.out, compress_options, progress.callback());
   progress.clear();
   if (!workers.first()) return;
   if (options.statistics.empty()) std::filesystem::remove_all(folder);

@@ -40,8 +40,9 @@ struct CompressResult {
 /// differ in the rounding of sums over the text. The first writes the result, and only its
 /// return value is filled.
 /// Throws c10::ValueError if `out` exists (and not `force`), if a method lacks its
-/// calibration, if a weight holds NaN or infinity, or if the partial folder belongs to other work;
-/// SystemError from the disk. On an error `out` is untouched and the partial folder is kept.
+/// calibration, or if the partial folder belongs to other work; FormatError if a weight
+/// holds NaN or infinity; SystemError from the disk. On an error `out` is untouched and the partial
+/// folder is kept.
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                         const std::filesystem::path& out, const CompressOptions& options,
                         const ProgressFn& progress = {});

@@ -10,6 +10,8 @@
 #include <fmt/ranges.h>
 #include <fnmatch.h>
 
+#include "schmidt/base/format_error.h"
+
 namespace schmidt::compress {
 namespace {
 
@@ -141,8 +143,9 @@ torch::Tensor load_weight(const io::Checkpoint& checkpoint, const Layer& layer) 
   for (const std::string& member : layer.members) {
     const std::string name = member + ".weight";
     parts.push_back(checkpoint.load(name));
-    TORCH_CHECK_VALUE(torch::isfinite(parts.back()).all().item<bool>(), "[compress] ", name,
-                      " holds NaN or infinity; expected finite values");
+    if (!torch::isfinite(parts.back()).all().item<bool>()) {
+      throw FormatError(checkpoint.path(), name, "holds NaN or infinite weights");
+    }
   }
   return parts.size() == 1 ? parts.front() : torch::cat(parts);
 }

@@ -38,7 +38,7 @@ std::vector<Layer> layers_of(const model::ModelConfig& config);
 std::vector<Layer> share_inputs(const std::vector<Layer>& layers);
 
 /// W [rows, cols], the members' weights on top of each other, as stored.
-/// Throws c10::ValueError, naming the tensor, if one holds NaN or infinity.
+/// Throws FormatError, naming the tensor, if one holds NaN or infinity.
 torch::Tensor load_weight(const io::Checkpoint& checkpoint, const Layer& layer);
 
 /// Which layers to take. A pattern is a full name, the end of one in whole parts
