@@ -24,7 +24,7 @@ setup:
 setup-test:
 	@scripts/setup.sh test
 
-# The tests under AddressSanitizer and UBSan, then those with threads under TSan.
+# The unit tests under AddressSanitizer and UBSan, then under ThreadSanitizer.
 sanitize: setup-test
 	scripts/sanitize.sh
 

@@ -32,7 +32,8 @@ function(schmidt_library name)
 endfunction()
 
 # schmidt_test(x_test LABEL unit|model|dist|slow DEPENDS targets ... [TIMEOUT s])
-# builds x_test.cpp of the current folder into one program and registers it.
+# builds x_test.cpp of the current folder into one program and registers it. The
+# target LABEL_tests builds all programs of a label.
 function(schmidt_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;DEPENDS" ${ARGN})
   set(target ${name})
@@ -49,6 +50,10 @@ function(schmidt_test name)
     set(arg_TIMEOUT 120)
   endif()
   set_tests_properties(${target} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT})
+  if(NOT TARGET ${arg_LABEL}_tests)
+    add_custom_target(${arg_LABEL}_tests)
+  endif()
+  add_dependencies(${arg_LABEL}_tests ${target})
   if(arg_LABEL STREQUAL "model" OR arg_LABEL STREQUAL "slow")
     set_tests_properties(${target} PROPERTIES FIXTURES_REQUIRED oracles)
   endif()
