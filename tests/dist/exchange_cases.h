@@ -138,7 +138,9 @@ inline void counts_bytes(dist::Exchange& exchange) {
 }
 
 inline void refuses_what_it_cannot_exchange(dist::Exchange& exchange) {
-  EXPECT_THROW(exchange.sum(torch::ones({4, 4}).t()), c10::ValueError);
+  if (exchange.size() > 1) {
+    EXPECT_THROW(exchange.sum(torch::ones({4, 4}).t()), c10::ValueError);
+  }
   EXPECT_THROW(exchange.broadcast(torch::ones({4}), exchange.size()), c10::ValueError);
   EXPECT_THROW(exchange.gather_slices(torch::ones({4}), {0}), c10::ValueError);
   EXPECT_THROW(exchange.send(torch::ones({4}), exchange.rank()), c10::ValueError);

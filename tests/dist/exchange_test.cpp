@@ -2,7 +2,10 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include <fmt/format.h>
@@ -75,6 +78,41 @@ TEST(Victim, DISABLED_IsStopped) {
 }
 TEST(Victim, DISABLED_Hangs) {
   lose_rank_one([] { std::this_thread::sleep_for(std::chrono::hours(1)); });
+}
+
+// Bytes that this host has sent over the wire of two_hosts.sh, headers of packets included.
+int64_t bytes_on_the_wire() {
+  std::ifstream file("/proc/net/dev");
+  for (std::string line; std::getline(file, line);) {
+    const size_t name = line.find("wire:");
+    if (name == std::string::npos) continue;
+    std::istringstream fields(line.substr(name + 5));
+    int64_t value = 0;
+    for (int i = 0; i < 9; ++i) fields >> value;  // the first of what is sent
+    return value;
+  }
+  ADD_FAILURE() << "no wire here";
+  return 0;
+}
+
+// Run by two_hosts.sh, a rank on each.
+TEST(TwoHosts, DISABLED_SendWhatIsCounted) {
+  ASSERT_EQ(dist::size(), 2);
+  dist::Exchange exchange(dist::all_ranks(), {.deadline_seconds = 30});
+  const torch::Tensor gradient = torch::ones({5'000'000});
+  exchange.sum(gradient);  // opens the connections
+  dist::barrier();
+  const int64_t counted = exchange.bytes_sent();
+  const int64_t wire = bytes_on_the_wire();
+  for (int step = 0; step < 5; ++step) exchange.sum(gradient);
+  dist::barrier();
+  const auto expected = static_cast<double>(exchange.bytes_sent() - counted);
+  const auto sent = static_cast<double>(bytes_on_the_wire() - wire);
+  EXPECT_EQ(expected, 5 * 20e6);
+  EXPECT_GE(sent, expected);
+  EXPECT_LE(sent, 1.05 * expected);
+  std::printf("rank %d: counted %.0f bytes, %.0f on the wire\n", static_cast<int>(dist::rank()),
+              expected, sent);
 }
 
 #ifdef SCHMIDT_MPIRUN

@@ -29,7 +29,7 @@ class Ranks : public ::testing::TestWithParam<int64_t> {};
 TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
   test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
     dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
-    const Sharding sharding(kParameters, kBucketBytes, exchange.rank(), exchange.size());
+    const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     const torch::Tensor flat = torch::empty({kTotal});
     GradientExchange gradients(exchange, sharding, flat);
     std::mt19937 random(static_cast<unsigned>(exchange.rank()));
@@ -40,8 +40,8 @@ TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
       const torch::Tensor mine = test::tensor_of(exchange.rank(), kTotal);
       flat.fill_(1000);
       for (const size_t i : order) {
-        const auto [offset, numel] = kParameters[i];
-        flat.narrow(0, offset, numel).copy_(mine.narrow(0, offset, numel));
+        const Slice& p = kParameters[i];
+        flat.narrow(0, p.begin, p.size()).copy_(mine.narrow(0, p.begin, p.size()));
         gradients.ready(i);
       }
       gradients.finish();
@@ -51,9 +51,9 @@ TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
       sharding.gather(exchange, flat);
       torch::Tensor total = torch::zeros({kTotal});
       for (int64_t r = 0; r < exchange.size(); ++r) total += test::tensor_of(r, kTotal);
-      for (const auto& [offset, numel] : kParameters) {
-        EXPECT_TRUE(torch::allclose(flat.narrow(0, offset, numel), total.narrow(0, offset, numel),
-                                    1e-5, 1e-5));
+      for (const Slice& p : kParameters) {
+        EXPECT_TRUE(torch::allclose(flat.narrow(0, p.begin, p.size()),
+                                    total.narrow(0, p.begin, p.size()), 1e-5, 1e-5));
       }
     }
   });
@@ -62,7 +62,7 @@ TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
 TEST_P(Ranks, ExchangeParametersThatWereNeverReady) {
   test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
     dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
-    const Sharding sharding(kParameters, kBucketBytes, exchange.rank(), exchange.size());
+    const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     const torch::Tensor flat = test::tensor_of(exchange.rank(), kTotal);
     GradientExchange gradients(exchange, sharding, flat);
     if (exchange.rank() % 2 == 0) gradients.ready(2);
@@ -75,7 +75,7 @@ TEST_P(Ranks, ExchangeParametersThatWereNeverReady) {
 TEST_P(Ranks, NormIsThatOfTheWholeGradient) {
   test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
     dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
-    const Sharding sharding(kParameters, kBucketBytes, exchange.rank(), exchange.size());
+    const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     torch::Tensor flat = test::tensor_of(7, kTotal);
     flat[711] = 0;  // the gap
     EXPECT_NEAR(sharding.norm(exchange, flat), flat.norm().item<double>(), 1e-4);
@@ -88,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(Of, Ranks, ::testing::Values(1, 2, 3, 4));
 TEST(GradientExchange, SendsNoMoreThanAnAllReduce) {
   test::as_ranks(4, [](std::unique_ptr<dist::Transport> transport) {
     dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
-    const Sharding sharding({{0, 4000}, {4000, 8000}}, 16'000, exchange.rank(), 4);
+    const Sharding sharding({{0, 4000}, {4000, 12'000}}, exchange.rank(), 4, 16'000);
     const torch::Tensor flat = torch::ones({12'000});
     GradientExchange gradients(exchange, sharding, flat);
     gradients.finish();
@@ -99,7 +99,7 @@ TEST(GradientExchange, SendsNoMoreThanAnAllReduce) {
 
 TEST(GradientExchange, RefusesAParameterTwiceInAStep) {
   dist::Exchange alone(nullptr);
-  const Sharding sharding({{0, 4}, {4, 4}}, 1 << 20, 0, 1);
+  const Sharding sharding({{0, 4}, {4, 8}}, 0, 1);
   GradientExchange gradients(alone, sharding, torch::zeros({8}));
   gradients.ready(1);
   EXPECT_THROW(gradients.ready(1), c10::ValueError);

@@ -12,6 +12,7 @@
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/heal/team.h"
 #include "schmidt/report/healing_page.h"
 
 namespace schmidt::cli {
@@ -33,6 +34,8 @@ struct HealVerbOptions {
   std::string block_tokens = "0";
   std::string loss_on = "all";
   std::vector<std::string> train = {"factors", "dense", "norms"};
+  int64_t stages = 1;
+  dist::ExchangeOptions exchange;
   heal::HealOptions heal;
 };
 
@@ -137,9 +140,11 @@ void run(const HealVerbOptions& options) {
   std::optional<io::Checkpoint> teacher;
   if (!options.teacher.empty()) teacher = io::Checkpoint::open(options.teacher);
 
+  heal::Team team = heal::make_team(options.stages, options.exchange);
+
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
-  ProgressLine progress(options.common.quiet);
+  ProgressLine progress(options.common.quiet || !team.leads());
   const std::string title = "Healing " + fs::path(options.model).filename().string();
   auto paged = std::chrono::steady_clock::time_point{};
   const auto page = [&](const fs::path& log) {
@@ -151,13 +156,14 @@ void run(const HealVerbOptions& options) {
     write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
   };
   const heal::HealResult result = heal::heal(
-      student, teacher, options.out, heal, {progress.callback(), [] { return stop_signal != 0; }, page});
+      student, teacher, options.out, heal, {progress.callback(), [] { return stop_signal != 0; }, page}, team);
   progress.clear();
   if (result.ended == heal::Ended::kInterrupted) {
     throw Interrupted(stop_signal, fmt::format("stopped after {} steps; the state is saved in "
                                                "{}.partial, and --resume goes on there",
                                                result.steps, options.out));
   }
+  if (!team.leads()) return;
   const fs::path log = fs::path(options.out) / "heal.jsonl";
   write_file_atomically(fs::path(options.out) / "heal.html",
                         report::healing_page(heal::read_run_log(log), title));
@@ -283,6 +289,18 @@ Run add_heal(CLI::App& verb) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(upkeep);
+
+  const char* ranks = "Under mpirun";
+  verb.add_option("--stages", options->stages,
+                  "Ranks that a model's blocks are spread over; the others share the rows")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(ranks);
+  verb.add_option("--deadline", options->exchange.deadline_seconds,
+                  "Seconds in which another rank has to answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(ranks);
   add_common_options(verb, options->common);
   return [options] { run(*options); };
 }

@@ -86,7 +86,8 @@ int run(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help and --version
     return fail(kCallersMistake, e.what());
   } catch (const Interrupted& e) {
-    std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
+    if (dist::rank() == 0) std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
+    dist::finalize();  // all ranks have agreed to stop: none has to end the others
     return e.exit_code();
   } catch (const FormatError& e) {
     return fail(kBadFile, e.what());

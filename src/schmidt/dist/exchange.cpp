@@ -249,7 +249,6 @@ void check_tensor(const torch::Tensor& x) {
 }
 
 void check_offsets(const torch::Tensor& flat, const std::vector<int64_t>& offsets, int64_t size) {
-  check_tensor(flat);
   TORCH_CHECK_VALUE(flat.dim() == 1 && std::cmp_equal(offsets.size(), size + 1) &&
                         offsets.front() == 0 && offsets.back() == flat.numel() &&
                         std::ranges::is_sorted(offsets),
@@ -264,8 +263,8 @@ Ticket collective(const char* what, const torch::Tensor& x, std::function<void(c
 }  // namespace
 
 Ticket Exchange::start_sum(const torch::Tensor& x) {
-  check_tensor(x);
   if (state_ == nullptr) return nullptr;
+  check_tensor(x);
   return state_->start(collective("sum", x, [flat = x.view({-1})](const Ring& ring) {
     const std::vector<int64_t> offsets = even_offsets(flat.numel(), ring.transport.size());
     dist::reduce_scatter(ring, flat, offsets);
@@ -277,6 +276,7 @@ Ticket Exchange::start_reduce_scatter(const torch::Tensor& flat,
                                       const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
+  check_tensor(flat);
   return state_->start(collective("reduce-scatter", flat, [=](const Ring& ring) {
     dist::reduce_scatter(ring, flat, offsets);
   }));
@@ -286,15 +286,16 @@ Ticket Exchange::start_gather_slices(const torch::Tensor& flat,
                                      const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
+  check_tensor(flat);
   return state_->start(
       collective("gather", flat, [=](const Ring& ring) { all_gather(ring, flat, offsets); }));
 }
 
 Ticket Exchange::start_broadcast(const torch::Tensor& x, int64_t root) {
-  check_tensor(x);
   TORCH_CHECK_VALUE(root >= 0 && root < size(), "[broadcast] expected a root below ", size(),
                     ", got ", root);
   if (state_ == nullptr) return nullptr;
+  check_tensor(x);
   return state_->start(
       collective("broadcast", x, [=](const Ring& ring) { dist::broadcast(ring, x, root); }));
 }

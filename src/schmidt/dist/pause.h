@@ -13,12 +13,12 @@ class Pause {
  public:
   void operator()() {
     std::this_thread::sleep_for(length_);
-    length_ = std::min(length_ + length_ / 8, std::chrono::microseconds(1000));
+    length_ = std::min(length_ + length_ / 8, kLongest);
   }
   void reset() { length_ = kShortest; }
 
  private:
-  static constexpr std::chrono::microseconds kShortest{20};
+  static constexpr std::chrono::microseconds kShortest{20}, kLongest{250};
   std::chrono::microseconds length_ = kShortest;
 };
 

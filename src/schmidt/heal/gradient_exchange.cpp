@@ -13,7 +13,7 @@ GradientExchange::GradientExchange(dist::Exchange& exchange, const Sharding& sha
       ready_(sharding.parameters().size(), false) {
   TORCH_CHECK_VALUE(
       flat_.dim() == 1 && flat_.scalar_type() == torch::kFloat32 &&
-          (sharding.buckets().empty() || flat_.numel() >= sharding.buckets().front().end),
+          (sharding.buckets().empty() || flat_.numel() >= sharding.buckets().front().slice.end),
       "[gradient exchange] expected a float32 vector of all gradients, got ", flat_.scalar_type(),
       " ", flat_.sizes());
   for (size_t b = 0; b < sharding_.buckets().size(); ++b) {
@@ -38,7 +38,7 @@ void GradientExchange::start_ready_buckets() {
 
 void GradientExchange::start(const Bucket& bucket) {
   tickets_.push_back(exchange_.start_reduce_scatter(
-      flat_.narrow(0, bucket.begin, bucket.end - bucket.begin), bucket.offsets));
+      flat_.narrow(0, bucket.slice.begin, bucket.slice.size()), bucket.offsets));
 }
 
 void GradientExchange::finish() {

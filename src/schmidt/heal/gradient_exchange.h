@@ -29,7 +29,7 @@ class GradientExchange {
   /// Throws c10::ValueError at the second call in a step.
   void ready(size_t i);
 
-  /// Waits until every piece of the sharding is summed over ranks. What other ranks own is
+  /// Waits until what each rank owns is summed over ranks there. What other ranks own is
   /// of no use then. Parameters that were not ready are exchanged as they are: zero where
   /// no gradient came to be. Throws dist::LostRank.
   void finish();

@@ -18,16 +18,19 @@ constexpr const char* kStamp = "work-";
 
 std::string work_fingerprint(const io::Checkpoint& student,
                              const std::optional<io::Checkpoint>& teacher, const Stream& stream,
-                             const HealOptions& options) {
+                             const HealOptions& options, int64_t stages) {
   compress::Fingerprint hash;
   hash.add(compress::fingerprint(student)).add(stream.fingerprint()).add(recipe(options).dump());
   if (teacher) hash.add(compress::fingerprint(*teacher));
+  if (stages > 1) hash.add(fmt::format("{} stages", stages));  // each with a state of its own
   return hash.hex();
 }
 
-/// The folder of a run's own files, which is there if its work goes on.
-fs::path claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
-  const fs::path run = folder.path() / "run";
+fs::path run_folder(const AtomicFolder& folder) { return folder.path() / "run"; }
+
+/// Makes the folder of a run's own files, which is there if its work goes on.
+void claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
+  const fs::path run = run_folder(folder);
   const fs::path stamp = run / (kStamp + work);
   // A kill right after the start leaves a folder that says nothing yet.
   const bool begun = fs::exists(run) ? !fs::is_empty(run) : !fs::is_empty(folder.path());
@@ -46,10 +49,10 @@ fs::path claim(const AtomicFolder& folder, const std::string& work, const HealOp
   fs::create_directories(run, error);
   if (error) throw SystemError("cannot make folder", run, error.value());
   write_file_atomically(stamp, "");
-  return run;
 }
 
-void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
+void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options,
+           const Grid& grid) {
   const ModelLevelOptions& m = options.model_level;
   TORCH_CHECK_VALUE(m.weights.cross_entropy >= 0.0 && m.weights.kl >= 0.0 &&
                         m.weights.cross_entropy + m.weights.kl > 0.0,
@@ -59,6 +62,9 @@ void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& opti
   TORCH_CHECK_VALUE(teacher || (m.weights.kl == 0.0 && options.block_tokens == 0),
                     "[heal] expected --teacher, the original model, for the KL divergence or the "
                     "block level (--kl 0 --block-tokens 0 heals without)");
+  TORCH_CHECK_VALUE(grid.stages == 1 || options.top_k == 0,
+                    "[heal] expected no --top-k in a pipeline: its teacher is spread over the "
+                    "stages");
   TORCH_CHECK_VALUE(options.tokens >= 0 && options.block_tokens >= 0,
                     "[heal] expected numbers of tokens, got ", options.tokens, " and ",
                     options.block_tokens);
@@ -67,14 +73,15 @@ void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& opti
 class Healing {
  public:
   Healing(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
-          const HealOptions& options, const HealCallbacks& callbacks)
+          const HealOptions& options, const HealCallbacks& callbacks, Team& team)
       : student_(student),
         teacher_(teacher),
         options_(options),
         callbacks_(callbacks),
+        team_(team),
         stream_(options.data, text::Tokenizer::load(student.path()),
                 student.config().value("model_type", ""), options.stream) {
-    check(teacher, options);
+    check(teacher, options, team.grid);
     const int64_t a_step = options.model_level.batch * options.stream.context;
     block_batches_ = (options.block_tokens + a_step - 1) / a_step;
     const int64_t block_tokens = block_batches_ * a_step * options.block_level.epochs;
@@ -85,11 +92,15 @@ class Healing {
   }
 
   HealResult go(const fs::path& out) {
+    if (team_.leads()) {
+      claim(AtomicFolder(out, options_.force),
+            work_fingerprint(student_, teacher_, stream_, options_, team_.grid.stages), options_);
+    }
+    sum_over(team_.all, {0.0});  // the folder is there
     AtomicFolder folder(out, options_.force);
-    const fs::path run =
-        claim(folder, work_fingerprint(student_, teacher_, stream_, options_), options_);
-    RunLog log(run / "heal.jsonl");
-    if (fs::file_size(log.path()) == 0) log.write({{"run", recipe(options_)}});
+    const fs::path run = run_folder(folder);
+    RunLog log = team_.leads() ? RunLog(run / "heal.jsonl") : RunLog();
+    if (team_.leads() && fs::file_size(log.path()) == 0) log.write({{"run", recipe(options_)}});
 
     std::vector<Batch> block_text;
     for (int64_t b = 0; b < block_batches_; ++b) {
@@ -97,8 +108,12 @@ class Healing {
     }
     std::map<std::string, torch::Tensor> trained;
     if (block_batches_ > 0) {
-      auto blocks = heal_blocks({student_, *teacher_, options_.load, block_text, run / "blocks",
-                                 log, callbacks_.progress, callbacks_.interrupted},
+      // Each rank does the same for itself.
+      const fs::path blocks_folder =
+          run / (team_.leads() ? "blocks" : fmt::format("blocks-{}", team_.all.rank()));
+      auto blocks = heal_blocks({student_, *teacher_, options_.load, block_text, blocks_folder, log,
+                                 team_.leads() ? callbacks_.progress : ProgressFn{},
+                                 callbacks_.interrupted},
                                 block_level());
       if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}};
       trained = std::move(*blocks);
@@ -109,6 +124,7 @@ class Healing {
       result = model_level(run, log, trained);
       if (result.ended == Ended::kInterrupted) return result;
     }
+    if (!team_.leads()) return result;
     log.write({{"before", result.before.json()}, {"after", result.after.json()}});
     result.summary = write_healed(student_, trained, recipe(options_), folder.path());
     fs::copy_file(log.path(), folder.path() / "heal.jsonl", fs::copy_options::overwrite_existing);
@@ -126,7 +142,7 @@ class Healing {
   }
 
   void logged(const RunLog& log) const {
-    if (callbacks_.logged) callbacks_.logged(log.path());
+    if (callbacks_.logged && team_.leads()) callbacks_.logged(log.path());
   }
 
   /// Trains from what `trained` holds, and leaves there what came of it.
@@ -134,32 +150,61 @@ class Healing {
                          std::map<std::string, torch::Tensor>& trained) {
     const std::vector<Batch> held_out = stream_.held_out(options_.model_level.micro_batch);
     const TeacherRows teacher = teacher_rows(run, held_out);
+    const std::optional<model::Model> teacher_part = teacher_of_stage();
     model::LoadOptions load = options_.load;
     load.free_gauge = true;
-    model::Model student = model::Model::load(student_, load);
+    model::Model student = part_of(student_, load);
     std::vector<model::NamedTensor> masters = student.parameters();
     if (load.dtype != torch::kFloat32) {
       load.dtype = torch::kFloat32;
-      masters = model::Model::load(student_, load).parameters();
+      masters = part_of(student_, load).parameters();
     }
     Parameters parameters(student.parameters(), masters, options_.trained);
     masters.clear();
     parameters.set(trained);
     const ModelLevelResult healed = heal_model(
-        {student, parameters, teacher, stream_, held_out, StateStore(run), log,
+        {team_, student, parameters, teacher, teacher_part ? &*teacher_part : nullptr, stream_,
+         held_out, state_store(run), log,
          [&](const Progress& p) {
            if (callbacks_.progress) callbacks_.progress(p);
            logged(log);
          },
          callbacks_.interrupted},
         model_level_);
-    for (auto& [name, value] : parameters.named_values()) trained[name] = value.clone();
+    std::map<std::string, torch::Tensor> values = parameters.named_values();
+    if (team_.grid.replica == 0) values = collect_named(team_.pipeline, std::move(values));
+    for (const auto& [name, value] : values) trained[name] = value.clone();
     return {healed.ended, healed.steps, healed.before, healed.after, {}};
   }
 
+  /// The blocks of this rank's stage.
+  model::Model part_of(const io::Checkpoint& checkpoint, const model::LoadOptions& load) const {
+    if (team_.grid.stages == 1) return model::Model::load(checkpoint, load);
+    const std::vector<int64_t> cuts = cut_blocks(block_work(checkpoint), team_.grid.stages);
+    const auto stage = static_cast<size_t>(team_.grid.stage);
+    return model::Model::load_part(checkpoint, cuts[stage], cuts[stage + 1], load);
+  }
+
+  StateStore state_store(const fs::path& run) const {
+    if (team_.grid.stages == 1) return StateStore(run);
+    const fs::path folder = run / fmt::format("stage-{}", team_.grid.stage);
+    fs::create_directories(folder);
+    return StateStore(folder);
+  }
+
+  bool needs_teacher() const { return teacher_ && options_.model_level.weights.kl != 0.0; }
+
+  std::optional<model::Model> teacher_of_stage() const {
+    if (!needs_teacher() || team_.grid.stages == 1) return std::nullopt;
+    return part_of(*teacher_, options_.load);
+  }
+
   TeacherRows teacher_rows(const fs::path& run, const std::vector<Batch>& held_out) {
-    if (!teacher_ || options_.model_level.weights.kl == 0.0) return {};
-    auto teacher = std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
+    if (!needs_teacher() || team_.grid.stages > 1) return {};
+    std::shared_ptr<const model::Model> teacher;
+    if (options_.top_k == 0 || team_.leads()) {
+      teacher = std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
+    }
     if (options_.top_k == 0) {
       return [teacher, rows = live_teacher(*teacher)](
                  const Batch& batch, const torch::Tensor& counted, int64_t first_row) {
@@ -169,24 +214,33 @@ class Healing {
     const int64_t batch = options_.model_level.batch, steps = model_level_.schedule.steps;
     int64_t rows = steps * batch;
     for (const Batch& held : held_out) rows += held.ids.size(0);
-    StoredTeacher store(run / "teacher", rows, options_.stream.context, options_.top_k);
+    const auto open = [&] {
+      return StoredTeacher(run / "teacher", rows, options_.stream.context, options_.top_k);
+    };
+    std::optional<StoredTeacher> store;
+    if (team_.leads()) store = open();
     const json start = stream_.state();
     int64_t done = 0;
     const auto add = [&](const Batch& next) {
-      if (callbacks_.progress) callbacks_.progress({"ask the teacher", "", done, rows, "rows"});
-      if (done >= store.stored()) store.append(*teacher, next);
+      sum_over(team_.all, {0.0});  // nobody waits for longer than a batch
+      if (store && callbacks_.progress) {
+        callbacks_.progress({"ask the teacher", "", done, rows, "rows"});
+      }
+      if (store && done >= store->stored()) store->append(*teacher, next);
       done += next.ids.size(0);
     };
     for (int64_t s = 0; s < steps; ++s) add(stream_.next(batch));
     for (const Batch& held : held_out) add(held);
     stream_.restore(start);
-    return store.rows();
+    sum_over(team_.all, {0.0});
+    return (store ? *store : open()).rows();
   }
 
   const io::Checkpoint& student_;
   const std::optional<io::Checkpoint>& teacher_;
   const HealOptions& options_;
   const HealCallbacks& callbacks_;
+  Team& team_;
   Stream stream_;
   int64_t block_batches_ = 0;
   ModelLevelOptions model_level_;
@@ -234,8 +288,15 @@ json recipe(const HealOptions& options) {
 }
 
 HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
+                const fs::path& out, const HealOptions& options, const HealCallbacks& callbacks,
+                Team& team) {
+  return Healing(student, teacher, options, callbacks, team).go(out);
+}
+
+HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
                 const fs::path& out, const HealOptions& options, const HealCallbacks& callbacks) {
-  return Healing(student, teacher, options, callbacks).go(out);
+  Team team = alone();
+  return heal(student, teacher, out, options, callbacks, team);
 }
 
 }  // namespace schmidt::heal

@@ -13,6 +13,7 @@
 #include "schmidt/heal/block_level.h"
 #include "schmidt/heal/model_level.h"
 #include "schmidt/heal/stream.h"
+#include "schmidt/heal/team.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/weights.h"
 
@@ -45,16 +46,26 @@ struct HealResult {
   Ended ended = Ended::kDone;
   int64_t steps = 0;                            ///< of the model level
   HeldOutLoss before, after;                    ///< of the model level
-  std::optional<compress::ModelSummary> summary;  ///< of the healed checkpoint; none if interrupted
+  /// Of the healed checkpoint; none if interrupted, or where the team's leader is another.
+  std::optional<compress::ModelSummary> summary;
 };
 
 /// Writes a healed copy of `student` to `out`, with the run's log in heal.jsonl.
 ///
 /// Work goes to `out`.partial. It survives a kill at any time: started again with
 /// `resume`, the same recipe goes on from the last saved state to the same parameters.
+/// The ranks of a team call it together; the one that leads writes, in folders that all
+/// can read. Their stages are those of the team's grid.
+///
 /// Throws c10::ValueError if `out` exists (and not `force`), if unfinished work lies there
 /// without `resume` or belongs to another recipe, model or data set, if no teacher is
-/// given where one is needed, or options do not fit; FormatError, SystemError.
+/// given where one is needed, or options do not fit; FormatError, SystemError,
+/// dist::LostRank.
+HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
+                const std::filesystem::path& out, const HealOptions& options,
+                const HealCallbacks& callbacks, Team& team);
+
+/// One rank alone.
 HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
                 const std::filesystem::path& out, const HealOptions& options,
                 const HealCallbacks& callbacks);

@@ -2,13 +2,16 @@
 
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/memory.h"
-#include "schmidt/model/checkpointed.h"
-#include "schmidt/model/packing.h"
+#include "schmidt/dist/ring.h"
+#include "schmidt/heal/gradient_exchange.h"
+#include "schmidt/heal/pipeline.h"
+#include "schmidt/heal/sharding.h"
 
 namespace schmidt::heal {
 namespace {
@@ -29,23 +32,59 @@ struct Sums {
   int64_t counted = 0;
 };
 
+std::vector<Slice> slices_of(const Parameters& parameters) {
+  std::vector<Slice> slices;
+  for (const Parameters::Piece& piece : parameters.pieces()) {
+    slices.push_back({piece.offset, piece.end()});
+  }
+  return slices;
+}
+
+/// The embedding, where it is trained and both the first stage and the last one hold it.
+std::optional<size_t> tied_piece(const ModelLevelRun& run) {
+  const model::ModelConfig& config = run.student.config();
+  if (run.team.grid.stages == 1 || !config.tie_embeddings ||
+      config.compressed_layers.contains("lm_head")) {
+    return std::nullopt;
+  }
+  const auto& pieces = run.parameters.pieces();
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].name == "model.embed_tokens.weight") return i;
+  }
+  return std::nullopt;
+}
+
 class Training {
  public:
   Training(const ModelLevelRun& run, const ModelLevelOptions& options)
       : run_(run),
+        team_(run.team),
         options_(options),
-        optimizer_(run.parameters, {{0, run.parameters.numel()}}, options.adamw) {
+        sharding_(slices_of(run.parameters), team_.data.rank(), team_.data.size()),
+        exchanged_(team_.data, sharding_, run.parameters.gradient()),
+        optimizer_(run.parameters, sharding_.owned(), options.adamw),
+        tied_(tied_piece(run)) {
     TORCH_CHECK_VALUE(options.batch >= 1 && options.micro_batch >= 1,
                       "[heal] expected a batch of one row or more, got ", options.batch, " and ",
                       options.micro_batch, " in one pass");
+    // Of the tied embedding the first stage has to hear of the last one's gradient first.
+    run_.parameters.on_gradient([this](size_t piece) {
+      if (last_pass_ && piece != tied_) exchanged_.ready(piece);
+    });
   }
+  ~Training() { run_.parameters.on_gradient({}); }
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
 
   ModelLevelResult go() {
     begin();
     Ended ended = Ended::kDone;
     while (state_.step < options_.schedule.steps) {
-      if (run_.interrupted && run_.interrupted()) {
-        save();
+      team_.describe(fmt::format("step {}", state_.step + 1));
+      const Wishes wishes = ask();
+      if (wishes.stop || wishes.save) save();
+      if (wishes.stop) {
+        all_are_here();
         return {Ended::kInterrupted, state_.step, before_, {}};
       }
       step();
@@ -53,23 +92,43 @@ class Training {
         ended = Ended::kEarly;
         break;
       }
-      if (seconds_since(saved_) > 60.0 * options_.save_minutes) save();
     }
     save();
     return finish(ended);
   }
 
  private:
+  struct Wishes {
+    bool stop, save;
+  };
+
+  /// Of any rank to stop, of the leader's clock to save: the same on all ranks.
+  Wishes ask() {
+    const bool stop = run_.interrupted && run_.interrupted();
+    const bool save = team_.leads() && seconds_since(saved_) > 60.0 * options_.save_minutes;
+    const std::vector<double> votes = sum_over(team_.all, {stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+    return {votes[0] > 0, votes[1] > 0};
+  }
+
+  /// What a leader was to save is saved.
+  void all_are_here() { sum_over(team_.all, {0.0}); }
+
+  void log(const nlohmann::json& line) {
+    if (team_.leads()) run_.log.write(line);
+  }
+
   void begin() {
+    // What ranks have computed for themselves so far may differ in a last bit.
+    team_.data.broadcast(run_.parameters.values(), 0);
     if (auto saved = run_.store.load(run_.parameters)) {
       state_ = std::move(saved->state);
       const auto& [steps, first, second] = saved->moments;
-      optimizer_.restore(steps, first, second);
+      optimizer_.restore(steps, sharding_.take(first), sharding_.take(second));
       run_.stream.restore(state_.stream);
-      run_.log.rewind(state_.step);
+      if (team_.leads()) run_.log.rewind(state_.step);
     } else {
       state_.stream = run_.stream.state();
-      run_.log.rewind(-1);
+      if (team_.leads()) run_.log.rewind(-1);
     }
     run_.parameters.write_to_model();
     if (state_.before.is_null()) {
@@ -77,7 +136,7 @@ class Training {
       state_.before = before_.json();
       if (!run_.held_out.empty()) {
         state_.best_loss = before_.loss;
-        run_.store.save_best(run_.parameters);
+        save_best();
       }
       log_held_out(before_);
     } else {
@@ -89,11 +148,12 @@ class Training {
 
   void step() {
     const Clock::time_point start = Clock::now();
+    const int64_t sent = team_.bytes_sent();
     const Batch batch = run_.stream.next(options_.batch);
     context_ = batch.ids.size(1);
     run_.parameters.gradient().zero_();
     const Sums sums = backward(batch);
-    const double norm = run_.parameters.gradient().norm().item<double>();
+    const double norm = sharding_.norm(team_.all, run_.parameters.gradient());
     const double rate = options_.schedule.rate(state_.step);
     const bool finite = std::isfinite(norm) && std::isfinite(sums.cross_entropy + sums.kl);
     if (finite) {
@@ -101,13 +161,17 @@ class Training {
         run_.parameters.gradient().mul_(options_.clip / norm);
       }
       optimizer_.step(rate);
+      sharding_.gather(team_.data, run_.parameters.values());
+      if (tied_) share_tied_values(team_.pipeline, piece_of(run_.parameters.values(), *tied_));
       run_.parameters.write_to_model();
     }
     ++state_.step;
     state_.stream = run_.stream.state();
     const double seconds = seconds_since(start);
     state_.seconds += seconds;
-    report(sums, norm, rate, seconds, finite);
+    const double exchanged = sum_over(
+        team_.all, {static_cast<double>(team_.bytes_sent() - sent)})[0];
+    report(sums, norm, rate, seconds, finite, exchanged);
     state_.not_finite = finite ? 0 : state_.not_finite + 1;
     if (state_.not_finite == kMostNotFinite) {
       state_.not_finite = 0;
@@ -118,58 +182,88 @@ class Training {
     }
   }
 
-  /// Adds the gradient of the batch's mean loss.
+  /// The gradient of the batch's mean loss, summed where it is owned, and the whole sums.
   Sums backward(const Batch& batch) {
-    Sums sums;
-    sums.counted = batch.trained();
-    const double scale = 1.0 / static_cast<double>(std::max<int64_t>(sums.counted, 1));
-    for (int64_t begin = 0; begin < options_.batch; begin += options_.micro_batch) {
-      const int64_t rows = std::min(options_.micro_batch, options_.batch - begin);
-      const HeadLoss loss = loss_of(narrow_rows(batch, begin, rows),
-                                    state_.step * options_.batch + begin, scale);
-      if (loss.loss.defined()) loss.loss.backward();
-      sums.cross_entropy += loss.cross_entropy;
-      sums.kl += loss.kl;
+    const std::vector<int64_t> shares = dist::even_offsets(options_.batch, team_.grid.replicas);
+    const auto replica = static_cast<size_t>(team_.grid.replica);
+    std::vector<Pass> passes;
+    for (int64_t row = shares[replica]; row < shares[replica + 1]; row += options_.micro_batch) {
+      const int64_t rows = std::min(options_.micro_batch, shares[replica + 1] - row);
+      passes.push_back({narrow_rows(batch, row, rows), state_.step * options_.batch + row});
     }
+    const int64_t counted = batch.trained();
+    Sums sums = run_passes(passes, 1.0 / static_cast<double>(std::max<int64_t>(counted, 1)));
+    if (tied_) {
+      collect_tied_gradient(team_.pipeline, piece_of(run_.parameters.gradient(), *tied_));
+    }
+    exchanged_.finish();
+    sums.counted = counted;
     return sums;
   }
 
-  HeadLoss loss_of(const Batch& rows, int64_t first_row, double scale) const {
-    const torch::Tensor counted = counted_positions(rows).to(run_.student.device());
-    if (counted.size(0) == 0) return {};
-    const torch::Tensor hidden = final_hidden(rows).flatten(0, 1).index_select(0, counted);
-    const torch::Tensor targets =
-        rows.targets.flatten().to(counted.device()).index_select(0, counted);
-    const Teacher teacher = run_.teacher ? run_.teacher(rows, counted, first_row) : Teacher{};
-    return head_loss(run_.student, hidden, targets, teacher, options_.weights, scale);
-  }
+  /// Rows that go through the model at once.
+  struct Pass {
+    Batch rows;
+    int64_t first_row;
+  };
 
-  torch::Tensor final_hidden(const Batch& rows) const {
-    const model::Model& student = run_.student;
-    if (!options_.checkpointing || !at::GradMode::is_enabled()) {
-      return student.hidden(rows.ids, rows.segments);
-    }
-    const model::Packing packing = model::packing_of(rows.segments);
-    const model::RopeTable rope = student.rope(rows.ids.size(1));
-    torch::Tensor h = student.embed(rows.ids);
-    for (int64_t i = 0; i < student.num_blocks(); ++i) {
-      h = model::checkpointed(student.block(i), h, rope, packing);
-    }
-    return student.final_norm(h);
-  }
-
-  HeldOutLoss evaluate() const {
-    const at::NoGradGuard no_grad;
+  /// -> the sums of all ranks' passes, `counted` aside.
+  Sums run_passes(const std::vector<Pass>& passes, double scale) {
+    std::vector<Batch> rows;
+    for (const Pass& pass : passes) rows.push_back(pass.rows);
     Sums sums;
-    int64_t row = options_.schedule.steps * options_.batch;  // numbered after the run's own
-    for (const Batch& batch : run_.held_out) {
-      const HeadLoss loss = loss_of(batch, row, 1.0);
+    last_pass_ = false;
+    const Stage stage{team_.pipeline, run_.student, run_.teacher_part, options_.checkpointing,
+                      [&](size_t m) { last_pass_ = m + 1 == passes.size(); }};
+    run_pipeline(stage, rows, [&](size_t m, const FinalHidden& hidden) {
+      const HeadLoss loss = loss_of(passes[m], hidden, scale);
       sums.cross_entropy += loss.cross_entropy;
       sums.kl += loss.kl;
-      sums.counted += batch.trained();
+      return loss.loss;
+    });
+    const std::vector<double> all = sum_over(team_.all, {sums.cross_entropy, sums.kl});
+    return {all[0], all[1], 0};
+  }
+
+  HeadLoss loss_of(const Pass& pass, const FinalHidden& hidden, double scale) const {
+    const torch::Tensor counted = counted_positions(pass.rows).to(run_.student.device());
+    if (counted.size(0) == 0) return {};
+    const auto at_counted = [&](const torch::Tensor& x) {
+      return x.flatten(0, 1).index_select(0, counted);
+    };
+    const torch::Tensor targets =
+        pass.rows.targets.flatten().to(counted.device()).index_select(0, counted);
+    Teacher teacher;
+    if (hidden.teacher.defined()) {
+      teacher = {run_.teacher_part, at_counted(hidden.teacher), std::nullopt};
+    } else if (run_.teacher) {
+      teacher = run_.teacher(pass.rows, counted, pass.first_row);
+    }
+    return head_loss(run_.student, at_counted(hidden.student), targets, teacher, options_.weights,
+                     scale);
+  }
+
+  torch::Tensor piece_of(const torch::Tensor& flat, size_t index) const {
+    const Parameters::Piece& piece = run_.parameters.pieces()[index];
+    return flat.narrow(0, piece.offset, piece.leaf.numel());
+  }
+
+  HeldOutLoss evaluate() {
+    const at::NoGradGuard no_grad;
+    std::vector<Pass> passes;
+    int64_t counted = 0;
+    int64_t row = options_.schedule.steps * options_.batch;  // numbered after the run's own
+    for (size_t i = 0; i < run_.held_out.size(); ++i) {
+      const Batch& batch = run_.held_out[i];
+      if (std::cmp_equal(i % static_cast<size_t>(team_.grid.replicas), team_.grid.replica)) {
+        passes.push_back({batch, row});
+      }
+      counted += batch.trained();
       row += batch.ids.size(0);
     }
-    if (sums.counted == 0) return {};
+    if (counted == 0) return {};
+    Sums sums = run_passes(passes, 1.0);
+    sums.counted = counted;
     return mean(sums);
   }
 
@@ -180,7 +274,8 @@ class Training {
             cross_entropy, kl};
   }
 
-  void report(const Sums& sums, double norm, double rate, double seconds, bool finite) {
+  void report(const Sums& sums, double norm, double rate, double seconds, bool finite,
+              double exchanged) {
     const HeldOutLoss loss = mean(sums);
     const int64_t positions = options_.batch * context_;
     const double speed = static_cast<double>(positions) / seconds;
@@ -192,6 +287,7 @@ class Training {
                            {"seconds", state_.seconds},
                            {"memory", memory},
                            {"skipped", !finite}};
+    if (team_.all.size() > 1) line["bytes_exchanged"] = exchanged;
     // JSON knows no infinity: a step that is left out has no loss to show.
     if (finite) {
       line["loss"] = loss.loss;
@@ -199,8 +295,8 @@ class Training {
       line["kl"] = loss.kl;
       line["gradient_norm"] = norm;
     }
-    run_.log.write(line);
-    if (!run_.progress) return;
+    log(line);
+    if (!run_.progress || !team_.leads()) return;
     const std::string item =
         fmt::format("loss {:.3f}, rate {:.1e}, |gradient| {:.2f}, {:.0f} tokens/s, {:.2f} GB",
                     loss.loss, rate, norm, speed, static_cast<double>(memory) / 1e9);
@@ -210,10 +306,10 @@ class Training {
 
   void log_held_out(const HeldOutLoss& loss) {
     if (run_.held_out.empty()) return;
-    run_.log.write({{"step", state_.step},
-                    {"held_out_loss", loss.loss},
-                    {"held_out_cross_entropy", loss.cross_entropy},
-                    {"held_out_kl", loss.kl}});
+    log({{"step", state_.step},
+         {"held_out_loss", loss.loss},
+         {"held_out_cross_entropy", loss.cross_entropy},
+         {"held_out_kl", loss.kl}});
   }
 
   bool due_for_evaluation() const {
@@ -229,7 +325,7 @@ class Training {
       state_.best_loss = now.loss;
       state_.best_step = state_.step;
       state_.waited = 0;
-      run_.store.save_best(run_.parameters);
+      save_best();
     } else {
       ++state_.waited;
     }
@@ -237,13 +333,22 @@ class Training {
   }
 
   void save() {
-    run_.store.save(state_, run_.parameters,
-                    {optimizer_.steps(), optimizer_.first_moment(), optimizer_.second_moment()});
+    const auto all_of = [&](const torch::Tensor& moment) {
+      return sharding_.assemble(team_.data, moment, run_.parameters.numel());
+    };
+    const Moments moments = {optimizer_.steps(), all_of(optimizer_.first_moment()),
+                             all_of(optimizer_.second_moment())};
+    if (team_.leads_stage()) run_.store.save(state_, run_.parameters, moments);
     saved_ = Clock::now();
+  }
+
+  void save_best() {
+    if (team_.leads_stage()) run_.store.save_best(run_.parameters);
   }
 
   ModelLevelResult finish(Ended ended) {
     HeldOutLoss after;
+    all_are_here();
     if (!run_.held_out.empty()) {
       if (run_.store.load_best(run_.parameters)) run_.parameters.write_to_model();
       after = evaluate();
@@ -252,8 +357,13 @@ class Training {
   }
 
   const ModelLevelRun& run_;
+  Team& team_;
   const ModelLevelOptions& options_;
+  const Sharding sharding_;
+  GradientExchange exchanged_;
   AdamW optimizer_;
+  const std::optional<size_t> tied_;  // among the pieces
+  bool last_pass_ = false;            // of a step's backward passes
   RunState state_;
   HeldOutLoss before_;
   int64_t context_ = 0;  // tokens of a row

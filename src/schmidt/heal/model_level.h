@@ -16,6 +16,7 @@
 #include "schmidt/heal/schedule.h"
 #include "schmidt/heal/stream.h"
 #include "schmidt/heal/teacher_rows.h"
+#include "schmidt/heal/team.h"
 #include "schmidt/model/model.h"
 
 namespace schmidt::heal {
@@ -45,13 +46,15 @@ struct HeldOutLoss {
 
 /// What a run works with. Nothing is owned.
 struct ModelLevelRun {
-  model::Model& student;
-  Parameters& parameters;
-  TeacherRows teacher;  ///< may be empty where kl weighs 0
+  Team& team;
+  model::Model& student;    ///< this stage's blocks
+  Parameters& parameters;   ///< of them
+  TeacherRows teacher;      ///< may be empty where kl weighs 0, or in a pipeline
+  const model::Model* teacher_part;  ///< this stage's blocks of it, in place of `teacher`
   Stream& stream;
   const std::vector<Batch>& held_out;  ///< may be empty: then nothing is chosen by it
-  const StateStore& store;
-  RunLog& log;
+  const StateStore& store;  ///< of this stage
+  RunLog& log;              ///< written by the rank that leads
   ProgressFn progress;
   std::function<bool()> interrupted;  ///< asked between steps; true saves the state and ends
 };
@@ -67,6 +70,10 @@ struct ModelLevelResult {
 /// Trains from the state that `run.store` holds, or from the start. Afterwards the model
 /// and `run.parameters` hold the parameters that did best on the held-out set, or the
 /// last ones where it is empty.
+///
+/// Ranks that call it together with the same options share the rows of each step, the
+/// optimizer and, in a pipeline, the blocks. The curve is that of one rank to rounding,
+/// and that of as many ranks to the bit. Throws dist::LostRank.
 ///
 /// A step whose loss or gradient is not finite is left out; the third in a row saves the state,
 /// which is that of the last finite step, and throws c10::ValueError.

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -14,11 +15,14 @@ namespace schmidt::heal {
 using nlohmann::json;
 
 RunLog::RunLog(std::filesystem::path path) : path_(std::move(path)) {
+  errno = 0;
   const std::ofstream file(path_, std::ios::app);
   if (!file) throw SystemError("cannot write", path_, errno);
+  rewind(std::numeric_limits<int64_t>::max());
 }
 
 void RunLog::rewind(int64_t step) {
+  if (path_.empty()) return;
   std::string kept;
   for (const json& line : read_run_log(path_)) {
     if (!line.contains("step") || line["step"] <= step) kept += line.dump() + "\n";
@@ -27,6 +31,7 @@ void RunLog::rewind(int64_t step) {
 }
 
 void RunLog::write(const json& line) {
+  if (path_.empty()) return;
   std::ofstream file(path_, std::ios::app);
   file << line.dump() << "\n" << std::flush;
   if (!file) throw SystemError("cannot write", path_, errno);

@@ -11,8 +11,12 @@ namespace schmidt::heal {
 /// A run's JSON Lines file: one object a line, written as it happens.
 class RunLog {
  public:
-  /// Appends to the file. Throws SystemError if it cannot be written.
+  /// Appends to the file; a last line that a kill left unfinished goes. Throws SystemError
+  /// if it cannot be written.
   explicit RunLog(std::filesystem::path path);
+
+  /// Of a rank that leaves the file to another: writes nothing.
+  RunLog() = default;
 
   /// Leaves out the steps that a killed run wrote beyond `step`, and a last half line.
   void rewind(int64_t step);
@@ -23,7 +27,7 @@ class RunLog {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_;  // empty: no file
 };
 
 /// The lines of such a file; a last one that a kill left unfinished is dropped.

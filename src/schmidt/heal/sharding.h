@@ -6,32 +6,21 @@
 #include <torch/types.h>
 
 #include "schmidt/dist/exchange.h"
+#include "schmidt/heal/adamw.h"
 
 namespace schmidt::heal {
 
-/// Where a parameter lies in a flat vector of all.
-struct Extent {
-  int64_t offset, numel;
-};
-
 /// Whole parameters whose gradients are exchanged at once.
 struct Bucket {
-  int64_t begin, end;            ///< in the flat vector
+  Slice slice;                   ///< of the vector of all
   size_t first, last;            ///< parameters [first, last)
-  std::vector<int64_t> offsets;  ///< rank r owns [offsets[r], offsets[r + 1]), from `begin`
-};
-
-/// A run of one parameter's elements that this rank owns.
-struct Piece {
-  size_t parameter;
-  int64_t begin, numel;  ///< in the flat vector
-  int64_t place;         ///< its first element among all that are owned
+  std::vector<int64_t> offsets;  ///< rank r owns [offsets[r], offsets[r + 1]), from slice.begin
 };
 
 /// Which elements of the trained parameters each rank's optimizer owns (ZeRO stage 1).
 ///
-///   flat    | bucket B-1 | .. | bucket 1 | bucket 0 |    the order of the forward pass
-///   owners   0011  2233    ..   0112 233   0 1 2  3
+///   values    | bucket B-1 | .. | bucket 1 | bucket 0 |    in the order of the forward pass
+///   owners      0  1  2  3       0  1  2  3  0 1 2  3
 ///
 /// Every rank holds all parameters; the optimizer's state exists once, an N-th of it on
 /// each of N ranks. Each bucket is cut evenly, so that its gradients can be summed at the
@@ -41,37 +30,42 @@ struct Piece {
 /// Source: Rajbhandari et al. 2020, arXiv:1910.02054, sections 5.1 and 7.2.1.
 class Sharding {
  public:
-  /// Buckets are filled from the last parameter to the first, the order of the backward
-  /// pass, until they hold `bucket_bytes` of float32.
-  /// Throws c10::ValueError if the extents are not in ascending order and apart.
-  Sharding(std::vector<Extent> parameters, int64_t bucket_bytes, int64_t rank, int64_t ranks);
+  static constexpr int64_t kBucketBytes = int64_t{25} << 20;
 
+  /// parameters: where each lies in a float32 vector of all. Buckets are filled from the
+  /// last parameter to the first, the order of the backward pass, up to `bucket_bytes`.
+  /// Throws c10::ValueError if parameters are not in ascending order and apart.
+  Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks,
+           int64_t bucket_bytes = kBucketBytes);
+
+  const std::vector<Slice>& parameters() const { return parameters_; }
   /// In the order of the backward pass.
   const std::vector<Bucket>& buckets() const { return buckets_; }
-  const std::vector<Extent>& parameters() const { return parameters_; }
 
-  const std::vector<Piece>& pieces() const { return pieces_; }
-  int64_t owned() const { return owned_; }  ///< elements of all pieces
+  /// What this rank owns, ascending: one slice of each bucket.
+  const std::vector<Slice>& owned() const { return owned_; }
+  int64_t owned_numel() const;
 
-  /// flat [n] -> a copy of what is owned [owned], in the order of `place`.
+  /// flat [n] -> a copy of what is owned [owned_numel], one slice after the other.
   torch::Tensor take(const torch::Tensor& flat) const;
 
-  /// Writes what is owned [owned] back into flat [n].
-  void put(const torch::Tensor& owned, const torch::Tensor& flat) const;
+  /// Every rank's part [owned_numel], as `take` gives it -> all of it [n] on every rank;
+  /// zeros between parameters. Throws dist::LostRank.
+  torch::Tensor assemble(dist::Exchange& exchange, const torch::Tensor& part, int64_t n) const;
 
-  /// flat [n] becomes on every rank what the owners hold there: parameters after a step,
-  /// state before it is saved. Any dtype. Throws dist::LostRank.
+  /// flat [n] becomes on every rank what the owners hold there, as the parameters do after
+  /// a step. Any dtype. Throws dist::LostRank.
   void gather(dist::Exchange& exchange, const torch::Tensor& flat) const;
 
-  /// sqrt of the sum of squares over all ranks' pieces of flat [n]: the norm of a gradient
+  /// sqrt of the sum of squares of all ranks' slices of flat [n]: the norm of a gradient
   /// that was summed at its owners. Throws dist::LostRank.
+  /// exchange: may hold more ranks, which own other parameters.
   double norm(dist::Exchange& exchange, const torch::Tensor& flat) const;
 
  private:
-  std::vector<Extent> parameters_;
+  std::vector<Slice> parameters_;
   std::vector<Bucket> buckets_;
-  std::vector<Piece> pieces_;
-  int64_t owned_ = 0;
+  std::vector<Slice> owned_;
 };
 
 }  // namespace schmidt::heal

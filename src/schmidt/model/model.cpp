@@ -5,6 +5,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
@@ -64,30 +65,53 @@ void check_compressed_names(const ModelConfig& config, const Weights& weights) {
   }
 }
 
-}  // namespace
-
-Model Model::load(const io::Checkpoint& checkpoint, const LoadOptions& options) {
+nlohmann::json config_in_force(const io::Checkpoint& checkpoint) {
   nlohmann::json config = checkpoint.config();
   // Where both name an end of text, generation_config.json is the one in force.
   const nlohmann::json& generation = checkpoint.generation_config();
   if (config.is_object() && generation.is_object() && generation.contains("eos_token_id")) {
     config["eos_token_id"] = generation["eos_token_id"];
   }
-  return load(config, Weights(checkpoint, options));
+  return config;
+}
+
+}  // namespace
+
+Model Model::load(const io::Checkpoint& checkpoint, const LoadOptions& options) {
+  return load(config_in_force(checkpoint), Weights(checkpoint, options));
 }
 
 Model Model::load(const nlohmann::json& config, const Weights& weights) {
+  return load_blocks(config, weights, 0, std::nullopt);
+}
+
+Model Model::load_part(const io::Checkpoint& checkpoint, int64_t begin, int64_t end,
+                       const LoadOptions& options) {
+  return load_blocks(config_in_force(checkpoint), Weights(checkpoint, options), begin, end);
+}
+
+Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
+                         std::optional<int64_t> end) {
   Model model;
+  model.like_ =
+      at::empty({0}, at::TensorOptions(weights.options().device).dtype(weights.options().dtype));
   model.config_ = parse_config(config, weights.path());
   const ModelConfig& c = model.config_;
   check_no_layers_left(c, weights);
   check_compressed_names(c, weights);
-  model.embedding_ = weights.read("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
-  for (int64_t i = 0; i < c.num_layers; ++i) model.blocks_.emplace_back(c, i, weights);
-  model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
+  const int64_t stop = end.value_or(c.num_layers);
+  TORCH_CHECK_VALUE(begin >= 0 && begin <= stop && stop <= c.num_layers,
+                    "[model] expected blocks among ", c.num_layers, ", got ", begin, " to ", stop);
   const LayerSpec output = output_layer(c);
-  if (!c.tie_embeddings || c.compressed_layers.contains(output.name)) {
-    model.output_ = load_group({&output, 1}, c, weights);
+  const bool head = stop == c.num_layers;
+  const bool tied = c.tie_embeddings && !c.compressed_layers.contains(output.name);
+  if (begin == 0 || (head && tied)) {
+    model.embedding_ = weights.read("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
+  }
+  for (int64_t i = begin; i < stop; ++i) model.blocks_.emplace_back(c, i, weights);
+  if (head) {
+    model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
+    if (!tied) model.output_ = load_group({&output, 1}, c, weights);
   }
   return model;
 }
@@ -95,6 +119,7 @@ Model Model::load(const nlohmann::json& config, const Weights& weights) {
 torch::Tensor Model::embed(const torch::Tensor& ids) const {
   TORCH_CHECK_VALUE(ids.scalar_type() == torch::kInt64, "[embed] expected int64 ids, got ",
                     ids.scalar_type());
+  TORCH_CHECK_VALUE(embedding_.defined(), "[embed] expected the part with the first block");
   if (ids.numel() > 0) {
     const auto [low, high] = ids.aminmax();
     const int64_t least = low.item<int64_t>();
@@ -106,6 +131,7 @@ torch::Tensor Model::embed(const torch::Tensor& ids) const {
 }
 
 torch::Tensor Model::final_norm(const torch::Tensor& h) const {
+  TORCH_CHECK_VALUE(norm_.defined(), "[final_norm] expected the part with the last block");
   return kernels::rms_norm(h, norm_, config_.rms_norm_eps);
 }
 
@@ -122,6 +148,7 @@ torch::Tensor Model::hidden(const torch::Tensor& ids,
 }
 
 torch::Tensor Model::logits(const torch::Tensor& hidden) const {
+  TORCH_CHECK_VALUE(norm_.defined(), "[logits] expected the part with the last block");
   return output_ != nullptr ? output_->apply(hidden) : kernels::linear(hidden, embedding_);
 }
 
@@ -170,11 +197,12 @@ std::vector<NamedTensor> Model::output_parameters() const {
 }
 
 std::vector<NamedTensor> Model::parameters() const {
-  std::vector<NamedTensor> all = {{"model.embed_tokens.weight", embedding_}};
+  std::vector<NamedTensor> all;
+  if (embedding_.defined()) all.push_back({"model.embed_tokens.weight", embedding_});
   for (const Block& block : blocks_) {
     for (NamedTensor& parameter : block.parameters()) all.push_back(std::move(parameter));
   }
-  all.push_back({"model.norm.weight", norm_});
+  if (norm_.defined()) all.push_back({"model.norm.weight", norm_});
   if (output_ != nullptr) {
     for (NamedTensor& parameter : output_->parameters()) all.push_back(std::move(parameter));
   }

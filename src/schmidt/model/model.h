@@ -32,9 +32,16 @@ class Model {
   /// The same from a config.json and tensors at hand.
   static Model load(const nlohmann::json& config, const Weights& weights);
 
+  /// Blocks [begin, end) alone, and what belongs to them: the embedding to the first block
+  /// of the model; final norm and output layer, the tied embedding too, to the last. No
+  /// other tensor is read. The blocks count from 0 here; a piece that is not there throws
+  /// c10::ValueError, as do [begin, end) beyond the model.
+  static Model load_part(const io::Checkpoint& checkpoint, int64_t begin, int64_t end,
+                         const LoadOptions& options = {});
+
   const ModelConfig& config() const { return config_; }
-  torch::ScalarType dtype() const { return embedding_.scalar_type(); }
-  torch::Device device() const { return embedding_.device(); }
+  torch::ScalarType dtype() const { return like_.scalar_type(); }
+  torch::Device device() const { return like_.device(); }
 
   /// ids int64 [b, t] -> hidden states after the final norm [b, t, hidden].
   /// Positions count from 0 in every row; right padding changes nothing before it.
@@ -83,11 +90,14 @@ class Model {
 
  private:
   Model() = default;
+  static Model load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
+                           std::optional<int64_t> end);
 
   ModelConfig config_;
-  torch::Tensor embedding_;  // [vocab, hidden]
+  torch::Tensor like_;  // [0], of the dtype and device of all
+  torch::Tensor embedding_;  // [vocab, hidden]; undefined in a part that needs none
   std::vector<Block> blocks_;
-  torch::Tensor norm_;    // [hidden]
+  torch::Tensor norm_;    // [hidden]; undefined in a part without the last block
   ProjectionPtr output_;  // to [vocab]; null where the embedding is tied
 };
 

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/dist/exchange.h"
+#include "schmidt/heal/grid.h"
+
+namespace schmidt::heal {
+
+/// The ranks that heal one model together, and what they exchange through.
+struct Team {
+  Grid grid;
+  dist::Exchange all;       ///< every rank
+  dist::Exchange data;      ///< those of this stage, by replica
+  dist::Exchange pipeline;  ///< those of this replica, by stage
+
+  /// Whether this rank writes what is of the whole run, or of its stage.
+  bool leads() const { return all.rank() == 0; }
+  bool leads_stage() const { return data.rank() == 0; }
+
+  /// For the message of a dist::LostRank.
+  void describe(const std::string& work);
+
+  /// Bytes of tensors that this rank has sent.
+  int64_t bytes_sent() const;
+};
+
+/// One rank alone.
+Team alone();
+
+/// All ranks that mpirun started. Throws c10::ValueError if `stages` does not divide their
+/// number.
+Team make_team(int64_t stages, const dist::ExchangeOptions& options);
+
+/// Sums of a few numbers over the ranks of an exchange.
+std::vector<double> sum_over(dist::Exchange& exchange, const std::vector<double>& values);
+
+/// The text that rank `root` of an exchange gives.
+std::string text_of(dist::Exchange& exchange, int64_t root, const std::string& text);
+
+/// Tensors in float32 by name, those of all ranks of an exchange at its first rank; at the
+/// others their own. Of a name that several have, the first rank's.
+std::map<std::string, torch::Tensor> collect_named(dist::Exchange& exchange,
+                                                   std::map<std::string, torch::Tensor> mine);
+
+}  // namespace schmidt::heal

@@ -1,0 +1,152 @@
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "schmidt/heal/run_log.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt {
+namespace {
+
+namespace fs = std::filesystem;
+
+#ifdef SCHMIDT_MPIRUN
+
+/// `schmidt heal` by mpirun: a tiny model and a teacher.
+class SharedHealTest : public ::testing::Test {
+ protected:
+  SharedHealTest() {
+    test::write_model(test::make_tiny_model(4, 1), tmp / "m");
+    test::write_byte_tokenizer(tmp / "m");
+    test::write_model(test::make_tiny_model(4, 2), tmp / "teacher");
+    std::ofstream text(tmp / "text.jsonl");
+    for (int i = 0; i < 60; ++i) {
+      text << fmt::format("{{\"text\": \"line {} of a text, {}\"}}\n", i, i * i);
+    }
+  }
+
+  std::string command(const std::string& launcher, const std::string& out, const std::string& more,
+                      int64_t steps) const {
+    return fmt::format(
+        "OMP_NUM_THREADS=1 timeout 100 {} {} heal {} --teacher {} --data {} -o {} --tokens {} "
+        "--context 64 --batch 4 --micro-batch 1 --held-out 2 --evaluate-every 4 --learning-rate "
+        "1e-3 --dtype float32 --train dense,norms,embedding -q {} >{} 2>&1",
+        launcher, SCHMIDT_PROGRAM, (tmp / "m").string(), (tmp / "teacher").string(),
+        (tmp / "text.jsonl").string(), (tmp / out).string(), 4 * 64 * steps, more,
+        (tmp / "log").string());
+  }
+
+  int heal(const std::string& launcher, const std::string& out, const std::string& more = "",
+           int64_t steps = 8) {
+    return WEXITSTATUS(std::system(command(launcher, out, more, steps).c_str()));
+  }
+
+  bool has_saved_state(const std::string& out) const {
+    const fs::path folder = tmp / (out + ".partial") / "run";
+    if (!fs::exists(folder)) return false;
+    return std::ranges::any_of(fs::directory_iterator(folder), [](const auto& entry) {
+      return entry.path().filename().string().starts_with("state-");
+    });
+  }
+
+  std::string printed() const { return test::read_file(tmp / "log"); }
+
+  std::vector<double> losses(const std::string& out) const {
+    std::vector<double> found;
+    for (const auto& line : heal::read_run_log(tmp / out / "heal.jsonl")) {
+      if (line.contains("loss")) found.push_back(line["loss"]);
+    }
+    return found;
+  }
+
+  void expect_curve_of(const std::string& one, const std::string& other) const {
+    const auto a = losses(one), b = losses(other);
+    ASSERT_EQ(a.size(), 8u);
+    ASSERT_EQ(b.size(), 8u);
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-4 * a[i]) << i;
+  }
+
+  /// The process that is rank `rank` of a run that writes to `out`; 0: not there.
+  pid_t process_of(int rank, const std::string& out) const {
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string pid = entry.path().filename();
+      if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+      const std::string command_line = contents(entry.path() / "cmdline");
+      const std::string environment = contents(entry.path() / "environ");
+      const std::string variable = fmt::format("OMPI_COMM_WORLD_RANK={}", rank) + '\0';
+      if (command_line.find((tmp / out).string()) != std::string::npos &&
+          environment.find(variable) != std::string::npos) {
+        return static_cast<pid_t>(std::stol(pid));
+      }
+    }
+    return 0;
+  }
+
+  static std::string contents(const fs::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  test::TemporaryFolder tmp;
+};
+
+TEST_F(SharedHealTest, TwoAndFourRanksAreOnTheCurveOfOne) {
+  ASSERT_EQ(heal("", "one"), 0) << printed();
+  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 2", "two"), 0) << printed();
+  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 4", "four"), 0) << printed();
+  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 4", "grid", "--stages 2"), 0) << printed();
+  for (const char* out : {"two", "four", "grid"}) expect_curve_of("one", out);
+  EXPECT_FALSE(fs::exists(tmp / "four.partial"));
+}
+
+TEST_F(SharedHealTest, AStoppedRankEndsTheOthersAndTheRunGoesOnFromAWholeState) {
+  constexpr int64_t kSteps = 60;
+  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "whole", "", kSteps), 0) << printed();
+  const std::string more = "--deadline 3 --save-minutes 0";
+  int code = -1;
+  std::thread run([&] { code = heal(SCHMIDT_MPIRUN " -n 3", "cut", more, kSteps); });
+  pid_t victim = 0;
+  for (int i = 0; i < 3000 && victim == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (has_saved_state("cut")) victim = process_of(1, "cut");
+  }
+  if (victim != 0) ::kill(victim, SIGSTOP);
+  run.join();
+  ASSERT_NE(victim, 0) << printed();
+  EXPECT_EQ(code, 2) << printed();
+  EXPECT_NE(printed().find("error: rank 1 did not answer for 3 s ("), std::string::npos)
+      << printed();
+  EXPECT_FALSE(fs::exists(tmp / "cut"));
+  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "cut", more + " --resume", kSteps), 0) << printed();
+  EXPECT_EQ(test::read_file(tmp / "whole" / "model.safetensors"),
+            test::read_file(tmp / "cut" / "model.safetensors"));
+}
+
+TEST_F(SharedHealTest, AMistakeEndsEveryRank) {
+  EXPECT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "bad", "--stages 2"), 2) << printed();
+  EXPECT_NE(printed().find("expected stages that divide 3 ranks, got 2"), std::string::npos);
+}
+
+TEST_F(SharedHealTest, TwoHostsAreOnTheCurveOfOne) {
+  ASSERT_EQ(heal("", "one"), 0) << printed();
+  const int code = heal(SCHMIDT_TWO_HOSTS " 1", "two");
+  if (code == 77) GTEST_SKIP() << printed();
+  ASSERT_EQ(code, 0) << printed();
+  expect_curve_of("one", "two");
+  ASSERT_EQ(heal(SCHMIDT_TWO_HOSTS " 1", "stages", "--stages 2"), 0) << printed();
+  expect_curve_of("one", "stages");
+}
+
+#endif
+
+}  // namespace
+}  // namespace schmidt

@@ -1,0 +1,171 @@
+#include "schmidt/heal/team.h"
+
+#include <fstream>
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "schmidt/compress/compress.h"
+#include "schmidt/compress/uniform.h"
+#include "schmidt/heal/heal.h"
+#include "schmidt/io/safetensors.h"
+
+#include "tests/heal/local_team.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::heal {
+namespace {
+
+TEST(Team, CollectsWhatEachStageHoldsAtTheFirst) {
+  test::as_team(3, 3, [](Team& team) {
+    std::map<std::string, torch::Tensor> mine = {
+        {"of " + std::to_string(team.grid.stage),
+         torch::full({2, 3}, static_cast<float>(team.grid.stage))},
+        {"shared", torch::full({1}, static_cast<float>(team.grid.stage))}};
+    const auto all = collect_named(team.pipeline, mine);
+    if (!team.grid.first()) return;
+    EXPECT_EQ(all.size(), 4u);
+    EXPECT_TRUE(torch::equal(all.at("of 2"), torch::full({2, 3}, 2.0f)));
+    EXPECT_EQ(all.at("shared").item<float>(), 0.0f);
+  });
+}
+
+TEST(Team, AgreesOnATextAndOnSums) {
+  test::as_team(3, 1, [](Team& team) {
+    const std::string mine(static_cast<size_t>(team.all.rank()) * 50, 'x');
+    EXPECT_EQ(text_of(team.all, 1, mine), std::string(50, 'x'));
+    EXPECT_EQ(text_of(team.all, 0, mine), "");
+    EXPECT_EQ(sum_over(team.all, {1.0, static_cast<double>(team.all.rank())}),
+              (std::vector<double>{3.0, 3.0}));
+  });
+}
+
+/// A tiny model whose every layer is cut in half, and sentences to heal it on.
+class TeamHeals : public testing::Test {
+ protected:
+  TeamHeals() {
+    at::set_num_threads(1);
+    test::write_model(test::make_tiny_model(3), tmp / "teacher");
+    test::write_byte_tokenizer(tmp / "teacher");
+    const auto original = io::Checkpoint::open(tmp / "teacher");
+    compress::compress(original,
+                       compress::plan_bond(compress::dense_layers(original), {.low_rank = true}, 8),
+                       tmp / "student", {});
+    std::ofstream file(tmp / "text.jsonl");
+    for (int i = 0; i < 20; ++i) {
+      const nlohmann::json line = {{"instruction", "Say " + std::to_string(i)},
+                                   {"output", "It is " + std::to_string(i * i) + "."}};
+      file << line.dump() << "\n";
+    }
+  }
+
+  HealOptions options() const {
+    HealOptions o;
+    o.data = {{tmp / "text.jsonl", 1.0}};
+    o.stream.context = 64;
+    o.stream.held_out = 3;
+    o.model_level.batch = 5;  // not a multiple of anything
+    o.model_level.micro_batch = 1;
+    o.model_level.schedule.peak = 5e-3;
+    o.model_level.evaluate_every = 4;
+    o.model_level.clip = 0.5;
+    o.model_level.adamw.weight_decay = 0.1;
+    o.tokens = int64_t{8} * 5 * 64;
+    return o;
+  }
+
+  void heal_as(int64_t ranks, int64_t stages, const HealOptions& o, const std::string& out,
+               const std::function<bool(const Team&)>& interrupted = {}) {
+    test::as_team(ranks, stages, [&](Team& team) {
+      const HealResult result =
+          heal(io::Checkpoint::open(tmp / "student"), io::Checkpoint::open(tmp / "teacher"),
+               tmp / out, o, {{}, [&] { return interrupted && interrupted(team); }, {}}, team);
+      EXPECT_EQ(result.summary.has_value(), team.leads() && result.ended != Ended::kInterrupted);
+    });
+  }
+
+  /// The numbers of the run's log, a row for each line.
+  std::vector<std::vector<double>> curve(const std::string& out) const {
+    std::vector<std::vector<double>> rows;
+    for (const nlohmann::json& line : read_run_log(tmp / out / "heal.jsonl")) {
+      std::vector<double> row;
+      for (const char* key : {"loss", "cross_entropy", "kl", "gradient_norm", "held_out_loss"}) {
+        if (line.contains(key)) row.push_back(line[key]);
+      }
+      if (!row.empty()) rows.push_back(row);
+    }
+    return rows;
+  }
+
+  void expect_same(const std::string& one, const std::string& other) const {
+    const auto a = curve(one), b = curve(other);
+    ASSERT_EQ(a.size(), b.size());
+    EXPECT_GT(a.size(), 10u);
+    for (size_t i = 0; i < a.size(); ++i) {
+      ASSERT_EQ(a[i].size(), b[i].size());
+      for (size_t k = 0; k < a[i].size(); ++k) {
+        EXPECT_NEAR(a[i][k], b[i][k], 2e-4 * std::abs(a[i][k])) << "line " << i << ", value " << k;
+      }
+    }
+    const auto p = io::load_safetensors(tmp / one / "model.safetensors");
+    const auto q = io::load_safetensors(tmp / other / "model.safetensors");
+    ASSERT_EQ(p.size(), q.size());
+    for (const auto& [name, tensor] : p) {
+      EXPECT_TRUE(torch::allclose(tensor, q.at(name), 1e-3, 1e-4)) << name;
+    }
+  }
+
+  test::TemporaryFolder tmp;
+};
+
+TEST_F(TeamHeals, OnTheCurveOfOneRank) {
+  heal_as(1, 1, options(), "one");
+  heal_as(2, 1, options(), "two");
+  expect_same("one", "two");
+  heal_as(4, 1, options(), "four");
+  expect_same("one", "four");
+}
+
+TEST_F(TeamHeals, InAPipelineOnTheCurveOfOneRank) {
+  HealOptions o = options();
+  o.trained.embedding = true;  // tied: at the first stage and at the last
+  heal_as(1, 1, o, "one");
+  heal_as(3, 3, o, "three stages");
+  expect_same("one", "three stages");
+  heal_as(4, 2, o, "two by two");
+  expect_same("one", "two by two");
+}
+
+TEST_F(TeamHeals, WithStoredTeacher) {
+  HealOptions o = options();
+  o.top_k = 8;
+  heal_as(1, 1, o, "one");
+  heal_as(2, 1, o, "two");
+  expect_same("one", "two");
+  EXPECT_THROW(heal_as(2, 2, o, "refused"), c10::ValueError);
+}
+
+TEST_F(TeamHeals, TheSameBitsFromRunToRunAndResumed) {
+  HealOptions o = options();
+  o.trained.embedding = true;
+  for (const int64_t stages : {1, 2}) {
+    const std::string name = std::to_string(stages);
+    heal_as(4, stages, o, "whole" + name);
+    int64_t asked = 0;
+    const auto one_rank_wants_to_stop = [&](const Team& team) {
+      return team.all.rank() == 2 && ++asked == 4;
+    };
+    heal_as(4, stages, o, "cut" + name, one_rank_wants_to_stop);
+    EXPECT_FALSE(std::filesystem::exists(tmp / ("cut" + name)));
+    HealOptions resumed = o;
+    resumed.resume = true;
+    heal_as(4, stages, resumed, "cut" + name);
+    EXPECT_EQ(test::read_file(tmp / ("whole" + name) / "model.safetensors"),
+              test::read_file(tmp / ("cut" + name) / "model.safetensors"));
+    EXPECT_EQ(curve("whole" + name), curve("cut" + name));
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::heal
