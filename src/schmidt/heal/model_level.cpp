@@ -113,10 +113,6 @@ class Training {
   /// What a leader was to save is saved.
   void all_are_here() { sum_over(team_.all, {0.0}); }
 
-  void log(const nlohmann::json& line) {
-    if (team_.leads()) run_.log.write(line);
-  }
-
   void begin() {
     // What ranks have computed for themselves so far may differ in a last bit.
     team_.data.broadcast(run_.parameters.values(), 0);
@@ -125,10 +121,10 @@ class Training {
       const auto& [steps, first, second] = saved->moments;
       optimizer_.restore(steps, sharding_.take(first), sharding_.take(second));
       run_.stream.restore(state_.stream);
-      if (team_.leads()) run_.log.rewind(state_.step);
+      run_.log.rewind(state_.step);
     } else {
       state_.stream = run_.stream.state();
-      if (team_.leads()) run_.log.rewind(-1);
+      run_.log.rewind(-1);
     }
     run_.parameters.write_to_model();
     if (state_.before.is_null()) {
@@ -295,7 +291,7 @@ class Training {
       line["kl"] = loss.kl;
       line["gradient_norm"] = norm;
     }
-    log(line);
+    run_.log.write(line);
     if (!run_.progress || !team_.leads()) return;
     const std::string item =
         fmt::format("loss {:.3f}, rate {:.1e}, |gradient| {:.2f}, {:.0f} tokens/s, {:.2f} GB",
@@ -306,10 +302,10 @@ class Training {
 
   void log_held_out(const HeldOutLoss& loss) {
     if (run_.held_out.empty()) return;
-    log({{"step", state_.step},
-         {"held_out_loss", loss.loss},
-         {"held_out_cross_entropy", loss.cross_entropy},
-         {"held_out_kl", loss.kl}});
+    run_.log.write({{"step", state_.step},
+                    {"held_out_loss", loss.loss},
+                    {"held_out_cross_entropy", loss.cross_entropy},
+                    {"held_out_kl", loss.kl}});
   }
 
   bool due_for_evaluation() const {
