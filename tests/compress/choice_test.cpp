@@ -81,7 +81,7 @@ TEST(Choice, TakesWhatTheWeightIs) {
                                                         {"als", balanced(4)}};
   for (const auto& [name, w] : weights) {
     LayerInputs inputs = inputs_of(w, true);
-    inputs.cross = {};  // a drifted target is none of them
+    inputs.cross = torch::Tensor();  // a drifted target is none of them
     const Factors chosen = choose(w, plan_of(6), inputs, {});
     EXPECT_EQ(chosen.method, name);
     EXPECT_LT(error_of(w, chosen, inputs), 0.02);

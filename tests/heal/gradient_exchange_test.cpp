@@ -12,8 +12,8 @@ namespace schmidt::heal {
 namespace {
 
 // Sizes that do not divide evenly, one beyond a bucket, an empty one, a gap.
-const std::vector<Extent> kParameters = {{0, 10},  {10, 1},   {11, 700}, {711, 0},
-                                         {712, 5}, {717, 90}, {807, 33}};
+const std::vector<Slice> kParameters = {{0, 10},    {10, 11},   {11, 711}, {711, 711},
+                                        {712, 717}, {717, 807}, {807, 840}};
 constexpr int64_t kTotal = 840;
 constexpr int64_t kBucketBytes = 400;
 

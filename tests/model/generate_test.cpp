@@ -84,7 +84,7 @@ TEST_F(Generate, StopsWhereTheContextIsFull) {
 
 TEST_F(Generate, AKeptSequenceAnswersLikeAFreshOne) {
   GenerateOptions options = greedy_;
-  options.sampling = {.temperature = 1.0, .seed = 9, .repetition_penalty = 1.2};
+  options.sampling = {.repetition_penalty = 1.2, .temperature = 1.0, .seed = 9};
   KeptSequence kept;
   std::vector<int64_t> prompt = prompts_[2];
   const auto expect_same = [&](const std::vector<int64_t>& ids) {
