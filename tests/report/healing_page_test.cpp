@@ -51,10 +51,12 @@ std::vector<json> made_log(int64_t steps) {
 TEST(HealingPage, HoldsTheFiguresOfTheRun) {
   const std::string page = healing_page(made_log(40), "Healing of <m>");
   EXPECT_TRUE(test::well_formed(page));
-  for (const std::string cell :
-       {"40", "81920", "6 min 30 s", "210.05", "2.1 GB", "7",           // the run
-        "5.125", "3.25", "-36.6 %", "5.5", "3.75", "244.69", "42.521",  // before and after
-        "0.21", "0.13", "2.21", "2.13", "0.0005", "a &lt;file&gt;"}) {  // blocks, options
+  for (const std::string cell : {"40",     "81920",         "6 min 30 s", "210.05",
+                                 "2.1 GB", "0 bytes",       "7",  // the run
+                                 "5.125",  "3.25",          "-36.6 %",    "5.5",
+                                 "3.75",   "244.69",        "42.521",  // before and after
+                                 "0.21",   "0.13",          "2.21",       "2.13",
+                                 "0.0005", "a &lt;file&gt;"}) {  // blocks, options
     EXPECT_GE(count(page, "<td>" + cell + "</td>"), 1u) << cell;
   }
   for (const char* title :

@@ -84,6 +84,7 @@ std::string duration(double seconds) {
 }
 
 std::string bytes_text(double bytes) {
+  if (bytes < 1e3) return fmt::format("{:.0f} bytes", bytes);
   if (bytes < 1e6) return fmt::format("{:.4g} kB", bytes / 1e3);
   return bytes < 1e9 ? fmt::format("{:.4g} MB", bytes / 1e6)
                      : fmt::format("{:.4g} GB", bytes / 1e9);
@@ -121,15 +122,17 @@ Points thinned(const Points& points) {
   return means;
 }
 
-/// Exponential means over about a thirtieth of the run, free of bias at its beginning.
+/// Means of each point with as many before as behind it, a thirtieth of the run in all:
+/// a curve that falls is not drawn late.
 Points smoothed(const Points& points) {
-  const double keep = 1.0 - 1.0 / std::max(2.0, static_cast<double>(points.size()) / 30.0);
+  const size_t reach = std::max<size_t>(2, points.size() / 60);
+  std::vector<double> sums = {0.0};  // of the first 0, 1, ..
+  for (const CurvePoint& point : points) sums.push_back(sums.back() + point.y);
   Points means;
-  double sum = 0.0, weight = 0.0;
-  for (const CurvePoint& point : points) {
-    sum = keep * sum + point.y;
-    weight = keep * weight + 1.0;
-    means.push_back({point.x, sum / weight, ""});
+  for (size_t i = 0; i < points.size(); ++i) {
+    const size_t side = std::min({reach, i, points.size() - 1 - i});
+    const double mean = (sums[i + side + 1] - sums[i - side]) / static_cast<double>(2 * side + 1);
+    means.push_back({points[i].x, mean, ""});
   }
   return means;
 }
@@ -181,7 +184,7 @@ std::string parts_figure(const Run& run) {
     PlotLabels labels;
   };
   const std::vector<Panel> panels = {
-      {"learning_rate", {"Learning rate", "step", ""}},
+      {"learning_rate", {.title = "Learning rate", .x = "step", .linear = true}},
       {"gradient_norm", {"Gradient norm before clipping", "step", ""}},
       {"tokens_per_second", {"Speed", "step", "tokens per second"}},
       {"memory", {"Memory", "step", "GB"}}};

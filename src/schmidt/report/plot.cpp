@@ -24,8 +24,8 @@ struct Range {
 
 bool is_finite(const CurvePoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
 
-Axis value_axis(Range range, const Box& plot) {
-  const bool log = range.low > 0.0 && range.high >= kLogFrom * range.low;
+Axis value_axis(Range range, const Box& plot, bool linear) {
+  const bool log = !linear && range.low > 0.0 && range.high >= kLogFrom * range.low;
   if (log) return Axis(range.low / 1.1, range.high * 1.1, plot.bottom(), plot.top, true);
   const double room = 0.06 * (range.high - range.low);
   // A quantity that is never negative shows no negative values.
@@ -96,7 +96,7 @@ void draw_curves(Svg& svg, const Box& cell, const PlotLabels& labels,
     return;
   }
   const Axis x(across.low, across.high, plot.left + 4, plot.right() - 4, false);
-  const Axis y = value_axis(up, plot);
+  const Axis y = value_axis(up, plot, labels.linear);
   draw_axes(svg, plot, x, y);
   for (const Curve& curve : curves) draw_curve(svg, curve, x, y);
   draw_legend(svg, plot, curves);

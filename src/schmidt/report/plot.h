@@ -26,12 +26,13 @@ struct Curve {
 };
 
 struct PlotLabels {
-  std::string title, x, y;  ///< of the plot and its axes
+  std::string title, x, y = {};  ///< of the plot and its axes
+  bool linear = false;           ///< never a logarithmic axis
 };
 
 /// Curves in one plot whose ranges hold all of them: `cell` with title, axes, legend.
-/// Points that are not finite are left out. Logarithmic where the values are above 0 and
-/// the largest is 30 times the least or more.
+/// Points that are not finite are left out. Logarithmic, unless `linear`, where the values
+/// are above 0 and the largest is 30 times the least or more.
 void draw_curves(Svg& svg, const Box& cell, const PlotLabels& labels,
                  const std::vector<Curve>& curves);
 
