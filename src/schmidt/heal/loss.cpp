@@ -5,56 +5,61 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "schmidt/kernels/softmax.h"
+
 namespace schmidt::heal {
 namespace {
 
-/// Of float32 logits that are held at once.
-constexpr int64_t kLogitBytes = int64_t{64} << 20;
+/// Of logits and their gradient that are held at once.
+constexpr int64_t kLogitBytes = int64_t{128} << 20;
 
 /// Probabilities below this count as it, where a logarithm needs more than 0.
 constexpr double kTiny = 1e-12;
 
 int64_t rows_at_once(const model::Model& model) {
-  return std::max<int64_t>(1, kLogitBytes / (4 * model.config().vocab_size));
+  const auto bytes = static_cast<int64_t>(2 * c10::elementSize(model.dtype()));
+  return std::max<int64_t>(1, kLogitBytes / (bytes * model.config().vocab_size));
 }
 
-torch::Tensor log_probabilities(const torch::Tensor& logits) {
-  return at::log_softmax(logits, -1, torch::kFloat32);
+kernels::Distribution distribution(const torch::Tensor& logits) {
+  return {logits, kernels::log_sum_exp(logits)};
 }
 
-/// Sums over rows, and the gradient of the weighted sum at the logits.
+/// log p of the tokens `ids` [rows, K], float32.
+torch::Tensor log_probabilities(const kernels::Distribution& p, const torch::Tensor& ids) {
+  return p.logits.gather(1, ids).to(torch::kFloat32) - p.log_sum.unsqueeze(1);
+}
+
+/// Sums over rows, and the gradient of the scaled and weighted sum at the logits.
 struct Part {
   double cross_entropy = 0.0;
   double kl = 0.0;
-  torch::Tensor gradient;  // float32 [rows, vocab]
+  torch::Tensor gradient;  // [rows, vocab] in the logits' dtype
 };
 
-/// d KL / d logits = p - q.
-void add_whole_kl(Part& part, const torch::Tensor& log_p, const torch::Tensor& log_q,
-                  double weight) {
-  const torch::Tensor q = log_q.exp();
-  part.kl += (q * (log_q - log_p)).sum(torch::kFloat64).item<double>();
-  part.gradient.sub_(q, weight);  // p is there already
-}
+double total(const torch::Tensor& x) { return x.sum(torch::kFloat64).item<double>(); }
 
-/// With r = q_rest / p_rest: d KL / d logits = p_j - q_j for the K tokens, p_j (1 - r) for the others.
-void add_top_kl(Part& part, const torch::Tensor& p, const torch::Tensor& log_p,
-                const TopTokens& top, double weight) {
-  const torch::Tensor q = top.log_q.exp();
-  const torch::Tensor top_log_p = log_p.gather(1, top.ids);
+/// KL to the K likeliest tokens and the rest as one event. With r = q_rest / p_rest:
+/// d KL / d logits = p_j - q_j for the K tokens, p_j (1 - r) for the others.
+Part top_part(const kernels::Distribution& p, const TopTokens& top, double cross_entropy,
+              double kl) {
+  const torch::Tensor q = top.log_q.exp(), log_p = log_probabilities(p, top.ids);
   const torch::Tensor q_rest = (1.0 - q.sum(1, true)).clamp_min(kTiny);
-  const torch::Tensor p_rest = (1.0 - top_log_p.exp().sum(1, true)).clamp_min(kTiny);
-  part.kl += ((q * (top.log_q - top_log_p)).sum(torch::kFloat64) +
-              (q_rest * (q_rest.log() - p_rest.log())).sum(torch::kFloat64))
-                 .item<double>();
-  const torch::Tensor pull = (q_rest / p_rest) * p;  // of the others; the K tokens have their own
-  part.gradient.sub_(pull, weight);
-  part.gradient.scatter_add_(1, top.ids, (pull.gather(1, top.ids) - q) * weight);
+  const torch::Tensor p_rest = (1.0 - log_p.exp().sum(1, true)).clamp_min(kTiny);
+  const torch::Tensor r = q_rest / p_rest;  // [rows, 1]
+  Part part;
+  part.kl = total(q * (top.log_q - log_p)) + total(q_rest * (q_rest.log() - p_rest.log()));
+  part.gradient =
+      kernels::softmax_gradient(p, (cross_entropy + kl * (1.0 - r)).squeeze(1)).gradient;
+  part.gradient.scatter_add_(1, top.ids,
+                             (kl * (r * log_p.exp() - q)).to(part.gradient.scalar_type()));
+  return part;
 }
 
 /// The part of rows begin .. begin + logits.size(0) - 1 of all positions.
@@ -67,25 +72,32 @@ struct Inputs {
 
   Part part(const torch::Tensor& logits, int64_t begin) const {
     const at::NoGradGuard no_grad;
-    const int64_t rows = logits.size(0);
-    const torch::Tensor log_p = log_probabilities(logits);
-    const torch::Tensor p = log_p.exp();
-    const torch::Tensor index = targets.narrow(0, begin, rows).unsqueeze(1);
-    Part part;
-    part.cross_entropy = -log_p.gather(1, index).sum(torch::kFloat64).item<double>();
-    part.gradient = p * (weights.cross_entropy + weights.kl);
+    const kernels::Distribution p = distribution(logits.detach());
+    Part part = divergence(p, begin);
+    const torch::Tensor index = targets.narrow(0, begin, logits.size(0)).unsqueeze(1);
+    part.cross_entropy = -total(log_probabilities(p, index));
     part.gradient.scatter_add_(
-        1, index, at::full(index.sizes(), -weights.cross_entropy, part.gradient.options()));
-    if (teacher.top) {
-      add_top_kl(part, p, log_p,
-                 {teacher.top->ids.narrow(0, begin, rows), teacher.top->log_q.narrow(0, begin, rows)},
-                 weights.kl);
-    } else if (teacher.model != nullptr) {
-      add_whole_kl(part, log_p,
-                   log_probabilities(teacher.model->logits(teacher.hidden.narrow(0, begin, rows))),
-                   weights.kl);
-    }
+        1, index, at::full(index.sizes(), -scale * weights.cross_entropy, part.gradient.options()));
     return part;
+  }
+
+  /// All but what the targets' own entries add to the gradient.
+  Part divergence(const kernels::Distribution& p, int64_t begin) const {
+    const int64_t rows = p.logits.size(0);
+    const double cross_entropy = scale * weights.cross_entropy, kl = scale * weights.kl;
+    if (teacher.top) {
+      return top_part(
+          p, {teacher.top->ids.narrow(0, begin, rows), teacher.top->log_q.narrow(0, begin, rows)},
+          cross_entropy, kl);
+    }
+    std::optional<kernels::Distribution> q;
+    if (teacher.model != nullptr) {
+      q = distribution(
+          teacher.model->logits(teacher.hidden.narrow(0, begin, rows)).to(p.logits.scalar_type()));
+    }
+    const kernels::SoftmaxGradient found =
+        kernels::softmax_gradient(p, at::full_like(p.log_sum, cross_entropy + kl), q, kl);
+    return {0.0, total(found.divergence), found.gradient};
   }
 
   void set_loss(HeadLoss& sums, const torch::Tensor& hidden) const {
@@ -110,16 +122,14 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
     std::vector<torch::Tensor> of_parameters(variables.size() - 1);  // float32
     for (int64_t begin = 0; begin < hidden.size(0); begin += step) {
       const at::AutoGradMode record(true);
-      const torch::Tensor h = hidden.narrow(0, begin, std::min(step, hidden.size(0) - begin))
-                                  .detach()
-                                  .requires_grad_();
+      const torch::Tensor h =
+          hidden.narrow(0, begin, std::min(step, hidden.size(0) - begin)).detach().requires_grad_();
       const torch::Tensor logits = inputs->student.logits(h);
       const Part part = inputs->part(logits, begin);
       add(*sums, part);
       torch::autograd::variable_list leaves = {h};
       leaves.insert(leaves.end(), variables.begin() + 1, variables.end());
-      const auto gradients = torch::autograd::grad(
-          {logits}, leaves, {(part.gradient * inputs->scale).to(logits.scalar_type())});
+      const auto gradients = torch::autograd::grad({logits}, leaves, {part.gradient});
       of_hidden.push_back(gradients.front());
       for (size_t i = 0; i < of_parameters.size(); ++i) {
         torch::Tensor& sum = of_parameters[i];
@@ -155,17 +165,17 @@ void check(const model::Model& student, const torch::Tensor& hidden, const torch
   TORCH_CHECK_VALUE(weights.kl == 0.0 || teacher.model != nullptr || teacher.top,
                     "[head_loss] expected a teacher for a KL divergence that weighs ", weights.kl,
                     ", got none");
-  TORCH_CHECK_VALUE(
-      teacher.model == nullptr || (teacher.model->config().vocab_size == student.config().vocab_size &&
-                                   teacher.hidden.size(0) == hidden.size(0)),
-      "[head_loss] expected a teacher of the student's vocabulary and positions");
+  TORCH_CHECK_VALUE(teacher.model == nullptr ||
+                        (teacher.model->config().vocab_size == student.config().vocab_size &&
+                         teacher.hidden.size(0) == hidden.size(0)),
+                    "[head_loss] expected a teacher of the student's vocabulary and positions");
 }
 
 }  // namespace
 
 HeadLoss head_loss(const model::Model& student, const torch::Tensor& hidden,
-                   const torch::Tensor& targets, const Teacher& teacher,
-                   const LossWeights& weights, double scale) {
+                   const torch::Tensor& targets, const Teacher& teacher, const LossWeights& weights,
+                   double scale) {
   check(student, hidden, targets, teacher, weights);
   std::vector<torch::Tensor> variables = {hidden};
   for (const model::NamedTensor& parameter : student.output_parameters()) {
@@ -190,9 +200,10 @@ TopTokens top_tokens(const model::Model& model, const torch::Tensor& hidden, int
   const at::NoGradGuard no_grad;
   std::vector<torch::Tensor> ids, log_q;
   for (const torch::Tensor& rows : hidden.split(rows_at_once(model))) {
-    const auto [values, indices] = log_probabilities(model.logits(rows)).topk(k, -1);
-    log_q.push_back(values);
-    ids.push_back(indices);
+    const kernels::Distribution q = distribution(model.logits(rows));
+    const torch::Tensor likeliest = std::get<1>(q.logits.topk(k, -1));
+    log_q.push_back(log_probabilities(q, likeliest));
+    ids.push_back(likeliest);
   }
   return {at::cat(ids), at::cat(log_q)};
 }
