@@ -93,9 +93,12 @@ TEST(Choice, JudgesByInputsAloneWithoutGradients) {
   LayerInputs inputs = inputs_of(w, false);
   inputs.gradient.reset();
   const Factors chosen = choose(w, plan_of(6), inputs, {});
-  EXPECT_EQ(chosen.method, "whitened");
   ASSERT_EQ(chosen.candidates.size(), 3U);
-  EXPECT_NEAR(chosen.candidates[0].error, error_of(w, chosen, inputs), 1e-6);
+  EXPECT_EQ(chosen.candidates[0].method, "whitened");
+  const auto by_error = [](const Candidate& c) { return c.error; };
+  const Candidate best = std::ranges::min(chosen.candidates, {}, by_error);
+  EXPECT_EQ(chosen.method, best.method);
+  EXPECT_NEAR(best.error, error_of(w, chosen, inputs), 1e-6);
 }
 
 TEST(Choice, TakesTheLowRankWhereNothingElseCanBeJudged) {
@@ -111,7 +114,7 @@ TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
   plan.shape = tn::balanced_shape(kRows, kCols, 3);
   plan.max_bonds = {7, 7};
   const Factors chosen = choose(w, plan, inputs_of(w, true), {});
-  EXPECT_EQ(chosen.method, "fisher");  // of a random weight the freest form keeps the most
+  ASSERT_EQ(chosen.candidates.size(), 3U);
   for (const Candidate& c : chosen.candidates) {
     EXPECT_LE(c.parameters, plan.parameters());
     EXPECT_GT(c.parameters, plan.parameters() / 2);

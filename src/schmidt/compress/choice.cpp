@@ -9,7 +9,7 @@ namespace schmidt::compress {
 namespace {
 
 /// The share of a rival's error after its short sweep that all later ones may at best leave.
-constexpr double kHope = 0.8;
+constexpr double kHope = 0.5;
 
 constexpr const char* kRivals[] = {"als", "sum"};
 

@@ -13,7 +13,7 @@ namespace schmidt::compress {
 ///   sum        low rank plus such an MPO
 ///
 /// The low rank is the first and never lost: what is chosen is never worse. A rival goes
-/// through one short sweep first; it is given up there if a fifth less of its error would
+/// through one short sweep first; it is given up there if half of its error would
 /// still leave it behind. Where W^T H W is all that is known of
 /// H (StatisticsOptions::outputs), nothing but the low rank can be judged.
 Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
