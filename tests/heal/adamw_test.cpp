@@ -55,8 +55,8 @@ TEST(Parameters, GatherGradientsOverSeveralPassesAndSayWhenEachIsThere) {
   for (const auto& piece : parameters.pieces()) {
     for (size_t i = 0; i < all.size(); ++i) {
       if (piece.name != all[i].name) continue;
-      EXPECT_TRUE(torch::allclose(once.narrow(0, piece.offset, truth[i].numel()),
-                                  truth[i].flatten()));
+      EXPECT_TRUE(
+          torch::allclose(once.narrow(0, piece.offset, truth[i].numel()), truth[i].flatten()));
     }
   }
 }
@@ -84,7 +84,8 @@ TEST(AdamW, StepsAsTorchDoesAlsoInSlices) {
   }
   const AdamWOptions options{0.9, 0.95, 1e-8, 0.1};
   const auto torch_options = torch::optim::AdamWOptions(1e-2).betas({0.9, 0.95}).eps(1e-8);
-  torch::optim::AdamW decayed(matrices, torch::optim::AdamWOptions(torch_options).weight_decay(0.1));
+  torch::optim::AdamW decayed(matrices,
+                              torch::optim::AdamWOptions(torch_options).weight_decay(0.1));
   torch::optim::AdamW kept(vectors, torch::optim::AdamWOptions(torch_options).weight_decay(0.0));
 
   Parameters parameters(ours, ours, {.embedding = true});

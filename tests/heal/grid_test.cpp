@@ -28,7 +28,8 @@ double largest(const std::vector<double>& work, const std::vector<int64_t>& cuts
   double found = 0;
   for (size_t s = 0; s + 1 < cuts.size(); ++s) {
     EXPECT_LT(cuts[s], cuts[s + 1]);
-    found = std::max(found, std::accumulate(work.begin() + cuts[s], work.begin() + cuts[s + 1], 0.0));
+    found =
+        std::max(found, std::accumulate(work.begin() + cuts[s], work.begin() + cuts[s + 1], 0.0));
   }
   return found;
 }

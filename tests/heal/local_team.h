@@ -28,10 +28,9 @@ inline void as_team(int64_t ranks, int64_t stages, const std::function<void(heal
                                 int64_t size) {
         return dist::Exchange(std::make_unique<LocalTransport>(network, rank, size), options);
       };
-      heal::Team team{
-          grid, exchange(all, r, ranks),
-          exchange(columns[static_cast<size_t>(grid.stage)], grid.replica, replicas),
-          exchange(rows[static_cast<size_t>(grid.replica)], grid.stage, stages)};
+      heal::Team team{grid, exchange(all, r, ranks),
+                      exchange(columns[static_cast<size_t>(grid.stage)], grid.replica, replicas),
+                      exchange(rows[static_cast<size_t>(grid.replica)], grid.stage, stages)};
       try {
         work(team);
       } catch (...) {

@@ -65,9 +65,9 @@ class Pipeline : public ::testing::Test {
     for (const auto& [name, leaf] : student.parameters()) leaf.set_requires_grad(true);
     Whole result;
     for (const Batch& batch : batches) {
-      const torch::Tensor l = loss(student, teacher, batch,
-                                   {student.hidden(batch.ids, batch.segments),
-                                    teacher.hidden(batch.ids, batch.segments)});
+      const torch::Tensor l = loss(
+          student, teacher, batch,
+          {student.hidden(batch.ids, batch.segments), teacher.hidden(batch.ids, batch.segments)});
       if (!l.defined()) continue;
       l.backward();
       result.loss += l.item<double>();
@@ -88,34 +88,34 @@ class Pipeline : public ::testing::Test {
       for (const auto& [name, leaf] : student.parameters()) leaf.set_requires_grad(true);
       std::vector<size_t> order;
       double sum = 0;
-      run_pipeline({exchange, student, &teacher, checkpointing,
-                    [&](size_t m) { order.push_back(m); }},
-                   batches, [&](size_t m, const FinalHidden& hidden) {
-                     EXPECT_TRUE(grid.last());
-                     const torch::Tensor l = loss(student, teacher, batches[m], hidden);
-                     if (l.defined()) sum += l.item<double>();
-                     return l;
-                   });
+      run_pipeline(
+          {exchange, student, &teacher, checkpointing, [&](size_t m) { order.push_back(m); }},
+          batches, [&](size_t m, const FinalHidden& hidden) {
+            EXPECT_TRUE(grid.last());
+            const torch::Tensor l = loss(student, teacher, batches[m], hidden);
+            if (l.defined()) sum += l.item<double>();
+            return l;
+          });
       EXPECT_EQ(order, (std::vector<size_t>{0, 1, 2, 3, 4}));
       if (grid.last()) {
         EXPECT_NEAR(sum, expected.loss, 1e-5);
       }
       for (const auto& [name, leaf] : student.parameters()) {
         if (name != "model.embed_tokens.weight") {
-          EXPECT_TRUE(torch::allclose(leaf.grad(), expected.gradients.at(name), 1e-4, 1e-6)) << name;
+          EXPECT_TRUE(torch::allclose(leaf.grad(), expected.gradients.at(name), 1e-4, 1e-6))
+              << name;
           continue;
         }
         collect_tied_gradient(exchange, leaf.grad());
-        const torch::Tensor all = grid.first() ? expected.gradients.at(name)
-                                               : torch::zeros_like(leaf);
+        const torch::Tensor all =
+            grid.first() ? expected.gradients.at(name) : torch::zeros_like(leaf);
         EXPECT_TRUE(torch::allclose(leaf.grad(), all, 1e-4, 1e-6)) << name;
 
         const at::NoGradGuard no_grad;
         const torch::Tensor values = leaf.detach();
         values.add_(grid.first() ? 1 : 5);
         share_tied_values(exchange, values);
-        const torch::Tensor original =
-            part("student", 0, 0).parameters().front().tensor;
+        const torch::Tensor original = part("student", 0, 0).parameters().front().tensor;
         EXPECT_TRUE(torch::equal(values, original + 1));
       }
     });

@@ -155,8 +155,9 @@ void run(const HealVerbOptions& options) {
     html.replace_extension(".html");
     write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
   };
-  const heal::HealResult result = heal::heal(
-      student, teacher, options.out, heal, {progress.callback(), [] { return stop_signal != 0; }, page}, team);
+  const heal::HealResult result =
+      heal::heal(student, teacher, options.out, heal,
+                 {progress.callback(), [] { return stop_signal != 0; }, page}, team);
   progress.clear();
   if (result.ended == heal::Ended::kInterrupted) {
     throw Interrupted(stop_signal, fmt::format("stopped after {} steps; the state is saved in "

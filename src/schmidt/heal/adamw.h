@@ -28,8 +28,7 @@ struct Slice {
 class AdamW {
  public:
   /// Slices in ascending order and apart. Throws c10::ValueError for other ones.
-  AdamW(const Parameters& parameters, const std::vector<Slice>& owned,
-        const AdamWOptions& options);
+  AdamW(const Parameters& parameters, const std::vector<Slice>& owned, const AdamWOptions& options);
 
   /// Updates the slices of `values` from those of `gradient`.
   void step(double learning_rate);

@@ -46,9 +46,10 @@ struct BlockResult {
 struct BlockLevelRun {
   const io::Checkpoint& student;
   const io::Checkpoint& teacher;
-  model::LoadOptions load;            ///< dtype and device of the computation
-  const std::vector<Batch>& batches;  ///< the text, a batch each step; its activations at one place stay in memory
-  std::filesystem::path folder;       ///< finished blocks, so that a killed run goes on there
+  model::LoadOptions load;  ///< dtype and device of the computation
+  const std::vector<Batch>&
+      batches;  ///< the text, a batch each step; its activations at one place stay in memory
+  std::filesystem::path folder;  ///< finished blocks, so that a killed run goes on there
   RunLog& log;
   ProgressFn progress;
   std::function<bool()> interrupted;  ///< asked between blocks

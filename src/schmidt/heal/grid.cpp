@@ -11,8 +11,8 @@
 namespace schmidt::heal {
 
 Grid make_grid(int64_t rank, int64_t ranks, int64_t stages) {
-  TORCH_CHECK_VALUE(stages >= 1 && ranks % stages == 0,
-                    "[grid] expected stages that divide ", ranks, " ranks, got ", stages);
+  TORCH_CHECK_VALUE(stages >= 1 && ranks % stages == 0, "[grid] expected stages that divide ",
+                    ranks, " ranks, got ", stages);
   Grid grid{ranks / stages, stages, rank / stages, rank % stages, {}, {}};
   for (int64_t s = 0; s < stages; ++s) grid.pipeline.push_back(grid.replica * stages + s);
   for (int64_t d = 0; d < grid.replicas; ++d) grid.data.push_back(d * stages + grid.stage);

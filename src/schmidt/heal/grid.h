@@ -16,7 +16,7 @@ namespace schmidt::heal {
 ///   replica D-1                rank DS-1     gradients and shares an optimizer
 struct Grid {
   int64_t replicas = 1, stages = 1;
-  int64_t replica = 0, stage = 0;     ///< of this rank
+  int64_t replica = 0, stage = 0;       ///< of this rank
   std::vector<int64_t> pipeline = {0};  ///< this rank's row
   std::vector<int64_t> data = {0};      ///< this rank's column
 

@@ -111,10 +111,10 @@ class Healing {
       // Each rank does the same for itself.
       const fs::path blocks_folder =
           run / (team_.leads() ? "blocks" : fmt::format("blocks-{}", team_.all.rank()));
-      auto blocks = heal_blocks({student_, *teacher_, options_.load, block_text, blocks_folder, log,
-                                 team_.leads() ? callbacks_.progress : ProgressFn{},
-                                 callbacks_.interrupted},
-                                block_level());
+      auto blocks =
+          heal_blocks({student_, *teacher_, options_.load, block_text, blocks_folder, log,
+                       team_.leads() ? callbacks_.progress : ProgressFn{}, callbacks_.interrupted},
+                      block_level());
       if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}};
       trained = std::move(*blocks);
       logged(log);
@@ -162,15 +162,15 @@ class Healing {
     Parameters parameters(student.parameters(), masters, options_.trained);
     masters.clear();
     parameters.set(trained);
-    const ModelLevelResult healed = heal_model(
-        {team_, student, parameters, teacher, teacher_part ? &*teacher_part : nullptr, stream_,
-         held_out, state_store(run), log,
-         [&](const Progress& p) {
-           if (callbacks_.progress) callbacks_.progress(p);
-           logged(log);
-         },
-         callbacks_.interrupted},
-        model_level_);
+    const ModelLevelResult healed =
+        heal_model({team_, student, parameters, teacher, teacher_part ? &*teacher_part : nullptr,
+                    stream_, held_out, state_store(run), log,
+                    [&](const Progress& p) {
+                      if (callbacks_.progress) callbacks_.progress(p);
+                      logged(log);
+                    },
+                    callbacks_.interrupted},
+                   model_level_);
     std::map<std::string, torch::Tensor> values = parameters.named_values();
     if (team_.grid.replica == 0) values = collect_named(team_.pipeline, std::move(values));
     for (const auto& [name, value] : values) trained[name] = value.clone();
@@ -250,33 +250,32 @@ class Healing {
 
 json recipe(const HealOptions& options) {
   const ModelLevelOptions& m = options.model_level;
-  json made = {
-      {"step", "heal"},
-      {"tokens", options.tokens},
-      {"block_tokens", options.block_tokens},
-      {"context", options.stream.context},
-      {"loss_on", options.stream.loss_on == LossOn::kAll ? "all" : "assistant"},
-      {"held_out", options.stream.held_out},
-      {"seed", options.stream.seed},
-      {"batch", m.batch},
-      {"cross_entropy", m.weights.cross_entropy},
-      {"kl", m.weights.kl},
-      {"top_k", options.top_k},
-      {"learning_rate", m.schedule.peak},
-      {"warmup", m.schedule.warmup},
-      {"final_share", m.schedule.final_share},
-      {"beta1", m.adamw.beta1},
-      {"beta2", m.adamw.beta2},
-      {"weight_decay", m.adamw.weight_decay},
-      {"clip", m.clip},
-      {"evaluate_every", m.evaluate_every},
-      {"patience", m.patience},
-      {"dtype", options.load.dtype == torch::kFloat32 ? "float32" : "bfloat16"},
-      {"trained",
-       {{"factors", options.trained.factors},
-        {"dense", options.trained.dense},
-        {"norms", options.trained.norms},
-        {"embedding", options.trained.embedding}}}};
+  json made = {{"step", "heal"},
+               {"tokens", options.tokens},
+               {"block_tokens", options.block_tokens},
+               {"context", options.stream.context},
+               {"loss_on", options.stream.loss_on == LossOn::kAll ? "all" : "assistant"},
+               {"held_out", options.stream.held_out},
+               {"seed", options.stream.seed},
+               {"batch", m.batch},
+               {"cross_entropy", m.weights.cross_entropy},
+               {"kl", m.weights.kl},
+               {"top_k", options.top_k},
+               {"learning_rate", m.schedule.peak},
+               {"warmup", m.schedule.warmup},
+               {"final_share", m.schedule.final_share},
+               {"beta1", m.adamw.beta1},
+               {"beta2", m.adamw.beta2},
+               {"weight_decay", m.adamw.weight_decay},
+               {"clip", m.clip},
+               {"evaluate_every", m.evaluate_every},
+               {"patience", m.patience},
+               {"dtype", options.load.dtype == torch::kFloat32 ? "float32" : "bfloat16"},
+               {"trained",
+                {{"factors", options.trained.factors},
+                 {"dense", options.trained.dense},
+                 {"norms", options.trained.norms},
+                 {"embedding", options.trained.embedding}}}};
   for (const Source& source : options.data) {
     made["data"].push_back({{"file", source.file.filename().string()}, {"share", source.share}});
   }

@@ -24,15 +24,16 @@ namespace schmidt::heal {
 struct HealOptions {
   std::vector<Source> data;
   StreamOptions stream;
-  int64_t tokens = 1'000'000;    ///< of text in all, both levels, each pass counted
-  int64_t block_tokens = 0;      ///< of them, for the block level; 0: no such level
+  int64_t tokens = 1'000'000;  ///< of text in all, both levels, each pass counted
+  int64_t block_tokens = 0;    ///< of them, for the block level; 0: no such level
   BlockLevelOptions block_level;
   ModelLevelOptions model_level;  ///< its schedule's steps follow from `tokens`
   TrainedKinds trained;
   model::LoadOptions load;  ///< the dtype and device of the computation
-  int64_t top_k = 0;        ///< store so many of the teacher's likeliest tokens first; 0: keep the teacher
-  bool resume = false;      ///< go on with unfinished work of the same recipe
-  bool force = false;       ///< replace `out`, and drop unfinished work there
+  int64_t top_k =
+      0;  ///< store so many of the teacher's likeliest tokens first; 0: keep the teacher
+  bool resume = false;  ///< go on with unfinished work of the same recipe
+  bool force = false;   ///< replace `out`, and drop unfinished work there
 };
 
 struct HealCallbacks {
@@ -44,8 +45,8 @@ struct HealCallbacks {
 
 struct HealResult {
   Ended ended = Ended::kDone;
-  int64_t steps = 0;                            ///< of the model level
-  HeldOutLoss before, after;                    ///< of the model level
+  int64_t steps = 0;          ///< of the model level
+  HeldOutLoss before, after;  ///< of the model level
   /// Of the healed checkpoint; none if interrupted, or where the team's leader is another.
   std::optional<compress::ModelSummary> summary;
 };

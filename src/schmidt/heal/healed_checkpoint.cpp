@@ -28,12 +28,10 @@ void store_network(nlohmann::json& form, const std::string& name, const Tensors&
   if (cores.empty()) return;  // not trained
   const tn::Mpo mpo(std::move(cores));
   const bool fixed = form.value("gauge", std::string()) == "fixed";
-  const model::Network network =
-      fixed ? model::Network(tn::fix_gauge(mpo)) : model::Network(mpo);
+  const model::Network network = fixed ? model::Network(tn::fix_gauge(mpo)) : model::Network(mpo);
   const torch::ScalarType dtype = checkpoint.tensors().at(name + ".cores.0").dtype;
   for (const auto& [tensor_name, tensor] : model::network_tensors(name, network)) {
-    changed[tensor_name] =
-        (tensor.is_floating_point() ? tensor.to(dtype) : tensor).contiguous();
+    changed[tensor_name] = (tensor.is_floating_point() ? tensor.to(dtype) : tensor).contiguous();
   }
   form.update(model::network_form(network));
 }
@@ -84,10 +82,9 @@ compress::ModelSummary write_healed(const io::Checkpoint& checkpoint, const Tens
   std::vector<io::TensorSpec> specs;
   for (const auto& [name, info] : checkpoint.tensors()) {
     const auto found = changed.find(name);
-    specs.push_back(found == changed.end()
-                        ? io::TensorSpec{name, info.dtype, info.shape}
-                        : io::TensorSpec{name, found->second.scalar_type(),
-                                         found->second.sizes().vec()});
+    specs.push_back(found == changed.end() ? io::TensorSpec{name, info.dtype, info.shape}
+                                           : io::TensorSpec{name, found->second.scalar_type(),
+                                                            found->second.sizes().vec()});
   }
   io::SafetensorsWriter writer(folder, specs);
   for (const io::TensorSpec& spec : specs) {

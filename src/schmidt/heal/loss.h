@@ -23,8 +23,8 @@ struct LossWeights {
 /// event, whose probability is what these leave: KL is then that between distributions
 /// over K + 1 events, a lower bound of the whole one.
 struct TopTokens {
-  torch::Tensor ids;      ///< int64 [n, K], different in each row
-  torch::Tensor log_q;    ///< float32 [n, K]
+  torch::Tensor ids;    ///< int64 [n, K], different in each row
+  torch::Tensor log_q;  ///< float32 [n, K]
 };
 
 /// Where q comes from: the teacher's final hidden states [n, hidden] and its output
@@ -47,8 +47,8 @@ struct HeadLoss {
 /// so that memory does not grow with n times the vocabulary.
 /// Throws c10::ValueError if sizes disagree, vocabularies differ, or kl weighs without a teacher.
 HeadLoss head_loss(const model::Model& student, const torch::Tensor& hidden,
-                   const torch::Tensor& targets, const Teacher& teacher,
-                   const LossWeights& weights, double scale);
+                   const torch::Tensor& targets, const Teacher& teacher, const LossWeights& weights,
+                   double scale);
 
 /// The k likeliest tokens of model.logits(hidden), rows in parts as above.
 TopTokens top_tokens(const model::Model& model, const torch::Tensor& hidden, int64_t k);

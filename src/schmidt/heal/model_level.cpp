@@ -165,8 +165,8 @@ class Training {
     state_.stream = run_.stream.state();
     const double seconds = seconds_since(start);
     state_.seconds += seconds;
-    const double exchanged = sum_over(
-        team_.all, {static_cast<double>(team_.bytes_sent() - sent)})[0];
+    const double exchanged =
+        sum_over(team_.all, {static_cast<double>(team_.bytes_sent() - sent)})[0];
     report(sums, norm, rate, seconds, finite, exchanged);
     state_.not_finite = finite ? 0 : state_.not_finite + 1;
     if (state_.not_finite == kMostNotFinite) {
@@ -276,12 +276,9 @@ class Training {
     const int64_t positions = options_.batch * context_;
     const double speed = static_cast<double>(positions) / seconds;
     const int64_t memory = resident_bytes();
-    nlohmann::json line = {{"step", state_.step},
-                           {"tokens", state_.step * positions},
-                           {"learning_rate", rate},
-                           {"tokens_per_second", speed},
-                           {"seconds", state_.seconds},
-                           {"memory", memory},
+    nlohmann::json line = {{"step", state_.step},       {"tokens", state_.step * positions},
+                           {"learning_rate", rate},     {"tokens_per_second", speed},
+                           {"seconds", state_.seconds}, {"memory", memory},
                            {"skipped", !finite}};
     if (team_.all.size() > 1) line["bytes_exchanged"] = exchanged;
     // JSON knows no infinity: a step that is left out has no loss to show.
@@ -296,8 +293,8 @@ class Training {
     const std::string item =
         fmt::format("loss {:.3f}, rate {:.1e}, |gradient| {:.2f}, {:.0f} tokens/s, {:.2f} GB",
                     loss.loss, rate, norm, speed, static_cast<double>(memory) / 1e9);
-    run_.progress({"heal", item, state_.step * positions, options_.schedule.steps * positions,
-                   "tokens"});
+    run_.progress(
+        {"heal", item, state_.step * positions, options_.schedule.steps * positions, "tokens"});
   }
 
   void log_held_out(const HeldOutLoss& loss) {

@@ -26,10 +26,10 @@ struct ModelLevelOptions {
   int64_t batch = 4;        ///< rows of one step, all ranks together
   int64_t micro_batch = 4;  ///< rows of one pass of one rank; gradients add up to the step's
   LossWeights weights;
-  Schedule schedule;          ///< its steps are the run's
+  Schedule schedule;  ///< its steps are the run's
   AdamWOptions adamw;
-  double clip = 1.0;          ///< largest norm of a step's gradient; 0: no clipping
-  bool checkpointing = false;  ///< blocks run twice, so that their intermediates need no memory
+  double clip = 1.0;            ///< largest norm of a step's gradient; 0: no clipping
+  bool checkpointing = false;   ///< blocks run twice, so that their intermediates need no memory
   int64_t evaluate_every = 25;  ///< steps between looks at the held-out set
   int64_t patience = 0;         ///< looks without a better one that end the run; 0: none do
   double save_minutes = 10.0;   ///< between saved states
@@ -47,14 +47,14 @@ struct HeldOutLoss {
 /// What a run works with. Nothing is owned.
 struct ModelLevelRun {
   Team& team;
-  model::Model& student;    ///< this stage's blocks
-  Parameters& parameters;   ///< of them
-  TeacherRows teacher;      ///< may be empty where kl weighs 0, or in a pipeline
+  model::Model& student;             ///< this stage's blocks
+  Parameters& parameters;            ///< of them
+  TeacherRows teacher;               ///< may be empty where kl weighs 0, or in a pipeline
   const model::Model* teacher_part;  ///< this stage's blocks of it, in place of `teacher`
   Stream& stream;
   const std::vector<Batch>& held_out;  ///< may be empty: then nothing is chosen by it
-  const StateStore& store;  ///< of this stage
-  RunLog& log;              ///< written by the rank that leads
+  const StateStore& store;             ///< of this stage
+  RunLog& log;                         ///< written by the rank that leads
   ProgressFn progress;
   std::function<bool()> interrupted;  ///< asked between steps; true saves the state and ends
 };

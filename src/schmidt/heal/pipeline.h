@@ -24,10 +24,10 @@ namespace schmidt::heal {
 /// Source: Narayanan et al. 2019, SOSP, section 3.2; the flush at the end as in
 /// arXiv:2006.09503.
 struct Stage {
-  dist::Exchange& exchange;                ///< the ranks of the pipeline, by stage
-  const model::Model& student;             ///< this stage's blocks
-  const model::Model* teacher = nullptr;   ///< this stage's blocks of the teacher
-  bool checkpointing = false;              ///< blocks run twice, see model::checkpointed
+  dist::Exchange& exchange;               ///< the ranks of the pipeline, by stage
+  const model::Model& student;            ///< this stage's blocks
+  const model::Model* teacher = nullptr;  ///< this stage's blocks of the teacher
+  bool checkpointing = false;             ///< blocks run twice, see model::checkpointed
   /// Called before the backward pass of a micro-batch; that of the last one ends the step.
   std::function<void(size_t micro_batch)> before_backward;
 };

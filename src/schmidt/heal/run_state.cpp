@@ -62,9 +62,13 @@ void read_values(const fs::path& file, const Parameters& parameters) {
 }
 
 nlohmann::json to_json(const RunState& state) {
-  nlohmann::json json = {{"step", state.step},         {"stream", state.stream}, {"before", state.before},
-                         {"best_step", state.best_step}, {"waited", state.waited},
-                         {"seconds", state.seconds},     {"not_finite", state.not_finite}};
+  nlohmann::json json = {{"step", state.step},
+                         {"stream", state.stream},
+                         {"before", state.before},
+                         {"best_step", state.best_step},
+                         {"waited", state.waited},
+                         {"seconds", state.seconds},
+                         {"not_finite", state.not_finite}};
   if (std::isfinite(state.best_loss)) json["best_loss"] = state.best_loss;
   return json;
 }

@@ -14,14 +14,14 @@ namespace schmidt::heal {
 
 /// Where a run stands between two steps, its parameters and moments aside.
 struct RunState {
-  int64_t step = 0;                   ///< steps done
-  nlohmann::json stream;              ///< of the data
-  nlohmann::json before;              ///< held-out loss before the first step
+  int64_t step = 0;       ///< steps done
+  nlohmann::json stream;  ///< of the data
+  nlohmann::json before;  ///< held-out loss before the first step
   double best_loss = std::numeric_limits<double>::infinity();  ///< on the held-out set
   int64_t best_step = 0;
-  int64_t waited = 0;                 ///< evaluations since the best one
-  double seconds = 0.0;               ///< of work so far
-  int64_t not_finite = 0;             ///< steps in a row whose loss or gradient was not finite
+  int64_t waited = 0;      ///< evaluations since the best one
+  double seconds = 0.0;    ///< of work so far
+  int64_t not_finite = 0;  ///< steps in a row whose loss or gradient was not finite
 };
 
 /// An optimizer's moments of all parameters, whoever owns them: float32 [numel].

@@ -35,8 +35,7 @@ torch::Tensor part_of(const torch::Tensor& flat, const Slice& slice) {
 
 }  // namespace
 
-Sharding::Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks,
-                   int64_t bucket_bytes)
+Sharding::Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks, int64_t bucket_bytes)
     : parameters_(std::move(parameters)) {
   int64_t end = 0;
   for (const Slice& s : parameters_) {
@@ -45,8 +44,8 @@ Sharding::Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks,
                       s.begin, " to ", s.end);
     end = s.end;
   }
-  TORCH_CHECK_VALUE(rank >= 0 && rank < ranks, "[sharding] expected a rank below ", ranks,
-                    ", got ", rank);
+  TORCH_CHECK_VALUE(rank >= 0 && rank < ranks, "[sharding] expected a rank below ", ranks, ", got ",
+                    rank);
   buckets_ = fill_buckets(parameters_, bucket_bytes, ranks);
   for (const Bucket& bucket : buckets_ | std::views::reverse) {
     const auto r = static_cast<size_t>(rank);

@@ -40,8 +40,7 @@ TeacherRows live_teacher(const model::Model& model) {
   };
 }
 
-StoredTeacher::StoredTeacher(std::filesystem::path folder, int64_t rows, int64_t context,
-                             int64_t k)
+StoredTeacher::StoredTeacher(std::filesystem::path folder, int64_t rows, int64_t context, int64_t k)
     : folder_(std::move(folder)), rows_(rows), context_(context), k_(k) {
   std::filesystem::create_directories(folder_);
   open(folder_, rows_, context_, k_);
@@ -81,8 +80,8 @@ TeacherRows StoredTeacher::rows() const {
     const auto at_counted = [&](const std::vector<torch::Tensor>& parts, torch::ScalarType dtype) {
       return at::cat(parts).index_select(0, counted.cpu()).to(counted.device(), dtype);
     };
-    return Teacher{nullptr, {}, TopTokens{at_counted(ids, torch::kInt64),
-                                          at_counted(log_q, torch::kFloat32)}};
+    return Teacher{
+        nullptr, {}, TopTokens{at_counted(ids, torch::kInt64), at_counted(log_q, torch::kFloat32)}};
   };
 }
 

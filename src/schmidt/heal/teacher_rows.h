@@ -21,8 +21,8 @@ Batch narrow_rows(const Batch& batch, int64_t begin, int64_t count);
 
 /// The teacher at the counted positions of rows of a run, which number from `first_row`
 /// on. All rows of a run's batches have numbers, one after the other.
-using TeacherRows = std::function<Teacher(const Batch& rows, const torch::Tensor& counted,
-                                          int64_t first_row)>;
+using TeacherRows =
+    std::function<Teacher(const Batch& rows, const torch::Tensor& counted, int64_t first_row)>;
 
 /// Computes as it is asked. Does not own the model.
 TeacherRows live_teacher(const model::Model& model);

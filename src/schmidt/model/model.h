@@ -94,7 +94,7 @@ class Model {
                            std::optional<int64_t> end);
 
   ModelConfig config_;
-  torch::Tensor like_;  // [0], of the dtype and device of all
+  torch::Tensor like_;       // [0], of the dtype and device of all
   torch::Tensor embedding_;  // [vocab, hidden]; undefined in a part that needs none
   std::vector<Block> blocks_;
   torch::Tensor norm_;    // [hidden]; undefined in a part without the last block
