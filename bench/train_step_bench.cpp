@@ -8,7 +8,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -17,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/kept_memory.h"
+#include "schmidt/heal/loss.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/kernels/causal_attention.h"
 #include "schmidt/kernels/rms_norm.h"
@@ -188,23 +188,15 @@ class Optimizer {
   std::vector<torch::Tensor> parameters_, masters_, first_, second_, steps_;
 };
 
-// Cross entropy of all positions in pieces, whose gradients are taken at once.
-// -> the gradient of the final hidden states.
+// Cross entropy of all positions, as healing computes it -> the gradient of the final
+// hidden states.
 torch::Tensor head(const model::Model& m, const torch::Tensor& hidden, const torch::Tensor& ids) {
-  constexpr int64_t kRows = 512;
-  const torch::Tensor rows = hidden.detach().flatten(0, 1);
-  const torch::Tensor targets = ids.flatten();
-  std::vector<torch::Tensor> gradients;
-  for (int64_t row = 0; row < rows.size(0); row += kRows) {
-    const torch::Tensor some = rows.slice(0, row, row + kRows).detach().requires_grad_(true);
-    const torch::Tensor logits = m.logits(some).to(torch::kFloat32);
-    const torch::Tensor loss =
-        at::cross_entropy_loss(logits, targets.slice(0, row, row + kRows), {}, at::Reduction::Sum) /
-        rows.size(0);
-    loss.backward();
-    gradients.push_back(some.grad());
-  }
-  return at::cat(gradients).view(hidden.sizes());
+  const torch::Tensor leaf = hidden.detach().requires_grad_(true);
+  const double share = 1.0 / static_cast<double>(ids.numel());
+  const heal::HeadLoss loss = heal::head_loss(m, leaf.flatten(0, 1), ids.flatten(), {},
+                                              {.cross_entropy = 1.0, .kl = 0.0}, share);
+  loss.loss.backward();
+  return leaf.grad();
 }
 
 void print_rate(const model::Model& m, const Options& o) {
