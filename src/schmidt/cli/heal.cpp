@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/kept_memory.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/sizes.h"
@@ -134,6 +135,7 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
 }
 
 void run(const HealVerbOptions& options) {
+  keep_freed_memory();
   apply_common_options(options.common);
   const heal::HealOptions heal = heal_options(options);
   const io::Checkpoint student = io::Checkpoint::open(options.model);
