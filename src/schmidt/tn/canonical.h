@@ -14,8 +14,8 @@ Mpo canonicalize(const Mpo& mpo, int64_t centre);
 
 /// The same matrix with each bond's singular values split evenly between its two sides:
 /// with two sites U S^{1/2} and S^{1/2} V^T of W = U S V^T. A small change of any core
-/// then changes W by as much as one of another core, which gradient descent needs: in a
-/// gauge with pivots it diverges. Computed in float64, in the cores' dtype.
+/// then changes W by as much as one of another core, which gradient descent asks for.
+/// Computed in float64, in the cores' dtype.
 /// Throws c10::LinAlgError if a decomposition does not converge.
 /// Source: Vidal 2003, arXiv:quant-ph/0301063, with lambda^{1/2} on both sides.
 Mpo balance(const Mpo& mpo);
