@@ -8,7 +8,7 @@ namespace schmidt::model {
 
 /// block.forward(h, rope, packing), of which only h is kept for the backward pass,
 /// where the block runs a second time: memory of one block's intermediates instead
-/// of all blocks', for a third more time. Gradients are added to the same leaves, and
+/// of all blocks', for one forward pass more. Gradients are added to the same leaves, and
 /// a hook on a leaf fires once, as soon as its block is done.
 /// The block has to outlive the backward pass. Differentiable once, by backward():
 /// autograd::grad() with respect to a block's parameters does not find them.
