@@ -3,9 +3,9 @@
 PRESET ?= release
 BUILD := build/$(PRESET)
 
-.PHONY: demo test test-slow build setup setup-test sanitize fuzz bench format format-check lint clean
+.PHONY: demo test test-slow build program configure setup setup-test sanitize fuzz bench format format-check lint clean
 
-demo: build
+demo: program
 	python3 scripts/demo.py $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
 
 test: setup-test build
@@ -14,9 +14,14 @@ test: setup-test build
 test-slow: setup-test build
 	ctest --test-dir $(BUILD) --output-on-failure -L slow
 
-build: setup
-	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET)
+build: configure
 	cmake --build $(BUILD)
+
+program: configure
+	cmake --build $(BUILD) --target schmidt
+
+configure: setup
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET)
 
 setup:
 	@scripts/setup.sh

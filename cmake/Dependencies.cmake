@@ -27,10 +27,12 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 # own OpenMP package (the fuzz preset's) makes it serial.
 include(CheckIncludeFileCXX)
 check_include_file_cxx(omp.h SCHMIDT_HAS_OPENMP -fopenmp)
+add_library(schmidt_fmt STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt.cpp)
+target_include_directories(schmidt_fmt SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
 add_library(schmidt_deps INTERFACE)
 target_include_directories(schmidt_deps SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 target_link_libraries(schmidt_deps INTERFACE
-  ${TORCH_LIBRARIES} fmt::fmt-header-only nlohmann_json::nlohmann_json)
+  ${TORCH_LIBRARIES} schmidt_fmt nlohmann_json::nlohmann_json)
 separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 target_compile_options(schmidt_deps INTERFACE ${torch_flags})
 if(SCHMIDT_HAS_OPENMP)
