@@ -270,5 +270,28 @@ TEST_F(CliTest, FullDiskLeavesNothingBehind) {
   EXPECT_EQ(run(command).code, 0) << "room again: the same command goes on";
 }
 
+TEST_F(CliTest, OutOfMemoryIsSaidInOneLineAndTheRunGoesOnInSmallerPieces) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's address space has no limit";
+#endif
+  const std::string heal = fmt::format(
+      "heal {} --kl 0 --cross-entropy 1 --data {} --held-out 0 --train dense -q -o {} --context "
+      "128 "
+      "--batch 2048 --tokens 262144 --dtype float32",
+      model, text, out);
+  const auto with_700_mb = [&](const std::string& arguments) {
+    return WEXITSTATUS(
+        std::system(fmt::format("ulimit -v 700000; OMP_NUM_THREADS=1 {} {} >/dev/null 2>{}",
+                                SCHMIDT_PROGRAM, arguments, (tmp / "stderr").string())
+                        .c_str()));
+  };
+  EXPECT_EQ(with_700_mb(heal), 2);
+  const std::string said = test::read_file(tmp / "stderr");
+  EXPECT_TRUE(said.starts_with("error: out of memory: ")) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_EQ(with_700_mb(heal + " --resume --micro-batch 16"), 0) << test::read_file(tmp / "stderr");
+}
+
 }  // namespace
 }  // namespace schmidt

@@ -96,6 +96,31 @@ class SharedHealTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
 
+  /// A run of three ranks, one of which gets a signal once a state is saved. -> its exit code.
+  int signal_to_rank(int rank, int signal, const std::string& more) {
+    EXPECT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "whole", "", kLongRun), 0) << printed();
+    int code = -1;
+    std::thread run([&] { code = heal(SCHMIDT_MPIRUN " -n 3", "cut", more, kLongRun); });
+    pid_t process = 0;
+    for (int i = 0; i < 3000 && process == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      if (has_saved_state("cut")) process = process_of(rank, "cut");
+    }
+    if (process != 0) ::kill(process, signal);
+    run.join();
+    EXPECT_NE(process, 0) << printed();
+    return code;
+  }
+
+  /// After `signal_to_rank`: nothing is written, and the run resumed is the uninterrupted one.
+  void expect_to_go_on() {
+    EXPECT_FALSE(fs::exists(tmp / "cut"));
+    ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "cut", "--resume", kLongRun), 0) << printed();
+    EXPECT_EQ(test::read_file(tmp / "whole" / "model.safetensors"),
+              test::read_file(tmp / "cut" / "model.safetensors"));
+  }
+
+  static constexpr int64_t kLongRun = 60;  // steps
   test::TemporaryFolder tmp;
 };
 
@@ -109,26 +134,25 @@ TEST_F(SharedHealTest, TwoAndFourRanksAreOnTheCurveOfOne) {
 }
 
 TEST_F(SharedHealTest, AStoppedRankEndsTheOthersAndTheRunGoesOnFromAWholeState) {
-  constexpr int64_t kSteps = 60;
-  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "whole", "", kSteps), 0) << printed();
-  const std::string more = "--deadline 3 --save-minutes 0";
-  int code = -1;
-  std::thread run([&] { code = heal(SCHMIDT_MPIRUN " -n 3", "cut", more, kSteps); });
-  pid_t victim = 0;
-  for (int i = 0; i < 3000 && victim == 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (has_saved_state("cut")) victim = process_of(1, "cut");
-  }
-  if (victim != 0) ::kill(victim, SIGSTOP);
-  run.join();
-  ASSERT_NE(victim, 0) << printed();
+  const int code = signal_to_rank(1, SIGSTOP, "--deadline 3 --save-minutes 0");
   EXPECT_EQ(code, 2) << printed();
   EXPECT_NE(printed().find("error: rank 1 did not answer for 3 s ("), std::string::npos)
       << printed();
-  EXPECT_FALSE(fs::exists(tmp / "cut"));
-  ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "cut", more + " --resume", kSteps), 0) << printed();
-  EXPECT_EQ(test::read_file(tmp / "whole" / "model.safetensors"),
-            test::read_file(tmp / "cut" / "model.safetensors"));
+  expect_to_go_on();
+}
+
+TEST_F(SharedHealTest, AKilledRankEndsTheOthersAndTheRunGoesOnFromAWholeState) {
+  EXPECT_EQ(signal_to_rank(1, SIGKILL, "--save-minutes 0"), 128 + SIGKILL) << printed();
+  expect_to_go_on();
+}
+
+TEST_F(SharedHealTest, AskedToEndOneRankAllSaveAndEnd) {
+  const int code = signal_to_rank(2, SIGTERM, "--save-minutes 0");
+  EXPECT_EQ(code, 128 + SIGTERM) << printed();
+  EXPECT_NE(printed().find("the state is saved in " + (tmp / "cut.partial").string()),
+            std::string::npos)
+      << printed();
+  expect_to_go_on();
 }
 
 TEST_F(SharedHealTest, AMistakeEndsEveryRank) {

@@ -90,7 +90,8 @@ class TeamHeals : public testing::Test {
     std::vector<std::vector<double>> rows;
     for (const nlohmann::json& line : read_run_log(tmp / out / "heal.jsonl")) {
       std::vector<double> row;
-      for (const char* key : {"loss", "cross_entropy", "kl", "gradient_norm", "held_out_loss"}) {
+      for (const char* key : {"loss", "cross_entropy", "kl", "gradient_norm", "held_out_loss",
+                              "error_before", "error_after"}) {
         if (line.contains(key)) row.push_back(line[key]);
       }
       if (!row.empty()) rows.push_back(row);
@@ -143,7 +144,30 @@ TEST_F(TeamHeals, WithStoredTeacher) {
   heal_as(1, 1, o, "one");
   heal_as(2, 1, o, "two");
   expect_same("one", "two");
-  EXPECT_THROW(heal_as(2, 2, o, "refused"), c10::ValueError);
+  heal_as(4, 2, o, "two by two");
+  expect_same("one", "two by two");
+}
+
+TEST_F(TeamHeals, ItsBlocksOnTheCurveOfOneRank) {
+  HealOptions o = options();
+  o.block_tokens = int64_t{4} * 5 * 64;
+  o.tokens += o.block_tokens;
+  o.block_level.learning_rate = 2e-3;
+  heal_as(1, 1, o, "one");
+  heal_as(2, 1, o, "two");
+  expect_same("one", "two");
+  heal_as(6, 3, o, "more ranks than rows");
+  expect_same("one", "more ranks than rows");
+
+  // Every rank goes on from the blocks that the leader has saved.
+  HealOptions resumed = o;
+  resumed.resume = true;
+  int64_t asked = 0;
+  heal_as(4, 2, o, "cut", [&](const Team& team) { return team.all.rank() == 3 && ++asked == 3; });
+  EXPECT_TRUE(
+      std::filesystem::exists(tmp / "cut.partial" / "run" / "blocks" / "block-1.safetensors"));
+  heal_as(4, 2, resumed, "cut");
+  expect_same("one", "cut");
 }
 
 TEST_F(TeamHeals, TheSameBitsFromRunToRunAndResumed) {

@@ -162,9 +162,11 @@ void run(const HealVerbOptions& options) {
                  {progress.callback(), [] { return stop_signal != 0; }, page}, team);
   progress.clear();
   if (result.ended == heal::Ended::kInterrupted) {
-    throw Interrupted(stop_signal, fmt::format("stopped after {} steps; the state is saved in "
-                                               "{}.partial, and --resume goes on there",
-                                               result.steps, options.out));
+    // Another rank may have heard it.
+    const int signal = stop_signal != 0 ? stop_signal : SIGTERM;
+    throw Interrupted(signal, fmt::format("stopped after {} steps; the state is saved in "
+                                          "{}.partial, and --resume goes on there",
+                                          result.steps, options.out));
   }
   if (!team.leads()) return;
   const fs::path log = fs::path(options.out) / "heal.jsonl";

@@ -56,6 +56,15 @@ bool out_of_memory(const std::string& message) {
          message.find("out of memory") != std::string::npos;
 }
 
+// What LibTorch asked for, without where in its sources.
+std::string without_memory(const std::string& message) {
+  constexpr std::string_view kBefore = "tried to allocate ";
+  const size_t at = message.find(kBefore);
+  if (at == std::string::npos) return "out of memory: " + message;
+  const double bytes = std::strtod(message.c_str() + at + kBefore.size(), nullptr);
+  return fmt::format("out of memory: {:.1f} MB more were not to be had", bytes / 1e6);
+}
+
 // CLI11 would only say that a subcommand is missing.
 void check_verb(int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return;
@@ -101,7 +110,7 @@ int run(int argc, char** argv) {
     return fail(kBadFile, e.what_without_backtrace());
   } catch (const c10::Error& e) {
     const std::string message = e.what_without_backtrace();
-    if (out_of_memory(message)) return fail(kCallersMistake, "out of memory: " + message);
+    if (out_of_memory(message)) return fail(kCallersMistake, without_memory(message));
     return fail(kDefect, "this is a defect of schmidt: " + message);
   } catch (const std::bad_alloc&) {
     return fail(kCallersMistake, "out of memory");

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "schmidt/compress/streamed_model.h"
+#include "schmidt/dist/ring.h"
 #include "schmidt/heal/schedule.h"
+#include "schmidt/heal/teacher_rows.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/packing.h"
 
@@ -14,7 +16,16 @@ namespace schmidt::heal {
 namespace {
 
 namespace fs = std::filesystem;
-using Streams = std::vector<torch::Tensor>;  // [rows, context, hidden], one for each batch
+
+// Of each batch this rank's rows [rows, context, hidden]; undefined where it has none.
+using Streams = std::vector<torch::Tensor>;
+
+/// This rank's rows of a batch.
+struct Rows {
+  model::Packing packing;
+  torch::Tensor valid;       // float32 [rows, context], 0 at padding
+  int64_t batch_tokens = 0;  // of all ranks' rows
+};
 
 /// sum over tokens of |target - out|^2 / |target|^2; padding weighs nothing.
 torch::Tensor relative_error(const torch::Tensor& out, const torch::Tensor& target,
@@ -38,21 +49,17 @@ class BlockLevel {
     TORCH_CHECK_VALUE(s.num_layers == t.num_layers && s.hidden_size == t.hidden_size,
                       "[heal] expected a teacher of ", s.num_layers, " blocks of width ",
                       s.hidden_size, ", got ", t.num_layers, " of ", t.hidden_size);
-    for (const Batch& batch : run.batches) {
-      packings_.push_back(model::packing_of(batch.segments));
-      valid_.push_back((batch.segments >= 0).to(run.load.device, torch::kFloat32));
-      tokens_ += batch.tokens();
-      inputs_.push_back(student_.embed(batch.ids));
-      targets_.push_back(teacher_.embed(batch.ids));
-    }
+    for (const Batch& batch : run.batches) add(batch);
     rope_.emplace(student_.rope(run.batches.front().ids.size(1)));
-    fs::create_directories(run.folder);
+    if (run.team.leads()) fs::create_directories(run.folder);
   }
 
   std::optional<std::map<std::string, torch::Tensor>> go() {
     std::map<std::string, torch::Tensor> trained;
     for (int64_t index = 0; index < student_.config().num_layers; ++index) {
-      if (run_.interrupted && run_.interrupted()) return std::nullopt;
+      run_.team.describe(fmt::format("block {}", index));
+      const auto [stop, finished] = ask(index);
+      if (stop) return std::nullopt;
       if (run_.progress) {
         run_.progress({"heal blocks", fmt::format("block {}", index), index,
                        student_.config().num_layers, "blocks"});
@@ -61,7 +68,7 @@ class BlockLevel {
       model::Block block = student_.block(index);
       const model::Block exact = exact_.block(index);
       Parameters parameters(block.parameters(), exact.parameters(), options_.trained);
-      if (fs::exists(file_of(index))) {
+      if (finished) {
         parameters.set(io::load_safetensors(file_of(index)));
         parameters.write_to_model();
       } else {
@@ -83,24 +90,63 @@ class BlockLevel {
     return run_.folder / fmt::format("block-{}.safetensors", block);
   }
 
+  struct Answers {
+    bool stop, finished;
+  };
+
+  /// Whether any rank is to stop, and whether the leader has this block: the same on all.
+  Answers ask(int64_t block) const {
+    const bool stop = run_.interrupted && run_.interrupted();
+    const bool finished = run_.team.leads() && fs::exists(file_of(block));
+    const std::vector<double> votes =
+        sum_over(run_.team.all, {stop ? 1.0 : 0.0, finished ? 1.0 : 0.0});
+    return {votes[0] > 0, votes[1] > 0};
+  }
+
+  /// This rank's rows of a batch, in front of the first block.
+  void add(const Batch& batch) {
+    const std::vector<int64_t> shares = dist::even_offsets(batch.ids.size(0), run_.team.all.size());
+    const auto rank = static_cast<size_t>(run_.team.all.rank());
+    const int64_t rows = shares[rank + 1] - shares[rank];
+    rows_.push_back({{}, {}, batch.tokens()});
+    inputs_.emplace_back();
+    targets_.emplace_back();
+    tokens_ += batch.tokens();
+    if (rows == 0) return;
+    const Batch mine = narrow_rows(batch, shares[rank], rows);
+    rows_.back().packing = model::packing_of(mine.segments);
+    rows_.back().valid = (mine.segments >= 0).to(run_.load.device, torch::kFloat32);
+    inputs_.back() = student_.embed(mine.ids);
+    targets_.back() = teacher_.embed(mine.ids);
+  }
+
   void advance(Streams& streams, const model::Block& block) const {
     const at::NoGradGuard no_grad;
     for (size_t b = 0; b < streams.size(); ++b) {
-      streams[b] = block.forward(streams[b], *rope_, packings_[b]);
+      if (!streams[b].defined()) continue;
+      streams[b] = block.forward(streams[b], *rope_, rows_[b].packing);
     }
+  }
+
+  /// The sum over this rank's tokens of a batch.
+  torch::Tensor error_of(const model::Block& block, size_t b) const {
+    const torch::Tensor out = block.forward(inputs_[b], *rope_, rows_[b].packing);
+    return relative_error(out, targets_[b], rows_[b].valid);
   }
 
   double error(const model::Block& block) const {
     const at::NoGradGuard no_grad;
     double sum = 0.0;
     for (size_t b = 0; b < inputs_.size(); ++b) {
-      const torch::Tensor out = block.forward(inputs_[b], *rope_, packings_[b]);
-      sum += relative_error(out, targets_[b], valid_[b]).item<double>();
+      if (inputs_[b].defined()) sum += error_of(block, b).item<double>();
     }
-    return sum / static_cast<double>(tokens_);
+    return sum_over(run_.team.all, {sum})[0] / static_cast<double>(tokens_);
   }
 
   void train(int64_t index, const model::Block& block, Parameters& parameters) {
+    // What ranks compute for themselves may differ in a last bit.
+    run_.team.all.broadcast(parameters.values(), 0);
+    parameters.write_to_model();
     BlockResult result{index, error(block), 0.0};
     const torch::Tensor start = parameters.values().clone();
     AdamW optimizer(parameters, {{0, parameters.numel()}}, options_.adamw);
@@ -109,10 +155,11 @@ class BlockLevel {
     for (int64_t step = 0; step < schedule.steps; ++step) {
       const auto b = static_cast<size_t>(step % batches);
       parameters.gradient().zero_();
-      const torch::Tensor out = block.forward(inputs_[b], *rope_, packings_[b]);
-      const torch::Tensor loss =
-          relative_error(out, targets_[b], valid_[b]) / valid_[b].sum().clamp_min(1.0);
-      loss.backward();
+      if (inputs_[b].defined()) {
+        const auto tokens = static_cast<double>(std::max<int64_t>(rows_[b].batch_tokens, 1));
+        (error_of(block, b) / tokens).backward();
+      }
+      run_.team.all.sum(parameters.gradient());
       const double norm = parameters.gradient().norm().item<double>();
       if (!std::isfinite(norm)) continue;
       if (options_.clip > 0.0 && norm > options_.clip) {
@@ -127,7 +174,7 @@ class BlockLevel {
       parameters.write_to_model();
       result.error_after = result.error_before;
     }
-    save(parameters, result);
+    if (run_.team.leads()) save(parameters, result);
   }
 
   void save(const Parameters& parameters, const BlockResult& result) const {
@@ -144,9 +191,8 @@ class BlockLevel {
   const BlockLevelRun& run_;
   const BlockLevelOptions& options_;
   compress::StreamedModel student_, exact_, teacher_;
-  std::vector<model::Packing> packings_;
-  std::vector<torch::Tensor> valid_;  // float32 [rows, context], 0 at padding
-  int64_t tokens_ = 0;
+  std::vector<Rows> rows_;  // of each batch
+  int64_t tokens_ = 0;      // of all ranks' rows
   Streams inputs_, targets_;
   std::optional<model::RopeTable> rope_;
 };

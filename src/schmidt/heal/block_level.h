@@ -15,6 +15,7 @@
 #include "schmidt/heal/batch.h"
 #include "schmidt/heal/parameters.h"
 #include "schmidt/heal/run_log.h"
+#include "schmidt/heal/team.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/weights.h"
 
@@ -44,21 +45,23 @@ struct BlockResult {
 };
 
 struct BlockLevelRun {
+  Team& team;  ///< all of its ranks share the rows of each batch, whatever their stage
   const io::Checkpoint& student;
   const io::Checkpoint& teacher;
   model::LoadOptions load;  ///< dtype and device of the computation
-  const std::vector<Batch>&
-      batches;  ///< the text, a batch each step; its activations at one place stay in memory
+  /// The text, a batch each step. A rank keeps the activations of its rows at one place.
+  const std::vector<Batch>& batches;
   std::filesystem::path folder;  ///< finished blocks, so that a killed run goes on there
-  RunLog& log;
+  RunLog& log;                   ///< written by the rank that leads, as the folder is
   ProgressFn progress;
   std::function<bool()> interrupted;  ///< asked between blocks
 };
 
 /// All blocks in turn, one of each model in memory. -> the trained tensors of all by
 /// name, float32; none if interrupted. Blocks that the folder holds are not trained again.
-/// A block that the training made worse keeps its start.
-/// Throws c10::ValueError if the two models do not fit each other.
+/// A block that the training made worse keeps its start. Every rank has the same tensors,
+/// those of one rank alone to rounding.
+/// Throws c10::ValueError if the two models do not fit each other; dist::LostRank.
 std::optional<std::map<std::string, torch::Tensor>> heal_blocks(const BlockLevelRun& run,
                                                                 const BlockLevelOptions& options);
 

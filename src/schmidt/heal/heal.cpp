@@ -1,11 +1,13 @@
 #include "schmidt/heal/heal.h"
 
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/heal/healed_checkpoint.h"
+#include "schmidt/heal/pipeline.h"
 #include "schmidt/text/tokenizer.h"
 
 namespace schmidt::heal {
@@ -51,8 +53,7 @@ void claim(const AtomicFolder& folder, const std::string& work, const HealOption
   write_file_atomically(stamp, "");
 }
 
-void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options,
-           const Grid& grid) {
+void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
   const ModelLevelOptions& m = options.model_level;
   TORCH_CHECK_VALUE(m.weights.cross_entropy >= 0.0 && m.weights.kl >= 0.0 &&
                         m.weights.cross_entropy + m.weights.kl > 0.0,
@@ -62,9 +63,6 @@ void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& opti
   TORCH_CHECK_VALUE(teacher || (m.weights.kl == 0.0 && options.block_tokens == 0),
                     "[heal] expected --teacher, the original model, for the KL divergence or the "
                     "block level (--kl 0 --block-tokens 0 heals without)");
-  TORCH_CHECK_VALUE(grid.stages == 1 || options.top_k == 0,
-                    "[heal] expected no --top-k in a pipeline: its teacher is spread over the "
-                    "stages");
   TORCH_CHECK_VALUE(options.tokens >= 0 && options.block_tokens >= 0,
                     "[heal] expected numbers of tokens, got ", options.tokens, " and ",
                     options.block_tokens);
@@ -81,7 +79,7 @@ class Healing {
         team_(team),
         stream_(options.data, text::Tokenizer::load(student.path()),
                 student.config().value("model_type", ""), options.stream) {
-    check(teacher, options, team.grid);
+    check(teacher, options);
     const int64_t a_step = options.model_level.batch * options.stream.context;
     block_batches_ = (options.block_tokens + a_step - 1) / a_step;
     const int64_t block_tokens = block_batches_ * a_step * options.block_level.epochs;
@@ -108,11 +106,8 @@ class Healing {
     }
     std::map<std::string, torch::Tensor> trained;
     if (block_batches_ > 0) {
-      // Each rank does the same for itself.
-      const fs::path blocks_folder =
-          run / (team_.leads() ? "blocks" : fmt::format("blocks-{}", team_.all.rank()));
       auto blocks =
-          heal_blocks({student_, *teacher_, options_.load, block_text, blocks_folder, log,
+          heal_blocks({team_, student_, *teacher_, options_.load, block_text, run / "blocks", log,
                        team_.leads() ? callbacks_.progress : ProgressFn{}, callbacks_.interrupted},
                       block_level());
       if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}};
@@ -195,44 +190,61 @@ class Healing {
   bool needs_teacher() const { return teacher_ && options_.model_level.weights.kl != 0.0; }
 
   std::optional<model::Model> teacher_of_stage() const {
-    if (!needs_teacher() || team_.grid.stages == 1) return std::nullopt;
+    if (!needs_teacher() || team_.grid.stages == 1 || options_.top_k > 0) return std::nullopt;
     return part_of(*teacher_, options_.load);
   }
 
   TeacherRows teacher_rows(const fs::path& run, const std::vector<Batch>& held_out) {
-    if (!needs_teacher() || team_.grid.stages > 1) return {};
-    std::shared_ptr<const model::Model> teacher;
-    if (options_.top_k == 0 || team_.leads()) {
-      teacher = std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
-    }
-    if (options_.top_k == 0) {
-      return [teacher, rows = live_teacher(*teacher)](
-                 const Batch& batch, const torch::Tensor& counted, int64_t first_row) {
-        return rows(batch, counted, first_row);
-      };
-    }
+    if (!needs_teacher()) return {};
+    if (options_.top_k > 0) return stored_teacher(run, held_out);
+    if (team_.grid.stages > 1) return {};
+    const auto teacher =
+        std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
+    return [teacher, rows = live_teacher(*teacher)](
+               const Batch& batch, const torch::Tensor& counted, int64_t first_row) {
+      return rows(batch, counted, first_row);
+    };
+  }
+
+  /// The first replica asks the teacher for all rows of the run and of the held-out set; its
+  /// last stage, where the teacher's logits come to be, stores what it answers.
+  TeacherRows stored_teacher(const fs::path& run, const std::vector<Batch>& held_out) {
     const int64_t batch = options_.model_level.batch, steps = model_level_.schedule.steps;
     int64_t rows = steps * batch;
     for (const Batch& held : held_out) rows += held.ids.size(0);
     const auto open = [&] {
       return StoredTeacher(run / "teacher", rows, options_.stream.context, options_.top_k);
     };
+    const bool asks = team_.grid.replica == 0, writes = asks && team_.grid.last();
     std::optional<StoredTeacher> store;
-    if (team_.leads()) store = open();
+    if (writes) store = open();
+    std::optional<model::Model> teacher;
+    if (asks) teacher = part_of(*teacher_, options_.load);
+    const auto stored = static_cast<int64_t>(
+        sum_over(team_.all, {writes ? static_cast<double>(store->stored()) : 0.0})[0]);
+
     const json start = stream_.state();
     int64_t done = 0;
     const auto add = [&](const Batch& next) {
       sum_over(team_.all, {0.0});  // nobody waits for longer than a batch
-      if (store && callbacks_.progress) {
+      if (callbacks_.progress && team_.leads()) {
         callbacks_.progress({"ask the teacher", "", done, rows, "rows"});
       }
-      if (store && done >= store->stored()) store->append(*teacher, next);
+      if (asks && done >= stored) {
+        const at::NoGradGuard no_grad;
+        run_pipeline({team_.pipeline, *teacher}, {next},
+                     [&](size_t, const FinalHidden& hidden) -> torch::Tensor {
+                       store->append(*teacher, hidden.student);
+                       return {};
+                     });
+      }
       done += next.ids.size(0);
     };
     for (int64_t s = 0; s < steps; ++s) add(stream_.next(batch));
     for (const Batch& held : held_out) add(held);
     stream_.restore(start);
     sum_over(team_.all, {0.0});
+    if (!team_.grid.last()) return {};
     return (store ? *store : open()).rows();
   }
 

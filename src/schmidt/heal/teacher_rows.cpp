@@ -49,13 +49,12 @@ StoredTeacher::StoredTeacher(std::filesystem::path folder, int64_t rows, int64_t
   }
 }
 
-void StoredTeacher::append(const model::Model& teacher, const Batch& rows) {
+void StoredTeacher::append(const model::Model& teacher, const torch::Tensor& hidden) {
   const at::NoGradGuard no_grad;
   Spills spills = open(folder_, rows_, context_, k_);
-  const torch::Tensor hidden = teacher.hidden(rows.ids, rows.segments).flatten(0, 1);
-  const TopTokens top = top_tokens(teacher, hidden, k_);
+  const TopTokens top = top_tokens(teacher, hidden.flatten(0, 1), k_);
   const auto by_row = [&](const torch::Tensor& all, torch::ScalarType dtype) {
-    return all.to(torch::kCPU, dtype).view({rows.ids.size(0), context_, k_});
+    return all.to(torch::kCPU, dtype).view({hidden.size(0), context_, k_});
   };
   const torch::Tensor ids = by_row(top.ids, torch::kInt32);
   const torch::Tensor log_q = by_row(top.log_q, torch::kFloat16);

@@ -37,8 +37,9 @@ class StoredTeacher {
 
   int64_t stored() const { return stored_; }  ///< rows, from the first
 
-  /// Stores rows that follow those stored. Throws SystemError.
-  void append(const model::Model& teacher, const Batch& rows);
+  /// Stores rows that follow those stored. hidden [rows, context, hidden]: the teacher's,
+  /// after the final norm. Throws SystemError.
+  void append(const model::Model& teacher, const torch::Tensor& hidden);
 
   TeacherRows rows() const;
 
