@@ -31,8 +31,9 @@ namespace schmidt::heal {
 /// orders of magnitude larger than the rest and would be all that counts.
 struct BlockLevelOptions {
   int64_t epochs = 1;           ///< passes of each block over the text
-  double learning_rate = 1e-4;  ///< peak, with the warm-up of the model level
-  double warmup = 0.05;
+  double learning_rate = 1e-4;  ///< peak
+  // A healing sets these as the model level has them.
+  double warmup = 0.1;
   double clip = 1.0;
   AdamWOptions adamw;
   TrainedKinds trained;  ///< `embedding` says nothing here

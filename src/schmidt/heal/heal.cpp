@@ -132,6 +132,10 @@ class Healing {
  private:
   BlockLevelOptions block_level() const {
     BlockLevelOptions options = options_.block_level;
+    const ModelLevelOptions& model = options_.model_level;
+    options.warmup = model.schedule.warmup;
+    options.clip = model.clip;
+    options.adamw = model.adamw;
     options.trained = options_.trained;
     return options;
   }

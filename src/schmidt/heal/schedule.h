@@ -12,9 +12,9 @@ namespace schmidt::heal {
 /// for step s, w = warmup * steps rounded up, f = final_share.
 /// Source: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
 struct Schedule {
-  double peak = 5e-4;
+  double peak = 2e-4;
   int64_t steps = 1;         ///< optimizer steps in all
-  double warmup = 0.05;      ///< share of the steps, [0, 1)
+  double warmup = 0.1;       ///< share of the steps, [0, 1)
   double final_share = 0.0;  ///< of the peak that is left at the end, [0, 1]
 
   /// The rate of a step, counted from 0; that of the last one beyond the end.
