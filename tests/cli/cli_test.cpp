@@ -256,18 +256,26 @@ TEST_F(CliTest, BadFiles) {
 }
 
 TEST_F(CliTest, FullDiskLeavesNothingBehind) {
-  // A quota of 64 KiB on the size of files stands for a full disk; SIGXFSZ is ignored
-  // so that write() fails with an error.
-  const std::string command = fmt::format("compress {} --bond 3 -o {}", model, out);
-  const std::string err = (tmp / "stderr").string();
-  const int status =
-      std::system(fmt::format("bash -c \"trap '' XFSZ; ulimit -f 8; {} {} 2>{} >/dev/null\"",
-                              SCHMIDT_PROGRAM, command, err)
-                      .c_str());
-  EXPECT_EQ(WEXITSTATUS(status), 2);
-  EXPECT_TRUE(test::read_file(err).starts_with("error: cannot write")) << test::read_file(err);
-  EXPECT_FALSE(fs::exists(out));
-  EXPECT_EQ(run(command).code, 0) << "room again: the same command goes on";
+  const std::string compress = fmt::format("compress {} --bond 3 -o {}", model, out);
+  const std::string heal = fmt::format(
+      "heal {} --kl 0 --cross-entropy 1 --data {} --held-out 0 --train dense -q -o {} --context "
+      "128 "
+      "--batch 2 --tokens 1024 --dtype float32",
+      model, text, out);
+  for (const std::string& command : {compress, heal + " --resume"}) {
+    // A quota of 8 KiB on the size of files stands for a full disk; SIGXFSZ is ignored
+    // so that write() fails with an error.
+    const std::string err = (tmp / "stderr").string();
+    const int status =
+        std::system(fmt::format("bash -c \"trap '' XFSZ; ulimit -f 8; {} {} 2>{} >/dev/null\"",
+                                SCHMIDT_PROGRAM, command, err)
+                        .c_str());
+    EXPECT_EQ(WEXITSTATUS(status), 2) << command;
+    EXPECT_TRUE(test::read_file(err).starts_with("error: cannot write")) << test::read_file(err);
+    EXPECT_FALSE(fs::exists(out));
+    EXPECT_EQ(run(command).code, 0) << "room again: the same command goes on: " << command;
+    fs::remove_all(out);
+  }
 }
 
 TEST_F(CliTest, OutOfMemoryIsSaidInOneLineAndTheRunGoesOnInSmallerPieces) {
