@@ -9,7 +9,7 @@
 namespace schmidt::eval {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 8;
+constexpr int64_t kRowsAtOnce = 16;
 
 int64_t start_token(const model::ModelConfig& config) {
   TORCH_CHECK_VALUE(config.bos_id || !config.eos_ids.empty(),

@@ -1,7 +1,9 @@
 #include "schmidt/model/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
+#include <vector>
 
 namespace schmidt::model {
 namespace {
@@ -21,50 +23,78 @@ void penalize(std::span<float> logits, std::span<const int64_t> context, double 
   }
 }
 
-// Candidates in falling order of logit; softmax over them alone.
-void normalize(std::vector<Candidate>& candidates) {
-  double total = 0.0;
-  for (Candidate& candidate : candidates) {
-    candidate.probability = std::exp(candidate.logit - candidates.front().logit);
-    total += candidate.probability;
+// Candidates, likeliest first, sorted no further than they are read: a draw mostly ends
+// among the first few of a vocabulary.
+class Ranking {
+ public:
+  explicit Ranking(std::vector<Candidate> candidates) : candidates_(std::move(candidates)) {}
+
+  size_t size() const { return candidates_.size(); }
+
+  const Candidate& operator[](size_t rank) {
+    if (rank >= sorted_) sort(std::min(size(), 4 * rank + 64));
+    return candidates_[rank];
   }
-  for (Candidate& candidate : candidates) candidate.probability /= total;
+
+  /// The first `count`, 1 or more.
+  void keep(size_t count) {
+    (*this)[count - 1];
+    candidates_.resize(count);
+    sorted_ = std::min(sorted_, count);
+  }
+
+  /// Softmax over what is left.
+  void normalize() {
+    double total = 0.0;
+    for (Candidate& candidate : candidates_) {
+      candidate.probability = std::exp(candidate.logit);
+      total += candidate.probability;
+    }
+    for (Candidate& candidate : candidates_) candidate.probability /= total;
+  }
+
+ private:
+  void sort(size_t end) {
+    const auto likelier = [](const Candidate& a, const Candidate& b) {
+      return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+    };
+    const auto at = [&](size_t rank) {
+      return candidates_.begin() + static_cast<std::ptrdiff_t>(rank);
+    };
+    std::partial_sort(at(sorted_), at(end), candidates_.end(), likelier);
+    sorted_ = end;
+  }
+
+  std::vector<Candidate> candidates_;
+  size_t sorted_ = 0;
+};
+
+// All but what float32 could not tell from zero.
+Ranking ranking(std::span<const float> logits, float largest, double temperature) {
+  constexpr double kNegligible = 104.0;  // exp(-104) is below the least float32
+  std::vector<Candidate> candidates;
+  candidates.reserve(logits.size());
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const double logit = (static_cast<double>(logits[id]) - largest) / temperature;
+    if (logit >= -kNegligible) candidates.push_back({static_cast<int64_t>(id), logit, 0.0});
+  }
+  return Ranking(std::move(candidates));
 }
 
-void keep_top_p(std::vector<Candidate>& candidates, double top_p) {
+void keep_top_p(Ranking& candidates, double top_p) {
   double mass = 0.0;
   size_t kept = 0;
   while (kept < candidates.size() && (kept == 0 || mass < top_p)) {
     mass += candidates[kept++].probability;
   }
-  candidates.resize(kept);
+  candidates.keep(kept);
 }
 
-void keep_min_p(std::vector<Candidate>& candidates, double min_p) {
-  const double least = min_p * candidates.front().probability;
+void keep_min_p(Ranking& candidates, double min_p) {
+  const double least = min_p * candidates[0].probability;
   size_t kept = 1;
   while (kept < candidates.size() && candidates[kept].probability >= least) ++kept;
-  candidates.resize(kept);
-}
-
-// The candidates that top-k leaves, likeliest first. Without top-k a full sort of the
-// vocabulary is avoided by keeping only what float32 can tell from zero.
-std::vector<Candidate> likeliest(std::span<const float> logits, float largest, double temperature,
-                                 int64_t top_k) {
-  constexpr double kNegligible = 104.0;  // exp(-104) is below the least float32
-  std::vector<Candidate> candidates;
-  for (size_t id = 0; id < logits.size(); ++id) {
-    const double logit = (static_cast<double>(logits[id]) - largest) / temperature;
-    if (logit >= -kNegligible) candidates.push_back({static_cast<int64_t>(id), logit, 0.0});
-  }
-  const auto likelier = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  const bool cut = top_k > 0 && std::cmp_less(top_k, candidates.size());
-  const auto end = cut ? candidates.begin() + top_k : candidates.end();
-  std::partial_sort(candidates.begin(), end, candidates.end(), likelier);
-  candidates.erase(end, candidates.end());
-  return candidates;
+  candidates.keep(kept);
 }
 
 // Uniform in [0, 1) from 53 bits: the same on every platform, unlike the standard
@@ -114,23 +144,25 @@ int64_t Sampler::draw(const torch::Tensor& logits, std::span<const int64_t> cont
                     "[sample] expected finite logits, got NaN or infinity");
   if (options_.temperature == 0.0) return static_cast<int64_t>(best);
 
-  std::vector<Candidate> candidates =
-      likeliest(scores, scores[best], options_.temperature, options_.top_k);
-  normalize(candidates);
+  Ranking candidates = ranking(scores, scores[best], options_.temperature);
+  if (options_.top_k > 0 && std::cmp_less(options_.top_k, candidates.size())) {
+    candidates.keep(static_cast<size_t>(options_.top_k));
+  }
+  candidates.normalize();
   if (options_.top_p < 1.0) {
     keep_top_p(candidates, options_.top_p);
-    normalize(candidates);
+    candidates.normalize();
   }
   if (options_.min_p > 0.0) {
     keep_min_p(candidates, options_.min_p);
-    normalize(candidates);
+    candidates.normalize();
   }
   double left = uniform(random_);
-  for (const Candidate& candidate : candidates) {
-    left -= candidate.probability;
-    if (left < 0.0) return candidate.id;
+  for (size_t rank = 0; rank < candidates.size(); ++rank) {
+    left -= candidates[rank].probability;
+    if (left < 0.0) return candidates[rank].id;
   }
-  return candidates.back().id;
+  return candidates[candidates.size() - 1].id;
 }
 
 }  // namespace schmidt::model
