@@ -1,5 +1,6 @@
 #include "schmidt/tn/block_krylov.h"
 
+#include <cmath>
 #include <limits>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -16,6 +17,8 @@ namespace {
 
 /// Below this multiple of the rank no answer can be expected.
 constexpr double kFirstCheck = 1.3;
+
+constexpr int64_t kProbes = 64;
 
 torch::Tensor orthonormal(const torch::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns));
@@ -47,6 +50,11 @@ class RoughProduct {
   torch::Tensor a_;
 };
 
+/// Of a trace.
+struct Estimate {
+  double mean, deviation;
+};
+
 /// The growing Krylov space of C = W G W^T, and C restricted to it.
 class KrylovSpace {
  public:
@@ -57,10 +65,15 @@ class KrylovSpace {
         projected_(at::empty({largest, matrix.w.size(1)}, matrix.w.options())),
         restricted_(at::zeros({largest, largest}, matrix.w.options())) {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{20240229});
-    const torch::Tensor directions =
-        at::randn({matrix.w.size(1), block}, generator, at::TensorOptions(at::kFloat))
-            .to(matrix.w.options());
-    weighted_ = times_metric(directions);
+    const auto normal = [&](int64_t rows, int64_t columns) {
+      return at::randn({rows, columns}, generator, at::TensorOptions(at::kFloat))
+          .to(matrix.w.options());
+    };
+    weighted_ = times_metric(normal(matrix.w.size(1), block));
+    probes_ = normal(matrix.w.size(0), kProbes).sign_();  // signs vary less than normal numbers
+    const torch::Tensor seen = at::mm(matrix.w.t(), probes_);
+    weighted_probes_ = times_metric(seen);
+    probe_energies_ = (seen * weighted_probes_).sum(0, false, at::kDouble);
   }
 
   /// Takes the next block in and restricts C to it.
@@ -79,12 +92,27 @@ class KrylovSpace {
 
   int64_t size() const { return size_; }
 
+  /// Trace of C within the space.
+  double energy_inside() const {
+    return restricted().diagonal().sum(at::kDouble).item<double>();
+  }
+
+  /// Trace of C outside of the space: p^T C p of each probe without its part inside.
+  Estimate energy_outside() const {
+    const torch::Tensor inside = at::mm(basis_.slice(0, 0, size_), probes_);
+    const torch::Tensor image = at::mm(projected_.slice(0, 0, size_), weighted_probes_);
+    const torch::Tensor twice = image.mul_(2).sub_(at::mm(restricted(), inside));
+    const torch::Tensor energies = probe_energies_ - (inside * twice).sum(0, false, at::kDouble);
+    return {energies.mean().item<double>(),
+            energies.std().item<double>() / std::sqrt(static_cast<double>(kProbes))};
+  }
+
   /// Sum of the `rank` largest eigenvalues.
   double energy(int64_t rank) const {
     return at::linalg_eigvalsh(restricted()).slice(0, size_ - rank).sum(at::kDouble).item<double>();
   }
 
-  LeadingSpace leading(int64_t rank) const {
+  LeadingSpace leading(int64_t rank, const Estimate& outside) const {
     const torch::Tensor c = restricted();
     const torch::Tensor vectors =
         std::get<1>(at::linalg_eigh(c)).slice(1, size_ - rank).flip(1).contiguous();
@@ -93,7 +121,8 @@ class KrylovSpace {
     const double energy = (at::mm(c.to(at::kDouble), exact) * exact).sum().item<double>() *
                           static_cast<double>(rank) / exact.square().sum().item<double>();
     return {at::mm(basis_.slice(0, 0, size_).t(), vectors),
-            at::mm(vectors.t(), projected_.slice(0, 0, size_)), matrix_.squared_norm - energy};
+            at::mm(vectors.t(), projected_.slice(0, 0, size_)), energy,
+            energy_inside() - energy + outside.mean, outside.deviation};
   }
 
  private:
@@ -121,6 +150,10 @@ class KrylovSpace {
   torch::Tensor weighted_;    // G W^T times the last block [n, b]
   torch::Tensor overlap_;     // V^T C times the last block [size, b]
   int64_t size_ = 0;
+
+  torch::Tensor probes_;           // P [m, kProbes]
+  torch::Tensor weighted_probes_;  // G W^T P [n, kProbes]
+  torch::Tensor probe_energies_;   // diagonal of P^T C P [kProbes]
 };
 
 /// What is to come if gains go on falling as the last one did.
@@ -141,7 +174,6 @@ std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
   const double rounding = matrix.w.scalar_type() == at::kDouble
                               ? std::numeric_limits<double>::epsilon()
                               : std::numeric_limits<float>::epsilon();
-  const double resolved = 4e3 * rounding * matrix.squared_norm;
 
   KrylovSpace space(matrix, block, largest);
   double energy = 0, gain = 0;
@@ -149,11 +181,13 @@ std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
   while (space.size() + block <= largest) {
     space.grow();
     if (static_cast<double>(space.size()) < kFirstCheck * static_cast<double>(rank)) continue;
-    const double found = space.energy(rank), dropped = matrix.squared_norm - found;
-    if (dropped < resolved) return std::nullopt;
+    const Estimate outside = space.energy_outside();
+    const double found = space.energy(rank), inside = space.energy_inside();
+    const double dropped = inside - found + outside.mean;
+    if (!(dropped > 4e3 * rounding * (inside + outside.mean))) return std::nullopt;
     const double last_gain = found - energy;
     if (checks >= 2 && expected_gain(last_gain, gain) <= options.excess * dropped) {
-      return space.leading(rank);
+      return space.leading(rank, outside);
     }
     energy = found;
     gain = last_gain;

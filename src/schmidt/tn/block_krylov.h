@@ -11,14 +11,15 @@ namespace schmidt::tn {
 /// floating-point type.
 struct WeightedMatrix {
   torch::Tensor w, g;
-  double squared_norm;  ///< tr(W G W^T)
 };
 
 /// The leading r-dimensional space of W G W^T, nearly.
 struct LeadingSpace {
   torch::Tensor basis;      ///< U [m, r], orthonormal columns, leading first
   torch::Tensor projected;  ///< U^T W [r, n]
-  double dropped;           ///< tr(W G W^T) - tr(U^T W G W^T U)
+  double kept;              ///< tr(U^T W G W^T U)
+  double dropped;           ///< tr(W G W^T) - kept, estimated
+  double deviation;         ///< standard error of `dropped`
 };
 
 struct KrylovOptions {
@@ -31,9 +32,12 @@ struct KrylovOptions {
 /// until the gains of its steps say that `dropped` is within `excess` of the optimum:
 /// their sequence falls at least geometrically. That takes a space of 1.5 to 2 times
 /// the rank, so that W G W^T meets each of its vectors only once: O(r (2 m n + n^2))
-/// in all. None if the space would become too large, or `dropped` is too small to be
-/// told from rounding. The random start is the same in every run.
-/// Source: Musco and Musco 2015, Randomized block Krylov methods.
+/// in all. What lies outside of that space is not computed, O(m n^2), but estimated
+/// from its products with 64 vectors of random signs, whose spread gives `deviation`. None if the
+/// space would become too large, or `dropped` is too small to be told from rounding.
+/// Random numbers are the same in every run.
+/// Sources: Musco and Musco 2015, Randomized block Krylov methods; Meyer, Musco, Musco and
+/// Woodruff 2021, Hutch++: optimal stochastic trace estimation.
 std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
                                           const KrylovOptions& options);
 

@@ -36,6 +36,7 @@ LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const Metric& metric,
   const FactorizeOptions mpo{.shape = options.shape, .max_bonds = options.bonds};
 
   LowRank first = weighted_low_rank(target, metric, low_rank);
+  first.relative_error = weighted_error(target, at::mm(first.left, first.right), metric);
   Mpo second = zeros(options.shape, options.bonds, target.options());
   LowRankPlusMpo best{first, second, first.relative_error, {first.relative_error}};
   for (int64_t round = 0; round < options.rounds && best.relative_error > 0; ++round) {
