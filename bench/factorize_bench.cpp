@@ -46,8 +46,7 @@ void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
   tn::LowRank found;
   std::vector<double> ours;
   for (auto _ : state) {
-    ours.push_back(
-        seconds([&] { found = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}); }));
+    ours.push_back(seconds([&] { found = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}); }));
     if (svd == 0) svd = seconds([&] { benchmark::DoNotOptimize(at::linalg_svd(l.w, false)); });
     state.SetIterationTime(ours.back());
   }

@@ -18,7 +18,7 @@ ALLOWED = {
     "compress": {"base", "kernels", "tn", "io", "text", "model"},
     "eval": {"base", "io", "text", "model"},
     "dist": {"base"},
-    "profile": {"base", "tn", "io", "dist", "model", "compress"},
+    "profile": {"base", "tn", "io", "dist", "model", "compress", "eval"},
     "heal": {"base", "kernels", "dist", "tn", "io", "text", "model", "compress", "eval"},
     "report": {"base", "tn", "io", "model", "compress", "profile", "heal"},
     "cli": {"base", "kernels", "tn", "io", "text", "dist", "model", "compress", "eval", "profile",

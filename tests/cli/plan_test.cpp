@@ -76,6 +76,29 @@ TEST_F(PlanVerbTest, FromProfileToCompressedModel) {
   EXPECT_NEAR(control["loss"].get<double>(), planned["uniform_loss"].get<double>(), 1e-9);
 }
 
+TEST_F(PlanVerbTest, ProfilesATaskAndPlansByIt) {
+  fs::create_directories(tmp / "data/boolq");
+  std::string lines;
+  for (int i = 0; i < 12; ++i) {
+    lines += fmt::format(R"({{"question": "is {0}", "passage": "{0} it is.", "answer": "{1}"}})"
+                         "\n",
+                         i, i % 2 == 0 ? "True" : "False");
+  }
+  test::write_file(tmp / "data/boolq/dev.jsonl", lines);
+  const std::string asked = profile + "--metric boolq --keep 0.2,0.5 ";
+  const auto profiled = json(asked + "--data @data --limit 10");
+  const double dense = profiled["dense"].get<double>();
+  EXPECT_NEAR(10 * dense, std::round(10 * dense), 1e-9);
+  const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
+  EXPECT_LE(planned["keep"].get<double>(), 0.8);
+  expect_error(asked + "--force", 2, "--data");
+  expect_error(asked + "--force --data @", 2, "boolq");
+  expect_error(asked + "--force --data @data --fewshot 1", 2, "without worked examples");
+  expect_error(profile + "--force --data @data", 2, "a metric that is a task");
+  test::write_file(tmp / "data/boolq/dev.jsonl", lines + "{\"question\": \"is\"}");
+  expect_error(asked + "--force --data @data", 3, "line 13");
+}
+
 TEST_F(PlanVerbTest, ProtectsLayersAndCountsBytes) {
   const auto sized = json("plan @m --size 26KB -o @s.json --tflops 1 --protect L1,mlp.up_proj");
   EXPECT_LE(sized["bytes_float16"].get<double>(), 26e3);  // pivots included

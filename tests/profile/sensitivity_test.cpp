@@ -86,6 +86,47 @@ TEST_F(SensitivityTest, MeasuresPerplexityAsEvalDoes) {
   }
 }
 
+TEST_F(SensitivityTest, MeasuresATasksAccuracy) {
+  test::write_byte_tokenizer(tmp / "m");
+  std::vector<eval::Question> asked;
+  for (int q = 0; q < 40; ++q) {
+    asked.push_back({"Question " + std::string(static_cast<size_t>(q % 7), 'x') + std::to_string(q),
+                     {"a", "b", "cc", "dd"},
+                     static_cast<size_t>(q % 4)});
+  }
+  const eval::MultipleChoice questions(eval::find_task("mmlu"), asked,
+                                       text::Tokenizer::load(tmp / "m"), {.batch = 16});
+  const auto accuracy = [&](const model::Model& of) {
+    std::vector<torch::Tensor> hidden;
+    for (const torch::Tensor& ids : questions.batches()) hidden.push_back(of.hidden(ids));
+    return questions.accuracy(questions.log_likelihoods(of, hidden));
+  };
+  options.metric = "mmlu";
+  EXPECT_THROW(measure("none"), c10::ValueError);  // without its questions
+  options.questions = &questions;
+  options.shape.low_rank = true;
+  layers = {layers[1], layers[16]};
+  for (const char* method : {"tt-svd", "whitened"}) {  // the latter reads the windows too
+    options.method = method;
+    const Profile profile = measure(method);
+    EXPECT_EQ(profile.dense, accuracy(model));
+    for (const LayerProfile& layer : profile.layers) {
+      for (size_t p = 0; p < layer.points.size(); ++p) {
+        EXPECT_EQ(layer.points[p].loss, profile.dense - layer.points[p].value);
+        if (options.method != "tt-svd") continue;
+        evaluated(layer, p);  // writes the model
+        const auto changed = model::Model::load(io::Checkpoint::open(tmp / "one"));
+        EXPECT_NEAR(layer.points[p].value, accuracy(changed), 0.026);  // a question may be a tie
+      }
+    }
+  }
+  windows = torch::Tensor();
+  options.method = "tt-svd";
+  EXPECT_EQ(measure("questions alone").dense, accuracy(model));
+  options.method = "whitened";
+  EXPECT_THROW(measure("inputs of no text"), c10::ValueError);
+}
+
 TEST_F(SensitivityTest, NothingIsLostAtFullBond) {
   options.setting = Setting::kBonds;
   options.settings = {2, 1000};

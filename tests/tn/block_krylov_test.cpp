@@ -57,8 +57,7 @@ TEST(BlockKrylov, GivesUpWhereItCannotTell) {
   const torch::Tensor low = at::mm(at::randn({200, 5}), at::randn({5, 256}));
   EXPECT_FALSE(leading_space({low, {}}, {.rank = 9}).has_value());
   EXPECT_FALSE(
-      leading_space({at::randn({200, 256}), {}}, {.rank = 150, .largest_space = 1.1})
-          .has_value());
+      leading_space({at::randn({200, 256}), {}}, {.rank = 150, .largest_space = 1.1}).has_value());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/dist/ranks.h"
+#include "schmidt/eval/multiple_choice.h"
 #include "schmidt/profile/sensitivity.h"
 #include "schmidt/report/sensitivity_figure.h"
 
@@ -21,6 +22,8 @@ struct ProfileVerbOptions {
   std::string model, out;
   bool force = false;
   CalibrationOptions text{.tokens = 2048};
+  std::string data;
+  eval::TaskOptions questions;
   std::vector<double> keep;
   std::vector<int64_t> bonds, blocks;
   std::vector<std::string> layers;
@@ -53,6 +56,10 @@ profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
                {"tokens", options.text.tokens},         {"context", options.text.context},
                {"seed", options.common.seed},           {"ridge", options.factorize.ridge},
                {"damping", options.factorize.damping}};
+  if (profile::find_metric(options.metric).asks) {
+    p.made_by["limit"] = options.questions.limit;
+    p.made_by["fewshot"] = options.questions.fewshot;
+  }
   return p;
 }
 
@@ -71,6 +78,23 @@ std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
   }
   if (options.share_inputs) layers = compress::share_inputs(layers);
   return compress::select_layers(layers, {options.layers, {}});
+}
+
+/// The questions of the task that is the metric, if it is one.
+std::optional<eval::MultipleChoice> questions_of(const io::Checkpoint& checkpoint,
+                                                 const ProfileVerbOptions& options) {
+  if (!profile::find_metric(options.metric).asks) {
+    TORCH_CHECK_VALUE(options.data.empty(), "[data] expected a metric that is a task, got ",
+                      options.metric);
+    return std::nullopt;
+  }
+  TORCH_CHECK_VALUE(!options.data.empty(), "[data] expected the folder that holds ", options.metric,
+                    " (--data)");
+  const eval::Task& task = eval::find_task(options.metric);
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  return eval::MultipleChoice(task, task.read(options.data, options.questions),
+                              text::Tokenizer::load(checkpoint.path()),
+                              {.context = std::min<int64_t>(2048, config.max_positions)});
 }
 
 void print(const ProfileVerbOptions& options, const profile::Profile& profile,
@@ -114,12 +138,19 @@ void run(const ProfileVerbOptions& options) {
   profile::ProfileOptions measure = measuring(options);
   const fs::path partial = options.out + ".partial";
 
+  const compress::Method& method = compress::find_method(options.method);
+  const std::optional<eval::MultipleChoice> questions = questions_of(checkpoint, options);
+  if (questions) measure.questions = &*questions;
+
   ProgressLine progress(options.common.quiet || dist::rank() != 0);
-  const torch::Tensor windows =
-      shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
+  torch::Tensor windows;
+  if (!questions || method.needs_inputs) {
+    windows =
+        shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
+  }
   std::optional<compress::Statistics> statistics;
   const fs::path kept = options.out + ".statistics";
-  if (compress::find_method(options.method).needs_gradient) {
+  if (method.needs_gradient) {
     const compress::StreamedModel streamed(
         checkpoint, {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()});
     compress::StatisticsOptions collecting;
@@ -189,6 +220,17 @@ Run add_profile(CLI::App& verb) {
   }
   verb.add_option("--metric", options->metric, "What is measured")
       ->check(CLI::IsMember(metrics))
+      ->capture_default_str();
+  verb.add_option(
+      "--data", options->data,
+      "Folder of the benchmarks, where the metric is one: DATA/mmlu, DATA/hellaswag, ..");
+  verb.add_option("--limit", options->questions.limit,
+                  "Questions of each of its files (of each subject of mmlu); 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--fewshot", options->questions.fewshot,
+                  "Worked examples before each question; mmlu has up to 5")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--blocks", options->blocks, "Blocks to take: 0,5,15,..; all")->delimiter(',');
   verb.add_option("--layers", options->layers,

@@ -1,6 +1,5 @@
 #include "schmidt/profile/metric.h"
 
-#include <array>
 #include <cmath>
 #include <string>
 
@@ -15,26 +14,31 @@ namespace {
 // Rows of logits held at once, as in eval.
 constexpr int64_t kRows = 64;
 
-/// The mean over every position of every window but the last one of `of(rows of log
+/// The mean over every position of every row but the last one of `of(rows of log
 /// probabilities, of the original's, the next tokens)`.
 template <typename Sum>
 double mean_over_tokens(const Reading& reading, bool with_reference, const Sum& sum) {
-  const int64_t t = reading.windows.size(1);
   const auto log_p = [&](const torch::Tensor& hidden) {  // [rows, vocab]
     return at::log_softmax(reading.model.logits(hidden).to(torch::kFloat32), -1);
   };
   double total = 0.0;
-  for (int64_t w = 0; w < reading.windows.size(0); ++w) {
-    for (int64_t begin = 0; begin + 1 < t; begin += kRows) {
-      const int64_t rows = std::min(kRows, t - 1 - begin);
-      const torch::Tensor next =
-          reading.windows[w].narrow(0, begin + 1, rows).unsqueeze(1);  // [rows, 1]
-      const torch::Tensor q =
-          with_reference ? log_p(reading.reference[w].narrow(0, begin, rows)) : torch::Tensor();
-      total += sum(log_p(reading.hidden[w].narrow(0, begin, rows)), q, next);
+  int64_t tokens = 0;
+  for (size_t b = 0; b < reading.ids.size(); ++b) {
+    const int64_t t = reading.ids[b].size(1);
+    tokens += reading.ids[b].size(0) * (t - 1);
+    for (int64_t w = 0; w < reading.ids[b].size(0); ++w) {
+      for (int64_t begin = 0; begin + 1 < t; begin += kRows) {
+        const int64_t rows = std::min(kRows, t - 1 - begin);
+        const torch::Tensor next =
+            reading.ids[b][w].narrow(0, begin + 1, rows).unsqueeze(1);  // [rows, 1]
+        const torch::Tensor q = with_reference
+                                    ? log_p(reading.reference[b][w].narrow(0, begin, rows))
+                                    : torch::Tensor();
+        total += sum(log_p(reading.hidden[b][w].narrow(0, begin, rows)), q, next);
+      }
     }
   }
-  return total / static_cast<double>(reading.windows.size(0) * (t - 1));
+  return total / static_cast<double>(tokens);
 }
 
 double sum_of(const torch::Tensor& x) { return x.sum(torch::kFloat64).item<double>(); }
@@ -52,16 +56,34 @@ double measure_perplexity(const Reading& reading) {
       [](const auto& p, const auto&, const auto& next) { return -sum_of(p.gather(1, next)); }));
 }
 
-constexpr std::array<Metric, 2> kMetrics = {{
-    {"kl", "KL divergence, nats a token", measure_kl, [](double value, double) { return value; }},
-    {"perplexity", "perplexity", measure_perplexity,
-     [](double value, double dense) { return std::log(value / dense); }},
-}};
+double measure_accuracy(const Reading& reading) {
+  TORCH_INTERNAL_ASSERT(reading.questions != nullptr);
+  return reading.questions->accuracy(
+      reading.questions->log_likelihoods(reading.model, reading.hidden));
+}
+
+double same(double value, double) { return value; }
+double log_ratio(double value, double dense) { return std::log(value / dense); }
+double shortfall(double value, double dense) { return dense - value; }
+
+std::vector<Metric> all_metrics() {
+  std::vector<Metric> all = {
+      {"kl", "KL divergence, nats a token", false, measure_kl, same},
+      {"perplexity", "perplexity", false, measure_perplexity, log_ratio},
+  };
+  for (const eval::Task& task : eval::tasks()) {
+    all.push_back({task.name, task.label, true, measure_accuracy, shortfall});
+  }
+  return all;
+}
 
 }  // namespace
 
-std::span<const Metric> metrics() { return kMetrics; }
+std::span<const Metric> metrics() {
+  static const std::vector<Metric> kMetrics = all_metrics();
+  return kMetrics;
+}
 
-const Metric& find_metric(std::string_view name) { return find_named(kMetrics, name, "metric"); }
+const Metric& find_metric(std::string_view name) { return find_named(metrics(), name, "metric"); }
 
 }  // namespace schmidt::profile

@@ -2,30 +2,38 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <torch/types.h>
 
+#include "schmidt/eval/multiple_choice.h"
 #include "schmidt/model/model.h"
 
 namespace schmidt::profile {
 
-/// A changed model after it has read the text, beside the original.
+/// A tensor for each batch of rows that are read together.
+using Batches = std::vector<torch::Tensor>;
+
+/// A changed model after it has read the text or the questions, beside the original.
 struct Reading {
-  const model::Model& model;       ///< for its output layer, which is never changed
-  const torch::Tensor& windows;    ///< int64 [windows, t]
-  const torch::Tensor& hidden;     ///< after the final norm [windows, t, hidden]
-  const torch::Tensor& reference;  ///< the same of the original
+  const model::Model& model;              ///< for its output layer, which is never changed
+  const Batches& ids;                     ///< int64 [b, t]
+  const Batches& hidden;                  ///< after the final norm [b, t, hidden]
+  const Batches& reference;               ///< the same of the original
+  const eval::MultipleChoice* questions;  ///< whose rows the ids are, where the metric asks any
 };
 
 /// What a profile measures. A new one is a function and a line of the table.
 struct Metric {
   std::string_view name;
   std::string_view label;             ///< of an axis
+  bool asks;                          ///< of an eval::Task of that name; else it reads text
   double (*measure)(const Reading&);  ///< may be not finite where a model broke down
   /// What is lost against the original's value: 0 for it, adds up over layers about.
   double (*loss)(double value, double dense);
 };
 
+/// On text, then on each of eval::tasks.
 std::span<const Metric> metrics();
 
 /// Throws c10::ValueError, naming those that exist.

@@ -5,8 +5,6 @@
 #include <set>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -61,12 +59,17 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
         options.setting == Setting::kBonds ? "whole bonds of 1 or more" : "shares in (0, 1]",
         ", got ", s);
   }
-  TORCH_CHECK_VALUE(windows.dim() == 2 && windows.size(0) >= 1 && windows.size(1) >= 2 &&
-                        windows.size(1) <= model.config().max_positions,
-                    "[profile] expected windows [n, t] with t of 2 to ",
-                    model.config().max_positions, ", got ", windows.sizes());
-  find_metric(options.metric);
+  const Metric& metric = find_metric(options.metric);
   const compress::Method& method = compress::find_method(options.method);
+  TORCH_CHECK_VALUE(metric.asks == (options.questions != nullptr), "[profile] expected questions ",
+                    metric.asks ? "" : "only ", "where the metric is a task, got ", options.metric);
+  if (windows.defined() || !metric.asks || method.needs_inputs) {
+    TORCH_CHECK_VALUE(windows.defined() && windows.dim() == 2 && windows.size(0) >= 1 &&
+                          windows.size(1) >= 2 && windows.size(1) <= model.config().max_positions,
+                      "[profile] expected windows [n, t] with t of 2 to ",
+                      model.config().max_positions, ", got ",
+                      windows.defined() ? windows.sizes() : at::IntArrayRef());
+  }
   TORCH_CHECK_VALUE(method.one_network,
                     "[profile] expected a method that makes one network of a "
                     "layer, got ",
@@ -99,10 +102,24 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint, const model::Mode
                            fmt::join(plan.shape.in_dims, ","), fmt::join(plan.max_bonds, ",")));
     }
   }
-  const torch::Tensor ids = windows.cpu().contiguous();
-  hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
+  const auto add_ids = [&](const torch::Tensor& ids) {
+    const torch::Tensor here = ids.cpu().contiguous();
+    hash.add({static_cast<const char*>(here.const_data_ptr()), here.nbytes()});
+  };
+  if (windows.defined()) add_ids(windows);
+  if (options.questions != nullptr) {
+    for (const torch::Tensor& ids : options.questions->batches()) add_ids(ids);
+    hash.add(fmt::format("{}", fmt::join(options.questions->answers(), ",")));
+  }
   if (options.statistics != nullptr) hash.add(options.statistics->fingerprint());
   return hash.hex();
+}
+
+/// Longest row.
+int64_t longest(const Batches& ids) {
+  int64_t t = 0;
+  for (const torch::Tensor& batch : ids) t = std::max(t, batch.size(1));
+  return t;
 }
 
 /// The points of one rank.
@@ -112,21 +129,24 @@ class Run {
       const ProfileOptions& options)
       : checkpoint_(checkpoint),
         model_(model),
-        windows_(windows.to(model.device())),
         options_(options),
         method_(compress::find_method(options.method)),
         metric_(find_metric(options.metric)),
-        rope_(model.rope(windows.size(1))),
-        embedded_(model.embed(windows_)),
+        text_(windows.defined() ? on_device(windows.split(options.batch)) : Batches{}),
+        ids_(metric_.asks ? on_device(options.questions->batches()) : text_),
+        rope_(model.rope(std::max(longest(text_), longest(ids_)))),
+        embedded_(embedded(ids_)),
         reference_(final_states(model.block(0), 0, embedded_)),
-        dense_(metric_.measure({model_, windows_, reference_, reference_})) {}
+        dense_(metric_.measure({model_, ids_, reference_, reference_, options.questions})) {}
 
   double dense() const { return dense_; }
 
   /// `tasks` in the model's order; `done` sees each point.
   void measure(const std::vector<Task>& tasks,
                const std::function<void(const Task&, const Point&)>& done) {
-    torch::Tensor hidden = embedded_;  // [windows, t, hidden] before the block at work
+    Batches hidden = embedded_;  // [b, t, hidden] before the block at work
+    Batches text;                // the same of the text, where it is not what is measured on
+    if (metric_.asks && method_.needs_inputs) text = embedded(text_);
     size_t next = 0;
     for (int64_t block = 0; next < tasks.size(); ++block) {
       size_t end = next;
@@ -134,20 +154,31 @@ class Run {
       for (; end < tasks.size() && tasks[end].plan.layer.block == block; ++end) {
         groups.insert(tasks[end].plan.layer.group());
       }
+      if (!method_.needs_inputs) groups.clear();
       moments_.clear();
-      torch::Tensor after = pass(block, hidden, method_.needs_inputs ? groups : std::set<Group>{});
+      if (!text.empty()) text = pass(block, text, groups);
+      Batches after = pass(block, hidden, metric_.asks ? std::set<Group>{} : groups);
       for (; next < end; ++next) done(tasks[next], point(tasks[next], hidden));
       hidden = std::move(after);
     }
   }
 
  private:
-  torch::Tensor batch(const torch::Tensor& all, int64_t begin) const {
-    return all.narrow(0, begin, std::min(options_.batch, all.size(0) - begin));
+  Batches on_device(const std::vector<torch::Tensor>& ids) const {
+    Batches moved;
+    for (const torch::Tensor& batch : ids) moved.push_back(batch.to(model_.device()));
+    return moved;
+  }
+
+  Batches embedded(const Batches& ids) const {
+    Batches hidden;
+    for (const torch::Tensor& batch : ids) hidden.push_back(model_.embed(batch));
+    return hidden;
   }
 
   /// The original block; its groups' inputs go into the moments.
-  torch::Tensor pass(int64_t block, const torch::Tensor& hidden, const std::set<Group>& groups) {
+  Batches pass(int64_t block, const Batches& hidden, const std::set<Group>& groups) {
+    int64_t tokens = 0;
     const auto observe = [&](Group group, const torch::Tensor& input) {
       if (!groups.contains(group)) return;
       const torch::Tensor x = input.flatten(0, -2).to(torch::kFloat32);  // [tokens, n]
@@ -155,30 +186,32 @@ class Run {
       if (!g.defined()) g = at::zeros({x.size(1), x.size(1)}, x.options());
       g.addmm_(x.t(), x);
     };
-    torch::Tensor after = at::empty_like(hidden);
-    for (int64_t w = 0; w < hidden.size(0); w += options_.batch) {
-      batch(after, w).copy_(model_.block(block).forward(batch(hidden, w), rope_, {}, observe));
+    Batches after;
+    for (const torch::Tensor& h : hidden) {
+      after.push_back(model_.block(block).forward(h, rope_, {}, observe));
+      tokens += h.size(0) * h.size(1);
     }
-    for (auto& [group, g] : moments_) g /= static_cast<double>(windows_.numel());
+    if (!groups.empty()) {
+      for (auto& [group, g] : moments_) g /= static_cast<double>(tokens);
+    }
     return after;
   }
 
-  /// After the final norm [windows, t, hidden], from the states before `block`, which
+  /// After the final norm [b, t, hidden], from the states before `block`, which
   /// `changed` stands in for.
-  torch::Tensor final_states(const model::Block& changed, int64_t block,
-                             const torch::Tensor& hidden) const {
-    torch::Tensor result = at::empty_like(hidden);
-    for (int64_t w = 0; w < hidden.size(0); w += options_.batch) {
-      torch::Tensor h = changed.forward(batch(hidden, w), rope_);
+  Batches final_states(const model::Block& changed, int64_t block, const Batches& hidden) const {
+    Batches result;
+    for (const torch::Tensor& before : hidden) {
+      torch::Tensor h = changed.forward(before, rope_);
       for (int64_t b = block + 1; b < model_.num_blocks(); ++b) {
         h = model_.block(b).forward(h, rope_);
       }
-      batch(result, w).copy_(model_.final_norm(h));
+      result.push_back(model_.final_norm(h));
     }
     return result;
   }
 
-  Point point(const Task& task, const torch::Tensor& hidden) {
+  Point point(const Task& task, const Batches& hidden) {
     const LayerPlan& plan = task.plan;
     compress::LayerInputs inputs;
     if (method_.needs_inputs) inputs.moments = moments_.at(plan.layer.group());
@@ -204,8 +237,8 @@ class Run {
 
     model::Block changed = model_.block(plan.layer.block);
     changed.replace(plan.layer.group(), projection(plan.layer, approximation));
-    const torch::Tensor states = final_states(changed, plan.layer.block, hidden);
-    point.value = metric_.measure({model_, windows_, states, reference_});
+    const Batches states = final_states(changed, plan.layer.block, hidden);
+    point.value = metric_.measure({model_, ids_, states, reference_, options_.questions});
     point.loss = metric_.loss(point.value, dense_);
     return point;
   }
@@ -227,13 +260,13 @@ class Run {
 
   const io::Checkpoint& checkpoint_;
   const model::Model& model_;
-  torch::Tensor windows_;
   const ProfileOptions& options_;
   const compress::Method& method_;
   const Metric& metric_;
+  Batches text_, ids_;  // int64 [b, t]: windows, and what the metric is measured on
   model::RopeTable rope_;
-  torch::Tensor embedded_;   // [windows, t, hidden]
-  torch::Tensor reference_;  // [windows, t, hidden] of the original, after the final norm
+  Batches embedded_;   // [b, t, hidden]
+  Batches reference_;  // [b, t, hidden] of the original, after the final norm
   double dense_;
   std::map<Group, torch::Tensor> moments_;  // of the block at work, [n, n]
 };

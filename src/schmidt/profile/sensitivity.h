@@ -26,6 +26,7 @@ struct ProfileOptions {
   compress::MethodOptions factorize;                 ///< drift does not occur: each layer is alone
   std::string metric = "kl";                         ///< a name of metrics
   const compress::Statistics* statistics = nullptr;  ///< for methods that need the gradient
+  const eval::MultipleChoice* questions = nullptr;   ///< of the task that is the metric
   int64_t batch = 4;                                 ///< windows in one step
   bool force = false;                                ///< drop unfinished work of another recipe
   nlohmann::json made_by;                            ///< goes into the profile
@@ -39,11 +40,13 @@ struct ProfileOptions {
 /// The layers of block b read the original's hidden states, which are carried from
 /// block to block; only block b and those after it are run for a point. In memory: the
 /// model, the text's hidden states at block b, [windows, t, hidden], and after the last.
+/// Where the metric is a task, its questions go that way, and the windows only as far as
+/// methods need the inputs of layers.
 ///
 /// The ranks of mpirun share the points; all return the same profile. Each finished
 /// point is kept in `folder`, so that a killed run goes on where it stopped, to the
 /// same bytes: points do not depend on each other. The caller removes `folder`.
-/// windows int64 [windows, t].
+/// windows int64 [windows, t]; undefined where neither metric nor method reads text.
 /// Throws c10::ValueError if options, layers or windows do not fit the model, or the
 /// folder holds other work; SystemError from the disk.
 Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& model,

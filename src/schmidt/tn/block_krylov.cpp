@@ -93,9 +93,7 @@ class KrylovSpace {
   int64_t size() const { return size_; }
 
   /// Trace of C within the space.
-  double energy_inside() const {
-    return restricted().diagonal().sum(at::kDouble).item<double>();
-  }
+  double energy_inside() const { return restricted().diagonal().sum(at::kDouble).item<double>(); }
 
   /// Trace of C outside of the space: p^T C p of each probe without its part inside.
   Estimate energy_outside() const {
