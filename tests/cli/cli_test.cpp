@@ -247,6 +247,12 @@ TEST_F(CliTest, BadFiles) {
                "gate_proj.weight: holds NaN");
   EXPECT_FALSE(fs::exists(out));
   fs::remove_all(out + ".partial");
+  const std::string overflowing =
+      with([](auto& m) { m.tensors["model.layers.0.input_layernorm.weight"] *= 1e30; });
+  expect_error(fmt::format("compress {} --keep 0.8 --calibration {} -o {}", overflowing, text, out),
+               2, "activations or gradients overflow");
+  EXPECT_FALSE(fs::exists(out));
+  fs::remove_all(out + ".partial");
   expect_bad(with([](auto& m) { m.config["num_attention_heads"] = 5; }), "num_");
   expect_bad(with([](auto& m) { m.config["vocab_size"] = 300; }), "embed_tokens");
   const std::string folder = with([](auto&) {});

@@ -355,6 +355,10 @@ Run add_compress(CLI::App& verb) {
                   "Added to the inputs' moments, relative to their mean")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  verb.add_option("--sweeps", options->factorize.als.sweeps,
+                  "als, auto: sweeps over the sites at most, each there and back")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   verb.add_option("--tolerance", options->factorize.tolerance,
                   "tt-svd: relative weight error at which a smaller bond is taken")
       ->check(CLI::Range(0.0, 1.0));

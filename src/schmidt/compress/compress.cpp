@@ -69,7 +69,7 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
     }
     if (!options.workers.takes(static_cast<int64_t>(i))) continue;
     const torch::Tensor weight = load_weight(checkpoint, p.layer);
-    const Factors factors = find_method(p.method).factorize(weight, p, {}, options.method);
+    const Factors factors = factorize_layer(find_method(p.method), weight, p, {}, options.method);
     store.save(p, factors,
                with_bias(checkpoint, p.layer,
                          stored_form(p.layer, factors, p.fixed_gauge,

@@ -1,5 +1,7 @@
 #include "schmidt/compress/layer_store.h"
 
+#include <limits>
+
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
@@ -23,6 +25,11 @@ nlohmann::json add_network(StoredForm& stored, const std::string& prefix, const 
     stored.tensors.emplace_back(t.name, kept.contiguous());
   }
   return model::network_form(network);
+}
+
+/// JSON has no NaN and no infinity: they are written as null.
+double number_or_nan(const nlohmann::json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
 }  // namespace
@@ -98,14 +105,14 @@ StoredForm LayerStore::load(const Layer& layer) const {
 LayerResult LayerStore::result(const LayerPlan& plan) const {
   const StoredForm stored = load(plan.layer);
   LayerResult result{.plan = plan};
-  result.relative_error = stored.form.at("relative_error").get<double>();
+  result.relative_error = number_or_nan(stored.form.at("relative_error"));
   result.method = stored.form.at("method").get<std::string>();
   for (const nlohmann::json& c : stored.form.value("candidates", nlohmann::json::array())) {
-    result.candidates.push_back({c.at("method").get<std::string>(), c.at("error").get<double>(),
+    result.candidates.push_back({c.at("method").get<std::string>(), number_or_nan(c.at("error")),
                                  c.at("parameters").get<int64_t>(), c.at("finished").get<bool>()});
   }
   if (stored.form.contains("weighted_error")) {
-    result.weighted_error = stored.form["weighted_error"].get<double>();
+    result.weighted_error = number_or_nan(stored.form["weighted_error"]);
   }
   const nlohmann::json terms = stored.form.value("terms", nlohmann::json::array({stored.form}));
   for (const nlohmann::json& term : terms) {

@@ -1,6 +1,9 @@
 #include "schmidt/compress/methods.h"
 
 #include <array>
+#include <cmath>
+
+#include <c10/util/Exception.h>
 
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
@@ -8,6 +11,7 @@
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/factorize.h"
 #include "schmidt/tn/low_rank_plus_mpo.h"
+#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
 namespace schmidt::compress {
@@ -16,8 +20,11 @@ namespace {
 Factors with_errors(const torch::Tensor& w, std::vector<tn::Mpo> terms, const LayerInputs& inputs) {
   torch::Tensor approximation = terms.front().to_dense();
   for (size_t i = 1; i < terms.size(); ++i) approximation = approximation + terms[i].to_dense();
-  const double norm = w.norm().item<double>();
-  const double relative = norm == 0 ? 0.0 : (w - approximation).norm().item<double>() / norm;
+  const auto norm_of = [](const torch::Tensor& t) {  // squares may overflow float32
+    return t.norm(2, torch::kFloat64).item<double>();
+  };
+  const double norm = norm_of(w);
+  const double relative = norm == 0 ? 0.0 : norm_of(w - approximation) / norm;
   const double weighted =
       tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
   return {std::move(terms), relative, weighted};
@@ -89,6 +96,38 @@ Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
       inputs);
 }
 
+/// The same inputs in float64.
+LayerInputs widened(LayerInputs inputs) {
+  std::vector<torch::Tensor*> all = {&inputs.moments, &inputs.cross};
+  if (inputs.gradient) {
+    all.push_back(&inputs.gradient->moments);
+    all.push_back(&inputs.gradient->outputs);
+  }
+  for (torch::Tensor* t : all) {
+    if (t->defined()) *t = t->to(torch::kFloat64);
+  }
+  return inputs;
+}
+
+/// Throws c10::LinAlgError for NaN, which is what some decompositions answer with.
+Factors finite(Factors factors) {
+  for (const tn::Mpo& term : factors.terms) {
+    for (const torch::Tensor& core : term.cores()) {
+      TORCH_CHECK_LINALG(std::isfinite(tn::largest_entry(core)), "a decomposition gave NaN");
+    }
+  }
+  return factors;
+}
+
+Factors in_dtype(Factors factors, torch::ScalarType dtype) {
+  for (tn::Mpo& term : factors.terms) {
+    std::vector<torch::Tensor> cores;
+    for (const torch::Tensor& core : term.cores()) cores.push_back(core.to(dtype));
+    term = tn::Mpo(std::move(cores));
+  }
+  return factors;
+}
+
 constexpr std::array<Method, 6> kMethods = {{
     {"tt-svd", false, false, false, true, true, by_tt_svd},
     {"whitened", true, false, false, false, true, by_whitened_svd},
@@ -114,6 +153,32 @@ std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters
                                   bool fixed_gauge) {
   return fixed_gauge ? tn::gauge_fixed_bonds_for_budget(shape, parameters)
                      : tn::bonds_for_budget(shape, parameters);
+}
+
+Factors factorize_layer(const Method& method, const torch::Tensor& w, const LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& options) {
+  check_finite_moments(plan.layer.name, inputs.moments);
+  check_finite_moments(plan.layer.name, inputs.cross);
+  if (inputs.gradient) check_finite_moments(plan.layer.name, inputs.gradient->moments);
+  try {
+    return finite(method.factorize(w, plan, inputs, options));
+  } catch (const c10::LinAlgError&) {
+    // Once more below.
+  }
+  try {
+    const torch::Tensor wide = w.to(torch::kFloat64);
+    return in_dtype(finite(method.factorize(wide, plan, widened(inputs), options)),
+                    w.scalar_type());
+  } catch (const c10::LinAlgError& e) {
+    TORCH_CHECK_LINALG(false, "[", plan.layer.name, "] ", std::string(method.name),
+                       " does not converge, in float64 neither: ", e.what_without_backtrace());
+  }
+}
+
+void check_finite_moments(const std::string& layer, const torch::Tensor& moments) {
+  TORCH_CHECK_VALUE(!moments.defined() || std::isfinite(tn::largest_entry(moments)), "[", layer,
+                    "] expected finite second moments on the calibration text, got NaN or "
+                    "infinity: the model's activations or gradients overflow");
 }
 
 std::span<const Method> methods() { return kMethods; }

@@ -65,6 +65,17 @@ struct Method {
                        const LayerInputs& inputs, const MethodOptions& options);
 };
 
+/// What `method` makes of one layer: how all runs call it. Where a decomposition does not
+/// converge it is tried once more in float64; the result is in w's dtype.
+/// Throws c10::ValueError where the moments of the layer's inputs or gradients are not
+/// finite; c10::LinAlgError, naming the layer, where float64 does not help.
+Factors factorize_layer(const Method& method, const torch::Tensor& w, const LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& options);
+
+/// Throws c10::ValueError unless they are finite: a model whose activations overflow on the
+/// text has moments of infinity.
+void check_finite_moments(const std::string& layer, const torch::Tensor& moments);
+
 std::span<const Method> methods();
 
 /// The sites of an MPO for a layer: the plan's, balanced ones where it is of low rank. None

@@ -194,7 +194,7 @@ class Run {
     }
     const torch::Tensor weight =
         load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
-    const Factors factors = method.factorize(weight, p, inputs, options_);
+    const Factors factors = factorize_layer(method, weight, p, inputs, options_);
     store_.save(p, factors,
                 with_bias(checkpoint_, p.layer,
                           stored_form(p.layer, factors, p.fixed_gauge, stored_dtype_(p.layer))));

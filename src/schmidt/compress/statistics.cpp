@@ -8,6 +8,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/compress/fingerprint.h"
+#include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/tensor_spill.h"
@@ -257,6 +258,8 @@ class Collector {
     std::vector<std::pair<std::string, torch::Tensor>> tensors;
     for (const Layer* layer : layers) {
       const Sums& sum = sums.at(layer->name);
+      check_finite_moments(layer->name, inputs.at(layer->group()));
+      check_finite_moments(layer->name, sum.gradient);
       const GradientMoments gradient{sum.gradient / tokens, pulled_back(*layer),
                                      sum.square / tokens / static_cast<double>(layer->rows)};
       const MetricPair pair =

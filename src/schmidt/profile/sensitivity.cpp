@@ -221,7 +221,8 @@ class Run {
     }
     const torch::Tensor weight =
         load_weight(checkpoint_, plan.layer).to(model_.device(), torch::kFloat32);
-    const compress::Factors factors = method_.factorize(weight, plan, inputs, options_.factorize);
+    const compress::Factors factors =
+        compress::factorize_layer(method_, weight, plan, inputs, options_.factorize);
     torch::Tensor approximation;
     Point point;
     for (const tn::Mpo& term : factors.terms) {

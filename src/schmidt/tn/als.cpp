@@ -12,7 +12,7 @@
 namespace schmidt::tn {
 namespace {
 
-constexpr int64_t kDoubleEntries = int64_t{1} << 22;
+constexpr int64_t kDoubleEntries = int64_t{1} << 19;
 
 void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
            const AlsOptions& options) {
@@ -64,7 +64,8 @@ Mpo improved(const torch::Tensor& w, const Mpo& chain, int64_t site, const Metri
   std::vector<torch::Tensor> cores = canonicalize(chain, site).cores();
   const CoreProblem problem(cores, site, metric);
   const torch::Tensor gap = problem.right_side(w - problem.dense(cores[site]));
-  const bool direct = !metric.output.defined() && problem.rows() <= options.direct_rows;
+  const bool direct = !metric.output.defined() && problem.rows() <= options.direct_rows &&
+                      gap.scalar_type() == at::kDouble;  // or the small ridge would be rounding
   cores[site] = cores[site] +
                 (direct ? problem.solve_directly(gap, options.ridge)
                         : problem.solve_by_gradients(

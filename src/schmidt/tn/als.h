@@ -15,7 +15,7 @@ struct AlsOptions {
   int64_t sweeps = 4;       ///< at most; each from the first site to the last and back
   double tolerance = 2e-3;  ///< stops after a sweep that lowered the error by less than this share
   double ridge = 1e-10;     ///< of the normal equations, in units of their mean diagonal; > 0
-  int64_t direct_rows = 4608;  ///< normal equations beyond are solved by conjugate gradients
+  int64_t direct_rows = 4608;  ///< beyond, and in float32, conjugate gradients solve them
   int64_t cg_steps = 40;       ///< at most, for one core
   bool single = false;         ///< in float32 whatever the weight's size, for a quick look
   double cg_tolerance = 1e-3;  ///< ends them when a step gains less than this share of all before
@@ -35,7 +35,7 @@ struct AlsResult {
 /// gradients need products with G and H only. For the solves G and H get 1e-8 of their
 /// mean diagonal in every direction (1e-6 in float32), so that nothing grows where
 /// they are singular; errors are those in G and H themselves. The chain is kept in canonical form
-/// around the core at work. In float64, float32 for weights of more than 2^22
+/// around the core at work. In float64, float32 for weights of more than 2^19
 /// entries that are not float64. The result is in the start's dtype.
 /// Throws c10::ValueError if an argument does not fit or is not finite.
 /// Source: alternating linear scheme, Holtz, Rohwedder, Schneider 2012, SIAM J. Sci.

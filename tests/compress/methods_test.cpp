@@ -1,0 +1,95 @@
+#include "schmidt/compress/methods.h"
+
+#include <limits>
+
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+
+#include "tests/tn/random_metric.h"
+
+namespace schmidt::compress {
+namespace {
+
+constexpr int64_t kRows = 20, kCols = 12;
+
+Factors plain(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+              const MethodOptions& options) {
+  return find_method("tt-svd").factorize(w, plan, inputs, options);
+}
+
+/// Stands for a decomposition that fails in single precision.
+Factors only_in_double(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                       const MethodOptions& options) {
+  TORCH_CHECK_LINALG(w.scalar_type() == torch::kFloat64, "no convergence");
+  TORCH_CHECK_LINALG(inputs.moments.scalar_type() == torch::kFloat64, "no convergence");
+  return plain(w, plan, inputs, options);
+}
+
+Factors never(const torch::Tensor&, const LayerPlan&, const LayerInputs&, const MethodOptions&) {
+  TORCH_CHECK_LINALG(false, "no convergence");
+}
+
+Factors nan_in_single(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                      const MethodOptions& options) {
+  const bool single = w.scalar_type() == torch::kFloat32;
+  Factors factors = plain(w, plan, inputs, options);
+  if (single) factors.terms[0].cores()[0].flatten()[0] = std::numeric_limits<float>::quiet_NaN();
+  return factors;
+}
+
+Method method_of(decltype(Method::factorize) factorize) {
+  return {"test", true, false, false, true, true, factorize};
+}
+
+class FactorizeLayer : public ::testing::Test {
+ protected:
+  FactorizeLayer() {
+    plan.layer.name = "model.layers.3.mlp.down_proj";
+    plan.layer.rows = kRows;
+    plan.layer.cols = kCols;
+    plan.shape = tn::low_rank_shape(kRows, kCols);
+    plan.max_bonds = {4};
+    inputs.moments = tn::random_moments(kCols, kCols).to(torch::kFloat32);
+  }
+
+  template <typename Error>
+  std::string refusal(const Method& method) {
+    try {
+      factorize_layer(method, w, plan, inputs, {});
+    } catch (const Error& e) {
+      return e.what_without_backtrace();
+    }
+    return "";
+  }
+
+  LayerPlan plan;
+  LayerInputs inputs;
+  torch::Tensor w = torch::randn({kRows, kCols});
+};
+
+TEST_F(FactorizeLayer, Case18TriesAgainInDouble) {
+  const torch::Tensor expected =
+      factorize_layer(method_of(plain), w, plan, inputs, {}).terms[0].to_dense();
+  for (const auto factorize : {only_in_double, nan_in_single}) {
+    const Factors factors = factorize_layer(method_of(factorize), w, plan, inputs, {});
+    const torch::Tensor found = factors.terms[0].to_dense();
+    EXPECT_EQ(found.scalar_type(), torch::kFloat32);
+    EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>());
+  }
+}
+
+TEST_F(FactorizeLayer, Case18NamesTheLayerThatDoesNotConverge) {
+  const std::string message = refusal<c10::LinAlgError>(method_of(never));
+  EXPECT_NE(message.find(plan.layer.name), std::string::npos) << message;
+  EXPECT_NE(message.find("does not converge"), std::string::npos) << message;
+}
+
+TEST_F(FactorizeLayer, RefusesMomentsThatAreNotFinite) {
+  inputs.moments[2][2] = std::numeric_limits<float>::infinity();
+  for (const char* name : {"whitened", "als", "tt-svd"}) {
+    EXPECT_NE(refusal<c10::ValueError>(find_method(name)).find("overflow"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::compress
