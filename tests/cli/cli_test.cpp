@@ -250,6 +250,9 @@ TEST_F(CliTest, BadFiles) {
   const std::string overflowing =
       with([](auto& m) { m.tensors["model.layers.0.input_layernorm.weight"] *= 1e30; });
   expect_error(fmt::format("compress {} --keep 0.8 --calibration {} -o {}", overflowing, text, out),
+               2, "activations overflow");
+  expect_error(fmt::format("compress {} --keep 0.8 --method whitened --calibration {} -o {}",
+                           overflowing, text, out),
                2, "activations or gradients overflow");
   EXPECT_FALSE(fs::exists(out));
   fs::remove_all(out + ".partial");

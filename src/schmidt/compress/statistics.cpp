@@ -1,5 +1,7 @@
 #include "schmidt/compress/statistics.h"
 
+#include <cmath>
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -12,6 +14,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/tensor_spill.h"
+#include "schmidt/tn/magnitude.h"
 
 namespace schmidt::compress {
 namespace {
@@ -136,6 +139,10 @@ class Collector {
     io::TensorSpill out = open(gradient_path(blocks_));
     for (const int64_t b : own_) {
       const torch::Tensor h = read(in, b).flatten(0, 1);  // [tokens, hidden]
+      TORCH_CHECK_VALUE(std::isfinite(tn::largest_entry(h)),
+                        "[calibrate] expected finite states after the last block, got NaN or "
+                        "infinity: the model's activations overflow in ",
+                        c10::toString(h.scalar_type()));
       torch::Tensor gradient = at::empty_like(h);
       // A generator for each batch, so that a resumed run draws the same tokens.
       auto generator = at::detail::createCPUGenerator(options_.seed * 1'000'003 + b);
