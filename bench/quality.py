@@ -102,7 +102,7 @@ def curve(options: argparse.Namespace, name: str) -> list[dict] | None:
         if options.known:
             return None
         call(options.program, "profile", options.model, "--text", ",".join(options.calibration),
-             "--max-tokens", "4096", "--layers", options.layer, "--keep", SHARES, "--method",
+             "--max-tokens", "2048", "--layers", options.layer, "--keep", SHARES, "--method",
              method, "--shape", shape, "--json", "-o", str(out))
     profile = json.loads(out.read_text())
     return profile["layers"][0]["points"]

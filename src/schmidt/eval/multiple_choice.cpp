@@ -1,7 +1,6 @@
 #include "schmidt/eval/multiple_choice.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
@@ -25,9 +24,9 @@ struct Encoded {
 
 Encoded encode(const text::Tokenizer& tokenizer, const std::string& question,
                const std::string& choice) {
-  std::string_view prompt = question;  // spaces at its end begin the choice
-  while (!prompt.empty() && (prompt.back() == ' ' || prompt.back() == '\n'))
-    prompt.remove_suffix(1);
+  // Space at the prompt's end begins the choice.
+  const std::string_view prompt =
+      std::string_view(question).substr(0, question.find_last_not_of(" \t\n\r\f\v") + 1);
   const text::EncodeOptions options{.add_special = true};
   Ids all = tokenizer.encode(question + " " + choice, options);
   const Ids before = tokenizer.encode(prompt, options);
