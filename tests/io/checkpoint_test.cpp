@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/memory.h"
 #include "schmidt/io/safetensors.h"
 
 #include "tests/io/expect_error.h"
@@ -66,6 +67,18 @@ TEST_F(CheckpointTest, LoadedTensorsOutliveTheCheckpoint) {
   const torch::Tensor loaded = Checkpoint::open(folder).load("a");
   fs::remove_all(folder);
   EXPECT_TRUE(torch::equal(loaded, a));
+}
+
+TEST_F(CheckpointTest, WhatWasReadDoesNotStayInMemory) {
+  const torch::Tensor large = torch::randn({8 << 20});  // 32 MiB
+  save_safetensors(folder / "1.safetensors", {{"a", large}});
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  for (int time = 0; time < 2; ++time) {
+    const int64_t before = resident_bytes();
+    const torch::Tensor read = checkpoint.load("a");
+    EXPECT_LT(resident_bytes() - before, 40 << 20);  // the copy, not the file's pages too
+    EXPECT_TRUE(read.equal(large));
+  }
 }
 
 TEST_F(CheckpointTest, ReadsOneFileBeforeAnIndex) {

@@ -4,6 +4,7 @@
 
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/hf_folder.h"
+#include "schmidt/io/mapped_file.h"
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::io {
@@ -20,6 +21,9 @@ TensorInfo info(const GgufWeight& weight) {
   return {stored.shape, decoded_dtype(*stored.format), std::string(stored.format->name),
           stored.bytes.size()};
 }
+
+std::string_view bytes_of(const HfTensor& tensor) { return tensor.bytes; }
+std::string_view bytes_of(const GgufWeight& weight) { return weight.stored->bytes; }
 
 torch::Tensor load_tensor(const HfTensor& tensor) {
   return copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape);
@@ -75,7 +79,9 @@ torch::Tensor Checkpoint::load(const std::string& name) const {
         const auto found = source.tensors.find(name);
         TORCH_CHECK_VALUE(found != source.tensors.end(), "[checkpoint] expected a tensor of ",
                           impl_->path.string(), ", got ", name);
-        return load_tensor(found->second);
+        torch::Tensor tensor = load_tensor(found->second);
+        forget_pages(bytes_of(found->second));
+        return tensor;
       },
       impl_->source);
 }

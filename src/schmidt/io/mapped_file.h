@@ -25,4 +25,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Gives back the memory that whole pages of `part` take, without which a model read
+/// tensor by tensor would fill the memory after all. `part` lies in the bytes of a
+/// MappedFile, and nowhere else: read again, it comes from the file.
+void forget_pages(std::string_view part);
+
 }  // namespace schmidt::io
