@@ -154,7 +154,7 @@ class Run {
       for (; end < tasks.size() && tasks[end].plan.layer.block == block; ++end) {
         groups.insert(tasks[end].plan.layer.group());
       }
-      if (!method_.needs_inputs) groups.clear();
+      if (!sees_inputs()) groups.clear();
       moments_.clear();
       if (!text.empty()) text = pass(block, text, groups);
       Batches after = pass(block, hidden, metric_.asks ? std::set<Group>{} : groups);
@@ -164,6 +164,9 @@ class Run {
   }
 
  private:
+  /// Where text is read anyway, every method's error on the inputs is told.
+  bool sees_inputs() const { return method_.needs_inputs || !metric_.asks; }
+
   Batches on_device(const std::vector<torch::Tensor>& ids) const {
     Batches moved;
     for (const torch::Tensor& batch : ids) moved.push_back(batch.to(model_.device()));
@@ -214,7 +217,7 @@ class Run {
   Point point(const Task& task, const Batches& hidden) {
     const LayerPlan& plan = task.plan;
     compress::LayerInputs inputs;
-    if (method_.needs_inputs) inputs.moments = moments_.at(plan.layer.group());
+    if (sees_inputs()) inputs.moments = moments_.at(plan.layer.group());
     if (method_.needs_gradient) {
       inputs.gradient = options_.statistics->of(plan.layer).gradient;
       inputs.gradient->moments = inputs.gradient->moments.to(model_.device());
