@@ -28,7 +28,7 @@ ROWS = {
     "tt-svd": ("TT-SVD, 2 balanced sites, uniform", ["--method", "tt-svd", "--ignore", "none"]),
     "svd": ("plain SVD, uniform",
             ["--method", "tt-svd", "--shape", "low-rank", "--ignore", "none"]),
-    "als": ("weighted MPO, 2 balanced sites, uniform",
+    "als": ("weighted MPO, 2 balanced sites, one sweep, uniform",
             ["--method", "als", "--sweeps", "1", *ALONE]),
     "whitened": ("weighted low rank, each alone, uniform",
                  ["--method", "whitened", "--no-sharing", *ALONE]),

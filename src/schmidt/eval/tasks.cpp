@@ -11,8 +11,8 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/io/csv.h"
-#include "schmidt/io/json.h"
 #include "schmidt/io/mapped_file.h"
+#include "schmidt/text/documents.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::eval {
@@ -52,13 +52,11 @@ std::vector<Question> read_lines(const fs::path& folder, const TaskOptions& opti
          ++number) {
       const std::string_view line = rest.substr(0, rest.find('\n'));
       rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      if (text::is_blank_line(line)) continue;
       const std::string where = fmt::format("line {}", number);
       try {
-        questions.push_back(of(io::parse_json(line, path)));
+        questions.push_back(of(text::parse_json_line(line, path, where)));
       } catch (const json::exception& e) {
-        throw FormatError(path, where, e.what());
-      } catch (const FormatError& e) {
         throw FormatError(path, where, e.what());
       }
       const Question& question = questions.back();

@@ -73,18 +73,6 @@ std::optional<Document> read_plain(const json& line) {
 constexpr std::array<Reader, 5> kReaders = {read_messages, read_sharegpt, read_turns,
                                             read_instruction, read_plain};
 
-json parse_value(std::string_view line, const std::filesystem::path& path, std::string_view where) {
-  try {
-    return io::parse_json(line, path);
-  } catch (const FormatError& e) {
-    // The parser knows the path only: the place goes between path and reason.
-    std::string_view reason = e.what();
-    const std::string before = path.string() + ": ";
-    if (reason.starts_with(before)) reason.remove_prefix(before.size());
-    throw FormatError(path, where, reason);
-  }
-}
-
 Documents read_lines(std::ifstream& in, const std::filesystem::path& path,
                      const DocumentOptions& options) {
   Documents result;
@@ -103,11 +91,24 @@ Documents read_lines(std::ifstream& in, const std::filesystem::path& path,
 
 }  // namespace
 
+json parse_json_line(std::string_view line, const std::filesystem::path& path,
+                     std::string_view where) {
+  try {
+    return io::parse_json(line, path);
+  } catch (const FormatError& e) {
+    // The parser knows the path only: the place goes between path and reason.
+    std::string_view reason = e.what();
+    const std::string before = path.string() + ": ";
+    if (reason.starts_with(before)) reason.remove_prefix(before.size());
+    throw FormatError(path, where, reason);
+  }
+}
+
 Document parse_document(std::string_view line, const std::filesystem::path& path,
                         std::string_view where) {
   constexpr const char* kExpected =
       "expected messages, conversations, data, instruction and output, or text";
-  const json value = parse_value(line, path, where);
+  const json value = parse_json_line(line, path, where);
   if (!value.is_object()) throw FormatError(path, where, kExpected);
   for (const Reader reader : kReaders) {
     try {

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "schmidt/text/chat.h"
 
 namespace schmidt::text {
@@ -37,6 +39,11 @@ struct Documents {
 /// of these, not valid UTF-8 or not JSON.
 Document parse_document(std::string_view line, const std::filesystem::path& path,
                         std::string_view where);
+
+/// Any JSON value of a line; `where` stands in messages between path and reason.
+/// Throws FormatError.
+nlohmann::json parse_json_line(std::string_view line, const std::filesystem::path& path,
+                               std::string_view where);
 
 /// Whether a line holds nothing but spaces: no document, and no mistake.
 bool is_blank_line(std::string_view line);

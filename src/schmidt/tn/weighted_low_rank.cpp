@@ -109,23 +109,20 @@ torch::Tensor leading(const torch::Tensor& basis, int64_t rank) {
   return std::get<0>(at::linalg_qr(last));
 }
 
-struct Solution {
-  torch::Tensor basis;      // U [k, r]
-  torch::Tensor projected;  // U^T F^T W [r, n]
-  double dropped, kept;     // squared norms
-};
-
-Solution exact_solution(const Problem& problem, int64_t rank) {
+LeadingSpace exact_solution(const Problem& problem, int64_t rank) {
   const torch::Tensor w = problem.matrix(at::kDouble);
   const Spectrum all = spectrum(w, problem.g(at::kDouble), /*with_basis=*/true);
   const int64_t rest = std::max<int64_t>(0, all.energies.size(0) - rank);
   const torch::Tensor u = leading(all.basis, rank);
-  return {u, at::mm(u.t(), w), all.energies.slice(0, 0, rest).sum().item<double>(),
-          all.energies.slice(0, rest).sum().item<double>()};
+  return {.basis = u,
+          .projected = at::mm(u.t(), w),
+          .kept = all.energies.slice(0, rest).sum().item<double>(),
+          .dropped = all.energies.slice(0, 0, rest).sum().item<double>(),
+          .deviation = 0.0};
 }
 
 /// In single precision first, which takes half the time.
-std::optional<Solution> fast_solution(const Problem& problem, int64_t rank) {
+std::optional<LeadingSpace> fast_solution(const Problem& problem, int64_t rank) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const torch::Tensor w = problem.matrix(dtype), g = problem.g(dtype);
     auto space = leading_space({w, g}, {.rank = rank});
@@ -133,7 +130,7 @@ std::optional<Solution> fast_solution(const Problem& problem, int64_t rank) {
     if (space->deviation > kDeviation * space->dropped) {
       space->dropped = squared_norm(w, {.input = g}) - space->kept;
     }
-    return Solution{space->basis, space->projected, space->dropped, space->kept};
+    return space;
   }
   return std::nullopt;
 }
@@ -191,7 +188,7 @@ LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
 
   if (metric.output.defined() && w.size(1) < w.size(0)) return by_inputs(w, metric, rank, dtype);
   const Problem problem(w, metric);
-  std::optional<Solution> found;
+  std::optional<LeadingSpace> found;
   const int64_t side = problem.small_side();
   if (!options.exact && side >= kLargeSide &&
       static_cast<double>(rank) < kSmallRank * static_cast<double>(side)) {
