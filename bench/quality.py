@@ -42,7 +42,7 @@ ROWS = {
     "full-gauge": ("default, plain cores", [*FISHER, *UNIFORM, "--gauge", "full"]),
     "first": ("default, calibrated on the first text only", FISHER),
     "second": ("default, calibrated on the second text only", FISHER),
-    "auto": ("auto", ["--method", "auto"]),
+    "auto": ("auto, each matrix alone", ["--method", "auto", "--no-sharing"]),
 }
 CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
           "TT-SVD, 2 balanced sites": ["tt-svd", "balanced"],

@@ -59,9 +59,9 @@ TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
     ASSERT_EQ(chosen.candidates.size(), 3U);
     for (const Candidate& c : chosen.candidates) EXPECT_LE(c.parameters, plan.parameters());
     double least = 1e9;
-    for (const char* name : {"fisher", "als", "sum"}) {
+    for (const char* name : {"fisher", "gauss-newton", "sum"}) {
       LayerPlan alone = plan;
-      if (std::string(name) == "als") {
+      if (std::string(name) == "gauss-newton") {
         alone.shape = tn::balanced_shape(kRows, kCols, 2);
         alone.max_bonds = bonds_within(alone.shape, plan.parameters(), true);
       }
@@ -78,7 +78,7 @@ TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
 
 TEST(Choice, TakesWhatTheWeightIs) {
   const std::map<std::string, torch::Tensor> weights = {{"fisher", low_rank(6)},
-                                                        {"als", balanced(4)}};
+                                                        {"gauss-newton", balanced(4)}};
   for (const auto& [name, w] : weights) {
     LayerInputs inputs = inputs_of(w, true);
     inputs.cross = torch::Tensor();  // a drifted target is none of them

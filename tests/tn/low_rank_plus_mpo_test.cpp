@@ -44,7 +44,7 @@ TEST(LowRankPlusMpo, FindsASumOfBoth) {
       at::mm(at::randn({24, 2}, at::kDouble), at::randn({2, 30}, at::kDouble));
   const torch::Tensor w = 10 * low + random_mpo(kSites, {1}).to_dense();
   const LowRankPlusMpo sum = low_rank_plus_mpo(
-      w, {}, {.rank = 2, .shape = kSites, .bonds = {1}, .rounds = 300, .tolerance = 0});
+      w, {}, {.rank = 2, .shape = kSites, .bonds = {1}, .fit = {.rounds = 300, .tolerance = 0}});
   EXPECT_LT(sum.relative_error, 0.01 * sum.errors[0]);
 }
 

@@ -356,7 +356,11 @@ Run add_compress(CLI::App& verb) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--sweeps", options->factorize.als.sweeps,
-                  "als, auto: sweeps over the sites at most, each there and back")
+                  "als: sweeps over the sites at most, each there and back")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--rounds", options->factorize.fit.rounds,
+                  "gauss-newton, sum, auto: rounds at most, each on all cores at once")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--tolerance", options->factorize.tolerance,

@@ -8,16 +8,7 @@
 namespace schmidt::compress {
 namespace {
 
-/// The share of a rival's error after its short sweep that all later ones may at best leave.
-constexpr double kHope = 0.5;
-
-constexpr const char* kRivals[] = {"als", "sum"};
-
-MethodOptions short_of(MethodOptions options) {
-  options.als = {.sweeps = 1, .direct_rows = 0, .cg_steps = 8, .single = true};
-  options.rounds = 1;
-  return options;
-}
+constexpr const char* kRivals[] = {"sum", "gauss-newton"};
 
 LayerPlan low_rank_plan(const LayerPlan& plan, bool gradient) {
   LayerPlan result = plan;
@@ -69,15 +60,12 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
     candidate.shape = *mpo;
     candidate.max_bonds = bonds_within(*mpo, plan.parameters(), plan.fixed_gauge);
     const Method& method = find_method(rival);
-    Factors found = method.factorize(w, candidate, inputs, short_of(options));
-    double error = judged(found);
-    const bool hopeful = kHope * error < least;
-    if (hopeful) {
-      found = method.factorize(w, candidate, inputs, options);
-      error = judged(found);
-    }
+    MethodOptions rivalling = options;
+    rivalling.fit.to_beat = least;
+    Factors found = method.factorize(w, candidate, inputs, rivalling);
+    const double error = judged(found);
     const int64_t parameters = stored_parameters(found, plan.fixed_gauge);
-    tried.push_back({rival, error, parameters, hopeful});
+    tried.push_back({rival, error, parameters, !found.gave_up});
     if (error < least && parameters <= plan.parameters()) {
       best = std::move(found);
       least = error;

@@ -8,14 +8,14 @@ namespace schmidt::compress {
 /// network stores, all judged by tr(H D G' D^T), D the distance from the drifted target;
 /// without H in the inputs' norm alone, H = 1:
 ///
-///   fisher     low rank, the optimum of that norm; whitened where no gradient is known
-///   als        an MPO of the plan's sites, of balanced ones where the plan is of low rank
-///   sum        low rank plus such an MPO
+///   fisher         low rank, the optimum of that norm; whitened where no gradient is known
+///   sum            low rank plus an MPO of the plan's sites, of balanced ones where the plan
+///                  is of low rank
+///   gauss-newton   such an MPO alone
 ///
-/// The low rank is the first and never lost: what is chosen is never worse. A rival goes
-/// through one short sweep first; it is given up there if half of its error would
-/// still leave it behind. Where W^T H W is all that is known of
-/// H (StatisticsOptions::outputs), nothing but the low rank can be judged.
+/// The low rank is the first and never lost: what is chosen is never worse. A rival is given
+/// up after a round whose gain, had once more, would still leave it behind. Where W^T H W is
+/// all that is known of H (StatisticsOptions::outputs), nothing but the low rank can be judged.
 Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options);
 

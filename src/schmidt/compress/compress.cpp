@@ -26,7 +26,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint, const std::vector
   hash.add(fingerprint(checkpoint));
   const MethodOptions& m = options.method;
   hash.add(fmt::format("{} {} {} {}", m.tolerance, m.drift, m.damping, m.ridge));
-  hash.add(fmt::format("{} {} {} {}", m.sites, m.mpo_share, m.rounds, m.als.sweeps));
+  hash.add(fmt::format("{} {} {} {}", m.sites, m.mpo_share, m.fit.rounds, m.als.sweeps));
   hash.add(options.dtype ? c10::toString(*options.dtype) : "as read");
   for (const LayerPlan& p : plan) {
     hash.add(p.layer.name)

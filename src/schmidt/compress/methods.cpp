@@ -13,6 +13,7 @@
 #include "schmidt/tn/low_rank_plus_mpo.h"
 #include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/weighted_low_rank.h"
+#include "schmidt/tn/weighted_tt_svd.h"
 
 namespace schmidt::compress {
 namespace {
@@ -74,6 +75,19 @@ Factors by_als(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   return with_errors(w, {std::move(f.mpo)}, inputs);
 }
 
+Factors by_gauss_newton(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+                        const MethodOptions& options) {
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  const tn::Mpo start =
+      tn::weighted_tt_svd(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
+                          target.metric)
+          .mpo;
+  tn::GaussNewtonResult f = tn::gauss_newton(target.matrix, {start}, target.metric, options.fit);
+  Factors factors = with_errors(w, std::move(f.terms), inputs);
+  factors.gave_up = f.gave_up;
+  return factors;
+}
+
 Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
@@ -83,17 +97,17 @@ Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   const int64_t all = plan.parameters();
   const auto share = static_cast<int64_t>(options.mpo_share * static_cast<double>(all));
   const tn::SiteShape flat = tn::low_rank_shape(w.size(0), w.size(1));
-  tn::LowRankPlusMpoOptions sum{.rank = 1, .shape = *shape, .rounds = options.rounds};
+  tn::LowRankPlusMpoOptions sum{.rank = 1, .shape = *shape, .bonds = {}, .fit = options.fit};
   sum.bonds = bonds_within(*shape, share, plan.fixed_gauge);
-  sum.als = options.als;
-  sum.als.sweeps = 1;
   const int64_t mpo = plan.fixed_gauge ? tn::gauge_fixed_parameter_count(*shape, sum.bonds)
                                        : tn::parameter_count(*shape, sum.bonds);
   sum.rank = bonds_within(flat, std::max<int64_t>(1, all - mpo), plan.fixed_gauge).front();
   tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(target.matrix, target.metric, sum);
-  return with_errors(
+  Factors factors = with_errors(
       w, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},
       inputs);
+  factors.gave_up = f.gave_up;
+  return factors;
 }
 
 /// The same inputs in float64.
@@ -128,10 +142,11 @@ Factors in_dtype(Factors factors, torch::ScalarType dtype) {
   return factors;
 }
 
-constexpr std::array<Method, 6> kMethods = {{
+constexpr std::array<Method, 7> kMethods = {{
     {"tt-svd", false, false, false, true, true, by_tt_svd},
     {"whitened", true, false, false, false, true, by_whitened_svd},
     {"als", true, false, false, true, true, by_als},
+    {"gauss-newton", true, false, false, true, true, by_gauss_newton},
     {"fisher", true, true, false, false, true, by_fisher},
     {"sum", true, false, false, true, false, by_sum},
     {"auto", true, true, true, true, false, choose},

@@ -11,6 +11,7 @@
 #include "schmidt/compress/gradient_moments.h"
 #include "schmidt/compress/plan.h"
 #include "schmidt/tn/als.h"
+#include "schmidt/tn/gauss_newton.h"
 #include "schmidt/tn/mpo.h"
 
 namespace schmidt::compress {
@@ -24,14 +25,14 @@ struct LayerInputs {
 };
 
 struct MethodOptions {
-  double tolerance = 0.0;  ///< tt-svd: relative Frobenius error a layer may have, [0, 1)
-  double drift = 0.5;      ///< how far targets follow the drift of inputs, [0, 1]
-  double damping = 0.05;   ///< of the gradient's moments, relative to their mean
-  double ridge = 1e-4;     ///< of the inputs' moments, relative to their mean; > 0
-  int64_t sites = 2;       ///< of MPOs that a plan of low rank knows nothing of; >= 2
-  double mpo_share = 0.2;  ///< sum: share of the parameters that the MPO has, (0, 1)
-  int64_t rounds = 4;      ///< sum: at most
-  tn::AlsOptions als;      ///< of als
+  double tolerance = 0.0;      ///< tt-svd: relative Frobenius error a layer may have, [0, 1)
+  double drift = 0.5;          ///< how far targets follow the drift of inputs, [0, 1]
+  double damping = 0.05;       ///< of the gradient's moments, relative to their mean
+  double ridge = 1e-4;         ///< of the inputs' moments, relative to their mean; > 0
+  int64_t sites = 2;           ///< of MPOs that a plan of low rank knows nothing of; >= 2
+  double mpo_share = 0.2;      ///< sum: share of the parameters that the MPO has, (0, 1)
+  tn::AlsOptions als;          ///< of als
+  tn::GaussNewtonOptions fit;  ///< of gauss-newton and sum
 };
 
 /// One of several ways that a layer was tried in.
@@ -49,6 +50,7 @@ struct Factors {
   /// The same in the norm of the inputs that the layer sees, sqrt(E|(W - W') x'|^2 /
   /// E|W x'|^2), where they are known.
   std::optional<double> weighted_error;
+  bool gave_up = false;     ///< see tn::GaussNewtonOptions::to_beat
   std::string method = {};  ///< that found them, where the planned one chose between several
   std::vector<Candidate> candidates = {};  ///< it chose from
 };

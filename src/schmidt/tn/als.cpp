@@ -7,6 +7,7 @@
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/core_problem.h"
 #include "schmidt/tn/magnitude.h"
+#include "schmidt/tn/scaled_fit.h"
 #include "schmidt/tn/weighted_tt_svd.h"
 
 namespace schmidt::tn {
@@ -27,27 +28,6 @@ void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   TORCH_CHECK_VALUE(options.sweeps >= 0 && options.cg_steps >= 1 && options.ridge > 0,
                     "[als] expected sweeps >= 0, cg_steps >= 1 and a ridge above 0, got ",
                     options.sweeps, ", ", options.cg_steps, " and ", options.ridge);
-}
-
-Mpo converted(const Mpo& mpo, at::ScalarType dtype) {
-  std::vector<torch::Tensor> cores;
-  for (const torch::Tensor& core : mpo.cores()) cores.push_back(core.to(dtype));
-  return Mpo(std::move(cores));
-}
-
-/// In units of the largest entry: errors are relative, and the least-squares step scales.
-torch::Tensor normalized(const torch::Tensor& t, at::ScalarType dtype) {
-  return t.defined() ? t.to(dtype) / unit_of(t) : t;
-}
-
-/// The moments with a little weight in every direction: without it a core may grow
-/// without bound where the metric sees nothing.
-torch::Tensor regularized(const torch::Tensor& moments) {
-  if (!moments.defined()) return moments;
-  const double share = moments.scalar_type() == at::kDouble ? 1e-8 : 1e-6;
-  torch::Tensor result = moments.clone();
-  result.diagonal().add_(share * moments.diagonal().mean().item<double>());
-  return result;
 }
 
 /// Sites in the order of one sweep: 0 .. K-1, then back to 1.
@@ -80,32 +60,22 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
   check(w, start, metric, options);
   at::NoGradGuard no_grad;
   const auto stored = start.cores()[0].scalar_type();
-  const bool wide = !options.single && w.numel() <= kDoubleEntries;
+  const bool wide = w.numel() <= kDoubleEntries;
   const auto dtype = w.scalar_type() == at::kDouble || wide ? at::kDouble : at::kFloat;
-  const double scale = unit_of(w);
-  const torch::Tensor target = normalized(w, dtype);
-  const Metric weights{normalized(metric.input, dtype), normalized(metric.output, dtype)};
-  const Metric solvable{regularized(weights.input), regularized(weights.output)};
-  Mpo chain = converted(start, dtype);
-  {
-    std::vector<torch::Tensor> cores = chain.cores();
-    cores[0] = cores[0] / scale;
-    chain = Mpo(std::move(cores));
-  }
-  auto error_of = [&](const Mpo& mpo) { return weighted_error(target, mpo.to_dense(), weights); };
+  const ScaledFit fit(w, metric, dtype);
+  Mpo chain = fit.scaled(start);
+  auto error_of = [&](const Mpo& mpo) { return fit.error(fit.target - mpo.to_dense()); };
 
   AlsResult result{start, error_of(chain), {}};
   result.errors.push_back(result.relative_error);
   for (int64_t sweep = 0; sweep < options.sweeps && result.relative_error > 0; ++sweep) {
     for (const int64_t site : sweep_order(chain.shape().sites())) {
-      chain = improved(target, chain, site, solvable, options);
+      chain = improved(fit.target, chain, site, fit.solvable, options);
     }
     const double before = result.relative_error, error = error_of(chain);
     result.errors.push_back(error);
     if (error < result.relative_error) {
-      std::vector<torch::Tensor> cores = chain.cores();
-      cores[0] = cores[0] * scale;
-      result.mpo = converted(Mpo(std::move(cores)), stored);
+      result.mpo = fit.restored(chain, stored);
       result.relative_error = error;
     }
     if (!(error < before * (1 - options.tolerance))) break;

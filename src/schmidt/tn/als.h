@@ -17,7 +17,6 @@ struct AlsOptions {
   double ridge = 1e-10;     ///< of the normal equations, in units of their mean diagonal; > 0
   int64_t direct_rows = 4608;  ///< beyond, and in float32, conjugate gradients solve them
   int64_t cg_steps = 40;       ///< at most, for one core
-  bool single = false;         ///< in float32 whatever the weight's size, for a quick look
   double cg_tolerance = 1e-3;  ///< ends them when a step gains less than this share of all before
 };
 

@@ -5,7 +5,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "schmidt/tn/contraction.h"
 #include "schmidt/tn/weighted_tt_svd.h"
@@ -37,11 +36,17 @@ torch::Tensor bond_moments(const torch::Tensor& block, const torch::Tensor& out_
   return at::mm(weighted.flatten(1), block.flatten(1).t());
 }
 
-double inner_product(const torch::Tensor& a, const torch::Tensor& b) {
-  return (a * b).sum(at::kDouble).item<double>();
-}
-
 }  // namespace
+
+torch::Tensor LegPreconditioner::solve(const torch::Tensor& residual) const {
+  torch::Tensor z = residual;
+  for (int64_t leg = 0; leg < 4; ++leg) {
+    if (z.size(leg) == 1) continue;  // a scale
+    const torch::Tensor front = z.movedim(leg, 0);
+    z = at::mm(inverses_[leg], front.flatten(1)).reshape(front.sizes()).movedim(0, leg);
+  }
+  return z.contiguous();
+}
 
 CoreProblem::CoreProblem(const std::vector<torch::Tensor>& cores, int64_t site,
                          const Metric& metric)
@@ -60,14 +65,15 @@ torch::Tensor CoreProblem::dense(const torch::Tensor& core) const {
 }
 
 torch::Tensor CoreProblem::right_side(const torch::Tensor& d) const {
-  torch::Tensor x = d;
-  if (metric_.input.defined()) x = at::mm(x, metric_.input);
-  if (metric_.output.defined()) x = at::mm(metric_.output, x);
+  return met(weighted(d, metric_));
+}
+
+torch::Tensor CoreProblem::met(const torch::Tensor& matrix) const {
   const int64_t o_l = split_.out_dims[0], o = split_.out_dims[1], o_r = split_.out_dims[2];
   const int64_t i_l = split_.in_dims[0], i = split_.in_dims[1], i_r = split_.in_dims[2];
   const int64_t a = left_.size(3), b = right_.size(0);
   const torch::Tensor left = left_.reshape({o_l * i_l, a}), right = right_.reshape({b, o_r * i_r});
-  x = x.reshape({o_l, o, o_r, i_l, i, i_r});
+  torch::Tensor x = matrix.reshape({o_l, o, o_r, i_l, i, i_r});
   // The larger bond last.
   if (a <= b) {
     x = at::mm(left.t(), x.permute({0, 3, 1, 4, 2, 5}).reshape({o_l * i_l, -1}));
@@ -75,10 +81,6 @@ torch::Tensor CoreProblem::right_side(const torch::Tensor& d) const {
   }
   x = at::mm(x.permute({0, 3, 1, 4, 2, 5}).reshape({-1, o_r * i_r}), right.t());
   return at::mm(left.t(), x.reshape({o_l * i_l, o * i * b})).reshape({a, o, i, b});
-}
-
-torch::Tensor CoreProblem::normal_product(const torch::Tensor& core) const {
-  return right_side(dense(core));
 }
 
 torch::Tensor CoreProblem::normal_matrix() const {
@@ -126,7 +128,7 @@ torch::Tensor CoreProblem::solve_directly(const torch::Tensor& b, double ridge) 
       .contiguous();
 }
 
-std::vector<RidgeSolver> CoreProblem::leg_solvers() const {
+LegPreconditioner CoreProblem::preconditioner(const LegPreconditioner* earlier) const {
   const auto dtype = left_.scalar_type();
   auto legs = [&](const torch::Tensor& moments, const std::vector<int64_t>& dims) {
     std::vector<torch::Tensor> sites = site_moments(moments, dims);
@@ -136,45 +138,28 @@ std::vector<RidgeSolver> CoreProblem::leg_solvers() const {
   };
   const std::vector<torch::Tensor> h = legs(metric_.output, split_.out_dims);
   const std::vector<torch::Tensor> g = legs(metric_.input, split_.in_dims);
-  auto solver = [&](const torch::Tensor& moments, int64_t size) {
-    const torch::Tensor a = moments.defined() ? moments : at::eye(size, left_.options());
-    return RidgeSolver(a.to(at::kDouble), kPreconditionerRidge);
+  auto inverse = [&](const torch::Tensor& moments, int64_t size) {
+    const torch::Tensor one = at::eye(size, left_.options());
+    if (!moments.defined()) return one;
+    return RidgeSolver(moments.to(at::kDouble), kPreconditionerRidge)
+        .solve(one.to(at::kDouble))
+        .to(dtype);
   };
   const torch::Tensor left = left_.squeeze(0).permute({2, 0, 1}), right = right_.squeeze(3);
-  return {solver(bond_moments(left, h[0], g[0]), left.size(0)), solver(h[1], split_.out_dims[1]),
-          solver(g[1], split_.in_dims[1]), solver(bond_moments(right, h[2], g[2]), right.size(0))};
+  return LegPreconditioner(
+      {inverse(bond_moments(left, h[0], g[0]), left.size(0)),
+       earlier != nullptr ? earlier->inverses()[1] : inverse(h[1], split_.out_dims[1]),
+       earlier != nullptr ? earlier->inverses()[2] : inverse(g[1], split_.in_dims[1]),
+       inverse(bond_moments(right, h[2], g[2]), right.size(0))});
 }
 
 torch::Tensor CoreProblem::solve_by_gradients(const torch::Tensor& b,
                                               const CgOptions& options) const {
-  const std::vector<RidgeSolver> solvers = leg_solvers();
-  auto precondition = [&](const torch::Tensor& residual) {
-    torch::Tensor z = residual.to(at::kDouble);
-    for (int64_t leg = 0; leg < 4; ++leg) {
-      if (z.size(leg) == 1) continue;  // a scale
-      const torch::Tensor front = z.movedim(leg, 0);
-      z = solvers[leg].solve(front.flatten(1)).reshape(front.sizes()).movedim(0, leg);
-    }
-    return z.to(residual.scalar_type()).contiguous();
-  };
-  torch::Tensor x = at::zeros_like(b), residual = b.clone(), z = precondition(residual);
-  torch::Tensor direction = z;
-  double rho = inner_product(residual, z), gained = 0;
-  for (int64_t step = 0; step < options.steps && rho > 0; ++step) {
-    const torch::Tensor product = normal_product(direction);
-    const double curvature = inner_product(direction, product);
-    if (!(curvature > 0)) break;  // nothing left that the metric sees
-    const double length = rho / curvature, gain = rho * length;
-    x.add_(direction, length);
-    residual.sub_(product, length);
-    gained += gain;
-    if (gain <= options.tolerance * gained) break;
-    z = precondition(residual);
-    const double next = inner_product(residual, z);
-    direction = z + (next / rho) * direction;
-    rho = next;
-  }
-  return x;
+  const LegPreconditioner legs = preconditioner();
+  return conjugate_gradients(
+             {b}, [&](const Cores& x) { return Cores{right_side(dense(x.front()))}; },
+             [&](const Cores& residual) { return Cores{legs.solve(residual.front())}; }, options)
+      .front();
 }
 
 }  // namespace schmidt::tn

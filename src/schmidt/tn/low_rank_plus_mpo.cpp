@@ -1,5 +1,8 @@
 #include "schmidt/tn/low_rank_plus_mpo.h"
 
+#include <algorithm>
+#include <limits>
+
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
@@ -28,36 +31,39 @@ LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const Metric& metric,
                                  const LowRankPlusMpoOptions& options) {
   check_metric("low_rank_plus_mpo", w, metric);
   parameter_count(options.shape, options.bonds);  // throws where they do not fit each other
-  TORCH_CHECK_VALUE(options.rounds >= 0, "[low_rank_plus_mpo] expected rounds >= 0, got ",
-                    options.rounds);
   at::NoGradGuard no_grad;
   const torch::Tensor target = w.to(w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   const LowRankOptions low_rank{.rank = options.rank};
   const FactorizeOptions mpo{.shape = options.shape, .max_bonds = options.bonds};
 
   LowRank first = weighted_low_rank(target, metric, low_rank);
-  first.relative_error = weighted_error(target, at::mm(first.left, first.right), metric);
-  Mpo second = zeros(options.shape, options.bonds, target.options());
-  LowRankPlusMpo best{first, second, first.relative_error, {first.relative_error}};
-  for (int64_t round = 0; round < options.rounds && best.relative_error > 0; ++round) {
-    const torch::Tensor rest = target - at::mm(first.left, first.right);
-    // M starts from the first remainder, then from itself.
-    const Mpo start = round == 0 ? weighted_tt_svd(rest, mpo, metric).mpo : second;
-    second = als(rest, start, metric, options.als).mpo;
-    const torch::Tensor dense = second.to_dense();
-    first = weighted_low_rank(target - dense, metric, low_rank);
-    const double error = weighted_error(target, at::mm(first.left, first.right) + dense, metric);
-    const double before = best.relative_error;
-    best.errors.push_back(error);
-    if (error < before) {
-      first.relative_error = error;
-      best.low_rank = first;
-      best.mpo = second;
-      best.relative_error = error;
-    }
-    if (!(error < before * (1 - options.tolerance))) break;
+  const torch::Tensor rest = target - at::mm(first.left, first.right);
+  first.relative_error = weighted_error(target, target - rest, metric);
+  const double low_rank_error = first.relative_error;
+  LowRankPlusMpo sum{first,
+                     zeros(options.shape, options.bonds, target.options()),
+                     low_rank_error,
+                     {low_rank_error}};
+  if (low_rank_error == 0) return sum;
+
+  // Where weighted_tt_svd begins is far off: without a round of its own the MPO makes both
+  // together worse than the low rank alone.
+  GaussNewtonOptions own_round = options.fit;
+  own_round.rounds = std::min<int64_t>(1, options.fit.rounds);
+  own_round.to_beat = std::numeric_limits<double>::infinity();
+  const Mpo second =
+      gauss_newton(rest, {weighted_tt_svd(rest, mpo, metric).mpo}, metric, own_round).terms[0];
+  const GaussNewtonResult found =
+      gauss_newton(target, {to_mpo(first), second}, metric, options.fit);
+  sum.errors.insert(sum.errors.end(), found.errors.begin(), found.errors.end());
+  sum.gave_up = found.gave_up;
+  if (found.relative_error < low_rank_error) {
+    const std::vector<torch::Tensor>& cores = found.terms[0].cores();
+    sum.low_rank = {cores[0].flatten(0, 2), cores[1].flatten(1), found.relative_error};
+    sum.mpo = found.terms[1];
+    sum.relative_error = found.relative_error;
   }
-  return best;
+  return sum;
 }
 
 }  // namespace schmidt::tn

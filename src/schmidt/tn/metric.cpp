@@ -61,6 +61,13 @@ void check_metric(const char* caller, const torch::Tensor& w, const Metric& metr
   check_side(caller, "output moments", metric.output, w.size(0), w);
 }
 
+torch::Tensor weighted(const torch::Tensor& d, const Metric& metric) {
+  torch::Tensor x = d;
+  if (metric.input.defined()) x = at::mm(x, metric.input);
+  if (metric.output.defined()) x = at::mm(metric.output, x);
+  return x;
+}
+
 double squared_norm(const torch::Tensor& d, const Metric& metric) {
   check_metric("squared_norm", d, metric);
   at::NoGradGuard no_grad;

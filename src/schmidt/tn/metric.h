@@ -17,6 +17,9 @@ struct Metric {
 /// finite matrices of its sizes on its device. `caller` opens the message.
 void check_metric(const char* caller, const torch::Tensor& w, const Metric& metric);
 
+/// H D G, in D's dtype, which the metric's is too.
+torch::Tensor weighted(const torch::Tensor& d, const Metric& metric);
+
 /// tr(H D G D^T) for D [m, n], never below 0. In float64; for D of another type with
 /// more than 2^20 entries products are in float32 and only their sums in float64.
 /// Throws c10::ValueError as check_metric does.

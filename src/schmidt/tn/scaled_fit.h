@@ -1,0 +1,30 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include "schmidt/tn/metric.h"
+#include "schmidt/tn/mpo.h"
+
+namespace schmidt::tn {
+
+/// A weighted fit of W in the units it is solved in: W, G and H over their largest
+/// entries, in one dtype.
+struct ScaledFit {
+  ScaledFit(const torch::Tensor& w, const Metric& metric, torch::ScalarType dtype);
+
+  /// ||D|| / ||W|| in the metric itself, D = target - W' in the fit's units.
+  double error(const torch::Tensor& gap) const;
+
+  Mpo scaled(const Mpo& mpo) const;  ///< in the fit's units and dtype
+  Mpo restored(const Mpo& mpo, torch::ScalarType dtype) const;
+
+  torch::Tensor target;
+  Metric weights;
+  /// The same with 1e-8 of the mean diagonal (1e-6 in float32) in every direction: without it
+  /// a core may grow without bound where the metric sees nothing.
+  Metric solvable;
+  double unit;          ///< of W
+  double squared_norm;  ///< ||target||^2 in the metric itself
+};
+
+}  // namespace schmidt::tn
