@@ -33,8 +33,8 @@ struct GaussNewtonResult {
 /// Kronecker product of each core as preconditioner; then a parabola through three points
 /// tells how far to go that way. Terms are balanced before each round. In float32 unless w
 /// is float64, in G and H as als() regularizes them; errors are those in G and H themselves.
-/// Ahead of als(), which goes from core to core, at equal numbers of products with G and H.
-/// The result is in the start's dtype.
+/// Ahead of als() by conjugate gradients, core by core, at equal numbers of products with G and
+/// H; behind als() where that solves directly. The result is in the start's dtype.
 /// Throws c10::ValueError if an argument does not fit or is not finite.
 /// Source: Nocedal and Wright 2006, Numerical Optimization, section 10.3.
 GaussNewtonResult gauss_newton(const torch::Tensor& w, const std::vector<Mpo>& start,
