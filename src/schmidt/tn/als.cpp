@@ -1,12 +1,9 @@
 #include "schmidt/tn/als.h"
 
-#include <cmath>
-
 #include <ATen/core/grad_mode.h>
 
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/core_problem.h"
-#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/scaled_fit.h"
 #include "schmidt/tn/weighted_tt_svd.h"
 
@@ -17,14 +14,7 @@ constexpr int64_t kDoubleEntries = int64_t{1} << 19;
 
 void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
            const AlsOptions& options) {
-  check_metric("als", w, metric);
-  TORCH_CHECK_VALUE(start.rows() == w.size(0) && start.cols() == w.size(1),
-                    "[als] expected a start of ", w.size(0), " x ", w.size(1), ", got ",
-                    start.rows(), " x ", start.cols());
-  for (const torch::Tensor& core : start.cores()) {
-    TORCH_CHECK_VALUE(std::isfinite(largest_entry(core)),
-                      "[als] expected a finite start, got NaN or infinity");
-  }
+  check_fit("als", w, {start}, metric);
   TORCH_CHECK_VALUE(options.sweeps >= 0 && options.cg_steps >= 1 && options.ridge > 0,
                     "[als] expected sweeps >= 0, cg_steps >= 1 and a ridge above 0, got ",
                     options.sweeps, ", ", options.cg_steps, " and ", options.ridge);

@@ -9,7 +9,6 @@
 
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/core_problem.h"
-#include "schmidt/tn/magnitude.h"
 #include "schmidt/tn/scaled_fit.h"
 
 namespace schmidt::tn {
@@ -23,17 +22,8 @@ constexpr double kNearOne = 0.05;
 
 void check(const torch::Tensor& w, const std::vector<Mpo>& start, const Metric& metric,
            const GaussNewtonOptions& options) {
-  check_metric("gauss_newton", w, metric);
+  check_fit("gauss_newton", w, start, metric);
   TORCH_CHECK_VALUE(!start.empty(), "[gauss_newton] expected one term or more, got none");
-  for (const Mpo& term : start) {
-    TORCH_CHECK_VALUE(term.rows() == w.size(0) && term.cols() == w.size(1),
-                      "[gauss_newton] expected a start of ", w.size(0), " x ", w.size(1), ", got ",
-                      term.rows(), " x ", term.cols());
-    for (const torch::Tensor& core : term.cores()) {
-      TORCH_CHECK_VALUE(std::isfinite(largest_entry(core)),
-                        "[gauss_newton] expected a finite start, got NaN or infinity");
-    }
-  }
   TORCH_CHECK_VALUE(options.rounds >= 0 && options.cg_steps >= 1,
                     "[gauss_newton] expected rounds >= 0 and cg_steps >= 1, got ", options.rounds,
                     " and ", options.cg_steps);

@@ -46,4 +46,18 @@ Mpo ScaledFit::restored(const Mpo& mpo, torch::ScalarType dtype) const {
   return times(mpo, unit, dtype);
 }
 
+void check_fit(const char* caller, const torch::Tensor& w, const std::vector<Mpo>& start,
+               const Metric& metric) {
+  check_metric(caller, w, metric);
+  for (const Mpo& term : start) {
+    TORCH_CHECK_VALUE(term.rows() == w.size(0) && term.cols() == w.size(1), "[", caller,
+                      "] expected a start of ", w.size(0), " x ", w.size(1), ", got ", term.rows(),
+                      " x ", term.cols());
+    for (const torch::Tensor& core : term.cores()) {
+      TORCH_CHECK_VALUE(std::isfinite(largest_entry(core)), "[", caller,
+                        "] expected a finite start, got NaN or infinity");
+    }
+  }
+}
+
 }  // namespace schmidt::tn

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include <torch/types.h>
 
 #include "schmidt/tn/metric.h"
@@ -26,5 +28,10 @@ struct ScaledFit {
   double unit;          ///< of W
   double squared_norm;  ///< ||target||^2 in the metric itself
 };
+
+/// Throws c10::ValueError unless check_metric() is content and `start` is a finite network of
+/// w's sizes. `caller` opens the message.
+void check_fit(const char* caller, const torch::Tensor& w, const std::vector<Mpo>& start,
+               const Metric& metric);
 
 }  // namespace schmidt::tn
