@@ -82,6 +82,10 @@ TEST_F(LayersTest, FingerprintFollowsTheModelNotItsPlace) {
       io::Checkpoint::open(test::write_model(test::make_tiny_model(2, 7), tmp / "other"));
   EXPECT_EQ(fingerprint(checkpoint), fingerprint(copy));
   EXPECT_NE(fingerprint(checkpoint), fingerprint(other));
+  auto one_matrix = test::make_tiny_model();  // as after training of an adapter
+  one_matrix.tensors["model.layers.1.mlp.up_proj.weight"] *= 1.01;
+  const auto tuned = io::Checkpoint::open(test::write_model(one_matrix, tmp / "tuned"));
+  EXPECT_NE(fingerprint(checkpoint), fingerprint(tuned));
 }
 
 TEST(Fingerprint, IsTheHashItNames) {

@@ -20,9 +20,8 @@ class Fingerprint {
   uint64_t state_ = 0xcbf29ce484222325ULL;
 };
 
-/// Identifies a model by its config, by every tensor's name, shape and format,
-/// and by the values of its vectors (norms and biases), which training moves and
-/// which are few enough to read every time. Independent of where the model lies.
+/// Identifies a model by its config, by every tensor's name, shape and format, and by
+/// 2 KiB of what is stored of each, taken evenly. Independent of where the model lies.
 std::string fingerprint(const io::Checkpoint& checkpoint);
 
 }  // namespace schmidt::compress

@@ -29,6 +29,14 @@ torch::Tensor load_tensor(const HfTensor& tensor) {
   return copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape);
 }
 
+template <typename Tensors>
+const auto& find_tensor(const Tensors& tensors, const std::string& name, const fs::path& path) {
+  const auto found = tensors.find(name);
+  TORCH_CHECK_VALUE(found != tensors.end(), "[checkpoint] expected a tensor of ", path.string(),
+                    ", got ", name);
+  return found->second;
+}
+
 std::variant<HfFolder, GgufModel> open_source(const fs::path& path) {
   TORCH_CHECK_VALUE(fs::exists(path), "[checkpoint] expected a model folder or a .gguf file, got ",
                     path.string(), ", which does not exist");
@@ -76,13 +84,17 @@ const std::map<std::string, TensorInfo>& Checkpoint::tensors() const { return im
 torch::Tensor Checkpoint::load(const std::string& name) const {
   return std::visit(
       [&](const auto& source) {
-        const auto found = source.tensors.find(name);
-        TORCH_CHECK_VALUE(found != source.tensors.end(), "[checkpoint] expected a tensor of ",
-                          impl_->path.string(), ", got ", name);
-        torch::Tensor tensor = load_tensor(found->second);
-        forget_pages(bytes_of(found->second));
+        const auto& stored = find_tensor(source.tensors, name, impl_->path);
+        torch::Tensor tensor = load_tensor(stored);
+        forget_pages(bytes_of(stored));
         return tensor;
       },
+      impl_->source);
+}
+
+std::string_view Checkpoint::stored_bytes(const std::string& name) const {
+  return std::visit(
+      [&](const auto& source) { return bytes_of(find_tensor(source.tensors, name, impl_->path)); },
       impl_->source);
 }
 

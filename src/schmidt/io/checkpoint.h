@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -44,6 +45,9 @@ class Checkpoint {
   /// The tensor in its own dtype, on the CPU, in memory of its own.
   /// Throws c10::ValueError if there is no tensor of that name.
   torch::Tensor load(const std::string& name) const;
+
+  /// What the file holds of it, mapped; valid as long as a copy of this lives. Throws as `load`.
+  std::string_view stored_bytes(const std::string& name) const;
 
  private:
   struct Impl;
