@@ -67,6 +67,12 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
                          testing::Values(std::pair<int64_t, int64_t>{24, 12}, std::pair{12, 24},
                                          std::pair{16, 16}));
 
+TEST(SolveDtype, KeepsTheFloat64ThatARetryGives) {
+  EXPECT_EQ(solve_dtype(100, torch::kFloat32), torch::kFloat64);
+  EXPECT_EQ(solve_dtype(4096, torch::kFloat32), torch::kFloat32);
+  EXPECT_EQ(solve_dtype(4096, torch::kFloat64), torch::kFloat64);
+}
+
 TEST(MetricPair, FollowsTheDriftOnEitherSide) {
   for (const auto& [m_rows, n] : {std::pair{20, 12}, {12, 20}}) {
     const Problem p(m_rows, n);

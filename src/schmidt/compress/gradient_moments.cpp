@@ -2,25 +2,35 @@
 
 #include <tuple>
 
+#include <ATen/ops/linalg_cholesky_ex.h>
 #include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_solve_triangular.h>
 
 namespace schmidt::compress {
 namespace {
 
 /// Relative eigenvalues below which a direction is rounding.
-constexpr double kNegligible = 1e-12;
+double negligible(torch::ScalarType dtype) { return dtype == torch::kFloat64 ? 1e-12 : 1e-6; }
 
-torch::Tensor square_root(const torch::Tensor& a) {
+/// R R^T = A.
+struct Root {
+  torch::Tensor root;  ///< [k, k]
+  bool triangular;     ///< lower, by Cholesky; false: by eigenvalues, where A is singular
+};
+
+Root root_of(const torch::Tensor& a) {
+  const auto [factor, info] = at::linalg_cholesky_ex(a);
+  if (info.item<int64_t>() == 0) return {factor, true};
   const auto [values, vectors] = at::linalg_eigh(a);
-  return at::matmul(vectors * values.clamp_min(0).sqrt(), vectors.t());
+  return {vectors * values.clamp_min(0).sqrt(), false};
 }
 
 torch::Tensor symmetric(const torch::Tensor& m) { return (m + m.t()) / 2; }
 
 }  // namespace
 
-torch::ScalarType solve_dtype(int64_t size) {
-  return size <= 2048 ? torch::kFloat64 : torch::kFloat32;
+torch::ScalarType solve_dtype(int64_t size, torch::ScalarType given) {
+  return size <= 2048 || given == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
 }
 
 torch::Tensor with_ridge(const torch::Tensor& matrix, double share) {
@@ -38,29 +48,32 @@ torch::Tensor output_moments(const GradientMoments& gradient, double damping) {
 }
 
 Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b) {
-  const auto dtype = solve_dtype(a.size(0));
+  const auto dtype = solve_dtype(a.size(0), a.scalar_type());
   const torch::Tensor wide_b = b.to(dtype);
-  const torch::Tensor root = square_root(a.to(dtype));
+  const auto [root, triangular] = root_of(a.to(dtype));
   const auto [ascending, vectors] =
-      at::linalg_eigh(symmetric(at::matmul(root, at::matmul(wide_b, root))));
+      at::linalg_eigh(symmetric(at::matmul(root.t(), at::matmul(wide_b, root))));
   const torch::Tensor squares = ascending.flip(0).clamp_min(0);
-  const torch::Tensor q = at::matmul(root, vectors.flip(1));
-  const torch::Tensor kept = squares > kNegligible * squares[0];
+  const torch::Tensor u = vectors.flip(1), q = at::matmul(root, u);
+  if (triangular) {
+    return {squares, q, at::linalg_solve_triangular(root, u.t(), /*upper=*/false, /*left=*/false)};
+  }
+  const torch::Tensor kept = squares > negligible(dtype) * squares[0];
   const torch::Tensor inverse = at::where(kept, squares.reciprocal(), at::zeros_like(squares));
   return {squares, q, inverse.unsqueeze(1) * at::matmul(q.t(), wide_b)};
 }
 
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {
-  const auto dtype = solve_dtype(a.size(0));
-  const torch::Tensor root = square_root(a.to(dtype));
-  const torch::Tensor c = symmetric(at::matmul(root, at::matmul(b.to(dtype), root)));
+  const auto dtype = solve_dtype(a.size(0), a.scalar_type());
+  const torch::Tensor root = root_of(a.to(dtype)).root;
+  const torch::Tensor c = symmetric(at::matmul(root.t(), at::matmul(b.to(dtype), root)));
   return at::linalg_eigvalsh(c).flip(0).clamp_min(0).to(torch::kFloat64);
 }
 
 MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
                        const torch::Tensor& input_moments, const GradientMoments& gradient,
                        double damping, double ridge) {
-  const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)));
+  const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)), weight.scalar_type());
   const torch::Tensor w = weight.to(dtype);
   const double floor = damping * gradient.mean_square;
   if (gradient.pulled_back) {

@@ -28,8 +28,8 @@ struct GradientMoments {
 torch::Tensor output_moments(const GradientMoments& gradient, double damping);
 
 /// A weight's directions on its smaller side, in the order of what dropping them
-/// costs. For symmetric positive semi-definite A and B, with
-/// A^{1/2} B A^{1/2} = U L U^T and Q = A^{1/2} U:
+/// costs. For symmetric positive semi-definite A = R R^T and B, with
+/// R^T B R = U L U^T and Q = R U:
 ///
 ///   P_r = Q_r L_r^{-1} Q_r^T B,  a projector of rank r, P_k = 1 on the range of B
 ///
@@ -38,10 +38,11 @@ torch::Tensor output_moments(const GradientMoments& gradient, double damping);
 struct Modes {
   torch::Tensor squares;  ///< L [k], descending: squared weighted singular values
   torch::Tensor q;        ///< [k, k], columns in that order
-  torch::Tensor dual;     ///< L^{-1} Q^T B [k, k]; rows of vanishing L are 0
+  torch::Tensor dual;     ///< L^{-1} Q^T B = U^T R^{-1} [k, k]
 };
 
-/// In float64, float32 beyond 2048 x 2048. Throws c10::LinAlgError if a
+/// In float64, float32 beyond 2048 x 2048 where A and B are. Where A is singular, rows of
+/// `dual` to vanishing L are 0. Throws c10::LinAlgError if a
 /// decomposition does not converge.
 Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b);
 
@@ -61,7 +62,7 @@ MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::Drif
 /// `matrix` with `share` of the mean of its diagonal added to the diagonal.
 torch::Tensor with_ridge(const torch::Tensor& matrix, double share);
 
-/// float64 up to a size at which its decompositions take minutes, float32 beyond.
-torch::ScalarType solve_dtype(int64_t size);
+/// float64 up to a size at which its decompositions take minutes; beyond, what `given` is.
+torch::ScalarType solve_dtype(int64_t size, torch::ScalarType given);
 
 }  // namespace schmidt::compress
