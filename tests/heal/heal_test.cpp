@@ -181,6 +181,12 @@ TEST_F(HealTest, UnfinishedWorkOfAnotherRecipeModelOrDataIsRefused) {
   HealOptions other = o;
   other.model_level.schedule.peak = 2e-2;
   EXPECT_THROW(run("out", other), c10::ValueError);
+  EXPECT_THROW(heal(io::Checkpoint::open(tmp / "teacher"), io::Checkpoint::open(tmp / "teacher"),
+                    tmp / "out", o, {}),
+               c10::ValueError);
+  EXPECT_THROW(heal(io::Checkpoint::open(tmp / "student"), io::Checkpoint::open(tmp / "student"),
+                    tmp / "out", o, {}),
+               c10::ValueError);
   std::ofstream(data(), std::ios::app) << R"({"text": "one line more"})"
                                        << "\n";
   EXPECT_THROW(run("out", o), c10::ValueError);

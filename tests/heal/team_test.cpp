@@ -170,6 +170,39 @@ TEST_F(TeamHeals, ItsBlocksOnTheCurveOfOneRank) {
   expect_same("one", "cut");
 }
 
+TEST_F(TeamHeals, GoOnFromTheLastStateThatAllStagesHave) {
+  namespace fs = std::filesystem;
+  const HealOptions o = options();
+  heal_as(3, 3, o, "whole");
+  HealOptions resumed = o;
+  resumed.resume = true;
+  const auto stop_after = [&](int64_t steps, const HealOptions& how) {
+    int64_t asked = 0;
+    heal_as(3, 3, how, "cut",
+            [&](const Team& team) { return team.leads() && ++asked == steps + 1; });
+  };
+  const auto state = [&](int64_t stage, int64_t step) {
+    return tmp / "cut.partial" / "run" / ("stage-" + std::to_string(stage)) /
+           ("state-" + std::to_string(step));
+  };
+  // As a kill leaves it that comes while stage 1 still saves its fifth step.
+  stop_after(3, o);
+  for (int64_t stage = 0; stage < 3; ++stage) {
+    fs::copy(state(stage, 3), tmp / ("state" + std::to_string(stage)));
+  }
+  stop_after(2, resumed);
+  for (int64_t stage = 0; stage < 3; ++stage) {
+    ASSERT_TRUE(fs::exists(state(stage, 5)));
+    EXPECT_FALSE(fs::exists(state(stage, 3)));
+    fs::copy(tmp / ("state" + std::to_string(stage)), state(stage, 3));
+  }
+  fs::remove_all(state(1, 5));
+  heal_as(3, 3, resumed, "cut");
+  EXPECT_EQ(test::read_file(tmp / "whole" / "model.safetensors"),
+            test::read_file(tmp / "cut" / "model.safetensors"));
+  EXPECT_EQ(curve("whole"), curve("cut"));
+}
+
 TEST_F(TeamHeals, TheSameBitsFromRunToRunAndResumed) {
   HealOptions o = options();
   o.trained.embedding = true;

@@ -66,6 +66,13 @@ void AtomicFile::commit() {
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
+  if (content.empty()) {  // whole as soon as it is there: a kill leaves no temporary file
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) throw SystemError("cannot write", path, errno);
+    ::close(fd);
+    sync_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
+    return;
+  }
   AtomicFile file(path);
   file.write(content);
   file.commit();

@@ -115,6 +115,7 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
     out["ended_early"] = result.ended == heal::Ended::kEarly;
     out["before"] = result.before.json();
     out["after"] = result.after.json();
+    out["skipped_lines"] = result.skipped_lines;
     fmt::print("{}\n", out.dump());
     return;
   }
@@ -129,6 +130,9 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
   }
   if (result.ended == heal::Ended::kEarly) {
     fmt::print("ended early, after {} steps without a better held-out loss\n", result.steps);
+  }
+  if (result.skipped_lines > 0) {
+    fmt::print("{} broken lines of the data were left out\n", result.skipped_lines);
   }
   fmt::print("{}", sizes_text(*result.summary));
   fmt::print("written to {}\n", options.out);

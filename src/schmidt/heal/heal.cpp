@@ -53,6 +53,15 @@ void claim(const AtomicFolder& folder, const std::string& work, const HealOption
   write_file_atomically(stamp, "");
 }
 
+/// What a run that was killed at its end had begun to write.
+void remove_unfinished(const AtomicFolder& folder) {
+  std::vector<fs::path> begun;
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    if (entry.path() != run_folder(folder)) begun.push_back(entry.path());
+  }
+  for (const fs::path& path : begun) fs::remove_all(path);
+}
+
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
   const ModelLevelOptions& m = options.model_level;
   TORCH_CHECK_VALUE(m.weights.cross_entropy >= 0.0 && m.weights.kl >= 0.0 &&
@@ -110,7 +119,7 @@ class Healing {
           heal_blocks({team_, student_, *teacher_, options_.load, block_text, run / "blocks", log,
                        team_.leads() ? callbacks_.progress : ProgressFn{}, callbacks_.interrupted},
                       block_level());
-      if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}};
+      if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}, 0};
       trained = std::move(*blocks);
       logged(log);
     }
@@ -121,11 +130,13 @@ class Healing {
     }
     if (!team_.leads()) return result;
     log.write({{"before", result.before.json()}, {"after", result.after.json()}});
+    remove_unfinished(folder);
     result.summary = write_healed(student_, trained, recipe(options_), folder.path());
     fs::copy_file(log.path(), folder.path() / "heal.jsonl", fs::copy_options::overwrite_existing);
     // What a run goes on from leaves last: a kill in between finds the old state or OUT.
     folder.commit();
     fs::remove_all(out / "run");
+    result.skipped_lines = stream_.skipped();
     return result;
   }
 
@@ -172,8 +183,8 @@ class Healing {
                    model_level_);
     std::map<std::string, torch::Tensor> values = parameters.named_values();
     if (team_.grid.replica == 0) values = collect_named(team_.pipeline, std::move(values));
-    for (const auto& [name, value] : values) trained[name] = value.clone();
-    return {healed.ended, healed.steps, healed.before, healed.after, {}};
+    for (auto& [name, value] : values) trained.insert_or_assign(name, std::move(value));
+    return {healed.ended, healed.steps, healed.before, healed.after, {}, 0};
   }
 
   /// The blocks of this rank's stage.

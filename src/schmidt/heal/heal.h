@@ -49,6 +49,7 @@ struct HealResult {
   HeldOutLoss before, after;  ///< of the model level
   /// Of the healed checkpoint; none if interrupted, or where the team's leader is another.
   std::optional<compress::ModelSummary> summary;
+  int64_t skipped_lines = 0;  ///< broken ones of the data
 };
 
 /// Writes a healed copy of `student` to `out`, with the run's log in heal.jsonl.

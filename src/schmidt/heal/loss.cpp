@@ -19,8 +19,8 @@ namespace {
 /// Of logits and their gradient that are held at once.
 constexpr int64_t kLogitBytes = int64_t{128} << 20;
 
-/// Probabilities below this count as it, where a logarithm needs more than 0.
-constexpr double kTiny = 1e-12;
+/// Probabilities of the rest below this count as it: what one minus a sum leaves in float32.
+constexpr double kTiny = 1e-6;
 
 int64_t rows_at_once(const model::Model& model) {
   const auto bytes = static_cast<int64_t>(2 * c10::elementSize(model.dtype()));
@@ -50,15 +50,16 @@ double total(const torch::Tensor& x) { return x.sum(torch::kFloat64).item<double
 Part top_part(const kernels::Distribution& p, const TopTokens& top, double cross_entropy,
               double kl) {
   const torch::Tensor q = top.log_q.exp(), log_p = log_probabilities(p, top.ids);
+  const torch::Tensor at_top = log_p.exp();
   const torch::Tensor q_rest = (1.0 - q.sum(1, true)).clamp_min(kTiny);
-  const torch::Tensor p_rest = (1.0 - log_p.exp().sum(1, true)).clamp_min(kTiny);
+  const torch::Tensor p_rest = (1.0 - at_top.sum(1, true)).clamp_min(kTiny);
   const torch::Tensor r = q_rest / p_rest;  // [rows, 1]
   Part part;
   part.kl = total(q * (top.log_q - log_p)) + total(q_rest * (q_rest.log() - p_rest.log()));
   part.gradient =
       kernels::softmax_gradient(p, (cross_entropy + kl * (1.0 - r)).squeeze(1)).gradient;
-  part.gradient.scatter_add_(1, top.ids,
-                             (kl * (r * log_p.exp() - q)).to(part.gradient.scalar_type()));
+  part.gradient.scatter_(1, top.ids,
+                         ((cross_entropy + kl) * at_top - kl * q).to(part.gradient.scalar_type()));
   return part;
 }
 

@@ -1,7 +1,9 @@
 #include "schmidt/heal/model_level.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -78,23 +80,16 @@ class Training {
 
   ModelLevelResult go() {
     begin();
-    Ended ended = Ended::kDone;
-    while (state_.step < options_.schedule.steps) {
+    while (state_.step < options_.schedule.steps && !patience_ended()) {
       team_.describe(fmt::format("step {}", state_.step + 1));
       const Wishes wishes = ask();
       if (wishes.stop || wishes.save) save();
-      if (wishes.stop) {
-        all_are_here();
-        return {Ended::kInterrupted, state_.step, before_, {}};
-      }
+      if (wishes.stop) return {Ended::kInterrupted, state_.step, before_, {}};
       step();
-      if (due_for_evaluation() && patience_ended()) {
-        ended = Ended::kEarly;
-        break;
-      }
+      if (due_for_evaluation()) compare_with_best();
     }
     save();
-    return finish(ended);
+    return finish(patience_ended() ? Ended::kEarly : Ended::kDone);
   }
 
  private:
@@ -110,15 +105,24 @@ class Training {
     return {votes[0] > 0, votes[1] > 0};
   }
 
-  /// What a leader was to save is saved.
-  void all_are_here() { sum_over(team_.all, {0.0}); }
+  /// The last step whose state all stages have: a kill may have come while they saved.
+  std::optional<int64_t> saved_step() {
+    std::vector<double> last(static_cast<size_t>(team_.all.size()), 0.0);
+    last[static_cast<size_t>(team_.all.rank())] =
+        static_cast<double>(run_.store.last_step().value_or(-1));
+    last = sum_over(team_.all, last);
+    const auto step = static_cast<int64_t>(*std::ranges::min_element(last));
+    return step < 0 ? std::nullopt : std::optional(step);
+  }
 
   void begin() {
     // What ranks have computed for themselves so far may differ in a last bit.
     team_.data.broadcast(run_.parameters.values(), 0);
-    if (auto saved = run_.store.load(run_.parameters)) {
-      state_ = std::move(saved->state);
-      const auto& [steps, first, second] = saved->moments;
+    if (const auto at = saved_step()) {
+      SavedRun saved = run_.store.load(*at, run_.parameters);
+      if (team_.leads_stage()) run_.store.keep_only(*at);
+      state_ = std::move(saved.state);
+      const auto& [steps, first, second] = saved.moments;
       optimizer_.restore(steps, sharding_.take(first), sharding_.take(second));
       run_.stream.restore(state_.stream);
       run_.log.rewind(state_.step);
@@ -131,13 +135,12 @@ class Training {
       before_ = evaluate();
       state_.before = before_.json();
       if (!run_.held_out.empty()) {
-        state_.best_loss = before_.loss;
+        if (std::isfinite(before_.loss)) state_.best_loss = before_.loss;
         save_best();
       }
       log_held_out(before_);
     } else {
-      before_ = {state_.before.at("loss"), state_.before.at("cross_entropy"),
-                 state_.before.at("kl")};
+      before_ = HeldOutLoss::from_json(state_.before);
     }
     saved_ = Clock::now();
   }
@@ -174,7 +177,8 @@ class Training {
       save();
       TORCH_CHECK_VALUE(false, "[heal] the loss was not finite in ", kMostNotFinite,
                         " steps in a row, up to step ", state_.step,
-                        "; the last good state is saved: expected a lower learning rate");
+                        "; the last good state is saved, and --resume goes on behind these steps. "
+                        "A lower --learning-rate is another run");
     }
   }
 
@@ -311,7 +315,7 @@ class Training {
     return last || (options_.evaluate_every > 0 && state_.step % options_.evaluate_every == 0);
   }
 
-  bool patience_ended() {
+  void compare_with_best() {
     const HeldOutLoss now = evaluate();
     log_held_out(now);
     if (now.loss < state_.best_loss) {
@@ -322,6 +326,9 @@ class Training {
     } else {
       ++state_.waited;
     }
+  }
+
+  bool patience_ended() const {
     return options_.patience > 0 && state_.waited >= options_.patience;
   }
 
@@ -332,6 +339,8 @@ class Training {
     const Moments moments = {optimizer_.steps(), all_of(optimizer_.first_moment()),
                              all_of(optimizer_.second_moment())};
     if (team_.leads_stage()) run_.store.save(state_, run_.parameters, moments);
+    sum_over(team_.all, {0.0});  // every stage has: until then the state before is needed
+    if (team_.leads_stage()) run_.store.keep_only(state_.step);
     saved_ = Clock::now();
   }
 
@@ -341,7 +350,6 @@ class Training {
 
   ModelLevelResult finish(Ended ended) {
     HeldOutLoss after;
-    all_are_here();
     if (!run_.held_out.empty()) {
       if (run_.store.load_best(run_.parameters)) run_.parameters.write_to_model();
       after = evaluate();
@@ -367,6 +375,14 @@ class Training {
 
 nlohmann::json HeldOutLoss::json() const {
   return {{"loss", loss}, {"cross_entropy", cross_entropy}, {"kl", kl}};
+}
+
+HeldOutLoss HeldOutLoss::from_json(const nlohmann::json& json) {
+  const auto number = [&](const char* key) {
+    const nlohmann::json& value = json.at(key);
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
+  return {number("loss"), number("cross_entropy"), number("kl")};
 }
 
 ModelLevelResult heal_model(const ModelLevelRun& run, const ModelLevelOptions& options) {

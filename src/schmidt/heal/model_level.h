@@ -42,6 +42,8 @@ struct HeldOutLoss {
   double kl = 0.0;  ///< 0 without a teacher
 
   nlohmann::json json() const;
+  /// Of what `json` gave; null, which stands for what is not finite, becomes NaN.
+  static HeldOutLoss from_json(const nlohmann::json& json);
 };
 
 /// What a run works with. Nothing is owned.

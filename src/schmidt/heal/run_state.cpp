@@ -112,15 +112,21 @@ void StateStore::save(const RunState& state, const Parameters& parameters,
     fs::rename(made, whole);
   }
   sync_folder(folder_);
-  for (const int64_t step : saved_steps(folder_)) {
-    if (step != state.step) fs::remove_all(state_folder(folder_, step));
+}
+
+void StateStore::keep_only(int64_t step) const {
+  for (const int64_t other : saved_steps(folder_)) {
+    if (other != step) fs::remove_all(state_folder(folder_, other));
   }
 }
 
-std::optional<SavedRun> StateStore::load(const Parameters& parameters) const {
+std::optional<int64_t> StateStore::last_step() const {
   const std::set<int64_t> steps = saved_steps(folder_);
-  if (steps.empty()) return std::nullopt;
-  const fs::path folder = state_folder(folder_, *steps.rbegin());
+  return steps.empty() ? std::nullopt : std::optional(*steps.rbegin());
+}
+
+SavedRun StateStore::load(int64_t step, const Parameters& parameters) const {
+  const fs::path folder = state_folder(folder_, step);
   const nlohmann::json json = io::read_json_object(folder / "state.json");
   SavedRun saved{from_json(json, folder / "state.json"), {}};
   read_values(folder / kValues, parameters);

@@ -36,18 +36,23 @@ struct SavedRun {
 };
 
 /// Saved states of one run, and the best parameters so far, in a folder. A state is
-/// whole or absent, and the last one stays until the next is whole. One rank saves;
-/// all may load.
+/// whole or absent. One rank saves; all may load.
 class StateStore {
  public:
   explicit StateStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  /// Throws SystemError from the disk; then the last state is still whole.
+  /// Beside the states before. Throws SystemError from the disk.
   void save(const RunState& state, const Parameters& parameters, const Moments& moments) const;
 
-  /// Reads the last state back, its parameters into `parameters`; none where there is none.
+  /// Drops all states but that of one step.
+  void keep_only(int64_t step) const;
+
+  /// Steps done in the last state; none where there is none.
+  std::optional<int64_t> last_step() const;
+
+  /// Reads the state of a step back, its parameters into `parameters`.
   /// Throws FormatError if files are missing or broken.
-  std::optional<SavedRun> load(const Parameters& parameters) const;
+  SavedRun load(int64_t step, const Parameters& parameters) const;
 
   /// The parameters as they are, in place of an earlier best. Throws SystemError.
   void save_best(const Parameters& parameters) const;
