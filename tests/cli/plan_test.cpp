@@ -136,6 +136,8 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   test::write_model(test::make_tiny_model(2, 5), tmp / "m5");
   expect_error("compress @m5 --plan @l.json -o @c", 3, "another model");
   expect_error("compress @m --plan @l.json --keep 0.8 -o @c", 2, "several");
+  expect_error("compress @m --plan @l.json --gauge full -o @c", 2, "--gauge");
+  expect_error("compress @m --plan @l.json --method fisher -o @c", 2, "(m, 1) x (1, n)");
   expect_error(profile + "--bonds 4 --blocks 7", 2, "[blocks]");
   test::write_file(tmp / "text", "too short");
   expect_error(profile + "--bonds 4", 2, "at least one window");

@@ -32,6 +32,14 @@ TEST(PredictedCurve, IsHalfTheDroppedSquaresAtEveryRank) {
   EXPECT_EQ(predicted_curve(layer(3, 5), torch::ones({3}), 0.6).points.front().bonds.front(), 2);
 }
 
+TEST(PredictedCurve, WithTheGaugeEndsWhereTheDenseLayerIsSmaller) {
+  const LayerCurve curve =
+      predicted_curve(layer(3, 5), torch::tensor({9.0, 4.0, 1.0}, torch::kFloat64), 0.0, false);
+  ASSERT_EQ(curve.points.size(), 2u);  // two ranks would take 16 parameters
+  EXPECT_EQ(curve.points[0].parameters, 3 + 5);
+  EXPECT_EQ(curve.points[1].parameters, 15);
+}
+
 TEST(Allocate, EqualsTheBestOfAllChoicesOnConvexCurves) {
   // Losses fall convexly, each step one parameter: greedy is then optimal (exchange argument).
   std::vector<LayerCurve> curves;

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <limits>
+#include <set>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -164,6 +165,12 @@ bool compress_until_killed(const io::Checkpoint& checkpoint, const std::vector<L
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+std::set<std::string> names_in(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.insert(entry.path().filename());
+  return names;
+}
+
 TEST_F(CompressTest, SurvivesKillAnywhereAndResumes) {
   at::set_num_threads(1);  // OpenMP's threads do not survive fork
   compress(checkpoint, plan(5), tmp / "whole", {});
@@ -178,6 +185,7 @@ TEST_F(CompressTest, SurvivesKillAnywhereAndResumes) {
     EXPECT_EQ(result.resumed, std::min(calls, 12));
     EXPECT_EQ(test::read_file(out / "model.safetensors"), expected);
     EXPECT_EQ(test::read_file(out / "config.json"), test::read_file(tmp / "whole/config.json"));
+    EXPECT_EQ(names_in(out), names_in(tmp / "whole"));  // nothing that the kill left half-written
   }
   EXPECT_GT(kills, 5);
 }
@@ -192,6 +200,11 @@ TEST_F(CompressTest, RefusesToResumeOtherWork) {
   CompressOptions force;
   force.force = true;
   EXPECT_EQ(compress(checkpoint, plan(6), tmp / "out", force).resumed, 0);
+}
+
+TEST_F(CompressTest, TakesAnEmptyFolderOfLayersForNoWork) {
+  fs::create_directories(tmp / "out.partial/layers");  // killed before its first file
+  EXPECT_EQ(compress(checkpoint, plan(5), tmp / "out", {}).resumed, 0);
 }
 
 TEST_F(CompressTest, NeverOverwritesWithoutForce) {

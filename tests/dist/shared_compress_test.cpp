@@ -65,7 +65,7 @@ TEST_F(SharedCompressTest, WindowsOfThreeRanksGiveTheModelOfOneToRounding) {
   // Decompositions follow their input; sweeps that end before they have converged enlarge
   // what rounding changed in it.
   const std::pair<const char*, double> methods[] = {
-      {"", 1e-3}, {"--method whitened --no-sharing", 1e-3}, {"--method auto", 2e-2}};
+      {"", 1e-3}, {"--method whitened --share-inputs", 1e-3}, {"--method auto", 2e-2}};
   for (const auto& [how, tolerance] : methods) {
     const std::string all = calibrated(how);
     ASSERT_EQ(compress("", "one", all + " --force"), 0) << test::read_file(tmp / "log");

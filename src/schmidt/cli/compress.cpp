@@ -38,7 +38,7 @@ struct CompressVerbOptions {
   std::string method;  // empty: the default
   std::string allocation = "sensitivity";
   std::string gauge = "fixed";
-  bool no_sharing = false;
+  bool share_inputs = false;
   std::string statistics;  // a folder to keep them in
   compress::MethodOptions factorize;
   CalibrationOptions calibration;
@@ -74,15 +74,19 @@ nlohmann::json recipe(const CompressVerbOptions& options) {
   const bool as_planned = !options.plan.empty() && options.method.empty();
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
                             {"method", as_planned ? "as planned" : chosen_method(options).name},
-                            {"shape", options.shape},
                             {"sites", options.sites},
-                            {"gauge", options.gauge},
-                            {"tolerance", options.factorize.tolerance},
-                            {"layers", options.layers},
-                            {"ignore", options.ignore}};
+                            {"tolerance", options.factorize.tolerance}};
   if (options.keep) made_by["keep"] = *options.keep;
   if (options.bond) made_by["bond"] = *options.bond;
-  if (!options.plan.empty()) made_by["plan"] = io::read_json_object(options.plan).at("made_by");
+  if (!options.plan.empty()) {
+    made_by["plan"] = io::read_json_object(options.plan).at("made_by");
+  } else {
+    made_by["shape"] = options.shape;
+    made_by["gauge"] = options.gauge;
+    made_by["layers"] = options.layers;
+    made_by["ignore"] = options.ignore;
+    made_by["share_inputs"] = options.share_inputs;
+  }
   if (!options.out_dims.empty()) {
     made_by["out_dims"] = options.out_dims;
     made_by["in_dims"] = options.in_dims;
@@ -132,9 +136,14 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
     out["out"] = options.out;
     out["resumed"] = result.resumed;
     for (const auto& r : result.layers) {
+      std::vector<std::vector<int64_t>> out_dims, in_dims;  // of each term, as the bonds
+      for (const tn::SiteShape& shape : r.shapes) {
+        out_dims.push_back(shape.out_dims);
+        in_dims.push_back(shape.in_dims);
+      }
       out["layers"].push_back({{"name", r.plan.layer.name},
-                               {"out_dims", r.shapes.front().out_dims},
-                               {"in_dims", r.shapes.front().in_dims},
+                               {"out_dims", out_dims},
+                               {"in_dims", in_dims},
                                {"bonds", r.bonds},
                                {"parameters", r.parameters},
                                {"method", r.method},
@@ -179,7 +188,7 @@ std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
   compress::LayerSelection selection{options.layers, options.ignore};
   if (!options.ignore_given) selection.ignore = {calibrated ? "none" : "L7"};
   auto layers = compress::select_layers(compress::dense_layers(checkpoint), selection);
-  return calibrated && !options.no_sharing ? compress::share_inputs(layers) : layers;
+  return options.share_inputs ? compress::share_inputs(layers) : layers;
 }
 
 std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
@@ -194,10 +203,11 @@ std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
   } else if (statistics != nullptr && options.allocation == "sensitivity") {
     std::vector<compress::LayerCurve> curves;
     for (const compress::Layer& layer : layers) {
-      curves.push_back(
-          compress::predicted_curve(layer, statistics->squares(layer), kLeastRankShare));
+      curves.push_back(compress::predicted_curve(layer, statistics->squares(layer), kLeastRankShare,
+                                                 shape.fixed_gauge));
     }
-    return compress::plan_by_curves(curves, *options.keep, model_parameters, method);
+    return compress::plan_by_curves(curves, *options.keep, model_parameters, method,
+                                    shape.fixed_gauge);
   } else {
     plan = compress::plan_keep(layers, shape, *options.keep, model_parameters);
   }
@@ -250,15 +260,21 @@ void run(const CompressVerbOptions& options) {
   const auto layers = read ? layers_of(*read) : chosen_layers(checkpoint, options);
   const int64_t parameters = compress::summarize(checkpoint).parameters;
   const Needs needs = read ? needs_of(*read) : needs_of(chosen_method(options));
-  // Mistakes that hours of calibration would otherwise hide, before anything is written.
-  if (needs.inputs && options.keep) {
-    compress::check_keep(layers, *options.keep, parameters, kLeastRankShare);
-  }
   const bool calibrated = needs.inputs && options.keep != 1.0;
   const bool by_statistics =
       calibrated && needs.gradient && options.keep && options.allocation == "sensitivity";
+  // Mistakes that hours of calibration would otherwise hide, before anything is written.
   std::optional<std::vector<compress::LayerPlan>> plan = read;
-  if (!plan && !by_statistics) plan = make_plan(options, layers, nullptr, parameters);
+  if (by_statistics) {
+    const compress::ShapeChoice shape = shape_choice(options);
+    TORCH_CHECK_VALUE(!shape.by_hand,
+                      "[sites] expected --allocation uniform with --out-dims, since ",
+                      "sensitivity is known of low ranks only");
+    compress::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
+  } else {
+    if (!plan) plan = make_plan(options, layers, nullptr, parameters);
+    compress::check_plan(*plan, options.sites);
+  }
   const AtomicFolder claimed(options.out, options.force);
   const compress::Workers workers = ranks_as_workers();
 
@@ -288,6 +304,7 @@ void run(const CompressVerbOptions& options) {
       statistics_options.damping = options.factorize.damping;
       statistics_options.seed = options.common.seed;
       statistics_options.outputs = needs.outputs;
+      statistics_options.force = options.force && options.statistics.empty();
       statistics_options.workers = workers;
       const compress::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
       statistics = compress::Statistics::collect(checkpoint, model, layers, calibration.windows,
@@ -315,7 +332,8 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");
-  verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
+  CLI::Option* plan =
+      verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
   verb.add_option("--sites", options->sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape, "How indices are split: balanced, or (m,1)x(1,n)")
       ->check(CLI::IsMember({"balanced", "low-rank"}))
@@ -334,10 +352,10 @@ Run add_compress(CLI::App& verb) {
                   "Where parameters go: by sensitivity, or the same share everywhere")
       ->check(CLI::IsMember({"sensitivity", "uniform"}))
       ->capture_default_str();
-  verb.add_flag("--no-sharing", options->no_sharing,
-                "q, k, v and gate, up each alone instead of on one basis");
+  verb.add_flag("--share-inputs", options->share_inputs,
+                "q, k, v and gate, up each as one layer on one basis");
   verb.add_option("--gauge", options->gauge,
-                  "Store bonds without their freedom (fixed), or plain cores (full)")
+                  "Store bonds without their gauge (fixed), or plain cores (full)")
       ->check(CLI::IsMember({"fixed", "full"}))
       ->capture_default_str();
   add_calibration_options(verb, options->calibration);
@@ -373,6 +391,10 @@ Run add_compress(CLI::App& verb) {
       verb.add_option("--ignore", options->ignore,
                       "Layers to leave alone (\"none\": nothing); L7 unless calibrated")
           ->delimiter(',');
+  for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation",
+                              "--share-inputs", "--gauge", "--layers", "--ignore"}) {
+    plan->excludes(planned);
+  }
   add_common_options(verb, options->common);
   return [options, ignore] {
     options->ignore_given = ignore->count() > 0;

@@ -2,6 +2,9 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <fmt/format.h>
+#include <torch/version.h>
 
 namespace schmidt::cli {
 
@@ -26,7 +29,7 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
       ->group(group);
   verb.add_option("--seed", options.seed, "Seed of everything random")->group(group);
   verb.add_flag("-q,--quiet", options.quiet, "No progress and no notes")->group(group);
-  verb.add_flag("-v,--verbose", options.verbose, "More notes")->group(group);
+  verb.add_flag("-v,--verbose", options.verbose, "Also say what it runs on")->group(group);
 }
 
 void apply_common_options(const CommonOptions& options) {
@@ -34,6 +37,10 @@ void apply_common_options(const CommonOptions& options) {
   TORCH_CHECK_VALUE(
       options.device != "cuda" || at::globalContext().hasCUDA(),
       "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
+  if (!options.verbose || options.quiet) return;
+  fmt::print(stderr, "schmidt {}, LibTorch {}, CPU with {}, {} threads, device {}, seed {}\n",
+             SCHMIDT_VERSION, TORCH_VERSION, at::get_cpu_capability(), at::get_num_threads(),
+             options.device, options.seed);
 }
 
 }  // namespace schmidt::cli

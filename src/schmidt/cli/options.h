@@ -17,14 +17,14 @@ struct CommonOptions {
   std::string dtype;           ///< "float32", "bfloat16", or empty: the verb's default
   int threads = 0;             ///< 0: one for each core
   uint64_t seed = 0;
-  bool quiet = false;  ///< no progress, no notes
-  bool verbose = false;
+  bool quiet = false;    ///< no progress, no notes
+  bool verbose = false;  ///< a note on what it runs on
 
   torch::Device torch_device() const;
   torch::ScalarType torch_dtype(torch::ScalarType fallback) const;
 };
 
-/// Adds the common options to a verb; applies --threads and --device when it runs.
+/// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);
 void apply_common_options(const CommonOptions& options);
 

@@ -156,6 +156,7 @@ void run(const ProfileVerbOptions& options) {
     compress::StatisticsOptions collecting;
     collecting.damping = options.factorize.damping;
     collecting.seed = options.common.seed;
+    collecting.force = options.force;
     const auto collect = [&] {
       statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows, kept,
                                                  collecting, progress.callback());

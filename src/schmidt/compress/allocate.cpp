@@ -40,7 +40,8 @@ struct Step {
 
 }  // namespace
 
-LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, double floor) {
+LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, double floor,
+                           bool fixed_gauge) {
   const int64_t full = std::min(layer.rows, layer.cols);
   TORCH_CHECK_VALUE(squares.dim() == 1 && squares.size(0) == full, "[allocate] expected ", full,
                     " squares for ", layer.name, ", got ", squares.sizes());
@@ -52,7 +53,9 @@ LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, dou
   double dropped = 0.0;
   for (int64_t rank = full - 1; rank >= least; --rank) {
     dropped += values[rank];
-    curve.points.push_back({tn::gauge_fixed_parameter_count(shape, {rank}), dropped / 2, {rank}});
+    const int64_t stored = fixed_gauge ? tn::gauge_fixed_parameter_count(shape, {rank})
+                                       : tn::parameter_count(shape, {rank});
+    if (stored < layer.numel()) curve.points.push_back({stored, dropped / 2, {rank}});
   }
   std::reverse(curve.points.begin(), curve.points.end());
   return curve;
@@ -97,7 +100,8 @@ std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budg
 }
 
 std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
-                                      int64_t model_parameters, const std::string& method) {
+                                      int64_t model_parameters, const std::string& method,
+                                      bool fixed_gauge) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const auto whole = static_cast<double>(model_parameters);
   int64_t rest = model_parameters, least = 0;
@@ -116,19 +120,20 @@ std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, dou
     const Layer& layer = curves[c].layer;
     const CurvePoint& point = curves[c].points[chosen[c]];
     if (point.bonds.empty()) continue;
-    plan.push_back({layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, true});
+    plan.push_back(
+        {layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, fixed_gauge});
   }
   return plan;
 }
 
 void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
-                double floor) {
+                double floor, bool fixed_gauge) {
   std::vector<LayerCurve> curves;
   for (const Layer& layer : layers) {
-    curves.push_back(
-        predicted_curve(layer, at::ones({std::min(layer.rows, layer.cols)}, at::kDouble), floor));
+    const auto full = std::min(layer.rows, layer.cols);
+    curves.push_back(predicted_curve(layer, at::ones({full}, at::kDouble), floor, fixed_gauge));
   }
-  plan_by_curves(curves, keep, model_parameters, "");
+  plan_by_curves(curves, keep, model_parameters, "", fixed_gauge);
 }
 
 }  // namespace schmidt::compress

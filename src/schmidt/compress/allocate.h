@@ -23,10 +23,11 @@ struct LayerCurve {
   std::vector<CurvePoint> points;  ///< parameters ascending; at least one
 };
 
-/// The curve that a layer's Fisher spectrum predicts for low rank without gauge: half
-/// of the dropped squares [min(m, n)] at every rank from `floor` of the full one up,
-/// the dense layer last.
-LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, double floor);
+/// The curve that a layer's Fisher spectrum predicts for a low rank, stored without its
+/// gauge or with it: half of the dropped squares [min(m, n)] at every rank from `floor` of
+/// the full one up that takes less than the dense layer, which is the last point.
+LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, double floor,
+                           bool fixed_gauge = true);
 
 /// Which point of each curve to take, so that all together hold at most `budget`
 /// parameters at the least sum of losses that a walk along the lower convex hulls
@@ -41,10 +42,11 @@ std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budg
 /// Throws c10::ValueError unless 0 < keep <= 1, and, naming the least keep that can be
 /// had, where the cheapest points would keep more.
 std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
-                                      int64_t model_parameters, const std::string& method);
+                                      int64_t model_parameters, const std::string& method,
+                                      bool fixed_gauge = true);
 
 /// Throws what plan_by_curves would for these layers, before their curves are known.
 void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
-                double floor);
+                double floor, bool fixed_gauge);
 
 }  // namespace schmidt::compress

@@ -78,15 +78,13 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
   options.workers.meet();
 }
 
-void check_plan(const std::vector<LayerPlan>& plan, const CompressOptions& options) {
-  for (const LayerPlan& p : plan) {
-    const Method& method = find_method(p.method);
-    TORCH_CHECK_VALUE(!method.needs_inputs || options.calibration, "[compress] method ", p.method,
-                      " expected calibration text, got none");
-    TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
-                      "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
-                      p.layer.name);
+/// What a killed run had begun to write beside its finished layers.
+void remove_unfinished(const fs::path& folder, const fs::path& layers) {
+  std::vector<fs::path> begun;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path() != layers) begun.push_back(entry.path());
   }
+  for (const fs::path& path : begun) fs::remove_all(path);
 }
 
 // Streams the new weights: the plan's networks in place of its weights, the rest as it was.
@@ -167,10 +165,26 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
 
 }  // namespace
 
+void check_plan(const std::vector<LayerPlan>& plan, int64_t sites) {
+  for (const LayerPlan& p : plan) {
+    const Method& method = find_method(p.method);
+    TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
+                      "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
+                      p.layer.name);
+    TORCH_CHECK_VALUE(p.method != "sum" || mpo_shape(p, sites), "[compress] method sum expected ",
+                      "rows and columns that divide into ", sites, " sites, got ", p.layer.rows,
+                      " x ", p.layer.cols, " of ", p.layer.name);
+  }
+}
+
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
-  check_plan(plan, options);
+  check_plan(plan, options.method.sites);
+  for (const LayerPlan& p : plan) {
+    TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration,
+                      "[compress] method ", p.method, " expected calibration text, got none");
+  }
   const Workers& workers = options.workers;
   if (!workers.first()) workers.meet();  // the first makes the folders, or empties them
   AtomicFolder folder(out, options.force);
@@ -195,6 +209,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
     workers.meet();
     return {};
   }
+  remove_unfinished(folder.path(), store.folder());
   for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
   result.summary = write_beside_weights(

@@ -30,6 +30,10 @@ struct CompressResult {
   int64_t resumed = 0;   ///< layers that an earlier, interrupted run had finished
 };
 
+/// Throws c10::ValueError for a layer whose method cannot have its shape, or no MPO of
+/// `sites` sites.
+void check_plan(const std::vector<LayerPlan>& plan, int64_t sites);
+
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order
 /// (compress_in_order); without, one weight is in memory at a time.

@@ -53,9 +53,8 @@ StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_ga
 }
 
 LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
-    : folder_(std::move(folder)) {
-  const fs::path stamp = folder_ / work;  // an empty file named after the work
-  if (fs::exists(folder_) && !fs::exists(stamp)) {
+    : folder_(std::move(folder)), stamp_(folder_ / work) {
+  if (fs::exists(folder_) && !fs::is_empty(folder_) && !fs::exists(stamp_)) {
     TORCH_CHECK_VALUE(force, "[output] ", folder_.parent_path().string(),
                       " holds unfinished work of another model or recipe; expected the same again "
                       "(remove it, or --force drops it)");
@@ -64,7 +63,7 @@ LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
   std::error_code ec;
   fs::create_directories(folder_, ec);
   if (ec) throw SystemError("cannot make folder", folder_, ec.value());
-  write_file_atomically(stamp, "");
+  write_file_atomically(stamp_, "");
 }
 
 fs::path LayerStore::tensors_file(const Layer& layer) const {
@@ -126,6 +125,14 @@ LayerResult LayerStore::result(const LayerPlan& plan) const {
   return result;
 }
 
-void LayerStore::remove() const { fs::remove_all(folder_); }
+void LayerStore::remove() const {
+  // The stamp goes last, so that what a kill leaves is still known for the same work.
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder_)) {
+    if (entry.path() != stamp_) files.push_back(entry.path());
+  }
+  for (const fs::path& file : files) fs::remove_all(file);
+  fs::remove_all(folder_);
+}
 
 }  // namespace schmidt::compress

@@ -58,6 +58,7 @@ class LayerStore {
   std::filesystem::path form_file(const Layer& layer) const;
 
   std::filesystem::path folder_;
+  std::filesystem::path stamp_;  ///< an empty file named after the work
 };
 
 }  // namespace schmidt::compress

@@ -137,10 +137,12 @@ class Run {
     for (const Group group : model::kGroups) {
       const bool adds = group == Group::kOut || group == Group::kDown;
       const bool reads_residual = group == Group::kQkv || group == Group::kGateUp;
-      for (size_t b = 0; b < x.original.size(); ++b) {
-        const Streams& source = reads_residual ? residual : x;
-        x.original[b] = original.input_of(group, source.original[b], rope_);
-        x.compressed[b] = compressed.input_of(group, source.compressed[b], rope_);
+      const auto read = [&](Group reader, const Streams& source, size_t b) {
+        x.original[b] = original.input_of(reader, source.original[b], rope_);
+        x.compressed[b] = compressed.input_of(reader, source.compressed[b], rope_);
+      };
+      for (size_t b = 0; b < x.original.size() && group != Group::kDown; ++b) {
+        read(group, reads_residual ? residual : x, b);
       }
       if (const auto layers = planned(index, group); !layers.empty()) {
         factorize(layers, x);
@@ -149,6 +151,8 @@ class Run {
       for (size_t b = 0; b < x.original.size(); ++b) {
         x.original[b] = original.projection(group)->apply(x.original[b]);
         x.compressed[b] = compressed.projection(group)->apply(x.compressed[b]);
+        // The widest of all waits as the half that the next group reads.
+        if (group == Group::kGateUp) read(Group::kDown, x, b);
         if (!adds) continue;
         residual.original[b] += x.original[b];
         residual.compressed[b] += x.compressed[b];

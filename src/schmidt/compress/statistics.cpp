@@ -65,6 +65,7 @@ class Collector {
       if (progress_) progress_({"calibrate", "", step, total_steps(), "passes through a block"});
       // A step is done when all have done their batches of it.
       if (step == 0) {
+        for (int64_t i = 0; i <= blocks_; ++i) open(stream_path(i));  // a full disk shows now
         embed();
       } else if (step <= blocks_) {
         forward(step - 1);
@@ -311,20 +312,18 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
   return hash.hex();
 }
 
-/// How far a folder has come.
-struct State {
-  std::string fingerprint;
-  int64_t done = 0;
-};
-
-State read_state(const fs::path& path, const std::string& fingerprint) {
-  if (!fs::exists(path)) return {fingerprint, 0};
+/// Steps that a folder holds of the work of that fingerprint; none if it holds other work.
+std::optional<int64_t> steps_done(const fs::path& path, const std::string& fingerprint) {
+  if (!fs::exists(path)) return 0;
   const nlohmann::json json = io::read_json_object(path);
-  const State state{json.value("fingerprint", ""), json.value("done", int64_t{0})};
-  TORCH_CHECK_VALUE(state.fingerprint == fingerprint, "[statistics] ", path.parent_path().string(),
-                    " was made from another model, other layers, calibration text or options; "
-                    "expected the same again, or a new folder");
-  return state;
+  if (json.value("fingerprint", "") != fingerprint) return std::nullopt;
+  return json.value("done", int64_t{0});
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code ec;
+  fs::create_directories(folder, ec);
+  if (ec) throw SystemError("cannot make folder", folder, ec.value());
 }
 
 }  // namespace
@@ -340,22 +339,30 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
   TORCH_CHECK_VALUE(windows.min().item<int64_t>() >= 0 &&
                         windows.max().item<int64_t>() < model.config().vocab_size,
                     "[statistics] expected token ids below ", model.config().vocab_size);
-  std::error_code ec;
-  fs::create_directories(folder, ec);
-  if (ec) throw SystemError("cannot make folder", folder, ec.value());
+  make_folder(folder);
   const std::string fingerprint = fingerprint_of(checkpoint, model, layers, windows, options);
   const fs::path state_path = folder / "statistics.json";
-  const State state = read_state(state_path, fingerprint);
+  const std::optional<int64_t> held = steps_done(state_path, fingerprint);
+  TORCH_CHECK_VALUE(held || options.force, "[statistics] ", folder.string(),
+                    " was made from another model, other layers, calibration text or options; "
+                    "expected the same again, or a new folder");
   options.workers.meet();  // before the first of them writes another state
+  if (!held) {
+    if (options.workers.first()) {
+      fs::remove_all(folder);
+      make_folder(folder);
+    }
+    options.workers.meet();
+  }
   const auto save = [&](int64_t done) {
     write_file_atomically(
         state_path,
         nlohmann::json{{"fingerprint", fingerprint}, {"done", done}, {"tokens", windows.numel()}}
             .dump());
   };
-  if (state.done == 0 && options.workers.first()) save(0);
+  if (held.value_or(0) == 0 && options.workers.first()) save(0);
   Collector collector(checkpoint, model, layers, windows, folder, options, progress);
-  collector.run(state.done, save);
+  collector.run(held.value_or(0), save);
   if (options.workers.first()) collector.remove_streams();
   return {folder, fingerprint};
 }

@@ -28,6 +28,7 @@ struct StatisticsOptions {
   double damping = 0.05;  ///< of H, relative to the mean of its diagonal
   uint64_t seed = 0;      ///< of the tokens drawn from the model
   bool outputs = false;   ///< also H itself, of layers of at most kJudgedOutputs outputs
+  bool force = false;     ///< drop what other work has left in the folder
   Workers workers;        ///< share the windows; as many as finish it may differ from those before
 };
 
@@ -42,7 +43,8 @@ class Statistics {
   /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice. Several
   /// workers differ from one in the rounding of their float32 sums.
   /// Throws c10::ValueError if the folder was made from another model, other layers,
-  /// windows or options, or windows do not fit the model; SystemError from the disk.
+  /// windows or options (and not `force`), or windows do not fit the model; SystemError from
+  /// the disk.
   static Statistics collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
                             const std::vector<Layer>& layers, const torch::Tensor& windows,
                             const std::filesystem::path& folder, const StatisticsOptions& options,

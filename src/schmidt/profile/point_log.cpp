@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 void PointLog::prepare(const fs::path& folder, const std::string& work, bool force) {
   const fs::path stamp = folder / work;  // an empty file named after the work
-  if (fs::exists(folder) && !fs::exists(stamp)) {
+  if (fs::exists(folder) && !fs::is_empty(folder) && !fs::exists(stamp)) {
     TORCH_CHECK_VALUE(force, "[output] ", folder.string(),
                       " holds an unfinished profile of another model, text or recipe; expected the "
                       "same again (remove it, or --force drops it)");

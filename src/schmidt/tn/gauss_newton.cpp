@@ -151,7 +151,7 @@ GaussNewtonResult gauss_newton(const torch::Tensor& w, const std::vector<Mpo>& s
       result.relative_error = error;
     }
     if (!(error < before * (1 - options.tolerance))) break;
-    result.gave_up = 2 * error - before > options.to_beat;
+    result.gave_up = round + 1 < options.rounds && 2 * error - before > options.to_beat;
     if (result.gave_up) break;
   }
   return result;
