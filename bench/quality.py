@@ -20,29 +20,30 @@ from pathlib import Path
 from line_chart import line_chart
 
 FISHER = ["--method", "fisher"]
+SHARED = ["--share-inputs"]
 UNIFORM = ["--allocation", "uniform"]
 ALONE = [*UNIFORM, "--drift", "0"]
 
-# From the paper's truncation to the default, then the default without one of its parts.
+# From the paper's truncation to the default. Rows on shared inputs say so by SHARED.
 ROWS = {
     "tt-svd": ("TT-SVD, 2 balanced sites, uniform", ["--method", "tt-svd", "--ignore", "none"]),
     "svd": ("plain SVD, uniform",
             ["--method", "tt-svd", "--shape", "low-rank", "--ignore", "none"]),
     "als": ("weighted MPO, 2 balanced sites, one sweep, uniform",
-            ["--method", "als", "--sweeps", "1", *ALONE]),
-    "whitened": ("weighted low rank, each alone, uniform",
-                 ["--method", "whitened", "--no-sharing", *ALONE]),
-    "shared": ("weighted low rank, shared inputs, uniform", ["--method", "whitened", *ALONE]),
-    "fisher": ("low rank in both moments, uniform", [*FISHER, *ALONE]),
-    "sensitivity": ("the same, allocated by sensitivity", [*FISHER, "--drift", "0"]),
-    "default": ("the same, drift 0.5: the default", FISHER),
-    "drift-1": ("default, drift 1", [*FISHER, "--drift", "1"]),
-    "uniform": ("default, allocated uniformly", [*FISHER, *UNIFORM]),
-    "alone": ("default, each matrix alone", [*FISHER, "--no-sharing"]),
-    "full-gauge": ("default, plain cores", [*FISHER, *UNIFORM, "--gauge", "full"]),
-    "first": ("default, calibrated on the first text only", FISHER),
-    "second": ("default, calibrated on the second text only", FISHER),
-    "auto": ("auto, each matrix alone", ["--method", "auto", "--no-sharing"]),
+            ["--method", "als", "--sweeps", "1", *SHARED, *ALONE]),
+    "whitened": ("weighted low rank, each alone, uniform", ["--method", "whitened", *ALONE]),
+    "shared": ("weighted low rank, shared inputs, uniform",
+               ["--method", "whitened", *SHARED, *ALONE]),
+    "fisher": ("low rank in both moments, shared inputs, uniform", [*FISHER, *SHARED, *ALONE]),
+    "sensitivity": ("the same, allocated by sensitivity", [*FISHER, *SHARED, "--drift", "0"]),
+    "drift": ("the same, drift 0.5", [*FISHER, *SHARED]),
+    "drift-1": ("the same, drift 1", [*FISHER, *SHARED, "--drift", "1"]),
+    "uniform": ("drift 0.5, allocated uniformly", [*FISHER, *SHARED, *UNIFORM]),
+    "full-gauge": ("the same, plain cores", [*FISHER, *SHARED, *UNIFORM, "--gauge", "full"]),
+    "first": ("drift 0.5, calibrated on the first text only", [*FISHER, *SHARED]),
+    "second": ("drift 0.5, calibrated on the second text only", [*FISHER, *SHARED]),
+    "alone": ("drift 0.5, each matrix alone: the default", FISHER),
+    "auto": ("auto", ["--method", "auto"]),
 }
 CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
           "TT-SVD, 2 balanced sites": ["tt-svd", "balanced"],
@@ -63,7 +64,10 @@ def calibration_of(options: argparse.Namespace, row: str) -> list[str]:
 
 
 def statistics_of(options: argparse.Namespace, row: str) -> list[str]:
-    own = row if row in ("alone", "first", "second", "auto") else "shared"
+    if row in ("first", "second", "auto"):  # other texts, other moments
+        own = row
+    else:
+        own = "shared" if "--share-inputs" in ROWS[row][1] else "alone"
     return ["--statistics", str(options.out / f"statistics-{own}")]
 
 

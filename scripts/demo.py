@@ -52,7 +52,7 @@ def main() -> None:
         ("", "original", "compressed"),
         ("parameters", f"{sizes['dense_parameters']:,}", f"{sizes['parameters']:,}"),
         ("kept of the whole model", "100 %", f"{100 * sizes['keep']:.2f} %"),
-        ("kept of the tensorized layers", "100 %", f"{100 * sizes['tensorized_keep']:.2f} %"),
+        ("kept of the compressed layers", "100 %", f"{100 * sizes['tensorized_keep']:.2f} %"),
         ("MB in float32", f"{sizes['dense_bytes_float32'] / 1e6:.1f}",
          f"{4 * sizes['parameters'] / 1e6:.1f}"),
         ("MB in float16", f"{sizes['dense_bytes_float16'] / 1e6:.1f}",
