@@ -7,6 +7,7 @@
 
 #include "tests/dist/exchange_cases.h"
 #include "tests/dist/local_transport.h"
+#include "tests/heal/owned_part.h"
 
 namespace schmidt::heal {
 namespace {
@@ -20,7 +21,7 @@ constexpr int64_t kBucketBytes = 400;
 torch::Tensor owned_sums(const Sharding& sharding, int64_t ranks) {
   torch::Tensor sum = torch::zeros({kTotal});
   for (int64_t r = 0; r < ranks; ++r) sum += test::tensor_of(r, kTotal);
-  return sharding.take(sum);
+  return test::owned_part(sharding, sum);
 }
 
 class Ranks : public ::testing::TestWithParam<int64_t> {};
@@ -47,7 +48,7 @@ TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
       }
       gradients.finish();
       const torch::Tensor expected = owned_sums(sharding, exchange.size());
-      EXPECT_TRUE(torch::allclose(sharding.take(flat), expected, 1e-5, 1e-5));
+      EXPECT_TRUE(torch::allclose(test::owned_part(sharding, flat), expected, 1e-5, 1e-5));
 
       sharding.gather(exchange, flat);
       torch::Tensor total = torch::zeros({kTotal});
@@ -69,7 +70,7 @@ TEST_P(Ranks, ExchangeParametersThatWereNeverReady) {
     if (exchange.rank() % 2 == 0) gradients.ready(2);
     gradients.finish();
     const torch::Tensor expected = owned_sums(sharding, exchange.size());
-    EXPECT_TRUE(torch::allclose(sharding.take(flat), expected, 1e-5, 1e-5));
+    EXPECT_TRUE(torch::allclose(test::owned_part(sharding, flat), expected, 1e-5, 1e-5));
   });
 }
 

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "schmidt/base/format_error.h"
 #include "schmidt/compress/compress.h"
 #include "schmidt/compress/uniform.h"
 #include "schmidt/heal/healed_checkpoint.h"
@@ -146,7 +147,7 @@ TEST_F(HealTest, ResumedRunsAreTheUninterruptedOne) {
   EXPECT_EQ(run("whole", o).ended, Ended::kDone);
 
   o.resume = true;
-  for (const int after : {1, 4, 9}) {  // asked before each block and each step
+  for (const int after : {1, 2, 4, 9}) {  // asked before each block and each step
     int asked = 0;
     EXPECT_EQ(run("out", o, [&] { return ++asked > after; }).ended, Ended::kInterrupted);
     EXPECT_FALSE(fs::exists(tmp / "out"));
@@ -158,19 +159,26 @@ TEST_F(HealTest, ResumedRunsAreTheUninterruptedOne) {
 }
 
 TEST_F(HealTest, AKillAtAnyTimeLeavesAStateToGoOnFrom) {
-  HealOptions o = options(30);
+  HealOptions o = options(24);
   o.stream.held_out = 2;
-  o.model_level.save_minutes = 0.0;  // after every step: kills meet saves
-  run("whole", o);
-  o.resume = true;
-  int kills = 0;
-  for (int after = 20; after < 300 && !fs::exists(tmp / "out"); after += 40) {
-    kills += killed_after(after, [&] { run("out", o); }) ? 1 : 0;
+  o.block_tokens = 4 * 4 * 96;
+  o.tokens += o.block_tokens;
+  o.save_minutes = 0.0;  // after every step: kills meet saves
+  for (const int64_t top_k : {0, 8}) {
+    o.top_k = top_k;
+    o.resume = false;
+    const std::string out = "out" + std::to_string(top_k), whole = "whole" + std::to_string(top_k);
+    run(whole, o);
+    o.resume = true;
+    int kills = 0;
+    for (int after = 20; after < 300 && !fs::exists(tmp / out); after += 40) {
+      kills += killed_after(after, [&] { run(out, o); }) ? 1 : 0;
+    }
+    EXPECT_GT(kills, 0);
+    if (!fs::exists(tmp / out)) run(out, o);
+    EXPECT_EQ(weights(out), weights(whole));
+    EXPECT_EQ(curve(out), curve(whole));
   }
-  EXPECT_GT(kills, 0);
-  if (!fs::exists(tmp / "out")) run("out", o);
-  EXPECT_EQ(weights("out"), weights("whole"));
-  EXPECT_EQ(curve("out"), curve("whole"));
 }
 
 TEST_F(HealTest, UnfinishedWorkOfAnotherRecipeModelOrDataIsRefused) {
@@ -240,6 +248,37 @@ TEST_F(HealTest, AStoredTeacherLeadsWhereTheLiveOneDoes) {
   o.top_k = 200;  // of 264 tokens
   const HealResult stored = run("stored", o);
   EXPECT_NEAR(stored.after.kl, live.after.kl, 0.02 * live.before.kl);
+
+  // Asked before each batch that the teacher is shown, too.
+  int asked = 0;
+  EXPECT_EQ(run("cut", o, [&] { return ++asked == 8; }).ended, Ended::kInterrupted);
+  const auto teacher = tmp / "cut.partial" / "run" / "teacher" / "stored.json";
+  EXPECT_EQ(nlohmann::json::parse(test::read_file(teacher))["rows"], 7 * 4);
+  o.resume = true;
+  run("cut", o);
+  EXPECT_EQ(weights("cut"), weights("stored"));
+}
+
+TEST_F(HealTest, TheMastersKeepWhatBfloat16WouldRoundAway) {
+  HealOptions o = options(10);
+  o.model_level.schedule.peak = 1e-5;  // ten steps: less than half of a bfloat16's last place
+  const auto moved = [&](torch::ScalarType dtype, const std::string& out) {
+    o.load.dtype = dtype;
+    run(out, o);
+    const auto from = io::load_safetensors(tmp / "student" / "model.safetensors");
+    std::vector<torch::Tensor> parts;
+    for (const auto& [name, tensor] : io::load_safetensors(tmp / out / "model.safetensors")) {
+      if (name.find(".cores.") == std::string::npos) continue;
+      parts.push_back((tensor - from.at(name)).flatten());
+    }
+    return torch::cat(parts);
+  };
+  const torch::Tensor exact = moved(torch::kFloat32, "float32");
+  const torch::Tensor rounded = moved(torch::kBFloat16, "bfloat16");
+  EXPECT_GT(exact.norm().item<double>(), 0.0);
+  EXPECT_GT(torch::cosine_similarity(exact, rounded, 0).item<double>(), 0.8);
+  EXPECT_NEAR(rounded.norm().item<double>(), exact.norm().item<double>(),
+              0.2 * exact.norm().item<double>());
 }
 
 TEST_F(HealTest, CheckpointedBlocksGiveTheSameParameters) {
@@ -266,6 +305,55 @@ TEST_F(HealTest, PatienceEndsARunThatGetsNoBetterAndTheBestIsKept) {
   EXPECT_EQ(result.after.loss, result.before.loss);
 }
 
+TEST_F(HealTest, ARunThatPatienceEndedStaysEnded) {
+  HealOptions o = options(60);
+  o.stream.held_out = 2;
+  o.model_level.schedule.peak = 1e-30;
+  o.model_level.patience = 2;
+  o.resume = true;
+  int asked = 0;
+  run("out", o, [&] { return ++asked > 1; });
+  const fs::path in_the_way = tmp / "out.partial" / "run" / "trained.safetensors";
+  fs::create_directories(in_the_way / "folder");
+  EXPECT_THROW(run("out", o), SystemError);  // after the last step
+  fs::remove_all(in_the_way);
+  const HealResult result = run("out", o, [] { return true; });  // nobody is asked any more
+  EXPECT_EQ(result.ended, Ended::kEarly);
+  EXPECT_EQ(result.steps, 10);
+}
+
+TEST_F(HealTest, TheBestParametersAreWrittenWhereTheLastAreWorse) {
+  // What is learned by heart of random letters says nothing of others.
+  std::ofstream file(data());
+  const torch::Tensor letters = torch::randint('a', 'z' + 1, {20, 80}, torch::kInt64);
+  for (int64_t i = 0; i < letters.size(0); ++i) {
+    std::string text;
+    for (int64_t k = 0; k < letters.size(1); ++k) {
+      text += static_cast<char>(letters[i][k].item<int64_t>());
+    }
+    file << nlohmann::json{{"text", text}}.dump() << "\n";
+  }
+  file.close();
+  HealOptions o = options(100);
+  o.stream.held_out = 4;
+  o.model_level.weights = {1.0, 0.0};
+  o.model_level.schedule.peak = 2e-2;
+  const HealResult result = run("out", o);
+  double best = result.before.loss, last = 0.0;
+  for (const auto& line : log("out")) {
+    if (!line.contains("held_out_loss")) continue;
+    last = line["held_out_loss"];
+    best = std::min(best, last);
+  }
+  EXPECT_GT(last, 1.05 * best);
+  EXPECT_NEAR(result.after.loss, best, 1e-6);
+  o.model_level.schedule.peak = 1e-12;
+  o.tokens = 4 * 96;
+  const HealResult again =
+      heal(io::Checkpoint::open(tmp / "out"), std::nullopt, tmp / "again", o, {});
+  EXPECT_NEAR(again.before.loss, best, 1e-4);
+}
+
 TEST_F(HealTest, SaysWhatIsMissing) {
   const auto student = io::Checkpoint::open(tmp / "student");
   EXPECT_THROW(heal(student, std::nullopt, tmp / "out", options(4), {}), c10::ValueError);
@@ -277,6 +365,11 @@ TEST_F(HealTest, SaysWhatIsMissing) {
   o = options(4);
   o.model_level.weights = {0.0, 0.0};
   EXPECT_THROW(run("out3", o), c10::ValueError);
+  o = options(4);
+  o.trained = {.factors = true, .dense = false, .norms = false};
+  const auto dense = io::Checkpoint::open(tmp / "teacher");
+  EXPECT_THROW(heal(dense, dense, tmp / "out4", o, {}), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "out4.partial"));
 }
 
 TEST(WriteHealed, EveryFormOfALayerKeepsItsMatrix) {
@@ -284,22 +377,27 @@ TEST(WriteHealed, EveryFormOfALayerKeepsItsMatrix) {
   const test::CompressedModel models = test::make_compressed_model();
   const auto checkpoint = io::Checkpoint::open(test::write_model(models.compressed, tmp / "m"));
   const auto model = model::Model::load(checkpoint, {.free_gauge = true});
-  std::map<std::string, torch::Tensor> trained;
+  std::vector<std::pair<std::string, torch::Tensor>> halves[2];  // cores of one network in both
+  size_t count = 0;
   for (const auto& [name, tensor] : model.parameters()) {
     tensor.mul_(1.0 + 0.1 * torch::rand_like(tensor));
-    trained[name] = tensor;
+    halves[++count % 2].emplace_back(name, tensor);
   }
+  io::save_safetensors(tmp / "a", halves[0]);
+  io::save_safetensors(tmp / "b", halves[1]);
   fs::create_directories(tmp / "out");
-  write_healed(checkpoint, trained, {{"step", "test"}}, tmp / "out");
+  write_healed(checkpoint, TrainedTensors({tmp / "a", tmp / "b"}), {{"step", "test"}}, tmp / "out");
   const auto healed = model::Model::load(io::Checkpoint::open(tmp / "out"));
   const torch::Tensor ids = torch::randint(264, {2, 20}, torch::kInt64);
   const torch::Tensor expected = model.forward(ids), found = healed.forward(ids);
   EXPECT_LT((expected - found).abs().max().item<double>(),
             1e-4 * expected.abs().max().item<double>());
 
-  trained.begin()->second[0] = NAN;
+  halves[1].back().second[0] = NAN;
+  io::save_safetensors(tmp / "b", halves[1]);
   fs::create_directories(tmp / "bad");
-  EXPECT_THROW(write_healed(checkpoint, trained, {}, tmp / "bad"), c10::ValueError);
+  EXPECT_THROW(write_healed(checkpoint, TrainedTensors({tmp / "a", tmp / "b"}), {}, tmp / "bad"),
+               c10::ValueError);
 }
 
 }  // namespace

@@ -35,6 +35,10 @@ TEST(RunLog, ForgetsTheStepsBeyondAResumedOne) {
   const test::TemporaryFolder tmp;
   RunLog log(tmp / "log.jsonl");
   log.write({{"run", 1}});
+  for (int64_t block = 0; block < 3; ++block) log.write({{"block", block}});
+  log.rewind_to_block(1);
+  EXPECT_EQ(read_run_log(log.path()).size(), 2u);
+  log.rewind_to_block(0);
   for (int64_t step = 0; step < 5; ++step) log.write({{"step", step}});
   log.rewind(2);
   EXPECT_EQ(read_run_log(log.path()).size(), 4u);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/dist/local_transport.h"
+#include "tests/heal/owned_part.h"
 
 namespace schmidt::heal {
 namespace {
@@ -36,12 +37,20 @@ TEST(Sharding, BucketsGoFromTheEndAndHoldWholeParameters) {
   EXPECT_EQ(found, expected);
 }
 
-TEST(Sharding, AssembleUndoesTakeAndCutsNothingOff) {
+TEST(Sharding, BucketsAreAssembledFromWhatRanksOwnAndTakenApartAgain) {
   test::as_ranks(3, [](std::unique_ptr<dist::Transport> transport) {
     dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding(kParameters, exchange.rank(), 3, 400);
     const torch::Tensor flat = torch::arange(802, torch::kFloat32);
-    EXPECT_TRUE(torch::equal(sharding.assemble(exchange, sharding.take(flat), 802), flat));
+    const torch::Tensor part = test::owned_part(sharding, flat);
+    const torch::Tensor again = torch::zeros_like(part);
+    for (size_t b = 0; b < sharding.buckets().size(); ++b) {
+      const Slice& slice = sharding.buckets()[b].slice;
+      const torch::Tensor whole = sharding.whole_bucket(exchange, part, b);
+      EXPECT_TRUE(torch::equal(whole, flat.narrow(0, slice.begin, slice.size())));
+      sharding.take_bucket(whole, b, again);
+    }
+    EXPECT_TRUE(torch::equal(again, part));
   });
 }
 

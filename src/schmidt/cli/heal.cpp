@@ -168,9 +168,11 @@ void run(const HealVerbOptions& options) {
   if (result.ended == heal::Ended::kInterrupted) {
     // Another rank may have heard it.
     const int signal = stop_signal != 0 ? stop_signal : SIGTERM;
-    throw Interrupted(signal, fmt::format("stopped after {} steps; the state is saved in "
-                                          "{}.partial, and --resume goes on there",
-                                          result.steps, options.out));
+    const std::string after =
+        result.steps > 0 ? fmt::format("stopped after {} steps", result.steps) : "stopped";
+    throw Interrupted(signal, fmt::format("{}; the state is saved in {}.partial, and --resume "
+                                          "goes on there",
+                                          after, options.out));
   }
   if (!team.leads()) return;
   const fs::path log = fs::path(options.out) / "heal.jsonl";
@@ -294,7 +296,7 @@ Run add_heal(CLI::App& verb) {
   verb.add_option("--patience", model.patience, "Held-out losses without a better one that end it")
       ->check(CLI::NonNegativeNumber)
       ->group(upkeep);
-  verb.add_option("--save-minutes", model.save_minutes, "Between saved states")
+  verb.add_option("--save-minutes", heal.save_minutes, "Between saved states")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(upkeep);

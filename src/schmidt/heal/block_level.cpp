@@ -1,14 +1,20 @@
 #include "schmidt/heal/block_level.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <optional>
+#include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "schmidt/compress/streamed_model.h"
 #include "schmidt/dist/ring.h"
+#include "schmidt/heal/run_state.h"
 #include "schmidt/heal/schedule.h"
 #include "schmidt/heal/teacher_rows.h"
+#include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/packing.h"
 
@@ -54,12 +60,10 @@ class BlockLevel {
     if (run.team.leads()) fs::create_directories(run.folder);
   }
 
-  std::optional<std::map<std::string, torch::Tensor>> go() {
-    std::map<std::string, torch::Tensor> trained;
+  bool go() {
     for (int64_t index = 0; index < student_.config().num_layers; ++index) {
       run_.team.describe(fmt::format("block {}", index));
-      const auto [stop, finished] = ask(index);
-      if (stop) return std::nullopt;
+      if (run_.save_points.ask().stop) return false;
       if (run_.progress) {
         run_.progress({"heal blocks", fmt::format("block {}", index), index,
                        student_.config().num_layers, "blocks"});
@@ -68,16 +72,16 @@ class BlockLevel {
       model::Block block = student_.block(index);
       const model::Block exact = exact_.block(index);
       Parameters parameters(block.parameters(), exact.parameters(), options_.trained);
-      if (finished) {
+      if (of_leader([&] { return fs::exists(file_of(index)) ? 1.0 : 0.0; }) > 0.0) {
         parameters.set(io::load_safetensors(file_of(index)));
         parameters.write_to_model();
-      } else {
-        train(index, block, parameters);
+      } else if (parameters.numel() > 0 && !train(index, block, parameters)) {
+        return false;
       }
-      for (auto& [name, value] : parameters.named_values()) trained[name] = value.clone();
       advance(inputs_, block);
     }
-    return trained;
+    wait_for_all(run_.team.all);  // every file is there
+    return true;
   }
 
  private:
@@ -86,21 +90,11 @@ class BlockLevel {
     return options;
   }
 
-  fs::path file_of(int64_t block) const {
-    return run_.folder / fmt::format("block-{}.safetensors", block);
-  }
+  fs::path file_of(int64_t block) const { return healed_block(run_.folder, block); }
 
-  struct Answers {
-    bool stop, finished;
-  };
-
-  /// Whether any rank is to stop, and whether the leader has this block: the same on all.
-  Answers ask(int64_t block) const {
-    const bool stop = run_.interrupted && run_.interrupted();
-    const bool finished = run_.team.leads() && fs::exists(file_of(block));
-    const std::vector<double> votes =
-        sum_over(run_.team.all, {stop ? 1.0 : 0.0, finished ? 1.0 : 0.0});
-    return {votes[0] > 0, votes[1] > 0};
+  /// Only the leader looks: elsewhere a file may not be seen as soon as it is there.
+  double of_leader(const std::function<double()>& value) const {
+    return sum_over(run_.team.all, {run_.team.leads() ? value() : 0.0})[0];
   }
 
   /// This rank's rows of a batch, in front of the first block.
@@ -143,30 +137,25 @@ class BlockLevel {
     return sum_over(run_.team.all, {sum})[0] / static_cast<double>(tokens_);
   }
 
-  void train(int64_t index, const model::Block& block, Parameters& parameters) {
+  /// False if interrupted, with the state saved.
+  bool train(int64_t index, const model::Block& block, Parameters& parameters) {
     // What ranks compute for themselves may differ in a last bit.
     run_.team.all.broadcast(parameters.values(), 0);
     parameters.write_to_model();
-    BlockResult result{index, error(block), 0.0};
     const torch::Tensor start = parameters.values().clone();
     AdamW optimizer(parameters, {{0, parameters.numel()}}, options_.adamw);
+    const StateStore store(run_.folder / fmt::format("block-{}", index));
+    run_.log.rewind_to_block(index);
+    BlockResult result{index, error(block), 0.0};
+    RunState state = resumed(store, parameters, optimizer);
     const auto batches = static_cast<int64_t>(inputs_.size());
     const Schedule schedule{options_.learning_rate, options_.epochs * batches, options_.warmup};
-    for (int64_t step = 0; step < schedule.steps; ++step) {
-      const auto b = static_cast<size_t>(step % batches);
-      parameters.gradient().zero_();
-      if (inputs_[b].defined()) {
-        const auto tokens = static_cast<double>(std::max<int64_t>(rows_[b].batch_tokens, 1));
-        (error_of(block, b) / tokens).backward();
-      }
-      run_.team.all.sum(parameters.gradient());
-      const double norm = parameters.gradient().norm().item<double>();
-      if (!std::isfinite(norm)) continue;
-      if (options_.clip > 0.0 && norm > options_.clip) {
-        parameters.gradient().mul_(options_.clip / norm);
-      }
-      optimizer.step(schedule.rate(step));
-      parameters.write_to_model();
+    for (; state.step < schedule.steps; ++state.step) {
+      const SavePoints::Wishes wishes = run_.save_points.ask();
+      if (wishes.save) save(store, state, parameters, optimizer);
+      if (wishes.stop) return false;
+      step(block, static_cast<size_t>(state.step % batches), schedule.rate(state.step), parameters,
+           optimizer);
     }
     result.error_after = error(block);
     if (!(result.error_after < result.error_before)) {
@@ -174,18 +163,60 @@ class BlockLevel {
       parameters.write_to_model();
       result.error_after = result.error_before;
     }
-    if (run_.team.leads()) save(parameters, result);
+    if (run_.team.leads()) {
+      finish(parameters, result);
+      store.remove();
+    }
+    return true;
   }
 
-  void save(const Parameters& parameters, const BlockResult& result) const {
-    std::vector<std::pair<std::string, torch::Tensor>> tensors;
-    for (const auto& [name, value] : parameters.named_values()) {
-      tensors.emplace_back(name, value.cpu());
+  void step(const model::Block& block, size_t b, double rate, Parameters& parameters,
+            AdamW& optimizer) {
+    parameters.gradient().zero_();
+    if (inputs_[b].defined()) {
+      const auto tokens = static_cast<double>(std::max<int64_t>(rows_[b].batch_tokens, 1));
+      (error_of(block, b) / tokens).backward();
     }
-    io::save_safetensors(file_of(result.block), tensors);
+    run_.team.all.sum(parameters.gradient());
+    const double norm = parameters.gradient().norm().item<double>();
+    if (!std::isfinite(norm)) return;
+    if (options_.clip > 0.0 && norm > options_.clip) {
+      parameters.gradient().mul_(options_.clip / norm);
+    }
+    optimizer.step(rate);
+    parameters.write_to_model();
+  }
+
+  /// The last state that the leader has saved of this block, or that of its start.
+  RunState resumed(const StateStore& store, Parameters& parameters, AdamW& optimizer) const {
+    const auto step = static_cast<int64_t>(
+        of_leader([&] { return static_cast<double>(store.last_step().value_or(-1)); }));
+    if (step < 0) return {};
+    const SavedRun saved = store.load(step, parameters, {parameters.numel()});
+    const auto [first, second] = saved.moments.piece(0);
+    optimizer.restore(saved.moments.steps, first, second);
+    parameters.write_to_model();
+    return saved.state;
+  }
+
+  void save(const StateStore& store, const RunState& state, const Parameters& parameters,
+            const AdamW& optimizer) const {
+    if (run_.team.leads()) {
+      const auto piece = [&](size_t) {
+        return Moments::Piece{optimizer.first_moment(), optimizer.second_moment()};
+      };
+      store.save(state, parameters, {optimizer.steps(), {parameters.numel()}, piece});
+      store.keep_only(state.step);
+    }
+    wait_for_all(run_.team.all);
+    run_.save_points.saved();
+  }
+
+  void finish(const Parameters& parameters, const BlockResult& result) const {
     run_.log.write({{"block", result.block},
                     {"error_before", result.error_before},
                     {"error_after", result.error_after}});
+    TrainedTensors::save(file_of(result.block), parameters);  // now it is finished
   }
 
   const BlockLevelRun& run_;
@@ -199,10 +230,13 @@ class BlockLevel {
 
 }  // namespace
 
-std::optional<std::map<std::string, torch::Tensor>> heal_blocks(const BlockLevelRun& run,
-                                                                const BlockLevelOptions& options) {
+bool heal_blocks(const BlockLevelRun& run, const BlockLevelOptions& options) {
   TORCH_CHECK_VALUE(!run.batches.empty(), "[heal] expected text for the block level, got none");
   return BlockLevel(run, options).go();
+}
+
+fs::path healed_block(const fs::path& folder, int64_t block) {
+  return folder / fmt::format("block-{}.safetensors", block);
 }
 
 }  // namespace schmidt::heal

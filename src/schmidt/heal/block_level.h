@@ -2,19 +2,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
-#include <map>
-#include <optional>
-#include <string>
 #include <vector>
-
-#include <torch/types.h>
 
 #include "schmidt/base/progress.h"
 #include "schmidt/heal/adamw.h"
 #include "schmidt/heal/batch.h"
 #include "schmidt/heal/parameters.h"
 #include "schmidt/heal/run_log.h"
+#include "schmidt/heal/save_points.h"
 #include "schmidt/heal/team.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/weights.h"
@@ -52,18 +47,23 @@ struct BlockLevelRun {
   model::LoadOptions load;  ///< dtype and device of the computation
   /// The text, a batch each step. A rank keeps the activations of its rows at one place.
   const std::vector<Batch>& batches;
-  std::filesystem::path folder;  ///< finished blocks, so that a killed run goes on there
-  RunLog& log;                   ///< written by the rank that leads, as the folder is
+  /// Finished blocks, and the state of the one at work, so that a killed run goes on there.
+  std::filesystem::path folder;
+  RunLog& log;              ///< written by the rank that leads, as the folder is
+  SavePoints& save_points;  ///< asked before each block and each step
   ProgressFn progress;
-  std::function<bool()> interrupted;  ///< asked between blocks
 };
 
-/// All blocks in turn, one of each model in memory. -> the trained tensors of all by
-/// name, float32; none if interrupted. Blocks that the folder holds are not trained again.
-/// A block that the training made worse keeps its start. Every rank has the same tensors,
-/// those of one rank alone to rounding.
-/// Throws c10::ValueError if the two models do not fit each other; dist::LostRank.
-std::optional<std::map<std::string, torch::Tensor>> heal_blocks(const BlockLevelRun& run,
-                                                                const BlockLevelOptions& options);
+/// All blocks in turn, one of each model in memory; false if interrupted. The trained
+/// tensors come to lie in the folder, one file for each block that has any. Blocks that it
+/// holds are not trained again, and one that a run was stopped in goes on from its last
+/// saved state. A block that the training made worse keeps its start. The tensors are those
+/// of one rank alone to rounding.
+/// Throws c10::ValueError if the two models do not fit each other; FormatError, SystemError,
+/// dist::LostRank.
+bool heal_blocks(const BlockLevelRun& run, const BlockLevelOptions& options);
+
+/// Where heal_blocks leaves what it trained of a block, for TrainedTensors.
+std::filesystem::path healed_block(const std::filesystem::path& folder, int64_t block);
 
 }  // namespace schmidt::heal

@@ -1,5 +1,10 @@
 #include "schmidt/heal/heal.h"
 
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
@@ -8,6 +13,9 @@
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
+#include "schmidt/heal/save_points.h"
+#include "schmidt/heal/trained_tensors.h"
+#include "schmidt/io/safetensors.h"
 #include "schmidt/text/tokenizer.h"
 
 namespace schmidt::heal {
@@ -17,6 +25,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kStamp = "work-";
+constexpr const char* kTrained = "trained.safetensors";  // of a stage, in its folder
 
 std::string work_fingerprint(const io::Checkpoint& student,
                              const std::optional<io::Checkpoint>& teacher, const Stream& stream,
@@ -87,7 +96,8 @@ class Healing {
         callbacks_(callbacks),
         team_(team),
         stream_(options.data, text::Tokenizer::load(student.path()),
-                student.config().value("model_type", ""), options.stream) {
+                student.config().value("model_type", ""), options.stream),
+        save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
     const int64_t a_step = options.model_level.batch * options.stream.context;
     block_batches_ = (options.block_tokens + a_step - 1) / a_step;
@@ -96,6 +106,7 @@ class Healing {
     model_level_.schedule.steps = std::max<int64_t>(0, options.tokens - block_tokens) / a_step;
     TORCH_CHECK_VALUE(model_level_.schedule.steps + block_batches_ > 0, "[heal] expected ", a_step,
                       " tokens, one step, or more, got ", options.tokens);
+    check_something_is_trained();
   }
 
   HealResult go(const fs::path& out) {
@@ -103,7 +114,7 @@ class Healing {
       claim(AtomicFolder(out, options_.force),
             work_fingerprint(student_, teacher_, stream_, options_, team_.grid.stages), options_);
     }
-    sum_over(team_.all, {0.0});  // the folder is there
+    wait_for_all(team_.all);  // the folder is there
     AtomicFolder folder(out, options_.force);
     const fs::path run = run_folder(folder);
     RunLog log = team_.leads() ? RunLog(run / "heal.jsonl") : RunLog();
@@ -113,26 +124,26 @@ class Healing {
     for (int64_t b = 0; b < block_batches_; ++b) {
       block_text.push_back(stream_.next(options_.model_level.batch));
     }
-    std::map<std::string, torch::Tensor> trained;
     if (block_batches_ > 0) {
-      auto blocks =
-          heal_blocks({team_, student_, *teacher_, options_.load, block_text, run / "blocks", log,
-                       team_.leads() ? callbacks_.progress : ProgressFn{}, callbacks_.interrupted},
-                      block_level());
-      if (!blocks) return {Ended::kInterrupted, 0, {}, {}, {}, 0};
-      trained = std::move(*blocks);
+      if (!heal_blocks({team_, student_, *teacher_, options_.load, block_text, blocks_of(run), log,
+                        save_points_, team_.leads() ? callbacks_.progress : ProgressFn{}},
+                       block_level())) {
+        return interrupted();
+      }
       logged(log);
     }
     HealResult result;
     if (model_level_.schedule.steps > 0) {
-      result = model_level(run, log, trained);
+      result = model_level(run, log);
       if (result.ended == Ended::kInterrupted) return result;
     }
     if (!team_.leads()) return result;
-    log.write({{"before", result.before.json()}, {"after", result.after.json()}});
     remove_unfinished(folder);
-    result.summary = write_healed(student_, trained, recipe(options_), folder.path());
-    fs::copy_file(log.path(), folder.path() / "heal.jsonl", fs::copy_options::overwrite_existing);
+    result.summary =
+        write_healed(student_, TrainedTensors(trained_files(run)), recipe(options_), folder.path());
+    fs::copy_file(log.path(), folder.path() / "heal.jsonl");
+    RunLog(folder.path() / "heal.jsonl")
+        .write({{"before", result.before.json()}, {"after", result.after.json()}});
     // What a run goes on from leaves last: a kill in between finds the old state or OUT.
     folder.commit();
     fs::remove_all(out / "run");
@@ -141,6 +152,38 @@ class Healing {
   }
 
  private:
+  static HealResult interrupted() { return {Ended::kInterrupted, 0, {}, {}, {}, 0}; }
+
+  void check_something_is_trained() const {
+    TrainedKinds kinds = options_.trained;
+    if (model_level_.schedule.steps == 0) kinds.embedding = false;  // it is in no block
+    const bool any = std::ranges::any_of(student_.tensors(), [&](const auto& tensor) {
+      const auto& [name, info] = tensor;
+      return at::isFloatingType(info.dtype) &&
+             kinds.contains(name, static_cast<int64_t>(info.shape.size()));
+    });
+    TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
+  }
+
+  static fs::path blocks_of(const fs::path& run) { return run / "blocks"; }
+
+  /// The model level trained on from what the blocks had become, so that its files hold all.
+  std::vector<fs::path> trained_files(const fs::path& run) const {
+    std::vector<fs::path> files;
+    if (model_level_.schedule.steps > 0) {
+      for (int64_t s = 0; s < team_.grid.stages; ++s) {
+        files.push_back(stage_folder(run, s) / kTrained);
+      }
+      return files;
+    }
+    const int64_t blocks = model::parse_config(student_.config(), student_.path()).num_layers;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const fs::path file = healed_block(blocks_of(run), b);
+      if (fs::exists(file)) files.push_back(file);
+    }
+    return files;
+  }
+
   BlockLevelOptions block_level() const {
     BlockLevelOptions options = options_.block_level;
     const ModelLevelOptions& model = options_.model_level;
@@ -155,11 +198,12 @@ class Healing {
     if (callbacks_.logged && team_.leads()) callbacks_.logged(log.path());
   }
 
-  /// Trains from what `trained` holds, and leaves there what came of it.
-  HealResult model_level(const fs::path& run, RunLog& log,
-                         std::map<std::string, torch::Tensor>& trained) {
+  /// Trains from what the blocks have become, if they were healed, and leaves what came of it
+  /// in the stages' folders.
+  HealResult model_level(const fs::path& run, RunLog& log) {
     const std::vector<Batch> held_out = stream_.held_out(options_.model_level.micro_batch);
-    const TeacherRows teacher = teacher_rows(run, held_out);
+    const std::optional<TeacherRows> teacher = teacher_rows(run, held_out);
+    if (!teacher) return interrupted();
     const std::optional<model::Model> teacher_part = teacher_of_stage();
     model::LoadOptions load = options_.load;
     load.free_gauge = true;
@@ -171,35 +215,46 @@ class Healing {
     }
     Parameters parameters(student.parameters(), masters, options_.trained);
     masters.clear();
-    parameters.set(trained);
+    const auto [first, last] = blocks_of_stage(student_);
+    for (int64_t b = first; b < last && block_batches_ > 0; ++b) {
+      const bool trained = std::ranges::any_of(parameters.pieces(), [&](const auto& piece) {
+        return piece.name.starts_with(model::block_prefix(b));
+      });
+      if (trained) parameters.set(io::load_safetensors(healed_block(blocks_of(run), b)));
+    }
+    const fs::path folder = stage_folder(run, team_.grid.stage);
+    fs::create_directories(folder);
     const ModelLevelResult healed =
-        heal_model({team_, student, parameters, teacher, teacher_part ? &*teacher_part : nullptr,
-                    stream_, held_out, state_store(run), log,
+        heal_model({team_, student, parameters, *teacher, teacher_part ? &*teacher_part : nullptr,
+                    stream_, held_out, StateStore(folder), log, save_points_,
                     [&](const Progress& p) {
                       if (callbacks_.progress) callbacks_.progress(p);
                       logged(log);
-                    },
-                    callbacks_.interrupted},
+                    }},
                    model_level_);
-    std::map<std::string, torch::Tensor> values = parameters.named_values();
-    if (team_.grid.replica == 0) values = collect_named(team_.pipeline, std::move(values));
-    for (auto& [name, value] : values) trained.insert_or_assign(name, std::move(value));
+    if (healed.ended != Ended::kInterrupted) {
+      if (team_.leads_stage()) TrainedTensors::save(folder / kTrained, parameters);
+      wait_for_all(team_.all);  // every stage's file is there
+    }
     return {healed.ended, healed.steps, healed.before, healed.after, {}, 0};
+  }
+
+  /// [first, last) of this rank's stage.
+  std::pair<int64_t, int64_t> blocks_of_stage(const io::Checkpoint& checkpoint) const {
+    const std::vector<int64_t> cuts = cut_blocks(block_work(checkpoint), team_.grid.stages);
+    const auto stage = static_cast<size_t>(team_.grid.stage);
+    return {cuts[stage], cuts[stage + 1]};
   }
 
   /// The blocks of this rank's stage.
   model::Model part_of(const io::Checkpoint& checkpoint, const model::LoadOptions& load) const {
     if (team_.grid.stages == 1) return model::Model::load(checkpoint, load);
-    const std::vector<int64_t> cuts = cut_blocks(block_work(checkpoint), team_.grid.stages);
-    const auto stage = static_cast<size_t>(team_.grid.stage);
-    return model::Model::load_part(checkpoint, cuts[stage], cuts[stage + 1], load);
+    const auto [first, last] = blocks_of_stage(checkpoint);
+    return model::Model::load_part(checkpoint, first, last, load);
   }
 
-  StateStore state_store(const fs::path& run) const {
-    if (team_.grid.stages == 1) return StateStore(run);
-    const fs::path folder = run / fmt::format("stage-{}", team_.grid.stage);
-    fs::create_directories(folder);
-    return StateStore(folder);
+  fs::path stage_folder(const fs::path& run, int64_t stage) const {
+    return team_.grid.stages == 1 ? run : run / fmt::format("stage-{}", stage);
   }
 
   bool needs_teacher() const { return teacher_ && options_.model_level.weights.kl != 0.0; }
@@ -209,10 +264,11 @@ class Healing {
     return part_of(*teacher_, options_.load);
   }
 
-  TeacherRows teacher_rows(const fs::path& run, const std::vector<Batch>& held_out) {
-    if (!needs_teacher()) return {};
+  /// None if interrupted; empty where no rows are asked for.
+  std::optional<TeacherRows> teacher_rows(const fs::path& run, const std::vector<Batch>& held_out) {
+    if (!needs_teacher()) return TeacherRows();
     if (options_.top_k > 0) return stored_teacher(run, held_out);
-    if (team_.grid.stages > 1) return {};
+    if (team_.grid.stages > 1) return TeacherRows();
     const auto teacher =
         std::make_shared<model::Model>(model::Model::load(*teacher_, options_.load));
     return [teacher, rows = live_teacher(*teacher)](
@@ -223,7 +279,9 @@ class Healing {
 
   /// The first replica asks the teacher for all rows of the run and of the held-out set; its
   /// last stage, where the teacher's logits come to be, stores what it answers.
-  TeacherRows stored_teacher(const fs::path& run, const std::vector<Batch>& held_out) {
+  /// None if interrupted.
+  std::optional<TeacherRows> stored_teacher(const fs::path& run,
+                                            const std::vector<Batch>& held_out) {
     const int64_t batch = options_.model_level.batch, steps = model_level_.schedule.steps;
     int64_t rows = steps * batch;
     for (const Batch& held : held_out) rows += held.ids.size(0);
@@ -233,33 +291,41 @@ class Healing {
     const bool asks = team_.grid.replica == 0, writes = asks && team_.grid.last();
     std::optional<StoredTeacher> store;
     if (writes) store = open();
-    std::optional<model::Model> teacher;
-    if (asks) teacher = part_of(*teacher_, options_.load);
     const auto stored = static_cast<int64_t>(
         sum_over(team_.all, {writes ? static_cast<double>(store->stored()) : 0.0})[0]);
+    std::optional<model::Model> teacher;
+    if (asks && stored < rows) teacher = part_of(*teacher_, options_.load);
 
     const json start = stream_.state();
     int64_t done = 0;
     const auto add = [&](const Batch& next) {
-      sum_over(team_.all, {0.0});  // nobody waits for longer than a batch
+      // Every row is on disk as soon as it is known. Nobody waits for longer than a batch.
+      if (save_points_.ask().stop) return false;
       if (callbacks_.progress && team_.leads()) {
         callbacks_.progress({"ask the teacher", "", done, rows, "rows"});
       }
-      if (asks && done >= stored) {
+      const int64_t known = std::clamp<int64_t>(stored - done, 0, next.ids.size(0));
+      if (asks && known < next.ids.size(0)) {
         const at::NoGradGuard no_grad;
-        run_pipeline({team_.pipeline, *teacher}, {next},
+        run_pipeline({team_.pipeline, *teacher},
+                     {narrow_rows(next, known, next.ids.size(0) - known)},
                      [&](size_t, const FinalHidden& hidden) -> torch::Tensor {
                        store->append(*teacher, hidden.student);
                        return {};
                      });
       }
       done += next.ids.size(0);
+      return true;
     };
-    for (int64_t s = 0; s < steps; ++s) add(stream_.next(batch));
-    for (const Batch& held : held_out) add(held);
+    for (int64_t s = 0; s < steps; ++s) {
+      if (!add(stream_.next(batch))) return std::nullopt;
+    }
+    for (const Batch& held : held_out) {
+      if (!add(held)) return std::nullopt;
+    }
     stream_.restore(start);
-    sum_over(team_.all, {0.0});
-    if (!team_.grid.last()) return {};
+    wait_for_all(team_.all);
+    if (!team_.grid.last()) return TeacherRows();
     return (store ? *store : open()).rows();
   }
 
@@ -271,6 +337,7 @@ class Healing {
   Stream stream_;
   int64_t block_batches_ = 0;
   ModelLevelOptions model_level_;
+  SavePoints save_points_;
 };
 
 }  // namespace

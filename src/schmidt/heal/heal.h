@@ -32,8 +32,9 @@ struct HealOptions {
   model::LoadOptions load;  ///< the dtype and device of the computation
   int64_t top_k =
       0;  ///< store so many of the teacher's likeliest tokens first; 0: keep the teacher
-  bool resume = false;  ///< go on with unfinished work of the same recipe
-  bool force = false;   ///< replace `out`, and drop unfinished work there
+  double save_minutes = 10.0;  ///< between saved states
+  bool resume = false;         ///< go on with unfinished work of the same recipe
+  bool force = false;          ///< replace `out`, and drop unfinished work there
 };
 
 struct HealCallbacks {
@@ -56,8 +57,8 @@ struct HealResult {
 ///
 /// Work goes to `out`.partial. It survives a kill at any time: started again with
 /// `resume`, the same recipe goes on from the last saved state to the same parameters.
-/// The ranks of a team call it together; the one that leads writes, in folders that all
-/// can read. Their stages are those of the team's grid.
+/// The ranks of a team call it together, with folders that they share; the first one of
+/// each stage writes. Their stages are those of the team's grid.
 ///
 /// Throws c10::ValueError if `out` exists (and not `force`), if unfinished work lies there
 /// without `resume` or belongs to another recipe, model or data set, if no teacher is

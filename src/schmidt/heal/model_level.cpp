@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/memory.h"
@@ -82,8 +83,8 @@ class Training {
     begin();
     while (state_.step < options_.schedule.steps && !patience_ended()) {
       team_.describe(fmt::format("step {}", state_.step + 1));
-      const Wishes wishes = ask();
-      if (wishes.stop || wishes.save) save();
+      const SavePoints::Wishes wishes = run_.save_points.ask();
+      if (wishes.save) save();
       if (wishes.stop) return {Ended::kInterrupted, state_.step, before_, {}};
       step();
       if (due_for_evaluation()) compare_with_best();
@@ -93,18 +94,6 @@ class Training {
   }
 
  private:
-  struct Wishes {
-    bool stop, save;
-  };
-
-  /// Of any rank to stop, of the leader's clock to save: the same on all ranks.
-  Wishes ask() {
-    const bool stop = run_.interrupted && run_.interrupted();
-    const bool save = team_.leads() && seconds_since(saved_) > 60.0 * options_.save_minutes;
-    const std::vector<double> votes = sum_over(team_.all, {stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
-    return {votes[0] > 0, votes[1] > 0};
-  }
-
   /// The last step whose state all stages have: a kill may have come while they saved.
   std::optional<int64_t> saved_step() {
     std::vector<double> last(static_cast<size_t>(team_.all.size()), 0.0);
@@ -119,11 +108,10 @@ class Training {
     // What ranks have computed for themselves so far may differ in a last bit.
     team_.data.broadcast(run_.parameters.values(), 0);
     if (const auto at = saved_step()) {
-      SavedRun saved = run_.store.load(*at, run_.parameters);
+      SavedRun saved = run_.store.load(*at, run_.parameters, bucket_sizes());
       if (team_.leads_stage()) run_.store.keep_only(*at);
       state_ = std::move(saved.state);
-      const auto& [steps, first, second] = saved.moments;
-      optimizer_.restore(steps, sharding_.take(first), sharding_.take(second));
+      restore(saved.moments);
       run_.stream.restore(state_.stream);
       run_.log.rewind(state_.step);
     } else {
@@ -142,7 +130,7 @@ class Training {
     } else {
       before_ = HeldOutLoss::from_json(state_.before);
     }
-    saved_ = Clock::now();
+    run_.save_points.saved();
   }
 
   void step() {
@@ -333,15 +321,36 @@ class Training {
   }
 
   void save() {
-    const auto all_of = [&](const torch::Tensor& moment) {
-      return sharding_.assemble(team_.data, moment, run_.parameters.numel());
+    // Bucket by bucket: no rank ever holds the moments of all.
+    const auto piece = [&](size_t b) {
+      return Moments::Piece{sharding_.whole_bucket(team_.data, optimizer_.first_moment(), b),
+                            sharding_.whole_bucket(team_.data, optimizer_.second_moment(), b)};
     };
-    const Moments moments = {optimizer_.steps(), all_of(optimizer_.first_moment()),
-                             all_of(optimizer_.second_moment())};
-    if (team_.leads_stage()) run_.store.save(state_, run_.parameters, moments);
-    sum_over(team_.all, {0.0});  // every stage has: until then the state before is needed
+    if (team_.leads_stage()) {
+      run_.store.save(state_, run_.parameters, {optimizer_.steps(), bucket_sizes(), piece});
+    } else {
+      for (size_t b = 0; b < sharding_.buckets().size(); ++b) piece(b);
+    }
+    wait_for_all(team_.all);  // every stage has: until then the state before is needed
     if (team_.leads_stage()) run_.store.keep_only(state_.step);
-    saved_ = Clock::now();
+    run_.save_points.saved();
+  }
+
+  std::vector<int64_t> bucket_sizes() const {
+    std::vector<int64_t> sizes;
+    for (const Bucket& bucket : sharding_.buckets()) sizes.push_back(bucket.slice.size());
+    return sizes;
+  }
+
+  void restore(const Moments& moments) {
+    const torch::Tensor first = at::empty_like(optimizer_.first_moment());
+    const torch::Tensor second = at::empty_like(first);
+    for (size_t b = 0; b < moments.sizes.size(); ++b) {
+      const Moments::Piece whole = moments.piece(b);
+      sharding_.take_bucket(whole.first, b, first);
+      sharding_.take_bucket(whole.second, b, second);
+    }
+    optimizer_.restore(moments.steps, first, second);
   }
 
   void save_best() {
@@ -368,7 +377,6 @@ class Training {
   RunState state_;
   HeldOutLoss before_;
   int64_t context_ = 0;  // tokens of a row
-  Clock::time_point saved_;
 };
 
 }  // namespace

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -13,6 +12,7 @@
 #include "schmidt/heal/parameters.h"
 #include "schmidt/heal/run_log.h"
 #include "schmidt/heal/run_state.h"
+#include "schmidt/heal/save_points.h"
 #include "schmidt/heal/schedule.h"
 #include "schmidt/heal/stream.h"
 #include "schmidt/heal/teacher_rows.h"
@@ -32,7 +32,6 @@ struct ModelLevelOptions {
   bool checkpointing = false;   ///< blocks run twice, so that their intermediates need no memory
   int64_t evaluate_every = 25;  ///< steps between looks at the held-out set
   int64_t patience = 0;         ///< looks without a better one that end the run; 0: none do
-  double save_minutes = 10.0;   ///< between saved states
 };
 
 /// Per counted token, nats.
@@ -57,8 +56,8 @@ struct ModelLevelRun {
   const std::vector<Batch>& held_out;  ///< may be empty: then nothing is chosen by it
   const StateStore& store;             ///< of this stage
   RunLog& log;                         ///< written by the rank that leads
+  SavePoints& save_points;             ///< asked between steps
   ProgressFn progress;
-  std::function<bool()> interrupted;  ///< asked between steps; true saves the state and ends
 };
 
 enum class Ended { kDone, kEarly, kInterrupted };

@@ -7,10 +7,9 @@
 
 namespace schmidt::heal {
 
-bool TrainedKinds::contains(const model::NamedTensor& parameter) const {
-  const std::string_view name = parameter.name;
+bool TrainedKinds::contains(std::string_view name, int64_t dimensions) const {
   if (name == "model.embed_tokens.weight" || name.starts_with("lm_head.")) return embedding;
-  if (parameter.tensor.dim() < 2) return norms;
+  if (dimensions < 2) return norms;
   return name.find(".cores.") != std::string_view::npos ? factors : dense;
 }
 
@@ -40,14 +39,13 @@ Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
   std::vector<torch::Tensor> trained_masters;
   for (size_t i = 0; i < leaves.size(); ++i) {
     const auto& [name, leaf] = leaves[i];
-    leaf.set_requires_grad(kinds.contains(leaves[i]));
+    leaf.set_requires_grad(kinds.contains(name, leaf.dim()));
     if (!leaf.requires_grad()) continue;
     pieces_.push_back({name, leaf, total, leaf.dim() >= 2});
     trained_masters.push_back(masters[i].tensor);
     total += leaf.numel();
   }
-  TORCH_CHECK_VALUE(total > 0, "[heal] expected something to train, got a model without any of it");
-  values_ = at::empty({total}, pieces_.front().leaf.options().dtype(torch::kFloat32));
+  values_ = at::empty({total}, leaves.front().tensor.options().dtype(torch::kFloat32));
   gradient_ = at::zeros_like(values_);
   for (size_t i = 0; i < pieces_.size(); ++i) {
     value_of(pieces_[i]).copy_(trained_masters[i]);
@@ -65,12 +63,6 @@ Parameters::~Parameters() {
 
 torch::Tensor Parameters::value_of(const Piece& piece) const {
   return values_.narrow(0, piece.offset, piece.leaf.numel()).view(piece.leaf.sizes());
-}
-
-std::map<std::string, torch::Tensor> Parameters::named_values() const {
-  std::map<std::string, torch::Tensor> named;
-  for (const Piece& piece : pieces_) named[piece.name] = value_of(piece);
-  return named;
 }
 
 void Parameters::set(const std::map<std::string, torch::Tensor>& values) {

@@ -20,7 +20,7 @@ struct TrainedKinds {
   bool norms = true;       ///< vectors: norms and biases
   bool embedding = false;  ///< embedding and output layer
 
-  bool contains(const model::NamedTensor& parameter) const;
+  bool contains(std::string_view name, int64_t dimensions) const;
 };
 
 /// Trained tensors as slices of one vector: float32 masters, which an optimizer
@@ -43,7 +43,7 @@ class Parameters {
 
   /// `leaves` in the order of the computation; `masters` are the same tensors in
   /// float32 (may be the leaves themselves). Leaves that are not trained lose their
-  /// requires_grad. Throws c10::ValueError if nothing is trained.
+  /// requires_grad; a part of a model may hold none that are.
   Parameters(const std::vector<model::NamedTensor>& leaves,
              const std::vector<model::NamedTensor>& masters, const TrainedKinds& kinds);
   ~Parameters();
@@ -58,8 +58,6 @@ class Parameters {
 
   /// A piece's values in the leaf's shape, sharing memory with `values`.
   torch::Tensor value_of(const Piece& piece) const;
-  /// All of them by name.
-  std::map<std::string, torch::Tensor> named_values() const;
 
   /// Overwrites the values under these names; others are ignored.
   /// Throws c10::ValueError for a tensor of another shape.

@@ -22,10 +22,18 @@ RunLog::RunLog(std::filesystem::path path) : path_(std::move(path)) {
 }
 
 void RunLog::rewind(int64_t step) {
+  keep_if([&](const json& line) { return !line.contains("step") || line["step"] <= step; });
+}
+
+void RunLog::rewind_to_block(int64_t block) {
+  keep_if([&](const json& line) { return !line.contains("block") || line["block"] < block; });
+}
+
+void RunLog::keep_if(const std::function<bool(const json& line)>& wanted) {
   if (path_.empty()) return;
   std::string kept;
   for (const json& line : read_run_log(path_)) {
-    if (!line.contains("step") || line["step"] <= step) kept += line.dump() + "\n";
+    if (wanted(line)) kept += line.dump() + "\n";
   }
   write_file_atomically(path_, kept);
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -21,12 +22,17 @@ class RunLog {
   /// Leaves out the steps that a killed run wrote beyond `step`, and a last half line.
   void rewind(int64_t step);
 
+  /// Leaves out what it says of `block` and those behind it.
+  void rewind_to_block(int64_t block);
+
   /// Throws SystemError.
   void write(const nlohmann::json& line);
 
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  void keep_if(const std::function<bool(const nlohmann::json& line)>& wanted);
+
   std::filesystem::path path_;  // empty: no file
 };
 

@@ -19,7 +19,9 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "state-";
 constexpr const char* kValues = "values.safetensors";
-constexpr const char* kMoments = "moments.safetensors";
+constexpr const char* kMoments = "moments";
+constexpr const char* kFirst = "first";
+constexpr const char* kSecond = "second";
 constexpr const char* kBest = "best.safetensors";
 
 fs::path state_folder(const fs::path& folder, int64_t step) {
@@ -61,6 +63,24 @@ void read_values(const fs::path& file, const Parameters& parameters) {
   values.copy_(read_vector(io::load_safetensors(file), "values", parameters.numel(), file));
 }
 
+std::string piece_name(size_t index) { return fmt::format("{:06}.", index); }
+
+void write_moments(const fs::path& folder, const Moments& moments) {
+  std::vector<io::TensorSpec> specs;
+  for (size_t i = 0; i < moments.sizes.size(); ++i) {
+    for (const char* which : {kFirst, kSecond}) {
+      specs.push_back({piece_name(i) + which, torch::kFloat32, {moments.sizes[i]}});
+    }
+  }
+  io::SafetensorsWriter writer(folder, specs, {}, std::numeric_limits<uint64_t>::max());
+  for (size_t i = 0; i < moments.sizes.size(); ++i) {
+    const auto [first, second] = moments.piece(i);
+    writer.write(piece_name(i) + kFirst, first);
+    writer.write(piece_name(i) + kSecond, second);
+  }
+  writer.finish();
+}
+
 nlohmann::json to_json(const RunState& state) {
   nlohmann::json json = {{"step", state.step},
                          {"stream", state.stream},
@@ -97,11 +117,10 @@ void StateStore::save(const RunState& state, const Parameters& parameters,
   const fs::path made = folder_ / "state.new";
   fs::remove_all(made);
   std::error_code error;
-  fs::create_directories(made, error);
+  fs::create_directories(made / kMoments, error);
   if (error) throw SystemError("cannot make folder", made, error.value());
   write_values(made / kValues, parameters);
-  io::save_safetensors(made / kMoments,
-                       {{"first", moments.first.cpu()}, {"second", moments.second.cpu()}});
+  write_moments(made / kMoments, moments);
   nlohmann::json json = to_json(state);
   json["optimizer_steps"] = moments.steps;
   write_file_atomically(made / "state.json", json.dump());
@@ -125,15 +144,20 @@ std::optional<int64_t> StateStore::last_step() const {
   return steps.empty() ? std::nullopt : std::optional(*steps.rbegin());
 }
 
-SavedRun StateStore::load(int64_t step, const Parameters& parameters) const {
+SavedRun StateStore::load(int64_t step, const Parameters& parameters,
+                          std::vector<int64_t> sizes) const {
   const fs::path folder = state_folder(folder_, step);
   const nlohmann::json json = io::read_json_object(folder / "state.json");
   SavedRun saved{from_json(json, folder / "state.json"), {}};
   read_values(folder / kValues, parameters);
-  const auto moments = io::load_safetensors(folder / kMoments);
-  saved.moments = {json.value("optimizer_steps", saved.state.step),
-                   read_vector(moments, "first", parameters.numel(), folder / kMoments),
-                   read_vector(moments, "second", parameters.numel(), folder / kMoments)};
+  const auto piece = [sizes, file = folder / kMoments / "model.safetensors"](size_t index) {
+    const auto both = io::load_safetensors(file, piece_name(index));
+    const auto read = [&](const char* which) {
+      return read_vector(both, piece_name(index) + which, sizes.at(index), file);
+    };
+    return Moments::Piece{read(kFirst), read(kSecond)};
+  };
+  saved.moments = {json.value("optimizer_steps", saved.state.step), std::move(sizes), piece};
   return saved;
 }
 

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
@@ -24,10 +26,15 @@ struct RunState {
   int64_t not_finite = 0;  ///< steps in a row whose loss or gradient was not finite
 };
 
-/// An optimizer's moments of all parameters, whoever owns them: float32 [numel].
+/// An optimizer's moments of all parameters, whoever owns them, in pieces of float32 of
+/// which no more than one need be in memory.
 struct Moments {
+  struct Piece {
+    torch::Tensor first, second;
+  };
   int64_t steps = 0;
-  torch::Tensor first, second;
+  std::vector<int64_t> sizes;                ///< of the pieces
+  std::function<Piece(size_t index)> piece;  ///< `save` asks for each once, in order
 };
 
 struct SavedRun {
@@ -41,18 +48,22 @@ class StateStore {
  public:
   explicit StateStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  /// Beside the states before. Throws SystemError from the disk.
+  /// Beside the states before. Throws SystemError from the disk, and what `piece` throws.
   void save(const RunState& state, const Parameters& parameters, const Moments& moments) const;
 
   /// Drops all states but that of one step.
   void keep_only(int64_t step) const;
 
+  /// Drops the whole folder.
+  void remove() const { std::filesystem::remove_all(folder_); }
+
   /// Steps done in the last state; none where there is none.
   std::optional<int64_t> last_step() const;
 
-  /// Reads the state of a step back, its parameters into `parameters`.
+  /// Reads the state of a step back, its parameters into `parameters`. The moments' pieces,
+  /// of the sizes that they were saved in, come from the disk as they are asked for.
   /// Throws FormatError if files are missing or broken.
-  SavedRun load(int64_t step, const Parameters& parameters) const;
+  SavedRun load(int64_t step, const Parameters& parameters, std::vector<int64_t> sizes) const;
 
   /// The parameters as they are, in place of an earlier best. Throws SystemError.
   void save_best(const Parameters& parameters) const;

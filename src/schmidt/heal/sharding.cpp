@@ -1,12 +1,10 @@
 #include "schmidt/heal/sharding.h"
 
 #include <cmath>
-#include <ranges>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include "schmidt/dist/ring.h"
 
@@ -36,7 +34,7 @@ torch::Tensor part_of(const torch::Tensor& flat, const Slice& slice) {
 }  // namespace
 
 Sharding::Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks, int64_t bucket_bytes)
-    : parameters_(std::move(parameters)) {
+    : parameters_(std::move(parameters)), rank_(rank) {
   int64_t end = 0;
   for (const Slice& s : parameters_) {
     TORCH_CHECK_VALUE(s.begin >= end && s.size() >= 0,
@@ -47,11 +45,20 @@ Sharding::Sharding(std::vector<Slice> parameters, int64_t rank, int64_t ranks, i
   TORCH_CHECK_VALUE(rank >= 0 && rank < ranks, "[sharding] expected a rank below ", ranks, ", got ",
                     rank);
   buckets_ = fill_buckets(parameters_, bucket_bytes, ranks);
-  for (const Bucket& bucket : buckets_ | std::views::reverse) {
-    const auto r = static_cast<size_t>(rank);
-    const int64_t begin = bucket.slice.begin;
-    owned_.push_back({begin + bucket.offsets[r], begin + bucket.offsets[r + 1]});
+  places_.resize(buckets_.size());
+  int64_t place = 0;
+  for (size_t b = buckets_.size(); b-- > 0;) {
+    const int64_t begin = buckets_[b].slice.begin;
+    const Slice own = own_of(b);
+    owned_.push_back({begin + own.begin, begin + own.end});
+    places_[b] = {place, place + own.size()};
+    place += own.size();
   }
+}
+
+Slice Sharding::own_of(size_t b) const {
+  const auto r = static_cast<size_t>(rank_);
+  return {buckets_[b].offsets[r], buckets_[b].offsets[r + 1]};
 }
 
 int64_t Sharding::owned_numel() const {
@@ -60,26 +67,17 @@ int64_t Sharding::owned_numel() const {
   return sum;
 }
 
-torch::Tensor Sharding::take(const torch::Tensor& flat) const {
-  torch::Tensor part = at::empty({owned_numel()}, flat.options());
-  int64_t place = 0;
-  for (const Slice& slice : owned_) {
-    part.narrow(0, place, slice.size()).copy_(part_of(flat, slice));
-    place += slice.size();
-  }
-  return part;
+torch::Tensor Sharding::whole_bucket(dist::Exchange& exchange, const torch::Tensor& part,
+                                     size_t b) const {
+  const Bucket& bucket = buckets_[b];
+  torch::Tensor whole = at::empty({bucket.slice.size()}, part.options());
+  part_of(whole, own_of(b)).copy_(part_of(part, places_[b]));
+  exchange.gather_slices(whole, bucket.offsets);
+  return whole;
 }
 
-torch::Tensor Sharding::assemble(dist::Exchange& exchange, const torch::Tensor& part,
-                                 int64_t n) const {
-  torch::Tensor flat = at::zeros({n}, part.options());
-  int64_t place = 0;
-  for (const Slice& slice : owned_) {
-    part_of(flat, slice).copy_(part.narrow(0, place, slice.size()));
-    place += slice.size();
-  }
-  gather(exchange, flat);
-  return flat;
+void Sharding::take_bucket(const torch::Tensor& whole, size_t b, const torch::Tensor& part) const {
+  part_of(part, places_[b]).copy_(part_of(whole, own_of(b)));
 }
 
 void Sharding::gather(dist::Exchange& exchange, const torch::Tensor& flat) const {

@@ -46,12 +46,12 @@ class Sharding {
   const std::vector<Slice>& owned() const { return owned_; }
   int64_t owned_numel() const;
 
-  /// flat [n] -> a copy of what is owned [owned_numel], one slice after the other.
-  torch::Tensor take(const torch::Tensor& flat) const;
+  /// Every rank's part [owned_numel], one slice after the other -> bucket b of it, whole on
+  /// every rank. Throws dist::LostRank.
+  torch::Tensor whole_bucket(dist::Exchange& exchange, const torch::Tensor& part, size_t b) const;
 
-  /// Every rank's part [owned_numel], as `take` gives it -> all of it [n] on every rank;
-  /// zeros between parameters. Throws dist::LostRank.
-  torch::Tensor assemble(dist::Exchange& exchange, const torch::Tensor& part, int64_t n) const;
+  /// Bucket b, whole -> what is owned of it, at its place in `part` [owned_numel].
+  void take_bucket(const torch::Tensor& whole, size_t b, const torch::Tensor& part) const;
 
   /// flat [n] becomes on every rank what the owners hold there, as the parameters do after
   /// a step. Any dtype. Throws dist::LostRank.
@@ -63,9 +63,13 @@ class Sharding {
   double norm(dist::Exchange& exchange, const torch::Tensor& flat) const;
 
  private:
+  Slice own_of(size_t b) const;  // within bucket b
+
   std::vector<Slice> parameters_;
+  int64_t rank_;
   std::vector<Bucket> buckets_;
   std::vector<Slice> owned_;
+  std::vector<Slice> places_;  // of each bucket's slice among what is owned
 };
 
 }  // namespace schmidt::heal

@@ -1,10 +1,6 @@
 #include "schmidt/heal/team.h"
 
-#include <cstring>
-
-#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
-#include <nlohmann/json.hpp>
 
 #include "schmidt/dist/ranks.h"
 
@@ -37,30 +33,6 @@ std::vector<double> sum_over(dist::Exchange& exchange, const std::vector<double>
   return {begin, begin + sums.numel()};
 }
 
-std::string text_of(dist::Exchange& exchange, int64_t root, const std::string& text) {
-  const torch::Tensor size = at::tensor(static_cast<int64_t>(text.size()), torch::kInt64);
-  exchange.broadcast(size, root);
-  const torch::Tensor letters = at::empty({size.item<int64_t>()}, torch::kUInt8);
-  if (exchange.rank() == root) std::memcpy(letters.data_ptr(), text.data(), text.size());
-  exchange.broadcast(letters, root);
-  return {static_cast<const char*>(letters.data_ptr()), static_cast<size_t>(letters.numel())};
-}
-
-std::map<std::string, torch::Tensor> collect_named(dist::Exchange& exchange,
-                                                   std::map<std::string, torch::Tensor> mine) {
-  nlohmann::json shapes = nlohmann::json::object();
-  for (const auto& [name, tensor] : mine) shapes[name] = tensor.sizes().vec();
-  for (int64_t r = 1; r < exchange.size(); ++r) {
-    const auto there = nlohmann::json::parse(text_of(exchange, r, shapes.dump()));
-    for (const auto& [name, shape] : there.items()) {
-      if (exchange.rank() == r) exchange.send(mine.at(name).cpu().contiguous(), 0);
-      if (exchange.rank() != 0) continue;
-      const torch::Tensor other = at::empty(shape.get<std::vector<int64_t>>(), torch::kFloat32);
-      exchange.receive(other, r);
-      mine.emplace(name, other);
-    }
-  }
-  return mine;
-}
+void wait_for_all(dist::Exchange& exchange) { sum_over(exchange, {0.0}); }
 
 }  // namespace schmidt::heal

@@ -1,11 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
-
-#include <torch/types.h>
 
 #include "schmidt/dist/exchange.h"
 #include "schmidt/heal/grid.h"
@@ -40,12 +37,7 @@ Team make_team(int64_t stages, const dist::ExchangeOptions& options);
 /// Sums of a few numbers over the ranks of an exchange.
 std::vector<double> sum_over(dist::Exchange& exchange, const std::vector<double>& values);
 
-/// The text that rank `root` of an exchange gives.
-std::string text_of(dist::Exchange& exchange, int64_t root, const std::string& text);
-
-/// Tensors in float32 by name, those of all ranks of an exchange at its first rank; at the
-/// others their own. Of a name that several have, the first rank's.
-std::map<std::string, torch::Tensor> collect_named(dist::Exchange& exchange,
-                                                   std::map<std::string, torch::Tensor> mine);
+/// Returns once every rank of an exchange is here. Throws dist::LostRank.
+void wait_for_all(dist::Exchange& exchange);
 
 }  // namespace schmidt::heal
