@@ -173,13 +173,13 @@ TEST_F(TeamHeals, GoOnFromTheLastStateThatAllStagesHave) {
   // As a kill leaves it that comes while stage 1 still saves its fifth step.
   stop_after(3, o);
   for (int64_t stage = 0; stage < 3; ++stage) {
-    fs::copy(state(stage, 3), tmp / ("state" + std::to_string(stage)));
+    fs::copy(state(stage, 3), tmp / ("state" + std::to_string(stage)), fs::copy_options::recursive);
   }
   stop_after(2, resumed);
   for (int64_t stage = 0; stage < 3; ++stage) {
     ASSERT_TRUE(fs::exists(state(stage, 5)));
     EXPECT_FALSE(fs::exists(state(stage, 3)));
-    fs::copy(tmp / ("state" + std::to_string(stage)), state(stage, 3));
+    fs::copy(tmp / ("state" + std::to_string(stage)), state(stage, 3), fs::copy_options::recursive);
   }
   fs::remove_all(state(1, 5));
   heal_as(3, 3, resumed, "cut");
