@@ -36,7 +36,7 @@ ROWS = {
                ["--method", "whitened", *SHARED, *ALONE]),
     "fisher": ("low rank in both moments, shared inputs, uniform", [*FISHER, *SHARED, *ALONE]),
     "sensitivity": ("the same, allocated by sensitivity", [*FISHER, *SHARED, "--drift", "0"]),
-    "drift": ("the same, drift 0.5", [*FISHER, *SHARED]),
+    "drift": ("both moments, by sensitivity, drift 0.5, shared inputs", [*FISHER, *SHARED]),
     "drift-1": ("the same, drift 1", [*FISHER, *SHARED, "--drift", "1"]),
     "uniform": ("drift 0.5, allocated uniformly", [*FISHER, *SHARED, *UNIFORM]),
     "full-gauge": ("the same, plain cores", [*FISHER, *SHARED, *UNIFORM, "--gauge", "full"]),
@@ -45,10 +45,14 @@ ROWS = {
     "alone": ("drift 0.5, each matrix alone: the default", FISHER),
     "auto": ("auto", ["--method", "auto"]),
 }
+DRAWN = ("svd", "als", "shared", "drift", "alone", "auto")
 CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
           "TT-SVD, 2 balanced sites": ["tt-svd", "balanced"],
           "weighted MPO, 2 balanced sites": ["als", "balanced"],
-          "low rank in both moments": ["fisher", "low-rank"]}
+          "the same by Gauss-Newton": ["gauss-newton", "balanced"],
+          "weighted low rank plus MPO": ["sum", "balanced"],
+          "low rank in both moments": ["fisher", "low-rank"],
+          "auto": ["auto", "balanced"]}
 SHARES = "0.1,0.2,0.3,0.4,0.5,0.6,0.75,0.9"
 
 
@@ -116,9 +120,10 @@ def draw(options: argparse.Namespace, table: list[dict]) -> None:
     options.figures.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list] = {}
     for entry in table:
+        if entry["row"] not in {ROWS[row][0] for row in DRAWN}:
+            continue
         lines.setdefault(entry["row"], []).append(
             (float(entry["asked"]), entry["texts"][0]["perplexity"]))
-    lines = {name: points for name, points in lines.items() if len(points) > 1}
     if lines:
         (options.figures / "perplexity.svg").write_text(
             line_chart(f"Perplexity of {table[0]['texts'][0]['text']}, nothing healed",

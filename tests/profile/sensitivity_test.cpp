@@ -157,6 +157,24 @@ TEST_F(SensitivityTest, CalibratedMethodsSeeTheTextsInputs) {
   }
 }
 
+TEST_F(SensitivityTest, SumsOfNetworksAreMeasuredAtTheirShareOfTheParameters) {
+  options.settings = {0.4, 0.8};  // two terms of the least bonds have to fit
+  options.method = "sum";
+  options.made_by = {{"program", "test"}};
+  const Profile sum = measure("sum");
+  write_profile(tmp / "sum.json", sum);
+  EXPECT_EQ(read_profile(tmp / "sum.json").layers.size(), layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::vector<Point>& points = sum.layers[i].points;
+    for (size_t p = 0; p < 2; ++p) {
+      EXPECT_LE(points[p].parameters, options.settings[p] * static_cast<double>(layers[i].numel()))
+          << layers[i].name;
+      EXPECT_GT(points[p].value, 0.0) << layers[i].name;
+    }
+    EXPECT_LT(*points[1].weighted_error, *points[0].weighted_error) << layers[i].name;
+  }
+}
+
 TEST_F(SensitivityTest, StackedLayersAreChangedTogether) {
   const Profile alone = measure("alone");
   layers = compress::share_inputs(layers);
@@ -219,6 +237,11 @@ TEST_F(SensitivityTest, RefusesWhatDoesNotFit) {
   refused([&] {
     options.setting = Setting::kBonds;
     options.settings = {2.5};
+  });
+  refused([&] {
+    options.method = "sum";  // of what bonds?
+    options.setting = Setting::kBonds;
+    options.settings = {2};
   });
   refused([&] { options.method = "fisher"; });    // without statistics
   refused([&] { options.method = "whitened"; });  // in balanced sites

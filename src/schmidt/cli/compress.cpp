@@ -297,7 +297,7 @@ void run(const CompressVerbOptions& options) {
     calibration.windows = shared_calibration_text(checkpoint, options.calibration, options.common,
                                                   progress.callback());
     calibration.workers = workers;
-    calibration.dtype = options.common.torch_dtype(torch::kFloat32);
+    calibration.dtype = options.common.calibration_dtype();
     calibration.device = options.common.torch_device();
     if (needs.gradient) {
       compress::StatisticsOptions statistics_options;

@@ -55,15 +55,6 @@ int64_t token_count(const std::string& text) {
   return static_cast<int64_t>(value * factor);
 }
 
-/// Whether matrices are multiplied faster in bfloat16 than in float32 there.
-bool prefers_bfloat16(const torch::Device& device) {
-#if defined(__x86_64__)
-  return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
-#else
-  return device.is_cuda();
-#endif
-}
-
 volatile std::sig_atomic_t stop_signal = 0;
 
 void remember_signal(int signal) {
@@ -94,8 +85,7 @@ heal::HealOptions heal_options(const HealVerbOptions& options) {
   }
   const torch::Device device = options.common.torch_device();
   heal.load.device = device;
-  heal.load.dtype =
-      options.common.torch_dtype(prefers_bfloat16(device) ? torch::kBFloat16 : torch::kFloat32);
+  heal.load.dtype = options.common.torch_dtype(fastest_dtype(device));
   if (heal.model_level.micro_batch == 0) heal.model_level.micro_batch = heal.model_level.batch;
   return heal;
 }

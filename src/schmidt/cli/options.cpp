@@ -1,10 +1,15 @@
 #include "schmidt/cli/options.h"
 
+#include <algorithm>
+
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <fmt/format.h>
 #include <torch/version.h>
+
+#include "schmidt/dist/ranks.h"
+#include "schmidt/kernels/processor.h"
 
 namespace schmidt::cli {
 
@@ -13,6 +18,16 @@ torch::Device CommonOptions::torch_device() const { return torch::Device(device)
 torch::ScalarType CommonOptions::torch_dtype(torch::ScalarType fallback) const {
   if (dtype.empty()) return fallback;
   return dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
+}
+
+torch::ScalarType CommonOptions::calibration_dtype() const {
+  return dtype == "bfloat16" ? fastest_dtype(torch_device()) : torch::kFloat32;
+}
+
+torch::ScalarType fastest_dtype(const torch::Device& device) {
+  const auto answers = dist::gather(kernels::multiplies_bfloat16(device) ? "yes" : "no");
+  const bool all = std::ranges::all_of(answers, [](const std::string& a) { return a == "yes"; });
+  return all ? torch::kBFloat16 : torch::kFloat32;
 }
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {

@@ -22,7 +22,13 @@ struct CommonOptions {
 
   torch::Device torch_device() const;
   torch::ScalarType torch_dtype(torch::ScalarType fallback) const;
+  /// Of work with many products, that are summed in float32: bfloat16 if asked for and fast.
+  /// All ranks call it.
+  torch::ScalarType calibration_dtype() const;
 };
+
+/// bfloat16 where the processors of all ranks multiply it, float32 elsewhere. All ranks call it.
+torch::ScalarType fastest_dtype(const torch::Device& device);
 
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);

@@ -152,9 +152,10 @@ void run(const ProfileVerbOptions& options) {
   const fs::path kept = options.out + ".statistics";
   if (method.needs_gradient) {
     const compress::StreamedModel streamed(
-        checkpoint, {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()});
+        checkpoint, {options.common.calibration_dtype(), options.common.torch_device()});
     compress::StatisticsOptions collecting;
     collecting.damping = options.factorize.damping;
+    collecting.outputs = method.needs_outputs;
     collecting.seed = options.common.seed;
     collecting.force = options.force;
     const auto collect = [&] {
@@ -216,9 +217,7 @@ Run add_profile(CLI::App& verb) {
       ->excludes(bonds);
   std::vector<std::string> metrics, methods;
   for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
-  for (const compress::Method& method : compress::methods()) {
-    if (method.one_network) methods.emplace_back(method.name);  // a point is bonds of one network
-  }
+  for (const compress::Method& method : compress::methods()) methods.emplace_back(method.name);
   verb.add_option("--metric", options->metric, "What is measured")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/tn/metric.h"
+#include "schmidt/tn/mpo_sum.h"
 
 namespace schmidt::compress {
 namespace {
@@ -18,22 +19,6 @@ LayerPlan low_rank_plan(const LayerPlan& plan, bool gradient) {
   return result;
 }
 
-int64_t stored_parameters(const Factors& factors, bool fixed_gauge) {
-  int64_t total = 0;
-  for (const tn::Mpo& term : factors.terms) {
-    const tn::SiteShape shape{term.out_dims(), term.in_dims()};
-    total += fixed_gauge ? tn::gauge_fixed_parameter_count(shape, term.bonds())
-                         : tn::parameter_count(shape, term.bonds());
-  }
-  return total;
-}
-
-torch::Tensor dense(const Factors& factors) {
-  torch::Tensor sum = factors.terms.front().to_dense();
-  for (size_t i = 1; i < factors.terms.size(); ++i) sum = sum + factors.terms[i].to_dense();
-  return sum;
-}
-
 }  // namespace
 
 Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
@@ -41,7 +26,8 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   const WeightedTarget target = weighted_target(w, inputs, options);
   const double norm = tn::squared_norm(target.matrix, target.metric);
   const auto judged = [&](const Factors& factors) {
-    const double distance = tn::squared_norm(target.matrix - dense(factors), target.metric);
+    const double distance =
+        tn::squared_norm(target.matrix - tn::to_dense(factors.terms), target.metric);
     return norm > 0 ? std::sqrt(distance / norm) : 0.0;
   };
 
@@ -49,7 +35,7 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   Factors best = find_method(candidate.method).factorize(w, candidate, inputs, options);
   double least = judged(best);
   std::vector<Candidate> tried = {
-      {candidate.method, least, stored_parameters(best, plan.fixed_gauge), true}};
+      {candidate.method, least, tn::parameter_count(best.terms, plan.fixed_gauge), true}};
   std::string chosen = candidate.method;
 
   const auto mpo = mpo_shape(plan, options.sites);
@@ -64,7 +50,7 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
     rivalling.fit.to_beat = least;
     Factors found = method.factorize(w, candidate, inputs, rivalling);
     const double error = judged(found);
-    const int64_t parameters = stored_parameters(found, plan.fixed_gauge);
+    const int64_t parameters = tn::parameter_count(found.terms, plan.fixed_gauge);
     tried.push_back({rival, error, parameters, !found.gave_up});
     if (error < least && parameters <= plan.parameters()) {
       best = std::move(found);

@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/base/format_error.h"
+#include "schmidt/base/work_folder.h"
 #include "schmidt/compress/beside_weights.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/io/safetensors.h"
@@ -76,15 +76,6 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
                                      layer_dtype(checkpoint, p.layer, options))));
   }
   options.workers.meet();
-}
-
-/// What a killed run had begun to write beside its finished layers.
-void remove_unfinished(const fs::path& folder, const fs::path& layers) {
-  std::vector<fs::path> begun;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path() != layers) begun.push_back(entry.path());
-  }
-  for (const fs::path& path : begun) fs::remove_all(path);
 }
 
 // Streams the new weights: the plan's networks in place of its weights, the rest as it was.
@@ -209,7 +200,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
     workers.meet();
     return {};
   }
-  remove_unfinished(folder.path(), store.folder());
+  remove_all_but(folder.path(), store.folder());  // what a killed run had begun to write
   for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
   result.summary = write_beside_weights(

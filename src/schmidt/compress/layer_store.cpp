@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/network.h"
@@ -53,24 +52,21 @@ StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_ga
 }
 
 LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
-    : folder_(std::move(folder)), stamp_(folder_ / work) {
-  if (fs::exists(folder_) && !fs::is_empty(folder_) && !fs::exists(stamp_)) {
-    TORCH_CHECK_VALUE(force, "[output] ", folder_.parent_path().string(),
+    : folder_(std::move(folder), work) {
+  if (folder_.holds() == WorkFolder::Holds::kOtherWork) {
+    TORCH_CHECK_VALUE(force, "[output] ", folder_.path().parent_path().string(),
                       " holds unfinished work of another model or recipe; expected the same again "
                       "(remove it, or --force drops it)");
-    fs::remove_all(folder_);
+    fs::remove_all(folder_.path());
   }
-  std::error_code ec;
-  fs::create_directories(folder_, ec);
-  if (ec) throw SystemError("cannot make folder", folder_, ec.value());
-  write_file_atomically(stamp_, "");
+  folder_.claim();
 }
 
 fs::path LayerStore::tensors_file(const Layer& layer) const {
-  return folder_ / (layer.name + ".safetensors");
+  return folder_.path() / (layer.name + ".safetensors");
 }
 fs::path LayerStore::form_file(const Layer& layer) const {
-  return folder_ / (layer.name + ".json");
+  return folder_.path() / (layer.name + ".json");
 }
 
 // The form is written last: where it is, the tensors are.
@@ -123,16 +119,6 @@ LayerResult LayerStore::result(const LayerPlan& plan) const {
     if (tensor.is_floating_point() && !name.ends_with(".bias")) result.parameters += tensor.numel();
   }
   return result;
-}
-
-void LayerStore::remove() const {
-  // The stamp goes last, so that what a kill leaves is still known for the same work.
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder_)) {
-    if (entry.path() != stamp_) files.push_back(entry.path());
-  }
-  for (const fs::path& file : files) fs::remove_all(file);
-  fs::remove_all(folder_);
 }
 
 }  // namespace schmidt::compress

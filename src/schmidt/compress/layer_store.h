@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
 
+#include "schmidt/base/work_folder.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/checkpoint.h"
 
@@ -49,16 +50,15 @@ class LayerStore {
   StoredForm load(const Layer& layer) const;
   nlohmann::json form(const Layer& layer) const;  ///< of the above, without its tensors
   LayerResult result(const LayerPlan& plan) const;
-  void remove() const;
+  void remove() const { folder_.remove(); }
 
-  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:
   std::filesystem::path tensors_file(const Layer& layer) const;
   std::filesystem::path form_file(const Layer& layer) const;
 
-  std::filesystem::path folder_;
-  std::filesystem::path stamp_;  ///< an empty file named after the work
+  WorkFolder folder_;
 };
 
 }  // namespace schmidt::compress

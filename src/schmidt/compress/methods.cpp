@@ -12,6 +12,7 @@
 #include "schmidt/tn/factorize.h"
 #include "schmidt/tn/low_rank_plus_mpo.h"
 #include "schmidt/tn/magnitude.h"
+#include "schmidt/tn/mpo_sum.h"
 #include "schmidt/tn/weighted_low_rank.h"
 #include "schmidt/tn/weighted_tt_svd.h"
 
@@ -19,8 +20,7 @@ namespace schmidt::compress {
 namespace {
 
 Factors with_errors(const torch::Tensor& w, std::vector<tn::Mpo> terms, const LayerInputs& inputs) {
-  torch::Tensor approximation = terms.front().to_dense();
-  for (size_t i = 1; i < terms.size(); ++i) approximation = approximation + terms[i].to_dense();
+  const torch::Tensor approximation = tn::to_dense(terms);
   const auto norm_of = [](const torch::Tensor& t) {  // squares may overflow float32
     return t.norm(2, torch::kFloat64).item<double>();
   };

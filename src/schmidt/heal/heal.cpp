@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/base/format_error.h"
+#include "schmidt/base/work_folder.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
@@ -41,34 +41,21 @@ fs::path run_folder(const AtomicFolder& folder) { return folder.path() / "run"; 
 
 /// Makes the folder of a run's own files, which is there if its work goes on.
 void claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
-  const fs::path run = run_folder(folder);
-  const fs::path stamp = run / (kStamp + work);
-  // A kill right after the start leaves a folder that says nothing yet.
-  const bool begun = fs::exists(run) ? !fs::is_empty(run) : !fs::is_empty(folder.path());
-  if (begun && !options.force) {
-    TORCH_CHECK_VALUE(fs::exists(stamp), "[output] ", folder.path().string(),
+  const WorkFolder run(run_folder(folder), kStamp + work);
+  const bool foreign = !fs::exists(run.path()) && !fs::is_empty(folder.path());
+  const auto holds = foreign ? WorkFolder::Holds::kOtherWork : run.holds();
+  if (!options.force) {
+    TORCH_CHECK_VALUE(holds != WorkFolder::Holds::kOtherWork, "[output] ", folder.path().string(),
                       " holds unfinished work of another model, data set or recipe; expected the "
                       "same again (remove it, or --force drops it)");
-    TORCH_CHECK_VALUE(options.resume, "[output] ", folder.path().string(),
+    TORCH_CHECK_VALUE(holds == WorkFolder::Holds::kNothing || options.resume, "[output] ",
+                      folder.path().string(),
                       " holds unfinished work: expected --resume to go on with it, or --force to "
                       "drop it");
   }
-  if (begun && !(options.resume && fs::exists(stamp))) {
-    for (const auto& entry : fs::directory_iterator(folder.path())) fs::remove_all(entry);
-  }
-  std::error_code error;
-  fs::create_directories(run, error);
-  if (error) throw SystemError("cannot make folder", run, error.value());
-  write_file_atomically(stamp, "");
-}
-
-/// What a run that was killed at its end had begun to write.
-void remove_unfinished(const AtomicFolder& folder) {
-  std::vector<fs::path> begun;
-  for (const auto& entry : fs::directory_iterator(folder.path())) {
-    if (entry.path() != run_folder(folder)) begun.push_back(entry.path());
-  }
-  for (const fs::path& path : begun) fs::remove_all(path);
+  const bool goes_on = holds == WorkFolder::Holds::kThisWork && options.resume;
+  if (!goes_on) remove_all_but(folder.path(), {});
+  run.claim();
 }
 
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
@@ -138,7 +125,7 @@ class Healing {
       if (result.ended == Ended::kInterrupted) return result;
     }
     if (!team_.leads()) return result;
-    remove_unfinished(folder);
+    remove_all_but(folder.path(), run);  // what a run that was killed here had begun to write
     result.summary =
         write_healed(student_, TrainedTensors(trained_files(run)), recipe(options_), folder.path());
     fs::copy_file(log.path(), folder.path() / "heal.jsonl");

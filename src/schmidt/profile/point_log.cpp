@@ -8,25 +8,22 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/work_folder.h"
 
 namespace schmidt::profile {
 
 namespace fs = std::filesystem;
 
 void PointLog::prepare(const fs::path& folder, const std::string& work, bool force) {
-  const fs::path stamp = folder / work;  // an empty file named after the work
-  if (fs::exists(folder) && !fs::is_empty(folder) && !fs::exists(stamp)) {
+  const WorkFolder claimed(folder, work);
+  if (claimed.holds() == WorkFolder::Holds::kOtherWork) {
     TORCH_CHECK_VALUE(force, "[output] ", folder.string(),
                       " holds an unfinished profile of another model, text or recipe; expected the "
                       "same again (remove it, or --force drops it)");
     fs::remove_all(folder);
   }
-  std::error_code ec;
-  fs::create_directories(folder, ec);
-  if (ec) throw SystemError("cannot make folder", folder, ec.value());
-  write_file_atomically(stamp, "");
+  claimed.claim();
 }
 
 PointLog::PointLog(fs::path folder, int64_t rank)

@@ -14,11 +14,11 @@ namespace schmidt::profile {
 
 /// One layer alone replaced by a network at one setting, the rest of the model as it was.
 struct Point {
-  std::vector<int64_t> bonds;            ///< the ones reached
-  int64_t parameters = 0;                ///< stored
-  double value = 0.0;                    ///< of the metric; not finite where the model broke down
-  double loss = 0.0;                     ///< of quality against the original, in nats a token
-  double relative_error = 0.0;           ///< of the weight; says nothing of the metric
+  std::vector<int64_t> bonds;   ///< the ones reached; of a sum of networks those it might have had
+  int64_t parameters = 0;       ///< stored
+  double value = 0.0;           ///< of the metric; not finite where the model broke down
+  double loss = 0.0;            ///< of quality against the original, in nats a token
+  double relative_error = 0.0;  ///< of the weight; says nothing of the metric
   std::optional<double> weighted_error;  ///< in the norm of the layer's inputs
 };
 

@@ -13,6 +13,7 @@
 #include "schmidt/compress/streamed_model.h"
 #include "schmidt/dist/ranks.h"
 #include "schmidt/profile/point_log.h"
+#include "schmidt/tn/mpo_sum.h"
 
 namespace schmidt::profile {
 namespace {
@@ -70,10 +71,8 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
                       model.config().max_positions, ", got ",
                       windows.defined() ? windows.sizes() : at::IntArrayRef());
   }
-  TORCH_CHECK_VALUE(method.one_network,
-                    "[profile] expected a method that makes one network of a "
-                    "layer, got ",
-                    options.method);
+  TORCH_CHECK_VALUE(method.one_network || options.setting == Setting::kKeep, "[profile] method ",
+                    options.method, " expected shares of the parameters to keep, got bonds");
   TORCH_CHECK_VALUE(!method.needs_gradient || options.statistics != nullptr, "[profile] method ",
                     options.method, " expected gradient statistics, got none");
   for (const compress::Layer& layer : layers) {
@@ -226,16 +225,10 @@ class Run {
         load_weight(checkpoint_, plan.layer).to(model_.device(), torch::kFloat32);
     const compress::Factors factors =
         compress::factorize_layer(method_, weight, plan, inputs, options_.factorize);
-    torch::Tensor approximation;
+    const torch::Tensor approximation = tn::to_dense(factors.terms);
     Point point;
-    for (const tn::Mpo& term : factors.terms) {
-      const torch::Tensor dense = term.to_dense();
-      approximation = approximation.defined() ? approximation + dense : dense;
-      const tn::SiteShape shape{term.out_dims(), term.in_dims()};
-      point.parameters += plan.fixed_gauge ? tn::gauge_fixed_parameter_count(shape, term.bonds())
-                                           : tn::parameter_count(shape, term.bonds());
-    }
-    point.bonds = factors.terms.front().bonds();
+    point.parameters = tn::parameter_count(factors.terms, plan.fixed_gauge);
+    point.bonds = method_.one_network ? factors.terms.front().bonds() : plan.max_bonds;
     point.relative_error = factors.relative_error;
     point.weighted_error = factors.weighted_error;
 

@@ -12,6 +12,8 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 
+#include "schmidt/kernels/processor.h"
+
 namespace schmidt::tn {
 namespace {
 
@@ -24,21 +26,12 @@ torch::Tensor orthonormal(const torch::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns));
 }
 
-/// Whether the processor multiplies bfloat16 itself, and so twice as fast as float32.
-bool multiplies_bfloat16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
 /// Products for directions alone, which need no more than a few digits, in bfloat16 where
 /// that is the faster.
 class RoughProduct {
  public:
   explicit RoughProduct(const torch::Tensor& a)
-      : a_(a.scalar_type() == at::kFloat && a.is_cpu() && multiplies_bfloat16()
+      : a_(a.scalar_type() == at::kFloat && a.is_cpu() && kernels::multiplies_bfloat16(a.device())
                ? a.to(at::kBFloat16)
                : a) {}
 

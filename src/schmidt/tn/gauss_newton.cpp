@@ -9,6 +9,7 @@
 
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/core_problem.h"
+#include "schmidt/tn/mpo_sum.h"
 #include "schmidt/tn/scaled_fit.h"
 
 namespace schmidt::tn {
@@ -29,12 +30,6 @@ void check(const torch::Tensor& w, const std::vector<Mpo>& start, const Metric& 
                     " and ", options.cg_steps);
 }
 
-torch::Tensor dense(const std::vector<Mpo>& terms) {
-  torch::Tensor sum = terms.front().to_dense();
-  for (size_t i = 1; i < terms.size(); ++i) sum = sum + terms[i].to_dense();
-  return sum;
-}
-
 /// A point of the search: D = W - W', and H D G.
 struct Point {
   std::vector<Mpo> terms;
@@ -43,7 +38,7 @@ struct Point {
 
   Point(std::vector<Mpo> at, const ScaledFit& fit)
       : terms(std::move(at)),
-        gap(fit.target - dense(terms)),
+        gap(fit.target - to_dense(terms)),
         weighted_gap(weighted(gap, fit.solvable)),
         square(inner_product({gap}, {weighted_gap})) {}
 };

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <torch/types.h>
+
+namespace schmidt::kernels {
+
+/// Whether matrices are multiplied in bfloat16 faster than in float32 there. On other
+/// processors LibTorch's products of bfloat16 take many times as long, those of a backward
+/// pass above all.
+bool multiplies_bfloat16(const torch::Device& device);
+
+}  // namespace schmidt::kernels

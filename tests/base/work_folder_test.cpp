@@ -1,0 +1,47 @@
+#include "schmidt/base/work_folder.h"
+
+#include <gtest/gtest.h>
+
+#include "schmidt/base/format_error.h"
+
+#include "tests/support/support.h"
+
+namespace schmidt {
+namespace {
+
+using Holds = WorkFolder::Holds;
+
+TEST(WorkFolder, KnowsWhoseWorkItHolds) {
+  const test::TemporaryFolder tmp;
+  const WorkFolder mine(tmp / "work", "mine"), other(tmp / "work", "other");
+  EXPECT_EQ(mine.holds(), Holds::kNothing);
+  std::filesystem::create_directory(mine.path());
+  EXPECT_EQ(mine.holds(), Holds::kNothing);
+  mine.claim();
+  mine.claim();
+  EXPECT_EQ(mine.holds(), Holds::kThisWork);
+  EXPECT_EQ(other.holds(), Holds::kOtherWork);
+  test::write_file(mine.path() / "a", "");
+  mine.remove();
+  EXPECT_FALSE(std::filesystem::exists(mine.path()));
+}
+
+TEST(WorkFolder, SaysWhereItCannotBe) {
+  const test::TemporaryFolder tmp;
+  test::write_file(tmp / "file", "");
+  EXPECT_THROW(WorkFolder(tmp / "file" / "work", "mine").claim(), SystemError);
+}
+
+TEST(RemoveAllBut, KeepsOneEntry) {
+  const test::TemporaryFolder tmp;
+  std::filesystem::create_directories(tmp / "f" / "kept" / "inside");
+  std::filesystem::create_directories(tmp / "f" / "other" / "inside");
+  test::write_file(tmp / "f" / "file", "");
+  remove_all_but(tmp / "f", tmp / "f" / "kept");
+  EXPECT_TRUE(std::filesystem::exists(tmp / "f" / "kept" / "inside"));
+  EXPECT_FALSE(std::filesystem::exists(tmp / "f" / "other"));
+  EXPECT_FALSE(std::filesystem::exists(tmp / "f" / "file"));
+}
+
+}  // namespace
+}  // namespace schmidt
