@@ -49,7 +49,7 @@ DRAWN = ("svd", "als", "shared", "drift", "alone", "auto")
 CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
           "TT-SVD, 2 balanced sites": ["tt-svd", "balanced"],
           "weighted MPO, 2 balanced sites": ["als", "balanced"],
-          "the same by Gauss-Newton": ["gauss-newton", "balanced"],
+          "weighted MPO by Gauss-Newton": ["gauss-newton", "balanced"],
           "weighted low rank plus MPO": ["sum", "balanced"],
           "low rank in both moments": ["fisher", "low-rank"],
           "auto": ["auto", "balanced"]}
