@@ -119,8 +119,9 @@ def curve(options: argparse.Namespace, name: str) -> list[dict] | None:
 def draw(options: argparse.Namespace, table: list[dict]) -> None:
     options.figures.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list] = {}
+    drawn = [ROWS[row][0] for row in DRAWN]
     for entry in table:
-        if entry["row"] not in {ROWS[row][0] for row in DRAWN}:
+        if entry["row"] not in drawn:
             continue
         lines.setdefault(entry["row"], []).append(
             (float(entry["asked"]), entry["texts"][0]["perplexity"]))

@@ -159,7 +159,7 @@ TEST_F(HealTest, ResumedRunsAreTheUninterruptedOne) {
 }
 
 TEST_F(HealTest, AKillAtAnyTimeLeavesAStateToGoOnFrom) {
-  HealOptions o = options(24);
+  HealOptions o = options(30);
   o.stream.held_out = 2;
   o.block_tokens = 4 * 4 * 96;
   o.tokens += o.block_tokens;

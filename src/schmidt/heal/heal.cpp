@@ -139,7 +139,11 @@ class Healing {
   }
 
  private:
-  static HealResult interrupted() { return {Ended::kInterrupted, 0, {}, {}, {}, 0}; }
+  static HealResult interrupted() {
+    HealResult result;
+    result.ended = Ended::kInterrupted;
+    return result;
+  }
 
   void check_something_is_trained() const {
     TrainedKinds kinds = options_.trained;
