@@ -56,6 +56,17 @@ TEST(AtomicFolder, ReplacesOnlyOnCommit) {
   EXPECT_EQ(std::distance(fs::directory_iterator(tmp.path()), fs::directory_iterator()), 1);
 }
 
+TEST(AtomicFolder, LeavesNoFolderInWhichNothingWasMade) {
+  test::TemporaryFolder tmp;
+  { const AtomicFolder folder(tmp / "out", false); }
+  EXPECT_FALSE(fs::exists(tmp / "out.partial"));
+  {
+    const AtomicFolder folder(tmp / "out", false);
+    test::write_file(folder.path() / "work", "1");
+  }
+  EXPECT_EQ(test::read_file(tmp / "out.partial/work"), "1");
+}
+
 TEST(FormatError, IsOneLineWhateverTheFileSays) {
   const FormatError e("x.json", "key\n\x1b[31m", "bad");
   EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);

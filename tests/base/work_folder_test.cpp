@@ -21,9 +21,17 @@ TEST(WorkFolder, KnowsWhoseWorkItHolds) {
   mine.claim();
   EXPECT_EQ(mine.holds(), Holds::kThisWork);
   EXPECT_EQ(other.holds(), Holds::kOtherWork);
-  test::write_file(mine.path() / "a", "");
-  mine.remove();
-  EXPECT_FALSE(std::filesystem::exists(mine.path()));
+}
+
+TEST(WorkFolder, TakesWhatLiesAroundItForOtherWork) {
+  const test::TemporaryFolder tmp;
+  std::filesystem::create_directory(tmp / "own");
+  const WorkFolder mine(tmp / "own" / "work", "mine");
+  EXPECT_EQ(mine.holds_in_own_folder(), Holds::kNothing);
+  test::write_file(tmp / "own" / "another's", "");
+  EXPECT_EQ(mine.holds_in_own_folder(), Holds::kOtherWork);
+  mine.claim();
+  EXPECT_EQ(mine.holds_in_own_folder(), Holds::kThisWork);
 }
 
 TEST(WorkFolder, SaysWhereItCannotBe) {

@@ -138,9 +138,43 @@ TEST_F(CliTest, CalibratesOnFilesAndKeepsTheStatistics) {
                  code, part);
   };
   refused("empty.txt", "", 3, "empty.txt");
-  refused("short.txt", "A few words.", 2, "expected at least one window");
-  refused("latin.txt", "caf\xe9", 3, "UTF-8");
+  refused("short.txt", "A few words.", 2, "short.txt has 12 tokens; expected at least one window");
+  EXPECT_FALSE(fs::exists(out + "4.partial")) << "nothing had begun";
   refused("bad.jsonl", chat + "{\n", 3, "line 41");
+  const Ran skipped =
+      run(fmt::format("compress {} --keep 0.8 --calibration {} --skip-bad -o {}5 --calibration-"
+                      "context 64 --calibration-tokens 100000",
+                      model, (tmp / "bad.jsonl").string(), out));
+  EXPECT_EQ(skipped.code, 0);
+  EXPECT_NE(skipped.err.find("bad.jsonl: 1 broken lines were left out"), std::string::npos);
+  EXPECT_NE(skipped.err.find("of 100000 asked for"), std::string::npos) << skipped.err;
+  const auto recipe = io::Checkpoint::open(out + "5").config()["compression_config"]["made_by"][0];
+  EXPECT_LT(recipe["calibration"]["tokens"], 10000);
+  EXPECT_EQ(recipe["shape"], "low-rank");
+  refused("latin.txt", "caf\xe9", 3, "UTF-8");
+}
+
+TEST_F(CliTest, OptionsThatNothingReadsAreRefused) {
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    expect_error(fmt::format("compress {} {} -o {}", model, options, out), 2, part);
+  };
+  refused("--keep 0.8 --sites 3",
+          "--sites is read by --method tt-svd, als, gauss-newton, sum, auto");
+  refused("--keep 0.8 --shape balanced", "(m, 1) x (1, n) alone");
+  refused("--keep 0.8 --sweeps 2", "--sweeps is read by --method als, not by fisher");
+  refused("--keep 0.8 --method als --rounds 2", "--rounds");
+  refused("--keep 0.8 --tolerance 0.1", "--tolerance");
+  refused("--keep 0.8 --method whitened --statistics s", "--statistics");
+  refused("--keep 0.8 --method whitened --allocation sensitivity", "[allocation]");
+  refused("--bond 3 --calibration self", "--calibration");
+  refused("--bond 3 --ignore donw_proj", "[ignore] no dense layer matches \"donw_proj\"");
+  EXPECT_EQ(run(fmt::format("compress {} --bond 3 --ignore none -o {}", model, out)).code, 0);
+}
+
+TEST_F(CliTest, AnotherMethodLeavesStatisticsAlone) {
+  test::write_file(tmp / "out.statistics", "hours of work");
+  EXPECT_EQ(run(fmt::format("compress {} --bond 3 -o {}", model, out)).code, 0);
+  EXPECT_EQ(test::read_file(tmp / "out.statistics"), "hours of work");
 }
 
 TEST_F(CliTest, ForceDropsTheStatisticsOfOtherWork) {
@@ -222,8 +256,10 @@ TEST_F(CliTest, CallersMistakes) {
   expect_error(fmt::format("compress {} --bond 3 --layers nothing -o {}", model, out), 2,
                "nothing");
   expect_error(fmt::format("compress {} --bond 3 -o {}", model, model), 2, "exists");
-  expect_error(fmt::format("compress {} --keep 0.8 --out-dims 4,6 --in-dims 4,6 -o {}", model, out),
-               2, "--allocation uniform");
+  expect_error(
+      fmt::format("compress {} --keep 0.8 --method auto --out-dims 4,6 --in-dims 4,6 -o {}", model,
+                  out),
+      2, "--allocation uniform");
   expect_error(fmt::format("compress {} --keep 0.8 --method sum --sites 9 -o {}", model, out), 2,
                "sites");
   EXPECT_FALSE(fs::exists(out));
@@ -285,9 +321,11 @@ TEST_F(CliTest, BadFiles) {
   fs::remove_all(out + ".partial");
   const std::string overflowing =
       with([](auto& m) { m.tensors["model.layers.0.input_layernorm.weight"] *= 1e30; });
-  expect_error(fmt::format("compress {} --keep 0.8 --calibration {} -o {}", overflowing, text, out),
+  expect_error(fmt::format("compress {} --keep 0.8 --calibration {} --calibration-tokens 256 -o {}",
+                           overflowing, text, out),
                2, "activations overflow");
-  expect_error(fmt::format("compress {} --keep 0.8 --method whitened --calibration {} -o {}",
+  expect_error(fmt::format("compress {} --keep 0.8 --method whitened --calibration {} "
+                           "--calibration-tokens 256 -o {}",
                            overflowing, text, out),
                2, "activations or gradients overflow");
   EXPECT_FALSE(fs::exists(out));
@@ -351,6 +389,41 @@ TEST_F(CliTest, OutOfMemoryIsSaidInOneLineAndTheRunGoesOnInSmallerPieces) {
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
   EXPECT_FALSE(fs::exists(out));
   EXPECT_EQ(with_700_mb(heal + " --resume --micro-batch 16"), 0) << test::read_file(tmp / "stderr");
+}
+
+TEST_F(CliTest, Case17WorkGoesOnWhereThereIsMemoryAgain) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's address space has no limit";
+#endif
+  std::string words;
+  for (int i = 0; words.size() < 80'000; ++i) words += fmt::format("{} is not {}\n", i, i * i);
+  test::write_file(tmp / "words", words);
+  const auto with_megabytes = [&](int64_t megabytes, const std::string& arguments) {
+    return WEXITSTATUS(
+        std::system(fmt::format("ulimit -v {}000; {} {} >/dev/null 2>{}", megabytes,
+                                SCHMIDT_PROGRAM, arguments, (tmp / "stderr").string())
+                        .c_str()));
+  };
+  int64_t enough = 300;  // for the program itself
+  while (with_megabytes(enough, "inspect " + model + " --threads 1") != 0) {
+    ASSERT_LT(enough += 10, 3000);
+  }
+  const std::string words_file = (tmp / "words").string();
+  const std::string compress = fmt::format(
+      "compress {} --keep 0.8 --calibration {} --calibration-tokens 80000 --threads 1 -o {}", model,
+      words_file, out);
+  const std::string profile = fmt::format(
+      "profile {} --text {} --max-tokens 80000 --layers q_proj --blocks 1 --keep 0.3 --threads 1 "
+      "-o {}.json",
+      model, words_file, out);
+  for (const auto& [command, result] : {std::pair{compress, out}, {profile, out + ".json"}}) {
+    EXPECT_EQ(with_megabytes(enough + 20, command), 2) << command;
+    const std::string said = test::read_file(tmp / "stderr");
+    EXPECT_NE(said.find("error: out of memory: "), std::string::npos) << said;
+    EXPECT_FALSE(fs::exists(result));
+    EXPECT_EQ(run(command).code, 0);
+    EXPECT_TRUE(fs::exists(result));
+  }
 }
 
 }  // namespace

@@ -89,6 +89,8 @@ TEST_F(PlanVerbTest, ProfilesATaskAndPlansByIt) {
   const auto profiled = json(asked + "--data @data --limit 10");
   const double dense = profiled["dense"].get<double>();
   EXPECT_NEAR(10 * dense, std::round(10 * dense), 1e-9);
+  EXPECT_EQ(run("plan @m --profile @p.json --keep 0.8 -o @text.json --tflops 1"), 0);
+  EXPECT_NE(test::read_file(tmp / "out").find(" of accuracy, the sum"), std::string::npos);
   const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
   EXPECT_LE(planned["keep"].get<double>(), 0.8);
   expect_error(asked + "--force", 2, "--data");
@@ -114,6 +116,19 @@ TEST_F(PlanVerbTest, ProtectsLayersAndCountsBytes) {
   EXPECT_EQ(plan["dense"].size(), 6u);
 }
 
+TEST_F(PlanVerbTest, CompressWritesTheBytesThatWerePlanned) {
+  for (const std::string dtype : {"", " --dtype float32"}) {
+    const double bytes = dtype.empty() ? 26e3 : 52e3;
+    const auto sized =
+        json(fmt::format("plan @m --size {} -o @s.json --tflops 1 --force{}", bytes, dtype));
+    json("compress @m --plan @s.json -o @c --force");
+    // A safetensors file's header aside.
+    const auto weights = static_cast<double>(fs::file_size(tmp / "c/model.safetensors"));
+    EXPECT_NEAR(weights - bytes, 0, 8e3) << dtype;
+    EXPECT_EQ(sized["keep"], nlohmann::json::parse(test::read_file(tmp / "s.json"))["keep"]);
+  }
+}
+
 TEST_F(PlanVerbTest, DryRunOnAConfigAlone) {
   const std::string config = (test::source_dir() / "examples/llama-2-7b.config.json").string();
   const auto planned = json("plan " + config + " --preset compactifai-93 -o @l.json --tflops 1");
@@ -123,7 +138,10 @@ TEST_F(PlanVerbTest, DryRunOnAConfigAlone) {
 }
 
 TEST_F(PlanVerbTest, MistakesAreOneLine) {
-  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "is the nearest");
+  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "float16");
+  expect_error("plan @m --preset compactifai-93 -o @l.json", 2, "in int4");
+  expect_error("plan @m --keep 0.8 --protect mlp.donw_proj -o @l.json", 2,
+               "[protect] no dense layer matches");
   expect_error("plan @m --keep 0.1 -o @l.json", 2, "the least is --keep");
   expect_error("plan @m -o @l.json", 2, "one of --keep, --size and --preset");
   expect_error("plan @m --size 3XB -o @l.json", 2, "120MB");
@@ -142,6 +160,22 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   test::write_file(tmp / "text", "too short");
   expect_error(profile + "--bonds 4", 2, "at least one window");
   EXPECT_FALSE(fs::exists(tmp / "p.json"));
+  expect_error(profile + "--method fisher --shape balanced", 2, "(m, 1) x (1, n)");
+  EXPECT_FALSE(fs::exists(tmp / "p.json.statistics")) << "known before anything is collected";
+  test::write_file(tmp / "p.svg", "mine");
+  expect_error(profile + "--bonds 4", 2, "p.svg exists");
+}
+
+TEST_F(PlanVerbTest, ProfileAndCompressShareStatistics) {
+  const std::string read =
+      "--max-tokens 256 --context 64 --method fisher --statistics @s -q -o @p.json";
+  EXPECT_EQ(run("profile @m --text @text " + read), 0) << test::read_file(tmp / "err");
+  const auto stamp = fs::last_write_time(tmp / "s/block.0.safetensors");
+  EXPECT_EQ(run("compress @m --keep 0.8 --calibration @text --calibration-tokens 256 "
+                "--calibration-context 64 --statistics @s -q -o @c"),
+            0)
+      << test::read_file(tmp / "err");
+  EXPECT_EQ(fs::last_write_time(tmp / "s/block.0.safetensors"), stamp);
 }
 
 }  // namespace

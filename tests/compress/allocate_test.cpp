@@ -89,7 +89,7 @@ TEST(Allocate, RefusesWhatCannotBe) {
 TEST(PlanByCurves, LeavesDenseLayersOut) {
   const std::vector<LayerCurve> curves = {{layer(9, 9), {{10, 1.0, {1}}, {81, 0.0, {}}}},
                                           {layer(9, 9), {{10, 5.0, {1}}, {81, 0.0, {}}}}};
-  const auto plan = plan_by_curves(curves, 0.95, 200, "fisher");
+  const auto plan = plan_by_curves(curves, 0.95, 200, "fisher").layers;
   ASSERT_EQ(plan.size(), 1u);
   EXPECT_EQ(plan[0].max_bonds, std::vector<int64_t>{1});
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 
 #include <ATen/Parallel.h>
@@ -134,12 +135,104 @@ TEST_F(CalibratedTest, AllocationBySpectraBeatsTheUniformOne) {
     curves.push_back(predicted_curve(layer, statistics.of(layer).squares, 0.02));
   }
   const int64_t parameters = summarize(checkpoint).parameters;
-  const auto result =
-      run(plan_by_curves(curves, 0.8, parameters, "fisher"), &statistics, tmp / "bought");
+  const CurvePlan bought = plan_by_curves(curves, 0.8, parameters, "fisher");
+  const auto result = run(bought.layers, &statistics, tmp / "bought");
   EXPECT_LE(result.summary.keep(), 0.8);
   EXPECT_GT(result.summary.keep(), 0.79);
   run(plan(0.8, "fisher"), &statistics, tmp / "uniform");
   EXPECT_LT(divergence(tmp / "bought"), divergence(tmp / "uniform"));
+  double loss = 0;
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const auto taken = std::ranges::find(bought.layers, curves[i].layer.name,
+                                         [](const LayerPlan& p) { return p.layer.name; });
+    if (taken == bought.layers.end()) continue;  // whole: nothing is lost
+    const torch::Tensor squares = statistics.of(curves[i].layer).squares;
+    loss += squares.slice(0, taken->max_bonds.front()).sum().item<double>() / 2;
+  }
+  EXPECT_NEAR(bought.loss, loss, 1e-9);
+}
+
+// What a whole forward pass of a model reads at one group of a block, [tokens, n] in float64.
+torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& windows,
+                        int64_t block, model::Group group) {
+  const auto model = model::Model::load(checkpoint);
+  const model::RopeTable rope = model.rope(windows.size(1));
+  torch::Tensor h = model.embed(windows), read;
+  for (int64_t b = 0; b <= block; ++b) {
+    h = model.block(b).forward(h, rope, {}, [&](model::Group at, const torch::Tensor& x) {
+      if (b == block && at == group) read = x;
+    });
+  }
+  return read.flatten(0, -2).to(torch::kFloat64);
+}
+
+TEST_F(CalibratedTest, StatisticsHoldTheMomentsOfEveryInput) {
+  const Statistics statistics = collect(tmp / "statistics");
+  for (const Layer& layer : layers) {
+    const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
+    const torch::Tensor expected = torch::matmul(x.t(), x) / x.size(0);
+    const torch::Tensor found = statistics.inputs(layer).to(torch::kFloat64);
+    EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>())
+        << layer.name;
+  }
+}
+
+TEST_F(CalibratedTest, LayersAreTheBestForWhatTheCompressedModelReads) {
+  CompressOptions options;
+  options.calibration = Calibration{.windows = windows, .batch = 4};
+  options.method.drift = 1.0;
+  options.method.ridge = 1e-7;
+  const auto result = compress(checkpoint, plan(0.7, "whitened"), tmp / "out", options);
+  const auto compressed = io::Checkpoint::open(tmp / "out");
+  const auto changed = model::Model::load(compressed);
+  for (const LayerResult& r : result.layers) {
+    const Layer& layer = r.plan.layer;
+    const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
+    const torch::Tensor drifted = inputs_of(compressed, windows, layer.block, layer.group());
+    const torch::Tensor w = load_weight(checkpoint, layer).to(torch::kFloat64);
+    const torch::Tensor y = torch::matmul(x, w.t());
+    const torch::Tensor z = changed.block(layer.block)
+                                .projection(layer.group())
+                                ->apply(drifted.to(torch::kFloat32))
+                                .to(torch::kFloat64);
+    const torch::Tensor same_inputs = torch::matmul(drifted, w.t());
+    EXPECT_NEAR(*r.weighted_error / ((same_inputs - z).norm() / same_inputs.norm()).item<double>(),
+                1.0, 1e-3)
+        << layer.name;
+
+    // Reduced rank regression of the original's outputs on the drifted inputs.
+    const auto [q, unused] = torch::linalg_qr(drifted);
+    const torch::Tensor explained = torch::matmul(q.t(), y);
+    const torch::Tensor kept = torch::linalg_svdvals(explained).slice(0, 0, r.bonds[0][0]);
+    const double least = (y.square().sum() - kept.square().sum()).item<double>();
+    EXPECT_NEAR((y - z).square().sum().item<double>() / least, 1.0, 1e-3) << layer.name;
+  }
+}
+
+TEST_F(CalibratedTest, Case10ZeroAndRankOneWeights) {
+  test::TinyModel model = test::make_tiny_model(1);
+  const std::string q = "model.layers.0.self_attn.q_proj", o = "model.layers.0.self_attn.o_proj";
+  model.tensors[q + ".weight"].zero_();
+  model.tensors[o + ".weight"] =
+      torch::outer(torch::linspace(1, 2, 24), torch::linspace(-1, 1, 24)) / 10;
+  checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "degenerate"));
+  layers = dense_layers(checkpoint);
+  const StreamedModel streamed(checkpoint, {});
+  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
+                                                    tmp / "s", {.batch = 4, .outputs = true});
+  for (const char* method : {"whitened", "als", "gauss-newton", "fisher", "sum", "auto"}) {
+    const ShapeChoice shape{.low_rank =
+                                !find_method(method).one_network || !find_method(method).any_shape};
+    const auto result = run(plan(0.8, method, shape), &statistics, tmp / method);
+    ASSERT_EQ(result.layers.size(), 7U);
+    EXPECT_EQ(result.layers[0].relative_error, 0.0) << method;
+    for (const LayerResult& r : result.layers) EXPECT_TRUE(std::isfinite(r.relative_error));
+    if (shape.low_rank && std::string(method) != "sum") {
+      // The drifted target W T is of rank one as well, and nothing but the drift moves it.
+      EXPECT_LT(result.layers[3].relative_error, 0.2) << method;
+    }
+    EXPECT_TRUE(std::isfinite(divergence(tmp / method))) << method;
+  }
 }
 
 TEST_F(CalibratedTest, StatisticsResumeToTheSameBytes) {

@@ -121,5 +121,21 @@ TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
   }
 }
 
+TEST(Choice, FallsBackToThePlansNetworkWhereALowRankIsTooLarge) {
+  const torch::Tensor w = torch::randn({kRows, kCols});
+  LayerPlan plan = plan_of(1);
+  plan.shape = tn::balanced_shape(kRows, kCols, 3);
+  plan.max_bonds = {1, 1};
+  ASSERT_LT(plan.parameters(), kRows + kCols - 1);
+  for (const bool outputs : {true, false}) {
+    const Factors chosen = choose(w, plan, inputs_of(w, outputs), {});
+    EXPECT_EQ(chosen.method, "gauss-newton");
+    ASSERT_EQ(chosen.candidates.size(), 1U);
+    EXPECT_LE(chosen.candidates[0].parameters, plan.parameters());
+  }
+  EXPECT_FALSE(sum_parts(plan, {}));
+  EXPECT_THROW(find_method("sum").factorize(w, plan, inputs_of(w, true), {}), c10::ValueError);
+}
+
 }  // namespace
 }  // namespace schmidt::compress

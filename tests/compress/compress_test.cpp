@@ -207,6 +207,19 @@ TEST_F(CompressTest, TakesAnEmptyFolderOfLayersForNoWork) {
   EXPECT_EQ(compress(checkpoint, plan(5), tmp / "out", {}).resumed, 0);
 }
 
+TEST_F(CompressTest, LeavesTheUnfinishedWorkOfAnotherVerbAlone) {
+  fs::create_directories(tmp / "out.partial/run");
+  test::write_file(tmp / "out.partial/run/state", "of heal");
+  EXPECT_THROW(compress(checkpoint, plan(5), tmp / "out", {}), c10::ValueError);
+  EXPECT_EQ(test::read_file(tmp / "out.partial/run/state"), "of heal");
+  CompressOptions force;
+  force.force = true;
+  compress(checkpoint, plan(5), tmp / "out", force);
+  EXPECT_FALSE(fs::exists(tmp / "out/run"));
+  EXPECT_FALSE(fs::exists(tmp / "out/layers"));
+  EXPECT_FALSE(fs::exists(tmp / "out.partial"));
+}
+
 TEST_F(CompressTest, NeverOverwritesWithoutForce) {
   fs::create_directory(tmp / "out");
   test::write_file(tmp / "out/mine", "1");

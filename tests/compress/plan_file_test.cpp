@@ -53,7 +53,7 @@ class PlanFileTest : public ::testing::Test {
 };
 
 TEST_F(PlanFileTest, ReadsBackWhatWasPlannedInTheModelsOrder) {
-  const std::vector<LayerPlan> read = read_plan(tmp / "plan.json", checkpoint);
+  const std::vector<LayerPlan> read = read_plan(tmp / "plan.json", checkpoint).layers;
   ASSERT_EQ(read.size(), planned.size());
   EXPECT_EQ(read[3].layer.name, "model.layers.0.mlp.down_proj");  // written last
   EXPECT_EQ(read[3].shape.sites(), 3);
@@ -81,7 +81,7 @@ TEST_F(PlanFileTest, APlanFromAConfigAloneFitsTheModelWithWeights) {
   EXPECT_FALSE(dry.fingerprint);
   write_plan(tmp / "dry.json", {plan_bond({dry.layers.front()}, {}, 3), 1.0, json::object(), {}},
              dry);
-  EXPECT_EQ(read_plan(tmp / "dry.json", checkpoint).size(), 1u);
+  EXPECT_EQ(read_plan(tmp / "dry.json", checkpoint).layers.size(), 1u);
 }
 
 TEST_F(PlanFileTest, RefusesWhatDoesNotHold) {
@@ -116,6 +116,7 @@ TEST_F(PlanFileTest, RefusesWhatDoesNotHold) {
       {"gauge", [&](json& p) { first(p)["gauge"] = true; }},
       {"dense", [&](json& p) { p["dense"] = {"model.layers.0.mlp.down_proj"}; }},
       {"fingerprint", [](json& p) { p["model"]["fingerprint"] = 1; }},
+      {"float32 or bfloat16", [](json& p) { p["dtype"] = "float8"; }},
       {"(m, 1) x (1, n)", [&](json& p) { p["layers"][6]["method"] = "whitened"; }},
   };
   for (const auto& [part, change] : changes) {

@@ -23,7 +23,7 @@ class SharedProfileTest : public ::testing::Test {
   int profile(const std::string& launcher, const std::string& out, const std::string& more = "") {
     const int status = std::system(
         fmt::format("OMP_NUM_THREADS=1 timeout 60 {} {} profile {} --text {} -o {} --keep 0.2,0.6 "
-                    "--context 64 --max-tokens 256 --method whitened -q {} >{} 2>&1",
+                    "--context 64 --max-tokens 256 -q {} >{} 2>&1",
                     launcher, SCHMIDT_PROGRAM, (tmp / "m").string(), (tmp / "text").string(),
                     (tmp / out).string(), more, (tmp / "log").string())
             .c_str());
@@ -36,11 +36,16 @@ class SharedProfileTest : public ::testing::Test {
 #ifdef SCHMIDT_MPIRUN
 
 TEST_F(SharedProfileTest, ThreeRanksGiveTheBytesOfOne) {
-  ASSERT_EQ(profile("", "one.json"), 0) << test::read_file(tmp / "log");
-  ASSERT_EQ(profile(SCHMIDT_MPIRUN " -n 3", "three.json"), 0) << test::read_file(tmp / "log");
-  EXPECT_EQ(test::read_file(tmp / "one.json"), test::read_file(tmp / "three.json"));
-  EXPECT_EQ(test::read_file(tmp / "one.svg"), test::read_file(tmp / "three.svg"));
-  EXPECT_FALSE(std::filesystem::exists(tmp / "three.json.partial"));
+  for (const char* method : {"whitened", "fisher"}) {
+    const std::string options = fmt::format("--force --method {}", method);
+    ASSERT_EQ(profile("", "one.json", options), 0) << test::read_file(tmp / "log");
+    ASSERT_EQ(profile(SCHMIDT_MPIRUN " -n 3", "three.json", options), 0)
+        << test::read_file(tmp / "log");
+    EXPECT_EQ(test::read_file(tmp / "one.json"), test::read_file(tmp / "three.json"));
+    EXPECT_EQ(test::read_file(tmp / "one.svg"), test::read_file(tmp / "three.svg"));
+    EXPECT_FALSE(std::filesystem::exists(tmp / "three.json.partial"));
+    EXPECT_FALSE(std::filesystem::exists(tmp / "three.json.statistics"));
+  }
 }
 
 TEST_F(SharedProfileTest, AMistakeEndsEveryRank) {

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <sstream>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -33,6 +35,26 @@ TEST(SensitivityFigure, HasAPanelForEachKindAndALineForEachBlock) {
     EXPECT_EQ(count(svg, title), 2u) << title;  // panel and heat map
   }
   EXPECT_EQ(svg, sensitivity_svg(example(4)));
+}
+
+TEST(SensitivityFigure, TheOriginalLiesAboveWhatLostAccuracy) {
+  profile::Profile accuracy =
+      test::make_profile(test::seven_layers(2), {0.1, 0.3, 0.6},
+                         [](const compress::Layer&, double share) { return 0.25 + 0.5 * share; });
+  accuracy.metric = "mmlu";
+  accuracy.dense = 0.7;
+  const std::string svg = sensitivity_svg(accuracy);
+  const size_t line = svg.rfind("<line", svg.find("stroke-dasharray"));
+  const double dense = std::stod(svg.substr(svg.find("y1=\"", line) + 4));
+  std::istringstream points(svg.substr(svg.find("points=\"") + 8));
+  std::vector<double> y;
+  for (double x = 0, next = 0; y.size() < 3 && (points >> x).ignore() && points >> next;) {
+    y.push_back(next);
+  }
+  ASSERT_EQ(y.size(), 3U);
+  // 0.3 and 0.55 are the outer points of a line: the axis is linear, pixels grow downwards.
+  EXPECT_NEAR((y[0] - dense) / (y[0] - y[2]), (0.7 - 0.3) / (0.55 - 0.3), 0.02);
+  EXPECT_EQ(count(svg, ">dense 0.7<"), 7u);
 }
 
 TEST(SensitivityFigure, ADeepModelHasAScaleForItsBlocks) {

@@ -13,6 +13,14 @@
 namespace schmidt {
 namespace fs = std::filesystem;
 
+namespace {
+
+void move_to_place(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) throw SystemError("cannot rename to", to, errno);
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   temporary_ = path_;
   temporary_ += ".tmp" + std::to_string(::getpid());
@@ -58,9 +66,7 @@ void AtomicFile::commit() {
   const int closed = ::close(fd_);
   fd_ = -1;
   if (closed != 0) throw SystemError("cannot write", path_, errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    throw SystemError("cannot rename to", path_, errno);
-  }
+  move_to_place(temporary_, path_);
   temporary_.clear();
   sync_folder(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
 }
@@ -98,22 +104,27 @@ AtomicFolder::AtomicFolder(fs::path out, bool force) : out_(std::move(out)) {
   if (ec) throw SystemError("cannot make folder", partial_, ec.value());
 }
 
+AtomicFolder::~AtomicFolder() {
+  ::rmdir(partial_.c_str());  // which leaves a folder that holds something
+}
+
 void AtomicFolder::commit() {
   sync_folder(partial_);
-  fs::path aside;
-  if (fs::exists(fs::symlink_status(out_))) {
-    aside = out_;
-    aside += ".old" + std::to_string(::getpid());
-    if (::rename(out_.c_str(), aside.c_str()) != 0) {
-      throw SystemError("cannot move aside", out_, errno);
-    }
+  const bool replaces = fs::exists(fs::symlink_status(out_));
+  if (!replaces) {
+    move_to_place(partial_, out_);
+  } else if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) !=
+             0) {
+    if (errno != EINVAL && errno != ENOSYS) throw SystemError("cannot rename to", out_, errno);
+    // A file system without exchange: here alone a kill finds the old folder under another name.
+    fs::path aside = out_;
+    aside += ".old";
+    move_to_place(out_, aside);
+    move_to_place(partial_, out_);
+    move_to_place(aside, partial_);
   }
-  if (::rename(partial_.c_str(), out_.c_str()) != 0) {
-    throw SystemError("cannot rename to", out_, errno);
-  }
-  const fs::path parent = out_.has_parent_path() ? out_.parent_path() : fs::path(".");
-  sync_folder(parent);
-  if (!aside.empty()) fs::remove_all(aside);
+  sync_folder(out_.has_parent_path() ? out_.parent_path() : fs::path("."));
+  if (replaces) fs::remove_all(partial_);
 }
 
 void AtomicFolder::discard() { fs::remove_all(partial_); }

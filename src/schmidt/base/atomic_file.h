@@ -49,11 +49,14 @@ class AtomicFolder {
   /// Throws c10::ValueError if `out` exists and `force` is false.
   /// Throws SystemError if the partial folder cannot be made.
   AtomicFolder(std::filesystem::path out, bool force);
+  ~AtomicFolder();  ///< removes a partial folder in which nothing has been made
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
 
   /// The partial folder.
   const std::filesystem::path& path() const { return partial_; }
 
-  /// Flushes and renames. An existing `out` (force) is moved aside first and
+  /// Flushes and renames. An existing `out` (force) changes places with it in one step and is
   /// removed last: at any moment the old or the new folder is there.
   void commit();
 

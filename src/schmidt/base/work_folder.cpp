@@ -23,16 +23,16 @@ WorkFolder::Holds WorkFolder::holds() const {
   return fs::exists(stamp_) ? Holds::kThisWork : Holds::kOtherWork;
 }
 
+WorkFolder::Holds WorkFolder::holds_in_own_folder() const {
+  if (!fs::exists(folder_) && !fs::is_empty(folder_.parent_path())) return Holds::kOtherWork;
+  return holds();
+}
+
 void WorkFolder::claim() const {
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error) throw SystemError("cannot make folder", folder_, error.value());
   write_file_atomically(stamp_, "");
-}
-
-void WorkFolder::remove() const {
-  remove_all_but(folder_, stamp_);
-  fs::remove_all(folder_);
 }
 
 }  // namespace schmidt

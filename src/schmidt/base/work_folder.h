@@ -22,11 +22,12 @@ class WorkFolder {
   enum class Holds { kNothing, kThisWork, kOtherWork };
   Holds holds() const;
 
+  /// The same of a folder that stands in one for this work alone: what lies there without it is
+  /// other work.
+  Holds holds_in_own_folder() const;
+
   /// Makes the folder and the stamp where they are not there yet. Throws SystemError.
   void claim() const;
-
-  /// Removes it, the stamp last: what a kill leaves is still known for the same work.
-  void remove() const;
 
  private:
   std::filesystem::path folder_, stamp_;

@@ -1,6 +1,10 @@
 #include "schmidt/cli/calibration_text.h"
 
 #include <random>
+#include <utility>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include "schmidt/cli/loading.h"
 #include "schmidt/compress/windows.h"
@@ -13,8 +17,11 @@ namespace {
 
 std::vector<int64_t> file_ids(const std::string& file, const text::Tokenizer& tokenizer,
                               const std::string& model_type, const CalibrationOptions& options,
-                              uint64_t seed) {
+                              uint64_t seed, bool quiet) {
   text::Documents read = text::read_documents(file, {options.skip_bad});
+  if (read.skipped > 0 && !quiet) {
+    fmt::print(stderr, "{}: {} broken lines were left out\n", file, read.skipped);
+  }
   std::mt19937_64 random(seed);
   for (size_t i = read.documents.size(); i > 1; --i) {
     std::swap(read.documents[i - 1], read.documents[random() % i]);
@@ -67,9 +74,18 @@ torch::Tensor calibration_text(const io::Checkpoint& checkpoint, const Calibrati
     }
     if (!tokenizer) tokenizer = text::Tokenizer::load(checkpoint.path());
     texts.push_back(file_ids(file, *tokenizer, checkpoint.config().value("model_type", ""), options,
-                             common.seed));
+                             common.seed, common.quiet));
+    TORCH_CHECK_VALUE(std::cmp_greater_equal(texts.back().size(), context), "[calibration] ", file,
+                      " has ", texts.back().size(), " tokens; expected at least one window of ",
+                      context);
   }
-  return compress::calibration_windows(texts, context, options.tokens, common.seed);
+  const torch::Tensor windows =
+      compress::calibration_windows(texts, context, options.tokens, common.seed);
+  if (windows.numel() < options.tokens / context * context && !common.quiet) {
+    fmt::print(stderr, "calibration: the texts have {} tokens in whole windows, of {} asked for\n",
+               windows.numel(), options.tokens);
+  }
+  return windows;
 }
 
 }  // namespace schmidt::cli

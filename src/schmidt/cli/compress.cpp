@@ -1,6 +1,7 @@
 #include "schmidt/compress/compress.h"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,7 +15,6 @@
 #include "schmidt/compress/plan_file.h"
 #include "schmidt/compress/statistics.h"
 #include "schmidt/compress/uniform.h"
-#include "schmidt/io/json.h"
 #include "schmidt/model/require_model.h"
 
 namespace schmidt::cli {
@@ -31,12 +31,11 @@ struct CompressVerbOptions {
   bool force = false;
   std::optional<double> keep;
   std::optional<int64_t> bond;
-  std::string plan;  // a file to take it from
-  int64_t sites = 2;
-  std::string shape = "balanced";
+  std::string plan;   // a file to take it from
+  std::string shape;  // empty: balanced where the method can
   std::vector<int64_t> out_dims, in_dims;
-  std::string method;  // empty: the default
-  std::string allocation = "sensitivity";
+  std::string method;      // empty: the default
+  std::string allocation;  // empty: by sensitivity where the method knows it
   std::string gauge = "fixed";
   bool share_inputs = false;
   std::string statistics;  // a folder to keep them in
@@ -44,7 +43,33 @@ struct CompressVerbOptions {
   CalibrationOptions calibration;
   std::vector<std::string> layers;
   std::vector<std::string> ignore;
-  bool ignore_given = false;
+  std::set<std::string> given;  // options on the command line
+
+  bool by_sensitivity(const compress::Method& m) const {
+    return m.needs_gradient && keep && allocation != "uniform";
+  }
+};
+
+/// An option that some methods read.
+struct MethodOption {
+  const char* name;
+  bool (*read_by)(const compress::Method& method);
+};
+
+bool is_fitted(const compress::Method& m) {
+  return m.name == "gauss-newton" || m.name == "sum" || m.name == "auto";
+}
+bool is_swept(const compress::Method& m) { return m.name == "als"; }
+bool is_truncated(const compress::Method& m) { return m.name == "tt-svd"; }
+bool has_sites(const compress::Method& m) { return m.any_shape; }
+bool reads_inputs(const compress::Method& m) { return m.needs_inputs; }
+bool reads_gradients(const compress::Method& m) { return m.needs_gradient; }
+
+constexpr MethodOption kMethodOptions[] = {
+    {"--sites", has_sites},          {"--out-dims", has_sites},         {"--in-dims", has_sites},
+    {"--calibration", reads_inputs}, {"--drift", reads_inputs},         {"--ridge", reads_inputs},
+    {"--damping", reads_gradients},  {"--statistics", reads_gradients}, {"--sweeps", is_swept},
+    {"--rounds", is_fitted},         {"--tolerance", is_truncated},
 };
 
 /// What a plan's methods need together.
@@ -61,8 +86,12 @@ const compress::Method& chosen_method(const CompressVerbOptions& options) {
 
 compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
   compress::ShapeChoice choice;
-  choice.sites = options.sites;
-  choice.low_rank = options.shape == "low-rank" || !chosen_method(options).any_shape;
+  const compress::Method& method = chosen_method(options);
+  TORCH_CHECK_VALUE(method.any_shape || options.shape != "balanced", "[shape] method ",
+                    std::string(method.name), " has the shape (m, 1) x (1, n) alone; expected ",
+                    "--shape low-rank");
+  choice.sites = options.factorize.sites;
+  choice.low_rank = options.shape.empty() ? !method.any_shape : options.shape == "low-rank";
   choice.fixed_gauge = options.gauge == "fixed";
   TORCH_CHECK_VALUE(options.out_dims.empty() == options.in_dims.empty(),
                     "[sites] expected --out-dims and --in-dims together, got one of them");
@@ -70,18 +99,22 @@ compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
   return choice;
 }
 
-nlohmann::json recipe(const CompressVerbOptions& options) {
-  const bool as_planned = !options.plan.empty() && options.method.empty();
+/// What goes into the checkpoint; `tokens` of calibration were used.
+nlohmann::json recipe(const CompressVerbOptions& options,
+                      const std::optional<compress::PlanFile>& plan, int64_t tokens) {
+  const compress::Method& method = chosen_method(options);
+  const bool as_planned = plan && options.method.empty();
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
-                            {"method", as_planned ? "as planned" : chosen_method(options).name},
-                            {"sites", options.sites},
+                            {"method", as_planned ? "as planned" : method.name},
+                            {"sites", method.any_shape ? options.factorize.sites : 2},
                             {"tolerance", options.factorize.tolerance}};
   if (options.keep) made_by["keep"] = *options.keep;
   if (options.bond) made_by["bond"] = *options.bond;
-  if (!options.plan.empty()) {
-    made_by["plan"] = io::read_json_object(options.plan).at("made_by");
+  if (plan) {
+    made_by["plan"] = plan->made_by;
   } else {
-    made_by["shape"] = options.shape;
+    const bool low_rank = options.by_sensitivity(method) || shape_choice(options).low_rank;
+    made_by["shape"] = low_rank ? "low-rank" : "balanced";
     made_by["gauge"] = options.gauge;
     made_by["layers"] = options.layers;
     made_by["ignore"] = options.ignore;
@@ -91,12 +124,14 @@ nlohmann::json recipe(const CompressVerbOptions& options) {
     made_by["out_dims"] = options.out_dims;
     made_by["in_dims"] = options.in_dims;
   }
-  if (chosen_method(options).needs_inputs || !options.plan.empty()) {
+  if (tokens > 0) {
     made_by["calibration"] = {{"files", options.calibration.files},
-                              {"tokens", options.calibration.tokens},
+                              {"tokens", tokens},
                               {"context", options.calibration.context},
                               {"seed", options.common.seed}};
-    if (options.plan.empty()) made_by["allocation"] = options.allocation;
+    if (!plan) {
+      made_by["allocation"] = options.by_sensitivity(method) ? "sensitivity" : "uniform";
+    }
     made_by["drift"] = options.factorize.drift;
     made_by["damping"] = options.factorize.damping;
     made_by["ridge"] = options.factorize.ridge;
@@ -130,9 +165,11 @@ std::string candidates_text(const std::vector<compress::Candidate>& candidates) 
   return text;
 }
 
-void print(const CompressVerbOptions& options, const compress::CompressResult& result) {
+void print(const CompressVerbOptions& options, const compress::CompressResult& result,
+           const std::optional<double>& predicted_loss) {
   if (options.common.json) {
     nlohmann::ordered_json out = sizes_json(result.summary);
+    if (predicted_loss) out["predicted_loss"] = *predicted_loss;
     out["out"] = options.out;
     out["resumed"] = result.resumed;
     for (const auto& r : result.layers) {
@@ -177,6 +214,9 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
+  if (predicted_loss) {
+    fmt::print("predicted loss: {:.4g} nats a token, each layer's alone\n", *predicted_loss);
+  }
   fmt::print("written to {}\n", options.out);
 }
 
@@ -186,42 +226,45 @@ std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
                                            const CompressVerbOptions& options) {
   const bool calibrated = chosen_method(options).needs_inputs;
   compress::LayerSelection selection{options.layers, options.ignore};
-  if (!options.ignore_given) selection.ignore = {calibrated ? "none" : "L7"};
-  auto layers = compress::select_layers(compress::dense_layers(checkpoint), selection);
+  if (!options.given.contains("--ignore")) selection.ignore = {calibrated ? "none" : "L7"};
+  const auto dense = compress::dense_layers(checkpoint);
+  compress::check_patterns("ignore", options.ignore, dense);
+  auto layers = compress::select_layers(dense, selection);
   return options.share_inputs ? compress::share_inputs(layers) : layers;
 }
 
-std::vector<compress::LayerPlan> make_plan(const CompressVerbOptions& options,
-                                           const std::vector<compress::Layer>& layers,
-                                           const compress::Statistics* statistics,
-                                           int64_t model_parameters) {
-  const std::string method(chosen_method(options).name);
+/// --bond, or --keep with the same share of every layer.
+std::vector<compress::LayerPlan> plan_uniformly(const CompressVerbOptions& options,
+                                                const std::vector<compress::Layer>& layers,
+                                                int64_t model_parameters) {
   const compress::ShapeChoice shape = shape_choice(options);
-  std::vector<compress::LayerPlan> plan;
-  if (options.bond) {
-    plan = compress::plan_bond(layers, shape, *options.bond);
-  } else if (statistics != nullptr && options.allocation == "sensitivity") {
-    std::vector<compress::LayerCurve> curves;
-    for (const compress::Layer& layer : layers) {
-      curves.push_back(compress::predicted_curve(layer, statistics->squares(layer), kLeastRankShare,
-                                                 shape.fixed_gauge));
-    }
-    return compress::plan_by_curves(curves, *options.keep, model_parameters, method,
-                                    shape.fixed_gauge);
-  } else {
-    plan = compress::plan_keep(layers, shape, *options.keep, model_parameters);
-  }
-  for (compress::LayerPlan& p : plan) p.method = method;
+  auto plan = options.bond ? compress::plan_bond(layers, shape, *options.bond)
+                           : compress::plan_keep(layers, shape, *options.keep, model_parameters);
+  for (compress::LayerPlan& p : plan) p.method = chosen_method(options).name;
   return plan;
 }
 
-/// The layers of --plan; --method, where it is given, in place of the plan's.
-std::optional<std::vector<compress::LayerPlan>> planned_layers(const io::Checkpoint& checkpoint,
-                                                               const CompressVerbOptions& options) {
+compress::CurvePlan plan_by_sensitivity(const CompressVerbOptions& options,
+                                        const std::vector<compress::Layer>& layers,
+                                        const compress::Statistics& statistics,
+                                        int64_t model_parameters) {
+  const bool fixed_gauge = shape_choice(options).fixed_gauge;
+  std::vector<compress::LayerCurve> curves;
+  for (const compress::Layer& layer : layers) {
+    curves.push_back(
+        compress::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+  }
+  return compress::plan_by_curves(curves, *options.keep, model_parameters,
+                                  std::string(chosen_method(options).name), fixed_gauge);
+}
+
+/// --plan; --method, where it is given, in place of the plan's.
+std::optional<compress::PlanFile> planned(const io::Checkpoint& checkpoint,
+                                          const CompressVerbOptions& options) {
   if (options.plan.empty()) return std::nullopt;
   auto plan = compress::read_plan(options.plan, checkpoint);
   if (!options.method.empty()) {
-    for (compress::LayerPlan& p : plan) p.method = options.method;
+    for (compress::LayerPlan& p : plan.layers) p.method = options.method;
   }
   return plan;
 }
@@ -232,19 +275,41 @@ std::vector<compress::Layer> layers_of(const std::vector<compress::LayerPlan>& p
   return layers;
 }
 
-Needs needs_of(const compress::Method& method) {
-  return {method.needs_inputs, method.needs_gradient, method.needs_outputs};
+/// Each once.
+std::vector<const compress::Method*> methods_of(const std::vector<compress::LayerPlan>& plan) {
+  std::set<const compress::Method*> all;
+  for (const compress::LayerPlan& p : plan) all.insert(&compress::find_method(p.method));
+  return {all.begin(), all.end()};
 }
 
-Needs needs_of(const std::vector<compress::LayerPlan>& plan) {
+Needs needs_of(const std::vector<const compress::Method*>& methods) {
   Needs all;
-  for (const compress::LayerPlan& p : plan) {
-    const Needs needs = needs_of(compress::find_method(p.method));
-    all.inputs = all.inputs || needs.inputs;
-    all.gradient = all.gradient || needs.gradient;
-    all.outputs = all.outputs || needs.outputs;
+  for (const compress::Method* m : methods) {
+    all.inputs = all.inputs || m->needs_inputs;
+    all.gradient = all.gradient || m->needs_gradient;
+    all.outputs = all.outputs || m->needs_outputs;
   }
   return all;
+}
+
+/// An option that no method at work reads is a mistake about what is going to happen.
+void check_options(const CompressVerbOptions& options,
+                   const std::vector<const compress::Method*>& methods) {
+  TORCH_CHECK_VALUE(options.allocation != "sensitivity" || options.by_sensitivity(*methods[0]),
+                    "[allocation] sensitivity is known to --method fisher and auto with --keep, ",
+                    "not to ", std::string(methods[0]->name), options.bond ? " with --bond" : "");
+  for (const MethodOption& option : kMethodOptions) {
+    const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
+    if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
+    std::vector<std::string_view> readers;
+    for (const compress::Method& m : compress::methods()) {
+      if (option.read_by(m)) readers.push_back(m.name);
+    }
+    TORCH_CHECK_VALUE(
+        false, "[compress] ",
+        fmt::format("{} is read by --method {}, not by {}", option.name, fmt::join(readers, ", "),
+                    methods.empty() ? "a plan without layers" : methods[0]->name));
+  }
 }
 
 void run(const CompressVerbOptions& options) {
@@ -256,37 +321,36 @@ void run(const CompressVerbOptions& options) {
                     asked == 0 ? "none" : "several");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
   model::require_model(checkpoint);
-  const auto read = planned_layers(checkpoint, options);
-  const auto layers = read ? layers_of(*read) : chosen_layers(checkpoint, options);
+  const auto read = planned(checkpoint, options);
+  const auto layers = read ? layers_of(read->layers) : chosen_layers(checkpoint, options);
   const int64_t parameters = compress::summarize(checkpoint).parameters;
-  const Needs needs = read ? needs_of(*read) : needs_of(chosen_method(options));
+  const auto methods = read ? methods_of(read->layers) : std::vector{&chosen_method(options)};
+  const Needs needs = needs_of(methods);
   const bool calibrated = needs.inputs && options.keep != 1.0;
-  const bool by_statistics =
-      calibrated && needs.gradient && options.keep && options.allocation == "sensitivity";
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
-  std::optional<std::vector<compress::LayerPlan>> plan = read;
-  if (by_statistics) {
+  check_options(options, methods);
+  std::optional<std::vector<compress::LayerPlan>> plan;
+  if (read) plan = read->layers;
+  if (calibrated && !read && options.by_sensitivity(*methods.front())) {
     const compress::ShapeChoice shape = shape_choice(options);
     TORCH_CHECK_VALUE(!shape.by_hand,
                       "[sites] expected --allocation uniform with --out-dims, since ",
                       "sensitivity is known of low ranks only");
     compress::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
   } else {
-    if (!plan) plan = make_plan(options, layers, nullptr, parameters);
-    compress::check_plan(*plan, options.sites);
+    if (!plan) plan = plan_uniformly(options, layers, parameters);
+    compress::check_plan(*plan, options.factorize);
   }
   const AtomicFolder claimed(options.out, options.force);
   const compress::Workers workers = ranks_as_workers();
 
   compress::CompressOptions compress_options;
   compress_options.method = options.factorize;
-  compress_options.method.sites = options.sites;
-  if (!options.common.dtype.empty()) {
-    compress_options.dtype = options.common.torch_dtype(torch::kFloat32);
-  }
+  CommonOptions written = options.common;
+  if (read && written.dtype.empty()) written.dtype = read->dtype;
+  if (!written.dtype.empty()) compress_options.dtype = written.torch_dtype(torch::kFloat32);
   compress_options.force = options.force;
   compress_options.workers = workers;
-  compress_options.made_by = recipe(options);
 
   ProgressLine progress(options.common.quiet || !workers.first());
   std::optional<compress::Statistics> statistics;
@@ -313,13 +377,20 @@ void run(const CompressVerbOptions& options) {
     }
     compress_options.calibration = std::move(calibration);
   }
-  if (!plan) plan = make_plan(options, layers, &*statistics, parameters);
+  compress_options.made_by = recipe(
+      options, read, calibrated ? compress_options.calibration->windows.numel() : int64_t{0});
+  std::optional<double> predicted_loss;
+  if (!plan) {
+    compress::CurvePlan bought = plan_by_sensitivity(options, layers, *statistics, parameters);
+    plan = std::move(bought.layers);
+    predicted_loss = bought.loss;
+  }
   const auto result =
       compress::compress(checkpoint, *plan, options.out, compress_options, progress.callback());
   progress.clear();
   if (!workers.first()) return;
-  if (options.statistics.empty()) std::filesystem::remove_all(folder);
-  print(options, result);
+  if (statistics && options.statistics.empty()) std::filesystem::remove_all(folder);
+  print(options, result, predicted_loss);
 }
 
 }  // namespace
@@ -334,10 +405,10 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");
   CLI::Option* plan =
       verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
-  verb.add_option("--sites", options->sites, "Sites of each MPO")->capture_default_str();
-  verb.add_option("--shape", options->shape, "How indices are split: balanced, or (m,1)x(1,n)")
-      ->check(CLI::IsMember({"balanced", "low-rank"}))
-      ->capture_default_str();
+  verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
+  verb.add_option("--shape", options->shape,
+                  "How indices are split: balanced where the method can, or (m,1)x(1,n)")
+      ->check(CLI::IsMember({"balanced", "low-rank"}));
   verb.add_option("--out-dims", options->out_dims, "Sites by hand: row sub-dimensions, a,b,..")
       ->delimiter(',');
   verb.add_option("--in-dims", options->in_dims, "Sites by hand: column sub-dimensions, a,b,..")
@@ -349,9 +420,9 @@ Run add_compress(CLI::App& verb) {
                   "(fisher with --keep, tt-svd with --bond)")
       ->check(CLI::IsMember(names));
   verb.add_option("--allocation", options->allocation,
-                  "Where parameters go: by sensitivity, or the same share everywhere")
-      ->check(CLI::IsMember({"sensitivity", "uniform"}))
-      ->capture_default_str();
+                  "fisher, auto: where parameters go: by sensitivity, or the same share everywhere "
+                  "(uniform), as with the other methods")
+      ->check(CLI::IsMember({"sensitivity", "uniform"}));
   verb.add_flag("--share-inputs", options->share_inputs,
                 "q, k, v and gate, up each as one layer on one basis");
   verb.add_option("--gauge", options->gauge,
@@ -387,17 +458,18 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--layers", options->layers,
                   "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
-  CLI::Option* ignore =
-      verb.add_option("--ignore", options->ignore,
-                      "Layers to leave alone (\"none\": nothing); L7 unless calibrated")
-          ->delimiter(',');
+  verb.add_option("--ignore", options->ignore,
+                  "Layers to leave alone (\"none\": nothing); L7 unless calibrated")
+      ->delimiter(',');
   for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation",
                               "--share-inputs", "--gauge", "--layers", "--ignore"}) {
     plan->excludes(planned);
   }
   add_common_options(verb, options->common);
-  return [options, ignore] {
-    options->ignore_given = ignore->count() > 0;
+  return [options, &verb] {
+    for (const CLI::Option* option : verb.get_options()) {
+      if (option->count() > 0) options->given.insert("--" + option->get_single_name());
+    }
     run(*options);
   };
 }

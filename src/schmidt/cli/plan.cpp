@@ -12,6 +12,7 @@
 #include "schmidt/compress/plan_file.h"
 #include "schmidt/compress/preset.h"
 #include "schmidt/compress/uniform.h"
+#include "schmidt/profile/metric.h"
 #include "schmidt/profile/plan_by_profile.h"
 
 namespace schmidt::cli {
@@ -35,6 +36,7 @@ struct Made {
   std::vector<compress::LayerPlan> layers;
   std::optional<double> loss;          // predicted
   std::optional<double> uniform_loss;  // the control at the same budget
+  std::string_view loss_unit = {};
 };
 
 /// "120MB", "1.5GB", "64MiB", "1000000": bytes.
@@ -57,6 +59,12 @@ double parse_size(const std::string& text) {
 
 double bytes_per_scalar(const PlanOptions& options) {
   return options.common.dtype == "float32" ? 4.0 : 2.0;
+}
+
+/// What `compress` is to write: a plan by size asks for no more than 2 bytes a weight.
+std::string stored_dtype(const PlanOptions& options, const compress::Outline& model) {
+  if (!options.common.dtype.empty() || options.size.empty()) return options.common.dtype;
+  return model.scalar_bytes == 2 ? "" : "bfloat16";
 }
 
 double target_keep(const PlanOptions& options, const compress::Outline& model) {
@@ -144,6 +152,7 @@ Made plan_with_profile(const PlanOptions& options, const compress::Outline& mode
   TORCH_CHECK_VALUE(!model.fingerprint || *model.fingerprint == read.model,
                     "[plan] expected a profile of ", model.path.string(), ", got ", options.profile,
                     ", made from another model");
+  const std::string_view unit = profile::find_metric(read.metric).loss_unit;
   auto measured = profile::sensitivities(read, model.layers);
   std::erase_if(measured, [&](const auto& s) { return named(alone, s.network.layer); });
   std::vector<compress::Layer> layers;
@@ -159,7 +168,7 @@ Made plan_with_profile(const PlanOptions& options, const compress::Outline& mode
     return plan_uniformly(options, model, layers, shape, network.method, keep);
   };
   if (options.allocation == "uniform") {
-    Made made{uniform(), {}, {}};
+    Made made{uniform(), {}, {}, unit};
     made.loss = profile::predicted_loss(measured, made.layers);
     return made;
   }
@@ -168,7 +177,7 @@ Made plan_with_profile(const PlanOptions& options, const compress::Outline& mode
   int64_t budget = static_cast<int64_t>(std::floor(keep * whole)) - model.parameters;
   for (const auto& layer : layers) budget += layer.numel();
   profile::ProfilePlan plan = profile::plan_by_profile(measured, budget, options.limits);
-  return {std::move(plan.layers), plan.loss, profile::predicted_loss(measured, uniform())};
+  return {std::move(plan.layers), plan.loss, profile::predicted_loss(measured, uniform()), unit};
 }
 
 Made make_plan(const PlanOptions& options, const compress::Outline& model, double keep) {
@@ -264,8 +273,8 @@ void print(const PlanOptions& options, const compress::Outline& model, const Mad
   fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
              human_bytes(weights + cache), human_bytes(cache), options.context);
   if (made.loss) {
-    fmt::print("predicted loss   {:.4g} nats a token, the sum over layers measured alone{}\n",
-               *made.loss,
+    fmt::print("predicted loss   {:.4g} {}, the sum over layers measured alone{}\n", *made.loss,
+               made.loss_unit,
                made.uniform_loss ? fmt::format(" (uniform: {:.4g})", *made.uniform_loss) : "");
   }
   fmt::print(
@@ -291,6 +300,12 @@ void run(const PlanOptions& options) {
                         (!options.profile.empty() && options.allocation != "uniform"),
                     "[plan] --floor and --ceiling expected a plan by --profile, got a uniform one");
   const compress::Outline model = compress::open_outline(options.model);
+  std::vector<compress::Layer> patterned = model.layers;
+  for (const compress::Layer& stacked : compress::share_inputs(model.layers)) {
+    patterned.push_back(stacked);
+  }
+  compress::check_patterns("protect", options.protect, patterned);
+  compress::check_patterns("ignore", options.ignore, patterned);
   double target = target_keep(options, model);
   Made made = make_plan(options, model, target);
   compress::Footprint f = compress::footprint(model, made.layers);
@@ -304,7 +319,9 @@ void run(const PlanOptions& options) {
   }
   const auto predicted = predicted_json(options, model, f, made);
   const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
-  compress::write_plan(options.out, {made.layers, keep, recipe(options), predicted}, model);
+  compress::write_plan(
+      options.out, {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)},
+      model);
 
   const double flops =
       options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
@@ -335,7 +352,7 @@ Run add_plan(CLI::App& verb) {
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option("--size", options->size,
                   "Bytes of all weights instead: 120MB, 1.5GB, at 2 bytes each (4 with --dtype "
-                  "float32)");
+                  "float32), which compress then writes");
   std::vector<std::string> presets;
   for (const compress::Preset& preset : compress::presets()) presets.emplace_back(preset.name);
   verb.add_option("--preset", options->preset, "A model of the paper instead")

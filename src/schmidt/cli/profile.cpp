@@ -31,6 +31,7 @@ struct ProfileVerbOptions {
   int64_t sites = 2;
   bool share_inputs = false;
   compress::MethodOptions factorize;
+  std::string statistics;  // a folder to keep them in
 };
 
 profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
@@ -49,6 +50,7 @@ profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
   p.shape.fixed_gauge = options.gauge == "fixed";
   p.method = options.method;
   p.factorize = options.factorize;
+  p.factorize.sites = options.sites;
   p.metric = options.metric;
   p.force = options.force;
   // What the same profile has in common on one rank and on many.
@@ -131,14 +133,23 @@ void run(const ProfileVerbOptions& options) {
   const fs::path out = options.out;
   TORCH_CHECK_VALUE(out.extension() == ".json", "[output] expected a .json file, got ",
                     options.out);
-  TORCH_CHECK_VALUE(options.force || !fs::exists(out), "[output] ", options.out,
-                    " exists; expected a new file (or --force)");
+  fs::path svg = out, html = out;
+  svg.replace_extension(".svg");
+  html.replace_extension(".html");
+  for (const fs::path& file : {out, svg, html}) {
+    TORCH_CHECK_VALUE(options.force || !fs::exists(file), "[output] ", file.string(),
+                      " exists; expected a new file (or --force)");
+  }
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
   const auto layers = chosen_layers(checkpoint, options);
   profile::ProfileOptions measure = measuring(options);
+  profile::check_points(layers, measure);
   const fs::path partial = options.out + ".partial";
 
   const compress::Method& method = compress::find_method(options.method);
+  TORCH_CHECK_VALUE(options.statistics.empty() || method.needs_gradient,
+                    "[statistics] expected --method fisher or auto, which read them, got ",
+                    options.method);
   const std::optional<eval::MultipleChoice> questions = questions_of(checkpoint, options);
   if (questions) measure.questions = &*questions;
 
@@ -149,7 +160,8 @@ void run(const ProfileVerbOptions& options) {
         shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
   }
   std::optional<compress::Statistics> statistics;
-  const fs::path kept = options.out + ".statistics";
+  const fs::path kept =
+      options.statistics.empty() ? options.out + ".statistics" : options.statistics;
   if (method.needs_gradient) {
     const compress::StreamedModel streamed(
         checkpoint, {options.common.calibration_dtype(), options.common.torch_device()});
@@ -157,7 +169,7 @@ void run(const ProfileVerbOptions& options) {
     collecting.damping = options.factorize.damping;
     collecting.outputs = method.needs_outputs;
     collecting.seed = options.common.seed;
-    collecting.force = options.force;
+    collecting.force = options.force && options.statistics.empty();
     const auto collect = [&] {
       statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows, kept,
                                                  collecting, progress.callback());
@@ -173,15 +185,12 @@ void run(const ProfileVerbOptions& options) {
                                                             measure, partial, progress.callback());
   progress.clear();
   if (dist::rank() == 0) {
-    fs::path svg = out, html = out;
-    svg.replace_extension(".svg");
-    html.replace_extension(".html");
     const std::string name = fs::path(options.model).filename().string();
     write_file_atomically(svg, report::sensitivity_svg(profile));
     write_file_atomically(html, report::sensitivity_page(profile, name));
     profile::write_profile(out, profile);
     fs::remove_all(partial);
-    fs::remove_all(kept);
+    if (statistics && options.statistics.empty()) fs::remove_all(kept);
     print(options, profile, {out, svg, html});
   }
 }
@@ -258,6 +267,10 @@ Run add_profile(CLI::App& verb) {
                   "fisher: added to the gradient's moments, relative to their mean")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  verb.add_option(
+      "--statistics", options->statistics,
+      "fisher, auto: folder in which the statistics of calibration are kept for another "
+      "run");
   add_common_options(verb, options->common);
   return [options] { run(*options); };
 }

@@ -99,9 +99,8 @@ std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budg
   return chosen;
 }
 
-std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
-                                      int64_t model_parameters, const std::string& method,
-                                      bool fixed_gauge) {
+CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
+                         int64_t model_parameters, const std::string& method, bool fixed_gauge) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const auto whole = static_cast<double>(model_parameters);
   int64_t rest = model_parameters, least = 0;
@@ -115,12 +114,13 @@ std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, dou
                                 "what is keep {:.4f} of the model",
                                 keep, static_cast<double>(rest + least) / whole));
   const std::vector<size_t> chosen = allocate(curves, budget);
-  std::vector<LayerPlan> plan;
+  CurvePlan plan;
   for (size_t c = 0; c < curves.size(); ++c) {
     const Layer& layer = curves[c].layer;
     const CurvePoint& point = curves[c].points[chosen[c]];
+    plan.loss += point.loss;
     if (point.bonds.empty()) continue;
-    plan.push_back(
+    plan.layers.push_back(
         {layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, fixed_gauge});
   }
   return plan;

@@ -37,13 +37,18 @@ LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, dou
 /// exceed the budget, or a curve is empty or not ascending.
 std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budget);
 
+struct CurvePlan {
+  std::vector<LayerPlan> layers;  ///< those that stay dense left out
+  double loss = 0.0;              ///< the sum of what the points lose
+};
+
 /// The plan that spends `keep` of `model_parameters`: every curve's layer at the
-/// chosen point by `method`, those that stay dense left out.
+/// chosen point by `method`.
 /// Throws c10::ValueError unless 0 < keep <= 1, and, naming the least keep that can be
 /// had, where the cheapest points would keep more.
-std::vector<LayerPlan> plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
-                                      int64_t model_parameters, const std::string& method,
-                                      bool fixed_gauge = true);
+CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
+                         int64_t model_parameters, const std::string& method,
+                         bool fixed_gauge = true);
 
 /// Throws what plan_by_curves would for these layers, before their curves are known.
 void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,

@@ -1,6 +1,7 @@
 #include "schmidt/compress/choice.h"
 
 #include <cmath>
+#include <limits>
 
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/tn/metric.h"
@@ -9,13 +10,21 @@
 namespace schmidt::compress {
 namespace {
 
-constexpr const char* kRivals[] = {"sum", "gauss-newton"};
-
-LayerPlan low_rank_plan(const LayerPlan& plan, bool gradient) {
-  LayerPlan result = plan;
-  result.method = gradient ? "fisher" : "whitened";
-  result.shape = tn::low_rank_shape(plan.layer.rows, plan.layer.cols);
-  result.max_bonds = bonds_within(result.shape, plan.parameters(), plan.fixed_gauge);
+/// The plan in each way that is tried, as far as it can spend no more than the plan's parameters.
+std::vector<LayerPlan> contenders(const LayerPlan& plan, bool gradient,
+                                  const MethodOptions& options) {
+  std::vector<LayerPlan> result;
+  const auto add = [&](const char* method, const tn::SiteShape& shape) {
+    LayerPlan candidate = plan;
+    candidate.method = method;
+    candidate.shape = shape;
+    candidate.max_bonds = bonds_within(shape, plan.parameters(), plan.fixed_gauge);
+    if (candidate.parameters() <= plan.parameters()) result.push_back(std::move(candidate));
+  };
+  add(gradient ? "fisher" : "whitened", tn::low_rank_shape(plan.layer.rows, plan.layer.cols));
+  const auto mpo = mpo_shape(plan, options.sites);
+  if (mpo && sum_parts(plan, options)) add("sum", *mpo);
+  if (mpo) add("gauss-newton", *mpo);
   return result;
 }
 
@@ -31,34 +40,24 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
     return norm > 0 ? std::sqrt(distance / norm) : 0.0;
   };
 
-  LayerPlan candidate = low_rank_plan(plan, inputs.gradient.has_value());
-  Factors best = find_method(candidate.method).factorize(w, candidate, inputs, options);
-  double least = judged(best);
-  std::vector<Candidate> tried = {
-      {candidate.method, least, tn::parameter_count(best.terms, plan.fixed_gauge), true}};
-  std::string chosen = candidate.method;
-
-  const auto mpo = mpo_shape(plan, options.sites);
+  // The norm of both moments needs H itself for all but the low rank, which is its optimum.
   const bool judges_all = !inputs.gradient || target.metric.output.defined();
-  for (const char* rival : kRivals) {
-    if (!mpo || !judges_all || least == 0) break;
-    candidate.method = rival;
-    candidate.shape = *mpo;
-    candidate.max_bonds = bonds_within(*mpo, plan.parameters(), plan.fixed_gauge);
-    const Method& method = find_method(rival);
+  Factors best;
+  double least = std::numeric_limits<double>::infinity();
+  std::vector<Candidate> tried;
+  for (const LayerPlan& candidate : contenders(plan, inputs.gradient.has_value(), options)) {
+    if (!tried.empty() && (!judges_all || least == 0)) break;
     MethodOptions rivalling = options;
     rivalling.fit.to_beat = least;
-    Factors found = method.factorize(w, candidate, inputs, rivalling);
+    Factors found = find_method(candidate.method).factorize(w, candidate, inputs, rivalling);
     const double error = judged(found);
-    const int64_t parameters = tn::parameter_count(found.terms, plan.fixed_gauge);
-    tried.push_back({rival, error, parameters, !found.gave_up});
-    if (error < least && parameters <= plan.parameters()) {
-      best = std::move(found);
-      least = error;
-      chosen = rival;
-    }
+    tried.push_back({candidate.method, error, tn::parameter_count(found.terms, plan.fixed_gauge),
+                     !found.gave_up});
+    if (tried.size() > 1 && !(error < least)) continue;
+    best = std::move(found);
+    least = error;
+    best.method = candidate.method;
   }
-  best.method = chosen;
   best.candidates = std::move(tried);
   return best;
 }

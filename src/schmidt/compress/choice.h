@@ -13,7 +13,8 @@ namespace schmidt::compress {
 ///                  is of low rank
 ///   gauss-newton   such an MPO alone
 ///
-/// The low rank is the first and never lost: what is chosen is never worse. A rival is given
+/// The low rank is the first and never lost: what is chosen is never worse, unless the plan's
+/// parameters do not suffice for rank 1. What they do not suffice for is left out. A rival is given
 /// up after a round whose gain, had once more, would still leave it behind. Where W^T H W is
 /// all that is known of H (StatisticsOptions::outputs), nothing but the low rank can be judged.
 Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,

@@ -156,22 +156,24 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
 
 }  // namespace
 
-void check_plan(const std::vector<LayerPlan>& plan, int64_t sites) {
+void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options) {
   for (const LayerPlan& p : plan) {
     const Method& method = find_method(p.method);
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
                       p.layer.name);
-    TORCH_CHECK_VALUE(p.method != "sum" || mpo_shape(p, sites), "[compress] method sum expected ",
-                      "rows and columns that divide into ", sites, " sites, got ", p.layer.rows,
-                      " x ", p.layer.cols, " of ", p.layer.name);
+    TORCH_CHECK_VALUE(p.method != "sum" || sum_parts(p, options),
+                      "[compress] method sum expected rows and columns that divide into ",
+                      options.sites, " sites, and parameters for rank 1 and bonds of 1, got ",
+                      p.layer.rows, " x ", p.layer.cols, " and ", p.parameters(), " parameters of ",
+                      p.layer.name);
   }
 }
 
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
-  check_plan(plan, options.method.sites);
+  check_plan(plan, options.method);
   for (const LayerPlan& p : plan) {
     TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration,
                       "[compress] method ", p.method, " expected calibration text, got none");
@@ -205,8 +207,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
   result.summary = write_beside_weights(
       checkpoint, compressed_config(checkpoint, plan, store, options), folder.path());
-  store.remove();
+  // What a run goes on from leaves last: a kill in between finds it, or OUT.
   folder.commit();
+  fs::remove_all(out / store.folder().filename());
   workers.meet();
   return result;
 }

@@ -30,9 +30,9 @@ struct CompressResult {
   int64_t resumed = 0;   ///< layers that an earlier, interrupted run had finished
 };
 
-/// Throws c10::ValueError for a layer whose method cannot have its shape, or no MPO of
-/// `sites` sites.
-void check_plan(const std::vector<LayerPlan>& plan, int64_t sites);
+/// Throws c10::ValueError for a layer whose method cannot have its shape, or, for method sum, no
+/// MPO of `options.sites` sites or too few parameters.
+void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options);
 
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order

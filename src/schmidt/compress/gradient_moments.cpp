@@ -29,6 +29,13 @@ torch::Tensor symmetric(const torch::Tensor& m) { return (m + m.t()) / 2; }
 
 }  // namespace
 
+GradientMoments GradientMoments::to(const torch::Device& device) const {
+  GradientMoments moved = *this;
+  moved.moments = moments.to(device);
+  if (outputs.defined()) moved.outputs = outputs.to(device);
+  return moved;
+}
+
 torch::ScalarType solve_dtype(int64_t size, torch::ScalarType given) {
   return size <= 2048 || given == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
 }

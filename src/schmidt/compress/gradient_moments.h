@@ -22,6 +22,8 @@ struct GradientMoments {
   bool pulled_back = false;    ///< where n <= m
   double mean_square = 0.0;    ///< tr(H) / m
   torch::Tensor outputs = {};  ///< H [m, m] beside W^T H W, float32, where it was asked for
+
+  GradientMoments to(const torch::Device& device) const;
 };
 
 /// H + damping * tr(H) / m [m, m], float32; undefined where only W^T H W is known.

@@ -53,11 +53,12 @@ StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_ga
 
 LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
     : folder_(std::move(folder), work) {
-  if (folder_.holds() == WorkFolder::Holds::kOtherWork) {
-    TORCH_CHECK_VALUE(force, "[output] ", folder_.path().parent_path().string(),
+  if (folder_.holds_in_own_folder() == WorkFolder::Holds::kOtherWork) {
+    const fs::path around = folder_.path().parent_path();
+    TORCH_CHECK_VALUE(force, "[output] ", around.string(),
                       " holds unfinished work of another model or recipe; expected the same again "
                       "(remove it, or --force drops it)");
-    fs::remove_all(folder_.path());
+    remove_all_but(around, {});
   }
   folder_.claim();
 }

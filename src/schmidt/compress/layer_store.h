@@ -41,7 +41,8 @@ struct LayerResult {
 /// The finished layers of one run, each in files that appear whole or not at all.
 class LayerStore {
  public:
-  /// `work` names the run: layers of another one are refused, or dropped if `force`.
+  /// `folder` is the first thing in the one around it. `work` names the run: what another one
+  /// has left there is refused, or dropped if `force`.
   /// Throws c10::ValueError, SystemError.
   LayerStore(std::filesystem::path folder, const std::string& work, bool force);
 
@@ -50,8 +51,6 @@ class LayerStore {
   StoredForm load(const Layer& layer) const;
   nlohmann::json form(const Layer& layer) const;  ///< of the above, without its tensors
   LayerResult result(const LayerPlan& plan) const;
-  void remove() const { folder_.remove(); }
-
   const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:

@@ -159,19 +159,25 @@ bool matches(const std::string& pattern, const Layer& layer) {
          ::fnmatch(pattern.c_str(), layer.name.c_str(), 0) == 0;
 }
 
+void check_patterns(std::string_view option, const std::vector<std::string>& patterns,
+                    const std::vector<Layer>& layers) {
+  for (const std::string& pattern : patterns) {
+    TORCH_CHECK_VALUE(
+        pattern == "none" ||
+            std::ranges::any_of(layers, [&](const Layer& l) { return matches(pattern, l); }),
+        "[", option, "] no dense layer matches \"", pattern,
+        "\"; expected a name such as model.layers.0.self_attn.q_proj, its end, L1 to L7, or "
+        "re:...");
+  }
+}
+
 std::vector<Layer> select_layers(const std::vector<Layer>& layers,
                                  const LayerSelection& selection) {
   const auto any = [](const std::vector<std::string>& patterns, const Layer& layer) {
     return std::any_of(patterns.begin(), patterns.end(),
                        [&](const std::string& pattern) { return matches(pattern, layer); });
   };
-  for (const std::string& pattern : selection.include) {
-    TORCH_CHECK_VALUE(std::any_of(layers.begin(), layers.end(),
-                                  [&](const Layer& l) { return matches(pattern, l); }),
-                      "[layers] no dense layer matches \"", pattern,
-                      "\"; expected a name such as model.layers.0.self_attn.q_proj, its end, L1 to "
-                      "L7, or re:...");
-  }
+  check_patterns("layers", selection.include, layers);
   std::vector<Layer> selected;
   for (const Layer& layer : layers) {
     if (!selection.include.empty() && !any(selection.include, layer)) continue;

@@ -52,6 +52,11 @@ struct LayerSelection {
 
 bool matches(const std::string& pattern, const Layer& layer);
 
+/// Throws c10::ValueError, under the name of the option they come from, for a pattern that
+/// matches none of the layers: a name mistyped would protect nothing. "none" means just that.
+void check_patterns(std::string_view option, const std::vector<std::string>& patterns,
+                    const std::vector<Layer>& layers);
+
 /// Throws c10::ValueError for a regular expression that cannot be read, an
 /// `include` pattern that matches no layer, or an empty selection.
 std::vector<Layer> select_layers(const std::vector<Layer>& layers, const LayerSelection& selection);

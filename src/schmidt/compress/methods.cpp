@@ -7,6 +7,7 @@
 
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
+#include "schmidt/compress/convergence.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/factorize.h"
@@ -91,18 +92,12 @@ Factors by_gauss_newton(const torch::Tensor& w, const LayerPlan& plan, const Lay
 Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
-  const auto shape = mpo_shape(plan, options.sites);
-  TORCH_CHECK_VALUE(shape, "[sum] expected rows and columns that divide into ", options.sites,
-                    " sites, got ", w.sizes());
-  const int64_t all = plan.parameters();
-  const auto share = static_cast<int64_t>(options.mpo_share * static_cast<double>(all));
-  const tn::SiteShape flat = tn::low_rank_shape(w.size(0), w.size(1));
-  tn::LowRankPlusMpoOptions sum{.rank = 1, .shape = *shape, .bonds = {}, .fit = options.fit};
-  sum.bonds = bonds_within(*shape, share, plan.fixed_gauge);
-  const int64_t mpo = plan.fixed_gauge ? tn::gauge_fixed_parameter_count(*shape, sum.bonds)
-                                       : tn::parameter_count(*shape, sum.bonds);
-  sum.rank = bonds_within(flat, std::max<int64_t>(1, all - mpo), plan.fixed_gauge).front();
-  tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(target.matrix, target.metric, sum);
+  const std::optional<SumParts> parts = sum_parts(plan, options);
+  TORCH_CHECK_VALUE(parts, "[sum] expected parameters for rank 1 and an MPO of ", options.sites,
+                    " sites and bonds of 1, got ", plan.parameters(), " for ", w.sizes());
+  tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(
+      target.matrix, target.metric,
+      {.rank = parts->rank, .shape = parts->shape, .bonds = parts->bonds, .fit = options.fit});
   Factors factors = with_errors(
       w, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},
       inputs);
@@ -164,6 +159,20 @@ std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites) {
   }
 }
 
+std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& options) {
+  const auto shape = mpo_shape(plan, options.sites);
+  if (!shape) return std::nullopt;
+  LayerPlan mpo = plan, low_rank = plan;
+  const int64_t all = plan.parameters();
+  const auto share = static_cast<int64_t>(options.mpo_share * static_cast<double>(all));
+  mpo.shape = *shape;
+  mpo.max_bonds = bonds_within(mpo.shape, share, plan.fixed_gauge);
+  low_rank.shape = tn::low_rank_shape(plan.layer.rows, plan.layer.cols);
+  low_rank.max_bonds = bonds_within(low_rank.shape, all - mpo.parameters(), plan.fixed_gauge);
+  if (mpo.parameters() + low_rank.parameters() > all) return std::nullopt;
+  return SumParts{low_rank.max_bonds.front(), *shape, mpo.max_bonds};
+}
+
 std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters,
                                   bool fixed_gauge) {
   return fixed_gauge ? tn::gauge_fixed_bonds_for_budget(shape, parameters)
@@ -175,19 +184,11 @@ Factors factorize_layer(const Method& method, const torch::Tensor& w, const Laye
   check_finite_moments(plan.layer.name, inputs.moments);
   check_finite_moments(plan.layer.name, inputs.cross);
   if (inputs.gradient) check_finite_moments(plan.layer.name, inputs.gradient->moments);
-  try {
-    return finite(method.factorize(w, plan, inputs, options));
-  } catch (const c10::LinAlgError&) {
-    // Once more below.
-  }
-  try {
-    const torch::Tensor wide = w.to(torch::kFloat64);
-    return in_dtype(finite(method.factorize(wide, plan, widened(inputs), options)),
+  return until_it_converges(plan.layer.name, std::string(method.name), [&](bool wide) {
+    if (!wide) return finite(method.factorize(w, plan, inputs, options));
+    return in_dtype(finite(method.factorize(w.to(torch::kFloat64), plan, widened(inputs), options)),
                     w.scalar_type());
-  } catch (const c10::LinAlgError& e) {
-    TORCH_CHECK_LINALG(false, "[", plan.layer.name, "] ", std::string(method.name),
-                       " does not converge, in float64 neither: ", e.what_without_backtrace());
-  }
+  });
 }
 
 void check_finite_moments(const std::string& layer, const torch::Tensor& moments) {

@@ -84,7 +84,17 @@ std::span<const Method> methods();
 /// where rows and columns have too few divisors.
 std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites);
 
-/// The largest bonds whose parameters fit, stored with a fixed gauge or without.
+/// What of a plan's parameters the low rank and the MPO of method sum get. None where they do
+/// not suffice for rank 1 and bonds of 1, or mpo_shape has none.
+struct SumParts {
+  int64_t rank;
+  tn::SiteShape shape;         ///< of the MPO
+  std::vector<int64_t> bonds;  ///< its largest
+};
+std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& options);
+
+/// The largest bonds whose parameters fit, stored with a fixed gauge or without; bonds of 1
+/// where none do.
 std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters, bool fixed_gauge);
 
 /// Throws c10::ValueError, naming those that exist.

@@ -1,5 +1,7 @@
 #include "schmidt/compress/outline.h"
 
+#include <algorithm>
+
 #include <c10/util/Exception.h>
 
 #include "schmidt/compress/fingerprint.h"
@@ -12,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 Outline from_config(const fs::path& path) {
-  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}};
+  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, 0};
   TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
                     " is of a compressed model; expected its weights beside it");
   outline.layers = layers_of(outline.config);
@@ -33,8 +35,14 @@ int64_t parameter_count(const model::ModelConfig& config) {
 }
 
 Outline outline(const io::Checkpoint& checkpoint) {
-  return {checkpoint.path(), model::parse_config(checkpoint.config(), checkpoint.path()),
-          dense_layers(checkpoint), summarize(checkpoint).parameters, fingerprint(checkpoint)};
+  int64_t bytes = 0;
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    if (!at::isFloatingType(info.dtype)) continue;
+    bytes = std::max<int64_t>(bytes, at::elementSize(info.dtype));
+  }
+  return {checkpoint.path(),        model::parse_config(checkpoint.config(), checkpoint.path()),
+          dense_layers(checkpoint), summarize(checkpoint).parameters,
+          fingerprint(checkpoint),  bytes};
 }
 
 Outline open_outline(const fs::path& path) {

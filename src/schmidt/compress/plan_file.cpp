@@ -112,6 +112,7 @@ void write_plan(const std::filesystem::path& path, const PlanFile& plan, const O
   file["keep"] = plan.keep;
   file["made_by"] = plan.made_by;
   file["predicted"] = plan.predicted;
+  if (!plan.dtype.empty()) file["dtype"] = plan.dtype;
   std::set<std::string> planned;
   for (const LayerPlan& p : plan.layers)
     planned.insert(p.layer.members.begin(), p.layer.members.end());
@@ -129,16 +130,22 @@ void write_plan(const std::filesystem::path& path, const PlanFile& plan, const O
   write_file_atomically(path, file.dump(1) + "\n");
 }
 
-std::vector<LayerPlan> read_plan(const std::filesystem::path& path, const Outline& model) {
+PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
   const nlohmann::json content = io::read_json_object(path);
   const JsonRecord file(content, "", path);
   file.integer("version", kVersion, kVersion);
-  file.object("made_by");
   check_model(file, model);
+  PlanFile result;
+  result.made_by = file.object("made_by");
+  result.keep = file.number("keep", 0.0, 1.0);
+  if (file.has("dtype")) result.dtype = file.text("dtype");
+  if (!result.dtype.empty() && result.dtype != "float32" && result.dtype != "bfloat16") {
+    file.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", result.dtype));
+  }
 
   const std::map<std::string, Layer> known = layers_by_name(model.layers);
   std::set<std::string> planned;
-  std::vector<LayerPlan> layers;
+  std::vector<LayerPlan>& layers = result.layers;
   for (const JsonRecord& entry : file.records("layers")) {
     const std::string name = entry.text("name");
     const auto found = known.find(name);
@@ -169,11 +176,10 @@ std::vector<LayerPlan> read_plan(const std::filesystem::path& path, const Outlin
     return std::pair(a.layer.block, a.layer.kinds.front()) <
            std::pair(b.layer.block, b.layer.kinds.front());
   });
-  return layers;
+  return result;
 }
 
-std::vector<LayerPlan> read_plan(const std::filesystem::path& path,
-                                 const io::Checkpoint& checkpoint) {
+PlanFile read_plan(const std::filesystem::path& path, const io::Checkpoint& checkpoint) {
   return read_plan(path, outline(checkpoint));
 }
 

@@ -16,28 +16,30 @@ namespace schmidt::compress {
 /// A plan with where it comes from, as plan.json holds it:
 ///
 ///   {"version": 1, "model": {"fingerprint": "..", "parameters": n}, "keep": 0.6,
-///    "made_by": {..}, "predicted": {..}, "dense": ["model.layers.0.mlp.down_proj", ..],
+///    "made_by": {..}, "predicted": {..}, "dtype": "bfloat16",
+///    "dense": ["model.layers.0.mlp.down_proj", ..],
 ///    "layers": [{"name": "..", "members": [".."], "method": "whitened",
 ///                "out_dims": [m, 1], "in_dims": [1, n], "bonds": [r], "gauge": "fixed"}]}
 ///
-/// "fingerprint" is null where the plan was made from a config alone.
+/// "fingerprint" is null where the plan was made from a config alone; "dtype" is there where
+/// the plan asks for one.
 struct PlanFile {
   std::vector<LayerPlan> layers;
   double keep = 1.0;         ///< of the whole model, as it comes out
   nlohmann::json made_by;    ///< the recipe
   nlohmann::json predicted;  ///< sizes, memory, loss: for people
+  std::string dtype = {};    ///< of what is written, "float32" or "bfloat16"; empty: as it is
 };
 
 /// Appears whole or not at all. Throws SystemError.
 void write_plan(const std::filesystem::path& path, const PlanFile& plan, const Outline& model);
 
-/// The layers of a plan for this model.
+/// A plan for this model, its layers in the model's order; `predicted` stays empty.
 /// Throws FormatError for a plan of another model, a layer that the model does not have
 /// or that stands twice, a shape that does not multiply out to its layer, a bond beyond
 /// what its sides carry, an unknown method, or anything missing or mistyped.
-std::vector<LayerPlan> read_plan(const std::filesystem::path& path, const Outline& model);
-std::vector<LayerPlan> read_plan(const std::filesystem::path& path,
-                                 const io::Checkpoint& checkpoint);
+PlanFile read_plan(const std::filesystem::path& path, const Outline& model);
+PlanFile read_plan(const std::filesystem::path& path, const io::Checkpoint& checkpoint);
 
 /// The fields of a layer's network that plans and profiles have in common: "out_dims",
 /// "in_dims", "method", "gauge".

@@ -191,10 +191,7 @@ class Run {
     if (method.needs_gradient) {
       TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
                         std::string(method.name), " expected gradient statistics, got none");
-      inputs.gradient = calibration_.statistics->of(p.layer).gradient;
-      for (torch::Tensor* t : {&inputs.gradient->moments, &inputs.gradient->outputs}) {
-        if (t->defined()) *t = t->to(calibration_.device);
-      }
+      inputs.gradient = calibration_.statistics->of(p.layer).gradient.to(calibration_.device);
     }
     const torch::Tensor weight =
         load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);

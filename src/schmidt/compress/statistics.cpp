@@ -9,8 +9,10 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/compress/convergence.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/compress/methods.h"
+#include "schmidt/compress/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/tensor_spill.h"
@@ -24,6 +26,22 @@ using model::Group;
 
 /// Rows of logits that are held at once.
 constexpr int64_t kLogitRows = 256;
+
+/// Of the layout of a block's file.
+constexpr const char* kVersion = "statistics 2";
+
+const char* inputs_name(Group group) {
+  switch (group) {
+    case Group::kQkv:
+      return "qkv.inputs";
+    case Group::kOut:
+      return "out.inputs";
+    case Group::kGateUp:
+      return "gate_up.inputs";
+    default:
+      return "down.inputs";
+  }
+}
 
 /// G and the gradient's moments as sums over tokens, float32.
 struct Sums {
@@ -264,21 +282,29 @@ class Collector {
             const std::map<Group, torch::Tensor>& inputs, const std::map<std::string, Sums>& sums) {
     const auto tokens = static_cast<double>(windows_.numel());
     std::vector<std::pair<std::string, torch::Tensor>> tensors;
+    for (const auto& [group, sum] : inputs) {
+      tensors.emplace_back(inputs_name(group), packed(sum / tokens));
+    }
     for (const Layer* layer : layers) {
       const Sums& sum = sums.at(layer->name);
       check_finite_moments(layer->name, inputs.at(layer->group()));
       check_finite_moments(layer->name, sum.gradient);
       const GradientMoments gradient{sum.gradient / tokens, pulled_back(*layer),
                                      sum.square / tokens / static_cast<double>(layer->rows)};
-      const MetricPair pair =
-          metric_pair(weights.at(layer->name), std::nullopt, inputs.at(layer->group()) / tokens,
-                      gradient, options_.damping, 0.0);
-      tensors.emplace_back(layer->name + ".gradient", gradient.moments.cpu().contiguous());
+      tensors.emplace_back(layer->name + ".gradient", packed(gradient.moments));
       if (sum.outputs.defined()) {
-        tensors.emplace_back(layer->name + ".outputs", (sum.outputs / tokens).cpu());
+        tensors.emplace_back(layer->name + ".outputs", packed(sum.outputs / tokens));
       }
-      tensors.emplace_back(layer->name + ".squares",
-                           weighted_squares(pair.a, pair.b).cpu().contiguous());
+      const torch::Tensor squares = until_it_converges(layer->name, "its spectrum", [&](bool wide) {
+        const torch::Tensor& w = weights.at(layer->name);
+        const MetricPair pair =
+            metric_pair(wide ? w.to(torch::kFloat64) : w, std::nullopt,
+                        inputs.at(layer->group()) / tokens, gradient, options_.damping, 0.0);
+        torch::Tensor found = weighted_squares(pair.a, pair.b);
+        TORCH_CHECK_LINALG(std::isfinite(tn::largest_entry(found)), "a decomposition gave NaN");
+        return found;
+      });
+      tensors.emplace_back(layer->name + ".squares", squares.cpu().contiguous());
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
@@ -302,7 +328,7 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
                            const std::vector<Layer>& layers, const torch::Tensor& windows,
                            const StatisticsOptions& options) {
   Fingerprint hash;
-  hash.add(fingerprint(checkpoint)).add(c10::toString(model.options().dtype));
+  hash.add(kVersion).add(fingerprint(checkpoint)).add(c10::toString(model.options().dtype));
   for (const Layer& layer : layers) hash.add(layer.name);
   const torch::Tensor ids = windows.contiguous();
   hash.add(fmt::format("{}x{}", ids.size(0), ids.size(1)));
@@ -368,24 +394,27 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
 }
 
 LayerStatistics Statistics::of(const Layer& layer) const {
-  const auto tensors = load(layer, "");
+  const auto tensors = load(layer.block, layer.name + ".");
   const auto outputs = tensors.find(layer.name + ".outputs");
-  return {{tensors.at(layer.name + ".gradient"), layer.cols <= layer.rows,
+  return {{unpacked(tensors.at(layer.name + ".gradient")), layer.cols <= layer.rows,
            tensors.at(layer.name + ".mean_square").item<double>(),
-           outputs == tensors.end() ? torch::Tensor() : outputs->second},
+           outputs == tensors.end() ? torch::Tensor() : unpacked(outputs->second)},
           tensors.at(layer.name + ".squares")};
 }
 
-torch::Tensor Statistics::squares(const Layer& layer) const {
-  return load(layer, "squares").begin()->second;
+torch::Tensor Statistics::inputs(const Layer& layer) const {
+  return unpacked(load(layer.block, inputs_name(layer.group())).begin()->second);
 }
 
-std::map<std::string, torch::Tensor> Statistics::load(const Layer& layer,
-                                                      const std::string& what) const {
-  auto tensors = io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", layer.block),
-                                      layer.name + "." + what);
+torch::Tensor Statistics::squares(const Layer& layer) const {
+  return load(layer.block, layer.name + ".squares").begin()->second;
+}
+
+std::map<std::string, torch::Tensor> Statistics::load(int64_t block,
+                                                      const std::string& prefix) const {
+  auto tensors = io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", block), prefix);
   TORCH_CHECK_VALUE(!tensors.empty(), "[statistics] expected a layer that was calibrated, got ",
-                    layer.name);
+                    prefix, " of block ", block);
   return tensors;
 }
 

@@ -50,9 +50,10 @@ class Statistics {
                             const std::filesystem::path& folder, const StatisticsOptions& options,
                             const ProgressFn& progress = {});
 
-  /// Both throw c10::ValueError for a layer that was not among those collected.
+  /// All throw c10::ValueError for a layer that was not among those collected.
   LayerStatistics of(const Layer& layer) const;
   torch::Tensor squares(const Layer& layer) const;  ///< alone
+  torch::Tensor inputs(const Layer& layer) const;   ///< G = E[x x^T] of its inputs [n, n], float32
 
   /// Of model, layers, windows and options together.
   const std::string& fingerprint() const { return fingerprint_; }
@@ -61,8 +62,8 @@ class Statistics {
   Statistics(std::filesystem::path folder, std::string fingerprint)
       : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
 
-  /// Tensors "<layer>.<what>.."; throws as `of`.
-  std::map<std::string, torch::Tensor> load(const Layer& layer, const std::string& what) const;
+  /// A block's tensors of that prefix; throws as `of`.
+  std::map<std::string, torch::Tensor> load(int64_t block, const std::string& prefix) const;
 
   std::filesystem::path folder_;
   std::string fingerprint_;

@@ -42,8 +42,7 @@ fs::path run_folder(const AtomicFolder& folder) { return folder.path() / "run"; 
 /// Makes the folder of a run's own files, which is there if its work goes on.
 void claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
   const WorkFolder run(run_folder(folder), kStamp + work);
-  const bool foreign = !fs::exists(run.path()) && !fs::is_empty(folder.path());
-  const auto holds = foreign ? WorkFolder::Holds::kOtherWork : run.holds();
+  const auto holds = run.holds_in_own_folder();
   if (!options.force) {
     TORCH_CHECK_VALUE(holds != WorkFolder::Holds::kOtherWork, "[output] ", folder.path().string(),
                       " holds unfinished work of another model, data set or recipe; expected the "

@@ -68,11 +68,11 @@ double shortfall(double value, double dense) { return dense - value; }
 
 std::vector<Metric> all_metrics() {
   std::vector<Metric> all = {
-      {"kl", "KL divergence, nats a token", false, measure_kl, same},
-      {"perplexity", "perplexity", false, measure_perplexity, log_ratio},
+      {"kl", "KL divergence, nats a token", false, measure_kl, same, "nats a token"},
+      {"perplexity", "perplexity", false, measure_perplexity, log_ratio, "nats a token"},
   };
   for (const eval::Task& task : eval::tasks()) {
-    all.push_back({task.name, task.label, true, measure_accuracy, shortfall});
+    all.push_back({task.name, task.label, true, measure_accuracy, shortfall, "of accuracy"});
   }
   return all;
 }

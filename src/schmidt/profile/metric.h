@@ -31,6 +31,7 @@ struct Metric {
   double (*measure)(const Reading&);  ///< may be not finite where a model broke down
   /// What is lost against the original's value: 0 for it, adds up over layers about.
   double (*loss)(double value, double dense);
+  std::string_view loss_unit;
 };
 
 /// On text, then on each of eval::tasks.

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/compress/compress.h"
 #include "schmidt/compress/fingerprint.h"
 #include "schmidt/compress/streamed_model.h"
 #include "schmidt/dist/ranks.h"
@@ -39,27 +40,14 @@ LayerPlan planned(const compress::Layer& layer, double setting, const ProfileOpt
   } else {
     const auto budget =
         static_cast<int64_t>(std::floor(setting * static_cast<double>(layer.numel())));
-    plan.max_bonds = plan.fixed_gauge ? tn::gauge_fixed_bonds_for_budget(plan.shape, budget)
-                                      : tn::bonds_for_budget(plan.shape, budget);
+    plan.max_bonds = compress::bonds_within(plan.shape, budget, plan.fixed_gauge);
   }
   return plan;
 }
 
 void check(const model::Model& model, const std::vector<compress::Layer>& layers,
            const torch::Tensor& windows, const ProfileOptions& options) {
-  TORCH_CHECK_VALUE(!layers.empty() && !options.settings.empty(),
-                    "[profile] expected layers and settings, got none");
-  TORCH_CHECK_VALUE(std::is_sorted(options.settings.begin(), options.settings.end()),
-                    "[profile] expected ascending settings, got ",
-                    fmt::format("{}", fmt::join(options.settings, ", ")));
-  for (const double s : options.settings) {
-    const bool fits =
-        options.setting == Setting::kBonds ? s >= 1 && s == std::floor(s) : s > 0.0 && s <= 1.0;
-    TORCH_CHECK_VALUE(
-        fits, "[profile] expected ",
-        options.setting == Setting::kBonds ? "whole bonds of 1 or more" : "shares in (0, 1]",
-        ", got ", s);
-  }
+  check_points(layers, options);
   const Metric& metric = find_metric(options.metric);
   const compress::Method& method = compress::find_method(options.method);
   TORCH_CHECK_VALUE(metric.asks == (options.questions != nullptr), "[profile] expected questions ",
@@ -71,16 +59,11 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
                       model.config().max_positions, ", got ",
                       windows.defined() ? windows.sizes() : at::IntArrayRef());
   }
-  TORCH_CHECK_VALUE(method.one_network || options.setting == Setting::kKeep, "[profile] method ",
-                    options.method, " expected shares of the parameters to keep, got bonds");
   TORCH_CHECK_VALUE(!method.needs_gradient || options.statistics != nullptr, "[profile] method ",
                     options.method, " expected gradient statistics, got none");
   for (const compress::Layer& layer : layers) {
     TORCH_CHECK_VALUE(layer.block < model.num_blocks(), "[profile] expected layers of ",
                       model.num_blocks(), " blocks, got ", layer.name);
-    TORCH_CHECK_VALUE(method.any_shape || options.shape.shape_for(layer) ==
-                                              tn::low_rank_shape(layer.rows, layer.cols),
-                      "[profile] method ", options.method, " expected the shape (m, 1) x (1, n)");
   }
 }
 
@@ -92,7 +75,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint, const model::Mode
   hash.add(fmt::format("{} {} {} {}", options.method, options.metric, options.batch,
                        c10::toString(model.dtype())));
   hash.add(fmt::format("{} {}", options.factorize.tolerance, options.factorize.ridge));
-  hash.add(fmt::format("{}", options.factorize.damping));
+  hash.add(fmt::format("{} {}", options.factorize.damping, options.factorize.sites));
   for (const compress::Layer& layer : layers) {
     for (const double setting : options.settings) {
       const LayerPlan plan = planned(layer, setting, options);
@@ -145,7 +128,7 @@ class Run {
                const std::function<void(const Task&, const Point&)>& done) {
     Batches hidden = embedded_;  // [b, t, hidden] before the block at work
     Batches text;                // the same of the text, where it is not what is measured on
-    if (metric_.asks && method_.needs_inputs) text = embedded(text_);
+    if (metric_.asks && method_.needs_inputs && !method_.needs_gradient) text = embedded(text_);
     size_t next = 0;
     for (int64_t block = 0; next < tasks.size(); ++block) {
       size_t end = next;
@@ -153,7 +136,7 @@ class Run {
       for (; end < tasks.size() && tasks[end].plan.layer.block == block; ++end) {
         groups.insert(tasks[end].plan.layer.group());
       }
-      if (!sees_inputs()) groups.clear();
+      if (!sees_inputs() || method_.needs_gradient) groups.clear();
       moments_.clear();
       if (!text.empty()) text = pass(block, text, groups);
       Batches after = pass(block, hidden, metric_.asks ? std::set<Group>{} : groups);
@@ -216,10 +199,12 @@ class Run {
   Point point(const Task& task, const Batches& hidden) {
     const LayerPlan& plan = task.plan;
     compress::LayerInputs inputs;
-    if (sees_inputs()) inputs.moments = moments_.at(plan.layer.group());
+    if (sees_inputs() && !method_.needs_gradient) {
+      inputs.moments = moments_.at(plan.layer.group());
+    }
     if (method_.needs_gradient) {
-      inputs.gradient = options_.statistics->of(plan.layer).gradient;
-      inputs.gradient->moments = inputs.gradient->moments.to(model_.device());
+      inputs.moments = options_.statistics->inputs(plan.layer).to(model_.device());
+      inputs.gradient = options_.statistics->of(plan.layer).gradient.to(model_.device());
     }
     const torch::Tensor weight =
         load_weight(checkpoint_, plan.layer).to(model_.device(), torch::kFloat32);
@@ -291,6 +276,28 @@ ordered_json finished_points(const std::string& work, const ProfileOptions& opti
 }
 
 }  // namespace
+
+void check_points(const std::vector<compress::Layer>& layers, const ProfileOptions& options) {
+  TORCH_CHECK_VALUE(!layers.empty() && !options.settings.empty(),
+                    "[profile] expected layers and settings, got none");
+  TORCH_CHECK_VALUE(std::is_sorted(options.settings.begin(), options.settings.end()),
+                    "[profile] expected ascending settings, got ",
+                    fmt::format("{}", fmt::join(options.settings, ", ")));
+  const bool bonds = options.setting == Setting::kBonds;
+  for (const double s : options.settings) {
+    const bool fits = bonds ? s >= 1 && s == std::floor(s) : s > 0.0 && s <= 1.0;
+    TORCH_CHECK_VALUE(fits, "[profile] expected ",
+                      bonds ? "whole bonds of 1 or more" : "shares in (0, 1]", ", got ", s);
+  }
+  const compress::Method& method = compress::find_method(options.method);
+  TORCH_CHECK_VALUE(method.one_network || !bonds, "[profile] method ", options.method,
+                    " expected shares of the parameters to keep, got bonds");
+  std::vector<LayerPlan> plans;
+  for (const compress::Layer& layer : layers) {
+    for (const double s : options.settings) plans.push_back(planned(layer, s, options));
+  }
+  compress::check_plan(plans, options.factorize);
+}
 
 Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& model,
                         const std::vector<compress::Layer>& layers, const torch::Tensor& windows,

@@ -32,6 +32,10 @@ struct ProfileOptions {
   nlohmann::json made_by;                            ///< goes into the profile
 };
 
+/// Throws c10::ValueError where the method cannot have these layers at these settings: what
+/// measure_profile would find too, known before any text is read.
+void check_points(const std::vector<compress::Layer>& layers, const ProfileOptions& options);
+
 /// Replaces each of `layers` alone, at each setting, and measures what the model loses:
 ///
 ///   text -> block 0 -> .. -> block b-1 -> [block b, one layer changed] -> .. -> metric

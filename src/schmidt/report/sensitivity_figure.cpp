@@ -83,6 +83,7 @@ Range range_of(const Profile& profile) {
   }
   if (!(low < high))
     return {std::min(profile.dense, low), std::max(high, profile.dense + 1), false};
+  high = std::max(high, profile.dense);
   if (profile.dense > 0.0) low = std::min(low, profile.dense);
   const bool log = high > 5.0 * low;
   if (!log) return {low - 0.05 * (high - low), high + 0.05 * (high - low), false};
