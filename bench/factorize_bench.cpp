@@ -4,10 +4,14 @@
 //   low_rank / m x n / rank   Counters: svd = time of torch.linalg.svd of W in float32
 //                             over ours, excess = error over the optimum's, minus 1,
 //                             estimate = relative_error over that error, minus 1.
+//   both_moments / m x n / rank   The default's factorization, outputs weighted too. Counters:
+//                             whole = time with a whole decomposition over ours, excess as above.
 //   mpo / m x n / sites / keep   weighted_mpo, Counters: start, error = relative weighted error
 //                             of plain TT-SVD and after the sweeps, low_rank = the optimum
 //                             of equal parameters.
 //   apply / m x n / rank / rows   Counters: time, flops = gauge-fixed over both factors.
+
+#include <cmath>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -17,6 +21,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include "schmidt/compress/gradient_moments.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/gauge.h"
 #include "schmidt/tn/weighted_low_rank.h"
@@ -56,6 +61,33 @@ void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
   state.counters["svd"] = svd / typical(ours);
   state.counters["excess"] = error / best - 1;
   state.counters["estimate"] = found.relative_error / error - 1;
+}
+
+/// A square layer in both moments, those of the outputs like those of the inputs.
+void both_moments(benchmark::State& state, int64_t size, int64_t rank) {
+  at::NoGradGuard no_grad;
+  const Layer l = layer(size, size);
+  const torch::Tensor h = layer(size, size).metric.input;
+  const compress::GradientMoments gradient{at::mm(l.w.t(), at::mm(h, l.w)), true,
+                                           h.diagonal().mean().item<double>()};
+  const compress::MetricPair pair =
+      compress::metric_pair(l.w, std::nullopt, l.metric.input, gradient, 0.05, 1e-4);
+  compress::Projector found;
+  compress::Modes all;
+  std::vector<double> ours;
+  for (auto _ : state) {
+    ours.push_back(seconds([&] { found = compress::leading_projector(pair.a, pair.b, rank); }));
+    state.SetIterationTime(ours.back());
+  }
+  const double whole = seconds([&] { all = compress::weighted_modes(pair.a, pair.b); });
+  const torch::Tensor b = pair.b.to(at::kDouble), a = pair.a.to(at::kDouble);
+  const auto dropped = [&](const torch::Tensor& q) {
+    const torch::Tensor wide = q.to(at::kDouble);
+    return ((a * b).sum() - (at::mm(b, wide) * wide).sum()).item<double>();
+  };
+  state.counters["whole"] = whole / typical(ours);
+  state.counters["excess"] =
+      std::sqrt(dropped(found.q) / dropped(all.q.narrow(1, 0, rank))) - 1;
 }
 
 void mpo(benchmark::State& state, int64_t m, int64_t n, int64_t sites, double keep) {
@@ -106,6 +138,8 @@ void add_all() {
        {std::pair<int64_t, int64_t>{1024, 128}, {2048, 256}, {4096, 512}}) {
     add(fmt::format("low_rank/{0}x{0}/{1}", size, rank), 3,
         [size, rank](benchmark::State& state) { low_rank(state, size, size, rank); });
+    add(fmt::format("both_moments/{0}x{0}/{1}", size, rank), 1,
+        [size, rank](benchmark::State& state) { both_moments(state, size, rank); });
   }
   for (const auto& [m, n] : {std::pair<int64_t, int64_t>{576, 576}, {1536, 576}}) {
     for (const int64_t sites : {2, 3}) {

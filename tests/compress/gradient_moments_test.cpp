@@ -67,6 +67,21 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
                          testing::Values(std::pair<int64_t, int64_t>{24, 12}, std::pair{12, 24},
                                          std::pair{16, 16}));
 
+TEST(LeadingProjector, DropsLittleMoreThanTheLeastInAKrylovSpace) {
+  constexpr int64_t kSide = 1100, kRank = 120;
+  const Problem p(kSide, kSide);
+  const MetricPair pair = metric_pair(p.w, std::nullopt, p.g, p.gradient(), 0.05, 1e-4);
+  const Projector found = leading_projector(pair.a, pair.b, kRank);
+  const torch::Tensor identity = torch::matmul(found.dual, found.q);
+  EXPECT_LT((identity - torch::eye(kRank)).abs().max().item<double>(), 1e-8);
+  // What P loses of W' = W P: tr(B A) - tr(B P A P^T), P A P^T = Q Q^T for orthonormal modes.
+  const double whole = (pair.a * pair.b).sum().item<double>();
+  const double kept = (torch::matmul(pair.b, found.q) * found.q).sum().item<double>();
+  const double least = weighted_squares(pair.a, pair.b).slice(0, kRank).sum().item<double>();
+  EXPECT_GT((whole - kept) / least, 1 - 1e-6);
+  EXPECT_LT((whole - kept) / least, 1.01);
+}
+
 TEST(SolveDtype, KeepsTheFloat64ThatARetryGives) {
   EXPECT_EQ(solve_dtype(100, torch::kFloat32), torch::kFloat64);
   EXPECT_EQ(solve_dtype(4096, torch::kFloat32), torch::kFloat32);

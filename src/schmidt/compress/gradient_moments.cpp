@@ -6,6 +6,8 @@
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_solve_triangular.h>
 
+#include "schmidt/tn/block_krylov.h"
+
 namespace schmidt::compress {
 namespace {
 
@@ -68,6 +70,24 @@ Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b) {
   const torch::Tensor kept = squares > negligible(dtype) * squares[0];
   const torch::Tensor inverse = at::where(kept, squares.reciprocal(), at::zeros_like(squares));
   return {squares, q, inverse.unsqueeze(1) * at::matmul(q.t(), wide_b)};
+}
+
+Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int64_t rank) {
+  if (tn::krylov_is_faster(rank, a.size(0))) {
+    const auto dtype = solve_dtype(a.size(0), a.scalar_type());
+    const auto [root, triangular] = root_of(a.to(dtype));
+    if (triangular) {
+      // R^T B R is W G W^T for W = R^T, G = B.
+      const auto space = tn::leading_space({root.t().contiguous(), b.to(dtype)}, {.rank = rank});
+      if (space) {
+        return {at::matmul(root, space->basis),
+                at::linalg_solve_triangular(root, space->basis.t(), false, false)};
+      }
+    }
+  }
+  const Modes modes = weighted_modes(a, b);
+  const int64_t kept = std::min(rank, modes.squares.size(0));
+  return {modes.q.narrow(1, 0, kept), modes.dual.narrow(0, 0, kept)};
 }
 
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {

@@ -48,6 +48,16 @@ struct Modes {
 /// decomposition does not converge.
 Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b);
 
+/// Q_r and L_r^{-1} Q_r^T B of a projector P_r as above.
+struct Projector {
+  torch::Tensor q;     ///< [k, r]
+  torch::Tensor dual;  ///< [r, k]
+};
+
+/// The optimal one, r = min(rank, k). A small rank of large matrices is found in a Krylov space
+/// instead, where what is dropped is within 1 % of the least.
+Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int64_t rank);
+
 /// L of the above alone, float64.
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b);
 

@@ -58,11 +58,9 @@ Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInpu
   const GradientMoments& gradient = *inputs.gradient;
   const MetricPair pair =
       metric_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
-  const Modes modes = weighted_modes(pair.a, pair.b);
-  const int64_t rank = std::min(plan.max_bonds.front(), modes.squares.size(0));
-  const torch::Tensor wide = w.to(modes.q.scalar_type());
+  const auto [q, dual] = leading_projector(pair.a, pair.b, plan.max_bonds.front());
+  const torch::Tensor wide = w.to(q.scalar_type());
   const torch::Tensor target = drift ? drift->apply(wide) : wide;
-  const torch::Tensor q = modes.q.narrow(1, 0, rank), dual = modes.dual.narrow(0, 0, rank);
   const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
   const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);
   return with_errors(w, {low_rank_mpo(left, right, w.scalar_type())}, inputs);

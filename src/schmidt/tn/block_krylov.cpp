@@ -155,6 +155,10 @@ double expected_gain(double last, double previous) {
 
 }  // namespace
 
+bool krylov_is_faster(int64_t rank, int64_t side) {
+  return side >= 1024 && static_cast<double>(rank) < 0.35 * static_cast<double>(side);
+}
+
 std::optional<LeadingSpace> leading_space(const WeightedMatrix& matrix,
                                           const KrylovOptions& options) {
   const int64_t side = std::min(matrix.w.size(0), matrix.w.size(1)), rank = options.rank;

@@ -28,6 +28,9 @@ struct KrylovOptions {
   double largest_space = 3;  ///< in multiples of the rank; also at most min(m, n)
 };
 
+/// Whether `leading_space` is the faster way to a rank out of `side`, or a whole decomposition.
+bool krylov_is_faster(int64_t rank, int64_t side);
+
 /// Block Lanczos with full reorthogonalization, in blocks of a quarter of the rank,
 /// until the gains of its steps say that `dropped` is within `excess` of the optimum:
 /// their sequence falls at least geometrically. That takes a space of 1.5 to 2 times

@@ -18,10 +18,6 @@
 namespace schmidt::tn {
 namespace {
 
-/// Where the Krylov space is the faster way.
-constexpr int64_t kLargeSide = 1024;
-constexpr double kSmallRank = 0.35;
-
 /// Of the dropped energy: the greatest standard error of an estimate that is taken for it.
 constexpr double kDeviation = 0.005;
 
@@ -190,8 +186,7 @@ LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
   const Problem problem(w, metric);
   std::optional<LeadingSpace> found;
   const int64_t side = problem.small_side();
-  if (!options.exact && side >= kLargeSide &&
-      static_cast<double>(rank) < kSmallRank * static_cast<double>(side)) {
+  if (!options.exact && krylov_is_faster(rank, side)) {
     found = fast_solution(problem, rank);
   }
   if (!found) found = exact_solution(problem, rank);
