@@ -86,8 +86,7 @@ void both_moments(benchmark::State& state, int64_t size, int64_t rank) {
     return ((a * b).sum() - (at::mm(b, wide) * wide).sum()).item<double>();
   };
   state.counters["whole"] = whole / typical(ours);
-  state.counters["excess"] =
-      std::sqrt(dropped(found.q) / dropped(all.q.narrow(1, 0, rank))) - 1;
+  state.counters["excess"] = std::sqrt(dropped(found.q) / dropped(all.q.narrow(1, 0, rank))) - 1;
 }
 
 void mpo(benchmark::State& state, int64_t m, int64_t n, int64_t sites, double keep) {

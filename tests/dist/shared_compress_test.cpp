@@ -1,4 +1,9 @@
+#include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <thread>
 
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
@@ -9,6 +14,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/model/model.h"
 
+#include "tests/dist/rank_process.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -85,6 +91,34 @@ TEST_F(SharedCompressTest, WindowsOfThreeRanksGiveTheModelOfOneToRounding) {
     }
     EXPECT_FALSE(std::filesystem::exists(tmp / "three.statistics"));
   }
+}
+
+TEST_F(SharedCompressTest, AKilledRankEndsAllAndOthersGoOn) {
+  const std::string how = calibrated("--method auto");
+  ASSERT_EQ(compress("", "whole", how), 0) << test::read_file(tmp / "log");
+  int code = 0;
+  std::thread run([&] { code = compress(three, "cut", how); });
+  const auto a_layer_is_done = [&] {
+    std::error_code none;
+    const std::filesystem::directory_iterator files(tmp / "cut.partial/layers", none);
+    return std::ranges::any_of(begin(files), end(files), [](const auto& entry) {
+      return entry.path().extension() == ".json";
+    });
+  };
+  pid_t process = 0;
+  for (int i = 0; i < 5000 && process == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (a_layer_is_done()) process = test::process_of_rank(1, (tmp / "cut").string());
+  }
+  if (process != 0) ::kill(process, SIGKILL);
+  run.join();
+  ASSERT_NE(process, 0) << test::read_file(tmp / "log");
+  EXPECT_NE(code, 0);
+  EXPECT_FALSE(std::filesystem::exists(tmp / "cut"));
+  ASSERT_EQ(compress(SCHMIDT_MPIRUN " -n 2", "cut", how), 0) << test::read_file(tmp / "log");
+  const torch::Tensor ids = at::randint(256, {2, 40}, at::kLong);
+  const torch::Tensor whole = logits("whole", ids);
+  EXPECT_LT((whole - logits("cut", ids)).norm().item<double>(), 2e-2 * whole.norm().item<double>());
 }
 
 TEST_F(SharedCompressTest, AMistakeEndsEveryRank) {

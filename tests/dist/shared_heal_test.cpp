@@ -11,6 +11,7 @@
 
 #include "schmidt/heal/run_log.h"
 
+#include "tests/dist/rank_process.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -75,27 +76,6 @@ class SharedHealTest : public ::testing::Test {
     for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-4 * a[i]) << i;
   }
 
-  /// The process that is rank `rank` of a run that writes to `out`; 0: not there.
-  pid_t process_of(int rank, const std::string& out) const {
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      const std::string pid = entry.path().filename();
-      if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-      const std::string command_line = contents(entry.path() / "cmdline");
-      const std::string environment = contents(entry.path() / "environ");
-      const std::string variable = fmt::format("OMPI_COMM_WORLD_RANK={}", rank) + '\0';
-      if (command_line.find((tmp / out).string()) != std::string::npos &&
-          environment.find(variable) != std::string::npos) {
-        return static_cast<pid_t>(std::stol(pid));
-      }
-    }
-    return 0;
-  }
-
-  static std::string contents(const fs::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-
   /// A run of three ranks, one of which gets a signal once a state is saved. -> its exit code.
   int signal_to_rank(int rank, int signal, const std::string& more) {
     EXPECT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "whole", "", kLongRun), 0) << printed();
@@ -104,7 +84,7 @@ class SharedHealTest : public ::testing::Test {
     pid_t process = 0;
     for (int i = 0; i < 3000 && process == 0; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      if (has_saved_state("cut")) process = process_of(rank, "cut");
+      if (has_saved_state("cut")) process = test::process_of_rank(rank, (tmp / "cut").string());
     }
     if (process != 0) ::kill(process, signal);
     run.join();

@@ -1,9 +1,14 @@
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <thread>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include "tests/dist/rank_process.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -22,8 +27,8 @@ class SharedProfileTest : public ::testing::Test {
 
   int profile(const std::string& launcher, const std::string& out, const std::string& more = "") {
     const int status = std::system(
-        fmt::format("OMP_NUM_THREADS=1 timeout 60 {} {} profile {} --text {} -o {} --keep 0.2,0.6 "
-                    "--context 64 --max-tokens 256 -q {} >{} 2>&1",
+        fmt::format("OMP_NUM_THREADS=1 timeout 60 {} {} profile {} --text {} -o {} --context 64 "
+                    "--max-tokens 256 -q {} >{} 2>&1",
                     launcher, SCHMIDT_PROGRAM, (tmp / "m").string(), (tmp / "text").string(),
                     (tmp / out).string(), more, (tmp / "log").string())
             .c_str());
@@ -37,7 +42,7 @@ class SharedProfileTest : public ::testing::Test {
 
 TEST_F(SharedProfileTest, ThreeRanksGiveTheBytesOfOne) {
   for (const char* method : {"whitened", "fisher"}) {
-    const std::string options = fmt::format("--force --method {}", method);
+    const std::string options = fmt::format("--keep 0.2,0.6 --force --method {}", method);
     ASSERT_EQ(profile("", "one.json", options), 0) << test::read_file(tmp / "log");
     ASSERT_EQ(profile(SCHMIDT_MPIRUN " -n 3", "three.json", options), 0)
         << test::read_file(tmp / "log");
@@ -46,6 +51,30 @@ TEST_F(SharedProfileTest, ThreeRanksGiveTheBytesOfOne) {
     EXPECT_FALSE(std::filesystem::exists(tmp / "three.json.partial"));
     EXPECT_FALSE(std::filesystem::exists(tmp / "three.json.statistics"));
   }
+}
+
+TEST_F(SharedProfileTest, AKilledRankEndsAllAndOthersGoOnToTheSameBytes) {
+  std::string many = "--keep 0.1";
+  for (int i = 11; i < 90; ++i) many += fmt::format(",0.{}", i);
+  ASSERT_EQ(profile("", "one.json", many), 0) << test::read_file(tmp / "log");
+  int code = 0;
+  std::thread run([&] { code = profile(SCHMIDT_MPIRUN " -n 3", "cut.json", many); });
+  pid_t process = 0;
+  for (int i = 0; i < 3000 && process == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::error_code none;
+    const auto points = tmp / "cut.json.partial" / "points.1";
+    if (std::filesystem::file_size(points, none) > 0 && !none) {
+      process = test::process_of_rank(1, (tmp / "cut.json").string());
+    }
+  }
+  if (process != 0) ::kill(process, SIGKILL);
+  run.join();
+  ASSERT_NE(process, 0) << test::read_file(tmp / "log");
+  EXPECT_NE(code, 0);
+  EXPECT_FALSE(std::filesystem::exists(tmp / "cut.json"));
+  ASSERT_EQ(profile(SCHMIDT_MPIRUN " -n 2", "cut.json", many), 0) << test::read_file(tmp / "log");
+  EXPECT_EQ(test::read_file(tmp / "one.json"), test::read_file(tmp / "cut.json"));
 }
 
 TEST_F(SharedProfileTest, AMistakeEndsEveryRank) {

@@ -19,12 +19,15 @@ std::vector<LayerPlan> contenders(const LayerPlan& plan, bool gradient,
     candidate.method = method;
     candidate.shape = shape;
     candidate.max_bonds = bonds_within(shape, plan.parameters(), plan.fixed_gauge);
-    if (candidate.parameters() <= plan.parameters()) result.push_back(std::move(candidate));
+    const bool fits = find_method(method).one_network ? candidate.parameters() <= plan.parameters()
+                                                      : sum_parts(candidate, options).has_value();
+    if (fits) result.push_back(std::move(candidate));
   };
   add(gradient ? "fisher" : "whitened", tn::low_rank_shape(plan.layer.rows, plan.layer.cols));
-  const auto mpo = mpo_shape(plan, options.sites);
-  if (mpo && sum_parts(plan, options)) add("sum", *mpo);
-  if (mpo) add("gauss-newton", *mpo);
+  if (const auto mpo = mpo_shape(plan, options.sites)) {
+    add("sum", *mpo);
+    add("gauss-newton", *mpo);
+  }
   return result;
 }
 

@@ -135,14 +135,12 @@ class Run {
     model::Block compressed = original;
     Streams x = residual;  // inputs of the group at work, [b, t, n]
     for (const Group group : model::kGroups) {
-      const bool adds = group == Group::kOut || group == Group::kDown;
-      const bool reads_residual = group == Group::kQkv || group == Group::kGateUp;
       const auto read = [&](Group reader, const Streams& source, size_t b) {
         x.original[b] = original.input_of(reader, source.original[b], rope_);
         x.compressed[b] = compressed.input_of(reader, source.compressed[b], rope_);
       };
       for (size_t b = 0; b < x.original.size() && group != Group::kDown; ++b) {
-        read(group, reads_residual ? residual : x, b);
+        read(group, model::reads_residual(group) ? residual : x, b);
       }
       if (const auto layers = planned(index, group); !layers.empty()) {
         factorize(layers, x);
@@ -153,7 +151,7 @@ class Run {
         x.compressed[b] = compressed.projection(group)->apply(x.compressed[b]);
         // The widest of all waits as the half that the next group reads.
         if (group == Group::kGateUp) read(Group::kDown, x, b);
-        if (!adds) continue;
+        if (!model::adds_to_residual(group)) continue;
         residual.original[b] += x.original[b];
         residual.compressed[b] += x.compressed[b];
       }

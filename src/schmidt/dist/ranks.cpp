@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <numeric>
 
@@ -31,15 +30,9 @@ bool& started() {
   return value;
 }
 
-double& deadline() {
-  static double seconds = 0;  // none
-  return seconds;
-}
-
 // Starts a collective by `start` and waits for it, asleep between two looks.
 template <typename Start>
 void complete(const char* what, const Start& start) {
-  const auto began = std::chrono::steady_clock::now();
   MPI_Request request;
   {
     const std::lock_guard lock(mpi_mutex());
@@ -50,10 +43,6 @@ void complete(const char* what, const Start& start) {
     int done = 0;
     check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), what);
     if (done != 0) return;
-    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - began;
-    if (deadline() > 0 && waited.count() > deadline()) {
-      throw LostRank(fmt::format("a rank did not answer for {} s ({})", deadline(), what));
-    }
   }
 }
 
@@ -100,8 +89,6 @@ void check_mpi(int code, const char* what) {
   MPI_Error_string(code, text.data(), &length);
   throw LostRank(fmt::format("another rank is out of reach ({}): {}", what, text.data()));
 }
-
-void set_deadline(double seconds) { deadline() = seconds; }
 
 int64_t rank() {
   static const int value = [] {
@@ -176,8 +163,6 @@ void abort(int code) {
 }
 
 #else
-
-void set_deadline(double) {}
 
 int64_t rank() {
   together();

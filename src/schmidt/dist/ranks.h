@@ -11,15 +11,12 @@ namespace schmidt::dist {
 /// never started and every function is a no-op.
 ///
 /// A rank that dies ends the others: mpirun sees to it when a process is killed, `abort`
-/// when it fails, a deadline when it hangs. One thread at a time; exchange.h works beside.
+/// when it fails. The calls below wait without end, for a rank may have hours of work before it
+/// meets the others; exchange.h has a deadline. One thread at a time; exchange.h works beside.
 
 /// Throw c10::ValueError, as all below do, if started by mpirun but built without MPI.
 int64_t rank();
 int64_t size();
-
-/// From now on the calls below throw LostRank when they have waited this long for the
-/// other ranks, seconds. Before, they wait without end.
-void set_deadline(double seconds);
 
 /// Returns when every rank has called it.
 void barrier();

@@ -25,6 +25,15 @@ enum class Group { kQkv, kOut, kGateUp, kDown };
 inline constexpr std::array<Group, 4> kGroups = {Group::kQkv, Group::kOut, Group::kGateUp,
                                                  Group::kDown};
 
+/// Whether a group reads the residual stream, normed; otherwise what the group before it gave.
+constexpr bool reads_residual(Group group) {
+  return group == Group::kQkv || group == Group::kGateUp;
+}
+/// Whether the residual stream grows by a group's outputs.
+constexpr bool adds_to_residual(Group group) {
+  return group == Group::kOut || group == Group::kDown;
+}
+
 /// "model.layers.3."
 std::string block_prefix(int64_t block);
 

@@ -118,7 +118,7 @@ class Run {
         ids_(metric_.asks ? on_device(options.questions->batches()) : text_),
         rope_(model.rope(std::max(longest(text_), longest(ids_)))),
         embedded_(embedded(ids_)),
-        reference_(final_states(model.block(0), 0, embedded_)),
+        reference_(final_states(0, embedded_)),
         dense_(metric_.measure({model_, ids_, reference_, reference_, options.questions})) {}
 
   double dense() const { return dense_; }
@@ -182,18 +182,45 @@ class Run {
     return after;
   }
 
-  /// After the final norm [b, t, hidden], from the states before `block`, which
-  /// `changed` stands in for.
-  Batches final_states(const model::Block& changed, int64_t block, const Batches& hidden) const {
-    Batches result;
-    for (const torch::Tensor& before : hidden) {
-      torch::Tensor h = changed.forward(before, rope_);
-      for (int64_t b = block + 1; b < model_.num_blocks(); ++b) {
-        h = model_.block(b).forward(h, rope_);
-      }
-      result.push_back(model_.final_norm(h));
+  /// After the final norm [b, t, hidden], from the states before `block`.
+  Batches final_states(int64_t block, Batches hidden) const {
+    for (torch::Tensor& h : hidden) {
+      for (int64_t b = block; b < model_.num_blocks(); ++b) h = model_.block(b).forward(h, rope_);
+      h = model_.final_norm(h);
     }
-    return result;
+    return hidden;
+  }
+
+  /// The original up to the inputs of a group, once for all points of its layers.
+  void read_up_to(int64_t block, Group group, const Batches& hidden) {
+    if (prefix_.block == block && prefix_.group == group) return;
+    prefix_ = {block, group, hidden, hidden};
+    const model::Block& original = model_.block(block);
+    for (size_t i = 0; i < hidden.size(); ++i) {
+      torch::Tensor &x = prefix_.inputs[i], &h = prefix_.residual[i];
+      for (const Group g : model::kGroups) {
+        x = original.input_of(g, model::reads_residual(g) ? h : x, rope_);
+        if (g == group) break;
+        x = original.projection(g)->apply(x);
+        if (model::adds_to_residual(g)) h = h + x;
+      }
+    }
+  }
+
+  /// The rest of that block, its group changed: [b, t, hidden] after it.
+  Batches rest_of(const model::Block& changed) const {
+    Batches after;
+    for (size_t i = 0; i < prefix_.inputs.size(); ++i) {
+      torch::Tensor x = prefix_.inputs[i], h = prefix_.residual[i];
+      for (const Group g : model::kGroups) {
+        if (g < prefix_.group) continue;
+        if (g > prefix_.group) x = changed.input_of(g, model::reads_residual(g) ? h : x, rope_);
+        x = changed.projection(g)->apply(x);
+        if (model::adds_to_residual(g)) h = h + x;
+      }
+      after.push_back(h);
+    }
+    return after;
   }
 
   Point point(const Task& task, const Batches& hidden) {
@@ -219,7 +246,8 @@ class Run {
 
     model::Block changed = model_.block(plan.layer.block);
     changed.replace(plan.layer.group(), projection(plan.layer, approximation));
-    const Batches states = final_states(changed, plan.layer.block, hidden);
+    read_up_to(plan.layer.block, plan.layer.group(), hidden);
+    const Batches states = final_states(plan.layer.block + 1, rest_of(changed));
     point.value = metric_.measure({model_, ids_, states, reference_, options_.questions});
     point.loss = metric_.loss(point.value, dense_);
     return point;
@@ -251,6 +279,15 @@ class Run {
   Batches reference_;  // [b, t, hidden] of the original, after the final norm
   double dense_;
   std::map<Group, torch::Tensor> moments_;  // of the block at work, [n, n]
+
+  /// Where the group at work begins.
+  struct Prefix {
+    int64_t block = -1;
+    Group group = Group::kQkv;
+    Batches inputs;    // of the group [b, t, n]
+    Batches residual;  // [b, t, hidden]
+  };
+  Prefix prefix_;
 };
 
 std::vector<Task> all_tasks(const std::vector<compress::Layer>& layers,

@@ -38,12 +38,13 @@ void check_points(const std::vector<compress::Layer>& layers, const ProfileOptio
 
 /// Replaces each of `layers` alone, at each setting, and measures what the model loses:
 ///
-///   text -> block 0 -> .. -> block b-1 -> [block b, one layer changed] -> .. -> metric
-///           \___ once, for all points of block b ___/
+///   text -> block 0 -> .. -> block b up to the layer's inputs -> the layer, changed -> .. ->
+///   metric
+///           \_____ once, for all points of layers with these inputs _____/
 ///
-/// The layers of block b read the original's hidden states, which are carried from
-/// block to block; only block b and those after it are run for a point. In memory: the
-/// model, the text's hidden states at block b, [windows, t, hidden], and after the last.
+/// A layer of block b reads what the original has there; only what comes after is run for a
+/// point. In memory: the model, the text's hidden states at block b, [windows, t, hidden], at
+/// the layer's inputs and after the last block.
 /// Where the metric is a task, its questions go that way, and the windows only as far as
 /// methods need the inputs of layers.
 ///
