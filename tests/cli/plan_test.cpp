@@ -138,8 +138,9 @@ TEST_F(PlanVerbTest, DryRunOnAConfigAlone) {
 }
 
 TEST_F(PlanVerbTest, MistakesAreOneLine) {
-  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "float16");
-  expect_error("plan @m --preset compactifai-93 -o @l.json", 2, "in int4");
+  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "is the nearest");
+  expect_error("plan @m --preset compactifai-88 -o @l.json", 2, "MB, float16");
+  expect_error("plan @m --preset compactifai-93 -o @l.json", 2, "MB, dense block layers in int4");
   expect_error("plan @m --keep 0.8 --protect mlp.donw_proj -o @l.json", 2,
                "[protect] no dense layer matches");
   expect_error("plan @m --keep 0.1 -o @l.json", 2, "the least is --keep");
@@ -164,6 +165,9 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   EXPECT_FALSE(fs::exists(tmp / "p.json.statistics")) << "known before anything is collected";
   test::write_file(tmp / "p.svg", "mine");
   expect_error(profile + "--bonds 4", 2, "p.svg exists");
+  fs::create_directory(tmp / "p.json.partial");  // a kill between figure and profile
+  test::write_file(tmp / "text", std::string(300, 'a'));
+  EXPECT_EQ(run(profile + "--bonds 4 --blocks 0"), 0) << test::read_file(tmp / "err");
 }
 
 TEST_F(PlanVerbTest, ProfileAndCompressShareStatistics) {

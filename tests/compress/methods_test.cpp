@@ -38,7 +38,7 @@ Factors nan_in_single(const torch::Tensor& w, const LayerPlan& plan, const Layer
 }
 
 Method method_of(decltype(Method::factorize) factorize) {
-  return {"test", true, false, false, true, true, factorize};
+  return {"test", true, false, false, true, true, "", factorize};
 }
 
 class FactorizeLayer : public ::testing::Test {

@@ -1,9 +1,15 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <thread>
 
 #include <fmt/format.h>
 #include <sys/types.h>
@@ -27,6 +33,28 @@ inline pid_t process_of_rank(int rank, const std::string& argument) {
     }
   }
   return 0;
+}
+
+/// The exit code of `run`, which starts mpirun and waits for it, when rank `rank` of it gets a
+/// signal as soon as `begun` says so; none if it ended before.
+inline std::optional<int> exit_code_after(int signal, int rank, const std::string& argument,
+                                          const std::function<int()>& run,
+                                          const std::function<bool()>& begun) {
+  int code = 0;
+  std::atomic<bool> ended = false;
+  std::thread running([&] {
+    code = run();
+    ended = true;
+  });
+  pid_t process = 0;
+  bool sent = false;
+  while (!ended && !sent) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (process == 0) process = process_of_rank(rank, argument);
+    if (process != 0 && begun()) sent = ::kill(process, signal) == 0;
+  }
+  running.join();
+  return sent ? std::optional(code) : std::nullopt;
 }
 
 }  // namespace schmidt::test

@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <thread>
 
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
@@ -96,8 +94,6 @@ TEST_F(SharedCompressTest, WindowsOfThreeRanksGiveTheModelOfOneToRounding) {
 TEST_F(SharedCompressTest, AKilledRankEndsAllAndOthersGoOn) {
   const std::string how = calibrated("--method auto");
   ASSERT_EQ(compress("", "whole", how), 0) << test::read_file(tmp / "log");
-  int code = 0;
-  std::thread run([&] { code = compress(three, "cut", how); });
   const auto a_layer_is_done = [&] {
     std::error_code none;
     const std::filesystem::directory_iterator files(tmp / "cut.partial/layers", none);
@@ -105,15 +101,11 @@ TEST_F(SharedCompressTest, AKilledRankEndsAllAndOthersGoOn) {
       return entry.path().extension() == ".json";
     });
   };
-  pid_t process = 0;
-  for (int i = 0; i < 5000 && process == 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    if (a_layer_is_done()) process = test::process_of_rank(1, (tmp / "cut").string());
-  }
-  if (process != 0) ::kill(process, SIGKILL);
-  run.join();
-  ASSERT_NE(process, 0) << test::read_file(tmp / "log");
-  EXPECT_NE(code, 0);
+  const auto code = test::exit_code_after(
+      SIGKILL, 1, (tmp / "cut").string(), [&] { return compress(three, "cut", how); },
+      a_layer_is_done);
+  ASSERT_TRUE(code) << test::read_file(tmp / "log");
+  EXPECT_NE(*code, 0);
   EXPECT_FALSE(std::filesystem::exists(tmp / "cut"));
   ASSERT_EQ(compress(SCHMIDT_MPIRUN " -n 2", "cut", how), 0) << test::read_file(tmp / "log");
   const torch::Tensor ids = at::randint(256, {2, 40}, at::kLong);

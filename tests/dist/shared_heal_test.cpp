@@ -1,8 +1,7 @@
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <thread>
+#include <optional>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -79,17 +78,12 @@ class SharedHealTest : public ::testing::Test {
   /// A run of three ranks, one of which gets a signal once a state is saved. -> its exit code.
   int signal_to_rank(int rank, int signal, const std::string& more) {
     EXPECT_EQ(heal(SCHMIDT_MPIRUN " -n 3", "whole", "", kLongRun), 0) << printed();
-    int code = -1;
-    std::thread run([&] { code = heal(SCHMIDT_MPIRUN " -n 3", "cut", more, kLongRun); });
-    pid_t process = 0;
-    for (int i = 0; i < 3000 && process == 0; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      if (has_saved_state("cut")) process = test::process_of_rank(rank, (tmp / "cut").string());
-    }
-    if (process != 0) ::kill(process, signal);
-    run.join();
-    EXPECT_NE(process, 0) << printed();
-    return code;
+    const std::optional<int> code = test::exit_code_after(
+        signal, rank, (tmp / "cut").string(),
+        [&] { return heal(SCHMIDT_MPIRUN " -n 3", "cut", more, kLongRun); },
+        [&] { return has_saved_state("cut"); });
+    EXPECT_TRUE(code) << printed();
+    return code.value_or(-1);
   }
 
   /// After `signal_to_rank`: nothing is written, and the run resumed is the uninterrupted one.

@@ -1,8 +1,6 @@
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <thread>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -57,21 +55,16 @@ TEST_F(SharedProfileTest, AKilledRankEndsAllAndOthersGoOnToTheSameBytes) {
   std::string many = "--keep 0.1";
   for (int i = 11; i < 90; ++i) many += fmt::format(",0.{}", i);
   ASSERT_EQ(profile("", "one.json", many), 0) << test::read_file(tmp / "log");
-  int code = 0;
-  std::thread run([&] { code = profile(SCHMIDT_MPIRUN " -n 3", "cut.json", many); });
-  pid_t process = 0;
-  for (int i = 0; i < 3000 && process == 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const auto has_points = [&] {
     std::error_code none;
-    const auto points = tmp / "cut.json.partial" / "points.1";
-    if (std::filesystem::file_size(points, none) > 0 && !none) {
-      process = test::process_of_rank(1, (tmp / "cut.json").string());
-    }
-  }
-  if (process != 0) ::kill(process, SIGKILL);
-  run.join();
-  ASSERT_NE(process, 0) << test::read_file(tmp / "log");
-  EXPECT_NE(code, 0);
+    const auto bytes = std::filesystem::file_size(tmp / "cut.json.partial" / "points.1", none);
+    return !none && bytes > 0;
+  };
+  const auto code = test::exit_code_after(
+      SIGKILL, 1, (tmp / "cut.json").string(),
+      [&] { return profile(SCHMIDT_MPIRUN " -n 3", "cut.json", many); }, has_points);
+  ASSERT_TRUE(code) << test::read_file(tmp / "log");
+  EXPECT_NE(*code, 0);
   EXPECT_FALSE(std::filesystem::exists(tmp / "cut.json"));
   ASSERT_EQ(profile(SCHMIDT_MPIRUN " -n 2", "cut.json", many), 0) << test::read_file(tmp / "log");
   EXPECT_EQ(test::read_file(tmp / "one.json"), test::read_file(tmp / "cut.json"));

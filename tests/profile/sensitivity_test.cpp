@@ -41,6 +41,10 @@ class SensitivityTest : public ::testing::Test {
     plan.max_bonds = layer.points[point].bonds;
     compress::CompressOptions compress_options;
     compress_options.force = true;
+    if (options.statistics != nullptr) {
+      compress_options.calibration =
+          compress::Calibration{.windows = windows, .statistics = options.statistics, .batch = 2};
+    }
     compress::compress(checkpoint, {plan}, tmp / "one", compress_options);
     const auto changed = model::Model::load(io::Checkpoint::open(tmp / "one"));
     const torch::Tensor ids = windows.flatten();
@@ -56,6 +60,22 @@ class SensitivityTest : public ::testing::Test {
   torch::Tensor windows;
   ProfileOptions options;
 };
+
+TEST_F(SensitivityTest, ReadsTheInputsOfStatistics) {
+  const compress::StreamedModel streamed(checkpoint, {});
+  const auto statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows,
+                                                        tmp / "statistics", {.batch = 2});
+  options.statistics = &statistics;
+  options.method = "fisher";
+  options.shape.low_rank = true;
+  const Profile profile = measure();
+  for (const size_t i : {3u, 13u}) {  // o of the first block, down of the second
+    const LayerProfile& layer = profile.layers[i];
+    const double kl = evaluated(layer, 0).divergence->mean;
+    EXPECT_NEAR(layer.points[0].value, kl, 1e-6 + 1e-3 * kl);
+    EXPECT_GT(*layer.points[0].weighted_error, *layer.points[1].weighted_error);
+  }
+}
 
 TEST_F(SensitivityTest, IsTheDivergenceOfAModelWithOneLayerCompressed) {
   const Profile profile = measure();

@@ -110,21 +110,23 @@ AtomicFolder::~AtomicFolder() {
 
 void AtomicFolder::commit() {
   sync_folder(partial_);
-  const bool replaces = fs::exists(fs::symlink_status(out_));
-  if (!replaces) {
+  fs::path replaced;
+  if (!fs::exists(fs::symlink_status(out_))) {
     move_to_place(partial_, out_);
-  } else if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) !=
+  } else if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) ==
              0) {
-    if (errno != EINVAL && errno != ENOSYS) throw SystemError("cannot rename to", out_, errno);
-    // A file system without exchange: here alone a kill finds the old folder under another name.
-    fs::path aside = out_;
-    aside += ".old";
-    move_to_place(out_, aside);
+    replaced = partial_;
+  } else {  // as a file system without exchange answers
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) {
+      throw SystemError("cannot rename to", out_, errno);
+    }
+    replaced = out_;
+    replaced += ".old" + std::to_string(::getpid());
+    move_to_place(out_, replaced);
     move_to_place(partial_, out_);
-    move_to_place(aside, partial_);
   }
   sync_folder(out_.has_parent_path() ? out_.parent_path() : fs::path("."));
-  if (replaces) fs::remove_all(partial_);
+  if (!replaced.empty()) fs::remove_all(replaced);
 }
 
 void AtomicFolder::discard() { fs::remove_all(partial_); }

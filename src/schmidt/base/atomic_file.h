@@ -57,7 +57,8 @@ class AtomicFolder {
   const std::filesystem::path& path() const { return partial_; }
 
   /// Flushes and renames. An existing `out` (force) changes places with it in one step and is
-  /// removed last: at any moment the old or the new folder is there.
+  /// removed last: at any moment the old or the new folder is there. Where a file system cannot
+  /// do that, a kill in between leaves the old one as OUT.old and a number.
   void commit();
 
   /// Removes the partial folder and all in it.

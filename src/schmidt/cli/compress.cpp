@@ -44,10 +44,6 @@ struct CompressVerbOptions {
   std::vector<std::string> layers;
   std::vector<std::string> ignore;
   std::set<std::string> given;  // options on the command line
-
-  bool by_sensitivity(const compress::Method& m) const {
-    return m.needs_gradient && keep && allocation != "uniform";
-  }
 };
 
 /// An option that some methods read.
@@ -56,20 +52,25 @@ struct MethodOption {
   bool (*read_by)(const compress::Method& method);
 };
 
-bool is_fitted(const compress::Method& m) {
-  return m.name == "gauss-newton" || m.name == "sum" || m.name == "auto";
-}
-bool is_swept(const compress::Method& m) { return m.name == "als"; }
-bool is_truncated(const compress::Method& m) { return m.name == "tt-svd"; }
 bool has_sites(const compress::Method& m) { return m.any_shape; }
 bool reads_inputs(const compress::Method& m) { return m.needs_inputs; }
 bool reads_gradients(const compress::Method& m) { return m.needs_gradient; }
 
 constexpr MethodOption kMethodOptions[] = {
-    {"--sites", has_sites},          {"--out-dims", has_sites},         {"--in-dims", has_sites},
-    {"--calibration", reads_inputs}, {"--drift", reads_inputs},         {"--ridge", reads_inputs},
-    {"--damping", reads_gradients},  {"--statistics", reads_gradients}, {"--sweeps", is_swept},
-    {"--rounds", is_fitted},         {"--tolerance", is_truncated},
+    {"--sites", has_sites},
+    {"--out-dims", has_sites},
+    {"--in-dims", has_sites},
+    {"--calibration", reads_inputs},
+    {"--calibration-tokens", reads_inputs},
+    {"--calibration-context", reads_inputs},
+    {"--skip-bad", reads_inputs},
+    {"--drift", reads_inputs},
+    {"--ridge", reads_inputs},
+    {"--damping", reads_gradients},
+    {"--statistics", reads_gradients},
+    {"--sweeps", [](const compress::Method& m) { return m.reads("sweeps"); }},
+    {"--rounds", [](const compress::Method& m) { return m.reads("rounds"); }},
+    {"--tolerance", [](const compress::Method& m) { return m.reads("tolerance"); }},
 };
 
 /// What a plan's methods need together.
@@ -82,6 +83,10 @@ struct Needs {
 const compress::Method& chosen_method(const CompressVerbOptions& options) {
   if (!options.method.empty()) return compress::find_method(options.method);
   return compress::find_method(options.bond ? "tt-svd" : "fisher");
+}
+
+bool by_sensitivity(const CompressVerbOptions& options) {
+  return chosen_method(options).needs_gradient && options.keep && options.allocation != "uniform";
 }
 
 compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
@@ -106,14 +111,14 @@ nlohmann::json recipe(const CompressVerbOptions& options,
   const bool as_planned = plan && options.method.empty();
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
                             {"method", as_planned ? "as planned" : method.name},
-                            {"sites", method.any_shape ? options.factorize.sites : 2},
+                            {"sites", options.factorize.sites},
                             {"tolerance", options.factorize.tolerance}};
   if (options.keep) made_by["keep"] = *options.keep;
   if (options.bond) made_by["bond"] = *options.bond;
   if (plan) {
     made_by["plan"] = plan->made_by;
   } else {
-    const bool low_rank = options.by_sensitivity(method) || shape_choice(options).low_rank;
+    const bool low_rank = by_sensitivity(options) || shape_choice(options).low_rank;
     made_by["shape"] = low_rank ? "low-rank" : "balanced";
     made_by["gauge"] = options.gauge;
     made_by["layers"] = options.layers;
@@ -130,7 +135,7 @@ nlohmann::json recipe(const CompressVerbOptions& options,
                               {"context", options.calibration.context},
                               {"seed", options.common.seed}};
     if (!plan) {
-      made_by["allocation"] = options.by_sensitivity(method) ? "sensitivity" : "uniform";
+      made_by["allocation"] = by_sensitivity(options) ? "sensitivity" : "uniform";
     }
     made_by["drift"] = options.factorize.drift;
     made_by["damping"] = options.factorize.damping;
@@ -215,7 +220,8 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
   if (predicted_loss) {
-    fmt::print("predicted loss: {:.4g} nats a token, each layer's alone\n", *predicted_loss);
+    fmt::print("predicted loss: {:.4g} nats a token, the sum over layers changed alone\n",
+               *predicted_loss);
   }
   fmt::print("written to {}\n", options.out);
 }
@@ -295,7 +301,7 @@ Needs needs_of(const std::vector<const compress::Method*>& methods) {
 /// An option that no method at work reads is a mistake about what is going to happen.
 void check_options(const CompressVerbOptions& options,
                    const std::vector<const compress::Method*>& methods) {
-  TORCH_CHECK_VALUE(options.allocation != "sensitivity" || options.by_sensitivity(*methods[0]),
+  TORCH_CHECK_VALUE(options.allocation != "sensitivity" || by_sensitivity(options),
                     "[allocation] sensitivity is known to --method fisher and auto with --keep, ",
                     "not to ", std::string(methods[0]->name), options.bond ? " with --bond" : "");
   for (const MethodOption& option : kMethodOptions) {
@@ -305,10 +311,11 @@ void check_options(const CompressVerbOptions& options,
     for (const compress::Method& m : compress::methods()) {
       if (option.read_by(m)) readers.push_back(m.name);
     }
-    TORCH_CHECK_VALUE(
-        false, "[compress] ",
-        fmt::format("{} is read by --method {}, not by {}", option.name, fmt::join(readers, ", "),
-                    methods.empty() ? "a plan without layers" : methods[0]->name));
+    std::vector<std::string_view> others;
+    for (const compress::Method* m : methods) others.push_back(m->name);
+    TORCH_CHECK_VALUE(false, "[compress] ",
+                      fmt::format("{} is read by --method {}, not by {}", option.name,
+                                  fmt::join(readers, ", "), fmt::join(others, ", ")));
   }
 }
 
@@ -331,11 +338,11 @@ void run(const CompressVerbOptions& options) {
   check_options(options, methods);
   std::optional<std::vector<compress::LayerPlan>> plan;
   if (read) plan = read->layers;
-  if (calibrated && !read && options.by_sensitivity(*methods.front())) {
+  if (calibrated && !read && by_sensitivity(options)) {
     const compress::ShapeChoice shape = shape_choice(options);
-    TORCH_CHECK_VALUE(!shape.by_hand,
-                      "[sites] expected --allocation uniform with --out-dims, since ",
-                      "sensitivity is known of low ranks only");
+    TORCH_CHECK_VALUE(!shape.by_hand && options.shape != "balanced",
+                      "[sites] expected --allocation uniform with --out-dims and with --shape ",
+                      "balanced, since sensitivity is known of low ranks only");
     compress::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
   } else {
     if (!plan) plan = plan_uniformly(options, layers, parameters);
@@ -453,7 +460,8 @@ Run add_compress(CLI::App& verb) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--tolerance", options->factorize.tolerance,
-                  "tt-svd: relative weight error at which a smaller bond is taken")
+                  "tt-svd, als, gauss-newton: relative error of the first truncation at which a "
+                  "smaller bond is taken")
       ->check(CLI::Range(0.0, 1.0));
   verb.add_option("--layers", options->layers,
                   "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")

@@ -28,7 +28,6 @@ struct ProfileVerbOptions {
   std::vector<int64_t> bonds, blocks;
   std::vector<std::string> layers;
   std::string metric = "kl", method = "whitened", shape = "auto", gauge = "fixed";
-  int64_t sites = 2;
   bool share_inputs = false;
   compress::MethodOptions factorize;
   std::string statistics;  // a folder to keep them in
@@ -44,13 +43,12 @@ profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
   }
   std::sort(p.settings.begin(), p.settings.end());
   p.settings.erase(std::unique(p.settings.begin(), p.settings.end()), p.settings.end());
-  p.shape.sites = options.sites;
+  p.shape.sites = options.factorize.sites;
   p.shape.low_rank = options.shape == "auto" ? !compress::find_method(options.method).any_shape
                                              : options.shape == "low-rank";
   p.shape.fixed_gauge = options.gauge == "fixed";
   p.method = options.method;
   p.factorize = options.factorize;
-  p.factorize.sites = options.sites;
   p.metric = options.metric;
   p.force = options.force;
   // What the same profile has in common on one rank and on many.
@@ -136,7 +134,10 @@ void run(const ProfileVerbOptions& options) {
   fs::path svg = out, html = out;
   svg.replace_extension(".svg");
   html.replace_extension(".html");
+  const fs::path partial = options.out + ".partial";
   for (const fs::path& file : {out, svg, html}) {
+    // A killed run may have left figures, which are written first.
+    if (file != out && fs::exists(partial)) continue;
     TORCH_CHECK_VALUE(options.force || !fs::exists(file), "[output] ", file.string(),
                       " exists; expected a new file (or --force)");
   }
@@ -144,7 +145,6 @@ void run(const ProfileVerbOptions& options) {
   const auto layers = chosen_layers(checkpoint, options);
   profile::ProfileOptions measure = measuring(options);
   profile::check_points(layers, measure);
-  const fs::path partial = options.out + ".partial";
 
   const compress::Method& method = compress::find_method(options.method);
   TORCH_CHECK_VALUE(options.statistics.empty() || method.needs_gradient,
@@ -158,6 +158,7 @@ void run(const ProfileVerbOptions& options) {
   if (!questions || method.needs_inputs) {
     windows =
         shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
+    measure.made_by["tokens"] = windows.numel();
   }
   std::optional<compress::Statistics> statistics;
   const fs::path kept =
@@ -248,7 +249,7 @@ Run add_profile(CLI::App& verb) {
   verb.add_option("--method", options->method, "How cores are found")
       ->check(CLI::IsMember(methods))
       ->capture_default_str();
-  verb.add_option("--sites", options->sites, "Sites of each MPO")->capture_default_str();
+  verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape,
                   "How indices are split: balanced where the method can, or (m,1)x(1,n)")
       ->check(CLI::IsMember({"auto", "balanced", "low-rank"}))

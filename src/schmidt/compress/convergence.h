@@ -1,10 +1,19 @@
 #pragma once
 
+#include <cmath>
 #include <string>
 
 #include <c10/util/Exception.h>
+#include <torch/types.h>
+
+#include "schmidt/tn/magnitude.h"
 
 namespace schmidt::compress {
+
+/// Throws c10::LinAlgError for NaN, which is what some decompositions answer with.
+inline void check_converged(const torch::Tensor& found) {
+  TORCH_CHECK_LINALG(std::isfinite(tn::largest_entry(found)), "a decomposition gave NaN");
+}
 
 /// attempt(false), and attempt(true), which is to work in float64, where a decomposition of the
 /// first one does not converge.

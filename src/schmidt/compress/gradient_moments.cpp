@@ -29,6 +29,22 @@ Root root_of(const torch::Tensor& a) {
 
 torch::Tensor symmetric(const torch::Tensor& m) { return (m + m.t()) / 2; }
 
+/// U^T R^{-1}, R lower triangular.
+torch::Tensor through_inverse(const torch::Tensor& u, const torch::Tensor& root) {
+  return at::linalg_solve_triangular(root, u.t(), /*upper=*/false, /*left=*/false);
+}
+
+Modes modes_of(const Root& root, const torch::Tensor& b) {
+  const torch::Tensor& r = root.root;
+  const auto [ascending, vectors] = at::linalg_eigh(symmetric(at::matmul(r.t(), at::matmul(b, r))));
+  const torch::Tensor squares = ascending.flip(0).clamp_min(0);
+  const torch::Tensor u = vectors.flip(1), q = at::matmul(r, u);
+  if (root.triangular) return {squares, q, through_inverse(u, r)};
+  const torch::Tensor kept = squares > negligible(b.scalar_type()) * squares[0];
+  const torch::Tensor inverse = at::where(kept, squares.reciprocal(), at::zeros_like(squares));
+  return {squares, q, inverse.unsqueeze(1) * at::matmul(q.t(), b)};
+}
+
 }  // namespace
 
 GradientMoments GradientMoments::to(const torch::Device& device) const {
@@ -58,34 +74,21 @@ torch::Tensor output_moments(const GradientMoments& gradient, double damping) {
 
 Modes weighted_modes(const torch::Tensor& a, const torch::Tensor& b) {
   const auto dtype = solve_dtype(a.size(0), a.scalar_type());
-  const torch::Tensor wide_b = b.to(dtype);
-  const auto [root, triangular] = root_of(a.to(dtype));
-  const auto [ascending, vectors] =
-      at::linalg_eigh(symmetric(at::matmul(root.t(), at::matmul(wide_b, root))));
-  const torch::Tensor squares = ascending.flip(0).clamp_min(0);
-  const torch::Tensor u = vectors.flip(1), q = at::matmul(root, u);
-  if (triangular) {
-    return {squares, q, at::linalg_solve_triangular(root, u.t(), /*upper=*/false, /*left=*/false)};
-  }
-  const torch::Tensor kept = squares > negligible(dtype) * squares[0];
-  const torch::Tensor inverse = at::where(kept, squares.reciprocal(), at::zeros_like(squares));
-  return {squares, q, inverse.unsqueeze(1) * at::matmul(q.t(), wide_b)};
+  return modes_of(root_of(a.to(dtype)), b.to(dtype));
 }
 
 Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int64_t rank) {
-  if (tn::krylov_is_faster(rank, a.size(0))) {
-    const auto dtype = solve_dtype(a.size(0), a.scalar_type());
-    const auto [root, triangular] = root_of(a.to(dtype));
-    if (triangular) {
-      // R^T B R is W G W^T for W = R^T, G = B.
-      const auto space = tn::leading_space({root.t().contiguous(), b.to(dtype)}, {.rank = rank});
-      if (space) {
-        return {at::matmul(root, space->basis),
-                at::linalg_solve_triangular(root, space->basis.t(), false, false)};
-      }
+  const auto dtype = solve_dtype(a.size(0), a.scalar_type());
+  const Root root = root_of(a.to(dtype));
+  const torch::Tensor wide_b = b.to(dtype);
+  if (root.triangular && tn::krylov_is_faster(rank, a.size(0))) {
+    // R^T B R is W G W^T for W = R^T, G = B.
+    if (const auto space =
+            tn::leading_space({root.root.t().contiguous(), wide_b}, {.rank = rank})) {
+      return {at::matmul(root.root, space->basis), through_inverse(space->basis, root.root)};
     }
   }
-  const Modes modes = weighted_modes(a, b);
+  const Modes modes = modes_of(root, wide_b);
   const int64_t kept = std::min(rank, modes.squares.size(0));
   return {modes.q.narrow(1, 0, kept), modes.dual.narrow(0, 0, kept)};
 }

@@ -55,7 +55,7 @@ struct Projector {
 };
 
 /// The optimal one, r = min(rank, k). A small rank of large matrices is found in a Krylov space
-/// instead, where what is dropped is within 1 % of the least.
+/// instead, where what is dropped is estimated to be within 1 % of the least.
 Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int64_t rank);
 
 /// L of the above alone, float64.

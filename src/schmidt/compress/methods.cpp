@@ -116,12 +116,9 @@ LayerInputs widened(LayerInputs inputs) {
   return inputs;
 }
 
-/// Throws c10::LinAlgError for NaN, which is what some decompositions answer with.
 Factors finite(Factors factors) {
   for (const tn::Mpo& term : factors.terms) {
-    for (const torch::Tensor& core : term.cores()) {
-      TORCH_CHECK_LINALG(std::isfinite(tn::largest_entry(core)), "a decomposition gave NaN");
-    }
+    for (const torch::Tensor& core : term.cores()) check_converged(core);
   }
   return factors;
 }
@@ -136,13 +133,13 @@ Factors in_dtype(Factors factors, torch::ScalarType dtype) {
 }
 
 constexpr std::array<Method, 7> kMethods = {{
-    {"tt-svd", false, false, false, true, true, by_tt_svd},
-    {"whitened", true, false, false, false, true, by_whitened_svd},
-    {"als", true, false, false, true, true, by_als},
-    {"gauss-newton", true, false, false, true, true, by_gauss_newton},
-    {"fisher", true, true, false, false, true, by_fisher},
-    {"sum", true, false, false, true, false, by_sum},
-    {"auto", true, true, true, true, false, choose},
+    {"tt-svd", false, false, false, true, true, "tolerance", by_tt_svd},
+    {"whitened", true, false, false, false, true, "", by_whitened_svd},
+    {"als", true, false, false, true, true, "tolerance sweeps", by_als},
+    {"gauss-newton", true, false, false, true, true, "tolerance rounds", by_gauss_newton},
+    {"fisher", true, true, false, false, true, "", by_fisher},
+    {"sum", true, false, false, true, false, "rounds", by_sum},
+    {"auto", true, true, true, true, false, "rounds", choose},
 }};
 
 }  // namespace
@@ -169,12 +166,6 @@ std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& op
   low_rank.max_bonds = bonds_within(low_rank.shape, all - mpo.parameters(), plan.fixed_gauge);
   if (mpo.parameters() + low_rank.parameters() > all) return std::nullopt;
   return SumParts{low_rank.max_bonds.front(), *shape, mpo.max_bonds};
-}
-
-std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters,
-                                  bool fixed_gauge) {
-  return fixed_gauge ? tn::gauge_fixed_bonds_for_budget(shape, parameters)
-                     : tn::bonds_for_budget(shape, parameters);
 }
 
 Factors factorize_layer(const Method& method, const torch::Tensor& w, const LayerPlan& plan,

@@ -29,7 +29,7 @@ struct MethodOptions {
   double drift = 0.5;          ///< how far targets follow the drift of inputs, [0, 1]
   double damping = 0.05;       ///< of the gradient's moments, relative to their mean
   double ridge = 1e-4;         ///< of the inputs' moments, relative to their mean; > 0
-  int64_t sites = 2;           ///< of MPOs that a plan of low rank knows nothing of; >= 2
+  int64_t sites = 2;           ///< of MPOs where a plan's network is of low rank; >= 2
   double mpo_share = 0.2;      ///< sum: share of the parameters that the MPO has, (0, 1)
   tn::AlsOptions als;          ///< of als
   tn::GaussNewtonOptions fit;  ///< of gauss-newton and sum
@@ -63,6 +63,11 @@ struct Method {
   bool needs_outputs;  ///< H itself, where that is not larger than its block
   bool any_shape;      ///< otherwise only (m, 1) x (1, n)
   bool one_network;    ///< of the plan's sites, its bonds the largest; otherwise of its parameters
+  /// Settings of MethodOptions that not all read: "tolerance sweeps".
+  std::string_view settings;
+  bool reads(std::string_view setting) const {
+    return settings.find(setting) != std::string_view::npos;
+  }
   Factors (*factorize)(const torch::Tensor& weight, const LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options);
 };
@@ -92,10 +97,6 @@ struct SumParts {
   std::vector<int64_t> bonds;  ///< its largest
 };
 std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& options);
-
-/// The largest bonds whose parameters fit, stored with a fixed gauge or without; bonds of 1
-/// where none do.
-std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters, bool fixed_gauge);
 
 /// Throws c10::ValueError, naming those that exist.
 const Method& find_method(std::string_view name);

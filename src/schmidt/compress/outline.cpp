@@ -35,14 +35,17 @@ int64_t parameter_count(const model::ModelConfig& config) {
 }
 
 Outline outline(const io::Checkpoint& checkpoint) {
-  int64_t bytes = 0;
-  for (const auto& [name, info] : checkpoint.tensors()) {
-    if (!at::isFloatingType(info.dtype)) continue;
-    bytes = std::max<int64_t>(bytes, at::elementSize(info.dtype));
+  const std::vector<Layer> layers = dense_layers(checkpoint);
+  size_t bytes = 0;
+  for (const Layer& layer : layers) {
+    bytes = std::max(bytes, at::elementSize(checkpoint.tensors().at(layer.name + ".weight").dtype));
   }
-  return {checkpoint.path(),        model::parse_config(checkpoint.config(), checkpoint.path()),
-          dense_layers(checkpoint), summarize(checkpoint).parameters,
-          fingerprint(checkpoint),  bytes};
+  return {checkpoint.path(),
+          model::parse_config(checkpoint.config(), checkpoint.path()),
+          layers,
+          summarize(checkpoint).parameters,
+          fingerprint(checkpoint),
+          static_cast<int64_t>(bytes)};
 }
 
 Outline open_outline(const fs::path& path) {

@@ -19,7 +19,7 @@ struct Outline {
   std::vector<Layer> layers;               ///< dense ones, in the model's order
   int64_t parameters = 0;                  ///< of the whole model, a tied embedding once
   std::optional<std::string> fingerprint;  ///< of the weights, where there are any
-  int64_t scalar_bytes = 0;                ///< of a weight as it is read; 0 where there are none
+  int64_t scalar_bytes = 0;                ///< widest dense layer's, as read; 0: no weights
 };
 
 Outline outline(const io::Checkpoint& checkpoint);

@@ -24,4 +24,12 @@ struct LayerPlan {
   }
 };
 
+/// The largest bonds whose parameters fit, stored with a fixed gauge or without; bonds of 1
+/// where none do.
+inline std::vector<int64_t> bonds_within(const tn::SiteShape& shape, int64_t parameters,
+                                         bool fixed_gauge) {
+  return fixed_gauge ? tn::gauge_fixed_bonds_for_budget(shape, parameters)
+                     : tn::bonds_for_budget(shape, parameters);
+}
+
 }  // namespace schmidt::compress

@@ -38,9 +38,10 @@ const char* inputs_name(Group group) {
       return "out.inputs";
     case Group::kGateUp:
       return "gate_up.inputs";
-    default:
+    case Group::kDown:
       return "down.inputs";
   }
+  TORCH_INTERNAL_ASSERT(false, "[statistics] unknown group");
 }
 
 /// G and the gradient's moments as sums over tokens, float32.
@@ -301,7 +302,7 @@ class Collector {
             metric_pair(wide ? w.to(torch::kFloat64) : w, std::nullopt,
                         inputs.at(layer->group()) / tokens, gradient, options_.damping, 0.0);
         torch::Tensor found = weighted_squares(pair.a, pair.b);
-        TORCH_CHECK_LINALG(std::isfinite(tn::largest_entry(found)), "a decomposition gave NaN");
+        check_converged(found);
         return found;
       });
       tensors.emplace_back(layer->name + ".squares", squares.cpu().contiguous());
@@ -370,8 +371,8 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
   const fs::path state_path = folder / "statistics.json";
   const std::optional<int64_t> held = steps_done(state_path, fingerprint);
   TORCH_CHECK_VALUE(held || options.force, "[statistics] ", folder.string(),
-                    " was made from another model, other layers, calibration text or options; "
-                    "expected the same again, or a new folder");
+                    " was made from another model, other layers, calibration text or options, or "
+                    "by another version; expected the same again, or a new folder");
   options.workers.meet();  // before the first of them writes another state
   if (!held) {
     if (options.workers.first()) {
@@ -394,7 +395,7 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
 }
 
 LayerStatistics Statistics::of(const Layer& layer) const {
-  const auto tensors = load(layer.block, layer.name + ".");
+  const auto tensors = load(layer, layer.name + ".");
   const auto outputs = tensors.find(layer.name + ".outputs");
   return {{unpacked(tensors.at(layer.name + ".gradient")), layer.cols <= layer.rows,
            tensors.at(layer.name + ".mean_square").item<double>(),
@@ -403,18 +404,19 @@ LayerStatistics Statistics::of(const Layer& layer) const {
 }
 
 torch::Tensor Statistics::inputs(const Layer& layer) const {
-  return unpacked(load(layer.block, inputs_name(layer.group())).begin()->second);
+  return unpacked(load(layer, inputs_name(layer.group())).begin()->second);
 }
 
 torch::Tensor Statistics::squares(const Layer& layer) const {
-  return load(layer.block, layer.name + ".squares").begin()->second;
+  return load(layer, layer.name + ".squares").begin()->second;
 }
 
-std::map<std::string, torch::Tensor> Statistics::load(int64_t block,
+std::map<std::string, torch::Tensor> Statistics::load(const Layer& layer,
                                                       const std::string& prefix) const {
-  auto tensors = io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", block), prefix);
+  auto tensors =
+      io::load_safetensors(folder_ / fmt::format("block.{}.safetensors", layer.block), prefix);
   TORCH_CHECK_VALUE(!tensors.empty(), "[statistics] expected a layer that was calibrated, got ",
-                    prefix, " of block ", block);
+                    layer.name);
   return tensors;
 }
 

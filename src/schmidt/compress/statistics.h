@@ -53,7 +53,8 @@ class Statistics {
   /// All throw c10::ValueError for a layer that was not among those collected.
   LayerStatistics of(const Layer& layer) const;
   torch::Tensor squares(const Layer& layer) const;  ///< alone
-  torch::Tensor inputs(const Layer& layer) const;   ///< G = E[x x^T] of its inputs [n, n], float32
+  /// G = E[x x^T] [n, n], float32, of the inputs that it shares with the layers of its group.
+  torch::Tensor inputs(const Layer& layer) const;
 
   /// Of model, layers, windows and options together.
   const std::string& fingerprint() const { return fingerprint_; }
@@ -62,8 +63,8 @@ class Statistics {
   Statistics(std::filesystem::path folder, std::string fingerprint)
       : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
 
-  /// A block's tensors of that prefix; throws as `of`.
-  std::map<std::string, torch::Tensor> load(int64_t block, const std::string& prefix) const;
+  /// Tensors of that prefix of the layer's block; throws as `of`.
+  std::map<std::string, torch::Tensor> load(const Layer& layer, const std::string& prefix) const;
 
   std::filesystem::path folder_;
   std::string fingerprint_;

@@ -65,8 +65,7 @@ std::vector<LayerPlan> plan_keep(const std::vector<Layer>& layers, const ShapeCh
     plan.fixed_gauge = shape.fixed_gauge;
     const auto budget =
         static_cast<int64_t>(std::floor(share * static_cast<double>(layer.numel())));
-    plan.max_bonds = shape.fixed_gauge ? tn::gauge_fixed_bonds_for_budget(plan.shape, budget)
-                                       : tn::bonds_for_budget(plan.shape, budget);
+    plan.max_bonds = bonds_within(plan.shape, budget, shape.fixed_gauge);
     plans.push_back(std::move(plan));
   }
   TORCH_CHECK_VALUE(

@@ -1,5 +1,6 @@
 #include "schmidt/profile/profile_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,7 @@
 #include "schmidt/compress/json_record.h"
 #include "schmidt/compress/plan_file.h"
 #include "schmidt/io/json.h"
+#include "schmidt/profile/metric.h"
 
 namespace schmidt::profile {
 namespace {
@@ -113,6 +115,9 @@ Profile read_profile(const std::filesystem::path& path) {
   Profile profile;
   profile.model = file.text("model");
   profile.metric = file.text("metric");
+  if (std::ranges::none_of(metrics(), [&](const Metric& m) { return m.name == profile.metric; })) {
+    file.fail("metric", fmt::format("expected a known metric, found \"{}\"", profile.metric));
+  }
   profile.dense = number_or_infinity(file, "dense");
   const std::string setting = file.text("setting");
   if (setting != "bonds" && setting != "keep") {

@@ -128,7 +128,7 @@ class Run {
                const std::function<void(const Task&, const Point&)>& done) {
     Batches hidden = embedded_;  // [b, t, hidden] before the block at work
     Batches text;                // the same of the text, where it is not what is measured on
-    if (metric_.asks && method_.needs_inputs && !method_.needs_gradient) text = embedded(text_);
+    if (metric_.asks && sees_inputs()) text = embedded(text_);
     size_t next = 0;
     for (int64_t block = 0; next < tasks.size(); ++block) {
       size_t end = next;
@@ -136,18 +136,22 @@ class Run {
       for (; end < tasks.size() && tasks[end].plan.layer.block == block; ++end) {
         groups.insert(tasks[end].plan.layer.group());
       }
-      if (!sees_inputs() || method_.needs_gradient) groups.clear();
+      if (!sees_inputs()) groups.clear();
       moments_.clear();
       if (!text.empty()) text = pass(block, text, groups);
       Batches after = pass(block, hidden, metric_.asks ? std::set<Group>{} : groups);
       for (; next < end; ++next) done(tasks[next], point(tasks[next], hidden));
+      prefix_ = {};
       hidden = std::move(after);
     }
   }
 
  private:
-  /// Where text is read anyway, every method's error on the inputs is told.
-  bool sees_inputs() const { return method_.needs_inputs || !metric_.asks; }
+  /// Statistics hold the inputs' moments. Where text is read anyway, every method's error on the
+  /// inputs is told.
+  bool sees_inputs() const {
+    return options_.statistics == nullptr && (method_.needs_inputs || !metric_.asks);
+  }
 
   Batches on_device(const std::vector<torch::Tensor>& ids) const {
     Batches moved;
@@ -226,10 +230,8 @@ class Run {
   Point point(const Task& task, const Batches& hidden) {
     const LayerPlan& plan = task.plan;
     compress::LayerInputs inputs;
-    if (sees_inputs() && !method_.needs_gradient) {
-      inputs.moments = moments_.at(plan.layer.group());
-    }
-    if (method_.needs_gradient) {
+    if (sees_inputs()) inputs.moments = moments_.at(plan.layer.group());
+    if (options_.statistics != nullptr) {
       inputs.moments = options_.statistics->inputs(plan.layer).to(model_.device());
       inputs.gradient = options_.statistics->of(plan.layer).gradient.to(model_.device());
     }
