@@ -31,6 +31,8 @@ tn::Mpo stored_mpo(const io::Checkpoint& checkpoint, const LayerResult& r) {
   return tn::Mpo(cores);
 }
 
+const CompressOptions kForce = {.force = true};
+
 class CompressTest : public ::testing::Test {
  protected:
   explicit CompressTest(test::TinyModel tiny = test::make_tiny_model())
@@ -197,9 +199,7 @@ TEST_F(CompressTest, RefusesToResumeOtherWork) {
   const auto other =
       io::Checkpoint::open(test::write_model(test::make_tiny_model(2, 9), tmp / "other"));
   EXPECT_THROW(compress(other, plan(5), tmp / "out", {}), c10::ValueError);
-  CompressOptions force;
-  force.force = true;
-  EXPECT_EQ(compress(checkpoint, plan(6), tmp / "out", force).resumed, 0);
+  EXPECT_EQ(compress(checkpoint, plan(6), tmp / "out", kForce).resumed, 0);
 }
 
 TEST_F(CompressTest, TakesAnEmptyFolderOfLayersForNoWork) {
@@ -212,9 +212,7 @@ TEST_F(CompressTest, LeavesTheUnfinishedWorkOfAnotherVerbAlone) {
   test::write_file(tmp / "out.partial/run/state", "of heal");
   EXPECT_THROW(compress(checkpoint, plan(5), tmp / "out", {}), c10::ValueError);
   EXPECT_EQ(test::read_file(tmp / "out.partial/run/state"), "of heal");
-  CompressOptions force;
-  force.force = true;
-  compress(checkpoint, plan(5), tmp / "out", force);
+  compress(checkpoint, plan(5), tmp / "out", kForce);
   EXPECT_FALSE(fs::exists(tmp / "out/run"));
   EXPECT_FALSE(fs::exists(tmp / "out/layers"));
   EXPECT_FALSE(fs::exists(tmp / "out.partial"));
@@ -225,9 +223,7 @@ TEST_F(CompressTest, NeverOverwritesWithoutForce) {
   test::write_file(tmp / "out/mine", "1");
   EXPECT_THROW(compress(checkpoint, plan(5), tmp / "out", {}), c10::ValueError);
   EXPECT_EQ(test::read_file(tmp / "out/mine"), "1");
-  CompressOptions force;
-  force.force = true;
-  compress(checkpoint, plan(5), tmp / "out", force);
+  compress(checkpoint, plan(5), tmp / "out", kForce);
   EXPECT_FALSE(fs::exists(tmp / "out/mine"));
 }
 
