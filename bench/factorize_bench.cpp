@@ -21,7 +21,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include "schmidt/compress/gradient_moments.h"
+#include "schmidt/calibrate/gradient_moments.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/gauge.h"
 #include "schmidt/tn/weighted_low_rank.h"
@@ -68,18 +68,18 @@ void both_moments(benchmark::State& state, int64_t size, int64_t rank) {
   at::NoGradGuard no_grad;
   const Layer l = layer(size, size);
   const torch::Tensor h = layer(size, size).metric.input;
-  const compress::GradientMoments gradient{at::mm(l.w.t(), at::mm(h, l.w)), true,
-                                           h.diagonal().mean().item<double>()};
-  const compress::MetricPair pair =
-      compress::metric_pair(l.w, std::nullopt, l.metric.input, gradient, 0.05, 1e-4);
-  compress::Projector found;
-  compress::Modes all;
+  const calibrate::GradientMoments gradient{at::mm(l.w.t(), at::mm(h, l.w)), true,
+                                            h.diagonal().mean().item<double>()};
+  const calibrate::MetricPair pair =
+      calibrate::metric_pair(l.w, std::nullopt, l.metric.input, gradient, 0.05, 1e-4);
+  calibrate::Projector found;
+  calibrate::Modes all;
   std::vector<double> ours;
   for (auto _ : state) {
-    ours.push_back(seconds([&] { found = compress::leading_projector(pair.a, pair.b, rank); }));
+    ours.push_back(seconds([&] { found = calibrate::leading_projector(pair.a, pair.b, rank); }));
     state.SetIterationTime(ours.back());
   }
-  const double whole = seconds([&] { all = compress::weighted_modes(pair.a, pair.b); });
+  const double whole = seconds([&] { all = calibrate::weighted_modes(pair.a, pair.b); });
   const torch::Tensor b = pair.b.to(at::kDouble), a = pair.a.to(at::kDouble);
   const auto dropped = [&](const torch::Tensor& q) {
     const torch::Tensor wide = q.to(at::kDouble);

@@ -7,10 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "schmidt/compress/allocate.h"
 #include "schmidt/compress/compress.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/model/model.h"
+#include "schmidt/plan/allocate.h"
+#include "schmidt/plan/uniform.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -25,29 +25,30 @@ class CalibratedTest : public testing::Test {
  protected:
   CalibratedTest()
       : checkpoint(io::Checkpoint::open(test::write_model(test::make_tiny_model(), tmp / "m"))),
-        layers(share_inputs(dense_layers(checkpoint))) {
+        layers(plan::share_inputs(plan::dense_layers(checkpoint))) {
     at::set_num_threads(1);  // OpenMP's threads do not survive fork
     at::manual_seed(5);
     windows = torch::randint(264, {10, 24}, torch::kInt64);
   }
 
-  Statistics collect(const fs::path& folder, const ProgressFn& progress = {}) const {
-    const StreamedModel streamed(checkpoint, {});
-    return Statistics::collect(checkpoint, streamed, layers, windows, folder, {.batch = 4},
-                               progress);
+  calibrate::Statistics collect(const fs::path& folder, const ProgressFn& progress = {}) const {
+    const calibrate::StreamedModel streamed(checkpoint, {});
+    return calibrate::Statistics::collect(checkpoint, streamed, layers, windows, folder,
+                                          {.batch = 4}, progress);
   }
 
-  CompressResult run(const std::vector<LayerPlan>& plan, const Statistics* statistics,
-                     const fs::path& out, const ProgressFn& progress = {}) const {
+  CompressResult run(const std::vector<plan::LayerPlan>& plan,
+                     const calibrate::Statistics* statistics, const fs::path& out,
+                     const ProgressFn& progress = {}) const {
     CompressOptions options;
     options.calibration = Calibration{.windows = windows, .statistics = statistics, .batch = 4};
     return compress(checkpoint, plan, out, options, progress);
   }
 
-  std::vector<LayerPlan> plan(double keep, const std::string& method,
-                              ShapeChoice shape = {.low_rank = true}) const {
-    auto plans = plan_keep(layers, shape, keep, summarize(checkpoint).parameters);
-    for (LayerPlan& p : plans) p.method = method;
+  std::vector<plan::LayerPlan> plan(double keep, const std::string& method,
+                                    plan::ShapeChoice shape = {.low_rank = true}) const {
+    auto plans = plan::plan_keep(layers, shape, keep, package::summarize(checkpoint).parameters);
+    for (plan::LayerPlan& p : plans) p.method = method;
     return plans;
   }
 
@@ -78,18 +79,18 @@ class CalibratedTest : public testing::Test {
 
   test::TemporaryFolder tmp;
   io::Checkpoint checkpoint;
-  std::vector<Layer> layers;
+  std::vector<plan::Layer> layers;
   torch::Tensor windows;
 };
 
 TEST_F(CalibratedTest, SpectrumPredictsTheDivergenceOfASmallCut) {
-  const Statistics statistics = collect(tmp / "statistics");
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
   double predicted = 0, measured = 0;
-  for (const Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     const torch::Tensor squares = statistics.of(layer).squares;
     const int64_t rank = squares.size(0) * 3 / 4;
     predicted += squares.slice(0, rank).sum().item<double>() / 2;
-    LayerPlan p{layer, tn::low_rank_shape(layer.rows, layer.cols), {rank}, "fisher", true};
+    plan::LayerPlan p{layer, tn::low_rank_shape(layer.rows, layer.cols), {rank}, "fisher", true};
     const fs::path out = tmp / layer.name;
     run({p}, &statistics, out);
     measured += divergence(out);
@@ -100,9 +101,9 @@ TEST_F(CalibratedTest, SpectrumPredictsTheDivergenceOfASmallCut) {
 }
 
 TEST_F(CalibratedTest, FullRankChangesNothing) {
-  const Statistics statistics = collect(tmp / "statistics");
-  std::vector<LayerPlan> plans;
-  for (const Layer& layer : layers) {
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
+  std::vector<plan::LayerPlan> plans;
+  for (const plan::Layer& layer : layers) {
     plans.push_back({layer,
                      tn::low_rank_shape(layer.rows, layer.cols),
                      {std::min(layer.rows, layer.cols)},
@@ -114,7 +115,7 @@ TEST_F(CalibratedTest, FullRankChangesNothing) {
 }
 
 TEST_F(CalibratedTest, EveryMethodBeatsPlainTruncationWhereItMatters) {
-  const Statistics statistics = collect(tmp / "statistics");
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
   std::map<std::string, double> low_rank;
   for (const char* method : {"tt-svd", "whitened", "fisher"}) {
     run(plan(0.8, method), &statistics, tmp / method);
@@ -129,13 +130,13 @@ TEST_F(CalibratedTest, EveryMethodBeatsPlainTruncationWhereItMatters) {
 }
 
 TEST_F(CalibratedTest, AllocationBySpectraBeatsTheUniformOne) {
-  const Statistics statistics = collect(tmp / "statistics");
-  std::vector<LayerCurve> curves;
-  for (const Layer& layer : layers) {
-    curves.push_back(predicted_curve(layer, statistics.of(layer).squares, 0.02));
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
+  std::vector<plan::LayerCurve> curves;
+  for (const plan::Layer& layer : layers) {
+    curves.push_back(plan::predicted_curve(layer, statistics.of(layer).squares, 0.02));
   }
-  const int64_t parameters = summarize(checkpoint).parameters;
-  const CurvePlan bought = plan_by_curves(curves, 0.8, parameters, "fisher");
+  const int64_t parameters = package::summarize(checkpoint).parameters;
+  const plan::CurvePlan bought = plan::plan_by_curves(curves, 0.8, parameters, "fisher");
   const auto result = run(bought.layers, &statistics, tmp / "bought");
   EXPECT_LE(result.summary.keep(), 0.8);
   EXPECT_GT(result.summary.keep(), 0.79);
@@ -144,7 +145,7 @@ TEST_F(CalibratedTest, AllocationBySpectraBeatsTheUniformOne) {
   double loss = 0;
   for (size_t i = 0; i < curves.size(); ++i) {
     const auto taken = std::ranges::find(bought.layers, curves[i].layer.name,
-                                         [](const LayerPlan& p) { return p.layer.name; });
+                                         [](const plan::LayerPlan& p) { return p.layer.name; });
     if (taken == bought.layers.end()) continue;  // whole: nothing is lost
     const torch::Tensor squares = statistics.of(curves[i].layer).squares;
     loss += squares.slice(0, taken->max_bonds.front()).sum().item<double>() / 2;
@@ -167,8 +168,8 @@ torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& w
 }
 
 TEST_F(CalibratedTest, StatisticsHoldTheMomentsOfEveryInput) {
-  const Statistics statistics = collect(tmp / "statistics");
-  for (const Layer& layer : layers) {
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
+  for (const plan::Layer& layer : layers) {
     const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
     const torch::Tensor expected = torch::matmul(x.t(), x) / x.size(0);
     const torch::Tensor found = statistics.inputs(layer).to(torch::kFloat64);
@@ -186,10 +187,10 @@ TEST_F(CalibratedTest, LayersAreTheBestForWhatTheCompressedModelReads) {
   const auto compressed = io::Checkpoint::open(tmp / "out");
   const auto changed = model::Model::load(compressed);
   for (const LayerResult& r : result.layers) {
-    const Layer& layer = r.plan.layer;
+    const plan::Layer& layer = r.plan.layer;
     const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
     const torch::Tensor drifted = inputs_of(compressed, windows, layer.block, layer.group());
-    const torch::Tensor w = load_weight(checkpoint, layer).to(torch::kFloat64);
+    const torch::Tensor w = plan::load_weight(checkpoint, layer).to(torch::kFloat64);
     const torch::Tensor y = torch::matmul(x, w.t());
     const torch::Tensor z = changed.block(layer.block)
                                 .projection(layer.group())
@@ -216,13 +217,13 @@ TEST_F(CalibratedTest, Case10ZeroAndRankOneWeights) {
   model.tensors[o + ".weight"] =
       torch::outer(torch::linspace(1, 2, 24), torch::linspace(-1, 1, 24)) / 10;
   checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "degenerate"));
-  layers = dense_layers(checkpoint);
-  const StreamedModel streamed(checkpoint, {});
-  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
-                                                    tmp / "s", {.batch = 4, .outputs = true});
+  layers = plan::dense_layers(checkpoint);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4, .outputs = true});
   for (const char* method : {"whitened", "als", "gauss-newton", "fisher", "sum", "auto"}) {
-    const ShapeChoice shape{.low_rank =
-                                !find_method(method).one_network || !find_method(method).any_shape};
+    const plan::ShapeChoice shape{.low_rank = !find_method(method).one_network ||
+                                              !find_method(method).any_shape};
     const auto result = run(plan(0.8, method, shape), &statistics, tmp / method);
     ASSERT_EQ(result.layers.size(), 7U);
     EXPECT_EQ(result.layers[0].relative_error, 0.0) << method;
@@ -254,14 +255,14 @@ TEST_F(CalibratedTest, StatisticsResumeToTheSameBytes) {
 }
 
 TEST_F(CalibratedTest, OutputMomentsPullBackToThoseOfTheSmallerSide) {
-  const StreamedModel streamed(checkpoint, {});
-  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
-                                                    tmp / "s", {.batch = 4, .outputs = true});
-  for (const Layer& layer : layers) {
-    const GradientMoments gradient = statistics.of(layer).gradient;
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4, .outputs = true});
+  for (const plan::Layer& layer : layers) {
+    const calibrate::GradientMoments gradient = statistics.of(layer).gradient;
     EXPECT_EQ(gradient.outputs.defined(), gradient.pulled_back) << layer.name;
     if (!gradient.pulled_back) continue;
-    const torch::Tensor w = load_weight(checkpoint, layer).to(torch::kFloat32);
+    const torch::Tensor w = plan::load_weight(checkpoint, layer).to(torch::kFloat32);
     const torch::Tensor pulled = torch::matmul(w.t(), torch::matmul(gradient.outputs, w));
     EXPECT_LT((pulled - gradient.moments).norm().item<double>(),
               1e-4 * gradient.moments.norm().item<double>())
@@ -271,9 +272,9 @@ TEST_F(CalibratedTest, OutputMomentsPullBackToThoseOfTheSmallerSide) {
 }
 
 TEST_F(CalibratedTest, AutoSaysWhatItChose) {
-  const StreamedModel streamed(checkpoint, {});
-  const Statistics statistics = Statistics::collect(checkpoint, streamed, layers, windows,
-                                                    tmp / "s", {.batch = 4, .outputs = true});
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4, .outputs = true});
   const auto result = run(plan(0.8, "auto"), &statistics, tmp / "out");
   const auto forms =
       io::Checkpoint::open(tmp / "out").config().at("compression_config").at("layers");
@@ -302,7 +303,7 @@ TEST_F(CalibratedTest, SumsOfNetworksAreWrittenAndRead) {
 }
 
 TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {
-  const Statistics statistics = collect(tmp / "statistics");
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
   const auto plans = plan(0.8, "fisher");
   run(plans, &statistics, tmp / "whole");
   const std::string expected = test::read_file(tmp / "whole/model.safetensors");
@@ -321,7 +322,7 @@ TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {
 }
 
 TEST_F(CalibratedTest, RefusesOtherText) {
-  const Statistics statistics = collect(tmp / "statistics");
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
   const auto plans = plan(0.8, "fisher");
   ASSERT_TRUE(killed_at(3, [&](const ProgressFn& p) { run(plans, &statistics, tmp / "out", p); }));
   windows[0][0] = (windows[0][0] + 1) % 264;
@@ -334,7 +335,7 @@ TEST_F(CalibratedTest, RefusesOtherText) {
 TEST_F(CalibratedTest, RefusesMethodsWithoutWhatTheyNeed) {
   EXPECT_THROW(compress(checkpoint, plan(0.8, "fisher"), tmp / "a", {}), c10::ValueError);
   EXPECT_THROW(run(plan(0.8, "fisher"), nullptr, tmp / "b"), c10::ValueError);
-  const Statistics statistics = collect(tmp / "statistics");
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
   EXPECT_THROW(run(plan(0.8, "fisher", {}), &statistics, tmp / "c"), c10::ValueError);  // balanced
   EXPECT_THROW(run(plan(0.8, "magic"), &statistics, tmp / "d"), c10::ValueError);
 }

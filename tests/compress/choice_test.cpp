@@ -25,8 +25,8 @@ torch::Tensor balanced(int64_t bond) {
   return tn::random_mpo(tn::balanced_shape(kRows, kCols, 2), {bond}).to_dense().to(torch::kFloat32);
 }
 
-LayerPlan plan_of(int64_t rank) {
-  Layer layer;
+plan::LayerPlan plan_of(int64_t rank) {
+  plan::Layer layer;
   layer.name = "layer";
   layer.rows = kRows;
   layer.cols = kCols;
@@ -38,8 +38,8 @@ LayerInputs inputs_of(const torch::Tensor& w, bool outputs) {
   const torch::Tensor g = tn::random_moments(kCols, kCols).to(torch::kFloat32);
   const torch::Tensor h = tn::random_moments(kRows, kRows).to(torch::kFloat32);
   const torch::Tensor drift = torch::eye(kCols) + 0.05 * torch::randn({kCols, kCols});
-  GradientMoments gradient{torch::matmul(w.t(), torch::matmul(h, w)), true,
-                           h.diagonal().mean().item<double>()};
+  calibrate::GradientMoments gradient{torch::matmul(w.t(), torch::matmul(h, w)), true,
+                                      h.diagonal().mean().item<double>()};
   if (outputs) gradient.outputs = h;
   return {g, torch::matmul(drift, g), gradient};
 }
@@ -53,17 +53,17 @@ double error_of(const torch::Tensor& w, const Factors& factors, const LayerInput
 
 TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
   for (const torch::Tensor& w : {torch::randn({kRows, kCols}), low_rank(3) + balanced(2)}) {
-    const LayerPlan plan = plan_of(6);
+    const plan::LayerPlan plan = plan_of(6);
     const LayerInputs inputs = inputs_of(w, true);
     const Factors chosen = choose(w, plan, inputs, {});
     ASSERT_EQ(chosen.candidates.size(), 3U);
     for (const Candidate& c : chosen.candidates) EXPECT_LE(c.parameters, plan.parameters());
     double least = 1e9;
     for (const char* name : {"fisher", "gauss-newton", "sum"}) {
-      LayerPlan alone = plan;
+      plan::LayerPlan alone = plan;
       if (std::string(name) == "gauss-newton") {
         alone.shape = tn::balanced_shape(kRows, kCols, 2);
-        alone.max_bonds = bonds_within(alone.shape, plan.parameters(), true);
+        alone.max_bonds = plan::bonds_within(alone.shape, plan.parameters(), true);
       }
       const Factors found = find_method(name).factorize(w, alone, inputs, {});
       const double error = error_of(w, found, inputs);
@@ -110,7 +110,7 @@ TEST(Choice, TakesTheLowRankWhereNothingElseCanBeJudged) {
 
 TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
   const torch::Tensor w = torch::randn({kRows, kCols});
-  LayerPlan plan = plan_of(1);
+  plan::LayerPlan plan = plan_of(1);
   plan.shape = tn::balanced_shape(kRows, kCols, 3);
   plan.max_bonds = {7, 7};
   const Factors chosen = choose(w, plan, inputs_of(w, true), {});
@@ -123,7 +123,7 @@ TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
 
 TEST(Choice, FallsBackToThePlansNetworkWhereALowRankIsTooLarge) {
   const torch::Tensor w = torch::randn({kRows, kCols});
-  LayerPlan plan = plan_of(1);
+  plan::LayerPlan plan = plan_of(1);
   plan.shape = tn::balanced_shape(kRows, kCols, 3);
   plan.max_bonds = {1, 1};
   ASSERT_LT(plan.parameters(), kRows + kCols - 1);

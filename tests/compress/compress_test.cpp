@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/model.h"
+#include "schmidt/plan/uniform.h"
 #include "schmidt/tn/factorize.h"
 
 #include "tests/support/support.h"
@@ -39,9 +39,9 @@ class CompressTest : public ::testing::Test {
       : model(std::move(tiny)),
         checkpoint(io::Checkpoint::open(test::write_model(model, tmp / "m"))) {}
 
-  std::vector<LayerPlan> plan(int64_t bond, ShapeChoice shape = {}) const {
+  std::vector<plan::LayerPlan> plan(int64_t bond, plan::ShapeChoice shape = {}) const {
     shape.fixed_gauge = false;
-    return plan_bond(select_layers(dense_layers(checkpoint), {}), shape, bond);
+    return plan::plan_bond(plan::select_layers(plan::dense_layers(checkpoint), {}), shape, bond);
   }
 
   test::TemporaryFolder tmp;
@@ -80,7 +80,7 @@ TEST_F(CompressTest, ReportsWhatItKept) {
     expected += tn::parameter_count(r.plan.shape, r.bonds.front());
   }
   EXPECT_EQ(result.summary.tensorized_parameters, expected);
-  const ModelSummary original = summarize(checkpoint);
+  const package::ModelSummary original = package::summarize(checkpoint);
   EXPECT_EQ(result.summary.dense_parameters, original.parameters);
   int64_t replaced = 0;
   for (const LayerResult& r : result.layers) replaced += r.plan.layer.numel();
@@ -99,11 +99,13 @@ TEST_F(CompressTest, FullBondLosesNothing) {
 }
 
 TEST_F(CompressTest, StoresBondsWithoutTheirGauge) {
-  const auto layers = select_layers(dense_layers(checkpoint), {});
-  for (const ShapeChoice& shape : {ShapeChoice{.sites = 3}, ShapeChoice{.low_rank = true}}) {
+  const auto layers = plan::select_layers(plan::dense_layers(checkpoint), {});
+  for (const plan::ShapeChoice& shape :
+       {plan::ShapeChoice{.sites = 3}, plan::ShapeChoice{.low_rank = true}}) {
     CompressOptions options;
     options.force = true;
-    const auto fixed = compress(checkpoint, plan_bond(layers, shape, 4), tmp / "fixed", options);
+    const auto fixed =
+        compress(checkpoint, plan::plan_bond(layers, shape, 4), tmp / "fixed", options);
     const auto full = compress(checkpoint, plan(4, shape), tmp / "full", options);
     int64_t squares = 0;
     for (const LayerResult& r : fixed.layers) {
@@ -127,8 +129,8 @@ TEST_F(CompressTest, StackedLayersKeepTheirBiases) {
     }
   }
   checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "biased"));
-  const auto layers = share_inputs(dense_layers(checkpoint));
-  compress(checkpoint, plan_bond(layers, {.low_rank = true}, 1000), tmp / "out", {});
+  const auto layers = plan::share_inputs(plan::dense_layers(checkpoint));
+  compress(checkpoint, plan::plan_bond(layers, {.low_rank = true}, 1000), tmp / "out", {});
   const auto out = io::Checkpoint::open(tmp / "out");
   EXPECT_TRUE(out.tensors().contains("model.layers.1.self_attn.qkv_proj.bias"));
   EXPECT_FALSE(out.tensors().contains("model.layers.1.self_attn.q_proj.bias"));
@@ -152,8 +154,9 @@ TEST_F(CompressTest, StoresTheDtypeAskedFor) {
 
 // A child compresses and dies by SIGKILL when the progress has been called `calls`
 // times. True if it lived to the end.
-bool compress_until_killed(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
-                           const fs::path& out, int calls) {
+bool compress_until_killed(const io::Checkpoint& checkpoint,
+                           const std::vector<plan::LayerPlan>& plan, const fs::path& out,
+                           int calls) {
   const pid_t child = ::fork();
   if (child == 0) {
     int left = calls;
@@ -235,11 +238,11 @@ TEST(CompressWeights, RefusesNanAndTakesZeroAndRankOne) {
   model.tensors[k + ".weight"] =
       torch::outer(torch::linspace(1, 2, 12), torch::linspace(-1, 1, 24));
   auto checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "m"));
-  const auto layers = select_layers(dense_layers(checkpoint), {{q, k}, {}});
+  const auto layers = plan::select_layers(plan::dense_layers(checkpoint), {{q, k}, {}});
   CompressOptions options;
   options.method.tolerance = 1e-4;
   const auto result =
-      compress(checkpoint, plan_bond(layers, {.low_rank = true}, 8), tmp / "out", options);
+      compress(checkpoint, plan::plan_bond(layers, {.low_rank = true}, 8), tmp / "out", options);
   for (const LayerResult& r : result.layers) {
     EXPECT_EQ(r.bonds.front(), std::vector<int64_t>{1}) << r.plan.layer.name;
     EXPECT_LT(r.relative_error, 1e-4);
@@ -248,7 +251,7 @@ TEST(CompressWeights, RefusesNanAndTakesZeroAndRankOne) {
   model.tensors[q + ".weight"][3][4] = std::numeric_limits<float>::quiet_NaN();
   checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "nan"));
   try {
-    compress(checkpoint, plan_bond(layers, {}, 8), tmp / "out2", {});
+    compress(checkpoint, plan::plan_bond(layers, {}, 8), tmp / "out2", {});
     FAIL() << "expected an error";
   } catch (const FormatError& e) {
     EXPECT_NE(std::string(e.what()).find(q + ".weight: holds NaN"), std::string::npos) << e.what();

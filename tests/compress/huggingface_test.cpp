@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/compress.h"
-#include "schmidt/compress/remote_code.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/model.h"
+#include "schmidt/package/remote_code.h"
+#include "schmidt/plan/uniform.h"
 
 #include "tests/support/compressed_model.h"
 #include "tests/support/support.h"
@@ -40,11 +40,12 @@ TEST(HuggingFace, OpensACompressedCheckpointWithTheSameLogits) {
   test::TemporaryFolder tmp;
   const auto checkpoint =
       io::Checkpoint::open(test::write_model(test::make_tiny_model(), tmp / "m"));
-  const auto layers = dense_layers(checkpoint);
+  const auto layers = plan::dense_layers(checkpoint);
   // Two and three sites side by side, down_proj and a whole block left dense.
-  auto plan =
-      plan_bond(select_layers(layers, {{"model.layers.0.self_attn.*"}, {}}), {.sites = 3}, 6);
-  for (LayerPlan& p : plan_bond(select_layers(layers, {{"gate_proj", "up_proj"}, {}}), {}, 9)) {
+  auto plan = plan::plan_bond(plan::select_layers(layers, {{"model.layers.0.self_attn.*"}, {}}),
+                              {.sites = 3}, 6);
+  for (plan::LayerPlan& p :
+       plan::plan_bond(plan::select_layers(layers, {{"gate_proj", "up_proj"}, {}}), {}, 9)) {
     plan.push_back(std::move(p));
   }
   compress(checkpoint, plan, tmp / "out", {});
@@ -66,7 +67,7 @@ class StoredForms : public testing::Test {
  protected:
   // Layers shared by a group, with fixed gauge on two and three sites, and in sums.
   void SetUp() override {
-    add_remote_code(folder_, models_.compressed.config);
+    package::add_remote_code(folder_, models_.compressed.config);
     test::write_model(models_.compressed, folder_);
   }
 

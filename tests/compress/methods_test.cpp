@@ -5,6 +5,8 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
+#include "schmidt/base/format_error.h"
+
 #include "tests/tn/random_metric.h"
 
 namespace schmidt::compress {
@@ -12,25 +14,26 @@ namespace {
 
 constexpr int64_t kRows = 20, kCols = 12;
 
-Factors plain(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors plain(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
               const MethodOptions& options) {
   return find_method("tt-svd").factorize(w, plan, inputs, options);
 }
 
 /// Stands for a decomposition that fails in single precision.
-Factors only_in_double(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
-                       const MethodOptions& options) {
+Factors only_in_double(const torch::Tensor& w, const plan::LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options) {
   TORCH_CHECK_LINALG(w.scalar_type() == torch::kFloat64, "no convergence");
   TORCH_CHECK_LINALG(inputs.moments.scalar_type() == torch::kFloat64, "no convergence");
   return plain(w, plan, inputs, options);
 }
 
-Factors never(const torch::Tensor&, const LayerPlan&, const LayerInputs&, const MethodOptions&) {
+Factors never(const torch::Tensor&, const plan::LayerPlan&, const LayerInputs&,
+              const MethodOptions&) {
   TORCH_CHECK_LINALG(false, "no convergence");
 }
 
-Factors nan_in_single(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
-                      const MethodOptions& options) {
+Factors nan_in_single(const torch::Tensor& w, const plan::LayerPlan& plan,
+                      const LayerInputs& inputs, const MethodOptions& options) {
   const bool single = w.scalar_type() == torch::kFloat32;
   Factors factors = plain(w, plan, inputs, options);
   if (single) factors.terms[0].cores()[0].flatten()[0] = std::numeric_limits<float>::quiet_NaN();
@@ -62,7 +65,7 @@ class FactorizeLayer : public ::testing::Test {
     return "";
   }
 
-  LayerPlan plan;
+  plan::LayerPlan plan;
   LayerInputs inputs;
   torch::Tensor w = torch::randn({kRows, kCols});
 };
@@ -89,6 +92,23 @@ TEST_F(FactorizeLayer, RefusesMomentsThatAreNotFinite) {
   for (const char* name : {"whitened", "als", "tt-svd"}) {
     EXPECT_NE(refusal<c10::ValueError>(find_method(name)).find("overflow"), std::string::npos);
   }
+}
+
+TEST(Methods, AreCheckedByTheFileThatNamesThem) {
+  const auto refusal = [](const std::string& method) {
+    plan::LayerPlan p{.layer = {.name = "o_proj", .rows = kRows, .cols = kCols}, .method = method};
+    p.shape = {{4, 5}, {3, 4}};
+    try {
+      check_methods({p}, "plan.json");
+    } catch (const FormatError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal("als"), "");
+  EXPECT_NE(refusal("magic").find("layers.o_proj.method: expected a known method"),
+            std::string::npos);
+  EXPECT_NE(refusal("whitened").find("(m, 1) x (1, n)"), std::string::npos);
 }
 
 }  // namespace

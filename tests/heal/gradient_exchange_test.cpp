@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/dist/exchange_cases.h"
-#include "tests/dist/local_transport.h"
 #include "tests/heal/owned_part.h"
+#include "tests/parallel/exchange_cases.h"
+#include "tests/parallel/local_transport.h"
 
 namespace schmidt::heal {
 namespace {
@@ -28,8 +28,8 @@ class Ranks : public ::testing::TestWithParam<int64_t> {};
 
 // The buckets set out in one order, in whatever order each rank's gradients come.
 TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
-  test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+  test::as_ranks(GetParam(), [](std::unique_ptr<parallel::Transport> transport) {
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     const torch::Tensor flat = torch::empty({kTotal});
     GradientExchange gradients(exchange, sharding, flat);
@@ -62,8 +62,8 @@ TEST_P(Ranks, SumAtTheOwnersInAnyOrderOfReadiness) {
 }
 
 TEST_P(Ranks, ExchangeParametersThatWereNeverReady) {
-  test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+  test::as_ranks(GetParam(), [](std::unique_ptr<parallel::Transport> transport) {
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     const torch::Tensor flat = test::tensor_of(exchange.rank(), kTotal);
     GradientExchange gradients(exchange, sharding, flat);
@@ -75,8 +75,8 @@ TEST_P(Ranks, ExchangeParametersThatWereNeverReady) {
 }
 
 TEST_P(Ranks, NormIsThatOfTheWholeGradient) {
-  test::as_ranks(GetParam(), [](std::unique_ptr<dist::Transport> transport) {
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+  test::as_ranks(GetParam(), [](std::unique_ptr<parallel::Transport> transport) {
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding(kParameters, exchange.rank(), exchange.size(), kBucketBytes);
     torch::Tensor flat = test::tensor_of(7, kTotal);
     flat[711] = 0;  // the gap
@@ -88,8 +88,8 @@ INSTANTIATE_TEST_SUITE_P(Of, Ranks, ::testing::Values(1, 2, 3, 4));
 
 // Reduce-scatter and gather send what one all-reduce would.
 TEST(GradientExchange, SendsNoMoreThanAnAllReduce) {
-  test::as_ranks(4, [](std::unique_ptr<dist::Transport> transport) {
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+  test::as_ranks(4, [](std::unique_ptr<parallel::Transport> transport) {
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding({{0, 4000}, {4000, 12'000}}, exchange.rank(), 4, 16'000);
     const torch::Tensor flat = torch::ones({12'000});
     GradientExchange gradients(exchange, sharding, flat);
@@ -100,7 +100,7 @@ TEST(GradientExchange, SendsNoMoreThanAnAllReduce) {
 }
 
 TEST(GradientExchange, RefusesAParameterTwiceInAStep) {
-  dist::Exchange alone(nullptr);
+  parallel::Exchange alone(nullptr);
   const Sharding sharding({{0, 4}, {4, 8}}, 0, 1);
   GradientExchange gradients(alone, sharding, torch::zeros({8}));
   gradients.ready(1);

@@ -10,9 +10,9 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/compress/compress.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/plan/uniform.h"
 
 #include "tests/support/compressed_model.h"
 #include "tests/support/support.h"
@@ -32,7 +32,7 @@ class HealTest : public testing::Test {
     test::write_byte_tokenizer(tmp / "teacher");
     const auto original = io::Checkpoint::open(tmp / "teacher");
     compress::compress(original,
-                       compress::plan_bond(compress::dense_layers(original), {.low_rank = true}, 8),
+                       plan::plan_bond(plan::dense_layers(original), {.low_rank = true}, 8),
                        tmp / "student", {});
     std::ofstream file(data());
     for (int i = 0; i < 20; ++i) {
@@ -136,7 +136,7 @@ TEST_F(HealTest, BringsTheStudentToItsTeacher) {
       heal(healed, io::Checkpoint::open(tmp / "teacher"), tmp / "again", o, {});
   EXPECT_NEAR(again.before.kl, result.after.kl, 1e-4 * result.after.kl + 1e-6);
   EXPECT_EQ(result.summary->parameters,
-            compress::summarize(io::Checkpoint::open(tmp / "student")).parameters);
+            package::summarize(io::Checkpoint::open(tmp / "student")).parameters);
 }
 
 TEST_F(HealTest, ResumedRunsAreTheUninterruptedOne) {

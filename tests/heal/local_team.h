@@ -6,13 +6,13 @@
 
 #include "schmidt/heal/team.h"
 
-#include "tests/dist/local_transport.h"
+#include "tests/parallel/local_transport.h"
 
 namespace schmidt::test {
 
 /// Calls `work` as each rank of a team of threads. Throws what the first of them threw.
 inline void as_team(int64_t ranks, int64_t stages, const std::function<void(heal::Team&)>& work,
-                    dist::ExchangeOptions options = {.deadline_seconds = 30}) {
+                    parallel::ExchangeOptions options = {.deadline_seconds = 30}) {
   const int64_t replicas = ranks / stages;
   const auto all = std::make_shared<LocalNetwork>();
   std::vector<std::shared_ptr<LocalNetwork>> columns, rows;
@@ -26,7 +26,7 @@ inline void as_team(int64_t ranks, int64_t stages, const std::function<void(heal
       const heal::Grid grid = heal::make_grid(r, ranks, stages);
       const auto exchange = [&](const std::shared_ptr<LocalNetwork>& network, int64_t rank,
                                 int64_t size) {
-        return dist::Exchange(std::make_unique<LocalTransport>(network, rank, size), options);
+        return parallel::Exchange(std::make_unique<LocalTransport>(network, rank, size), options);
       };
       heal::Team team{grid, exchange(all, r, ranks),
                       exchange(columns[static_cast<size_t>(grid.stage)], grid.replica, replicas),

@@ -7,7 +7,7 @@
 #include "schmidt/heal/loss.h"
 #include "schmidt/heal/teacher_rows.h"
 
-#include "tests/dist/local_transport.h"
+#include "tests/parallel/local_transport.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -78,8 +78,8 @@ class Pipeline : public ::testing::Test {
 
   void expect_gradients_of_the_whole(int64_t stages, bool checkpointing) const {
     const Whole expected = whole();
-    test::as_ranks(stages, [&](std::unique_ptr<dist::Transport> transport) {
-      dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+    test::as_ranks(stages, [&](std::unique_ptr<parallel::Transport> transport) {
+      parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
       const Grid grid = make_grid(exchange.rank(), stages, stages);
       const auto s = static_cast<size_t>(grid.stage);
       const std::vector<int64_t> cuts = cut_blocks(std::vector<double>(kBlocks, 1.0), stages);
@@ -136,9 +136,9 @@ TEST_F(Pipeline, WithBlocksRunTwiceGivesTheSameGradients) {
 
 TEST_F(Pipeline, EvaluatesWithoutGradients) {
   const double expected = whole().loss;
-  test::as_ranks(2, [&](std::unique_ptr<dist::Transport> transport) {
+  test::as_ranks(2, [&](std::unique_ptr<parallel::Transport> transport) {
     const at::NoGradGuard no_grad;
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const model::Model student = part("student", exchange.rank() * 2, exchange.rank() * 2 + 2);
     const model::Model teacher = part("teacher", exchange.rank() * 2, exchange.rank() * 2 + 2);
     double sum = 0;

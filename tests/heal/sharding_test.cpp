@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/dist/local_transport.h"
 #include "tests/heal/owned_part.h"
+#include "tests/parallel/local_transport.h"
 
 namespace schmidt::heal {
 namespace {
@@ -38,8 +38,8 @@ TEST(Sharding, BucketsGoFromTheEndAndHoldWholeParameters) {
 }
 
 TEST(Sharding, BucketsAreAssembledFromWhatRanksOwnAndTakenApartAgain) {
-  test::as_ranks(3, [](std::unique_ptr<dist::Transport> transport) {
-    dist::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
+  test::as_ranks(3, [](std::unique_ptr<parallel::Transport> transport) {
+    parallel::Exchange exchange(std::move(transport), {.deadline_seconds = 30});
     const Sharding sharding(kParameters, exchange.rank(), 3, 400);
     const torch::Tensor flat = torch::arange(802, torch::kFloat32);
     const torch::Tensor part = test::owned_part(sharding, flat);

@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/compress.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/heal/heal.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/plan/uniform.h"
 
 #include "tests/heal/local_team.h"
 #include "tests/support/support.h"
@@ -33,7 +33,7 @@ class TeamHeals : public testing::Test {
     test::write_byte_tokenizer(tmp / "teacher");
     const auto original = io::Checkpoint::open(tmp / "teacher");
     compress::compress(original,
-                       compress::plan_bond(compress::dense_layers(original), {.low_rank = true}, 8),
+                       plan::plan_bond(plan::dense_layers(original), {.low_rank = true}, 8),
                        tmp / "student", {});
     std::ofstream file(tmp / "text.jsonl");
     for (int i = 0; i < 20; ++i) {
@@ -190,11 +190,10 @@ TEST_F(TeamHeals, GoOnFromTheLastStateThatAllStagesHave) {
 
 TEST_F(TeamHeals, StagesAndBlocksThatHaveNothingToTrain) {
   const auto original = io::Checkpoint::open(tmp / "teacher");
-  std::vector<compress::Layer> layers = compress::dense_layers(original);
-  std::erase_if(layers, [](const compress::Layer& layer) { return layer.block != 1; });
+  std::vector<plan::Layer> layers = plan::dense_layers(original);
+  std::erase_if(layers, [](const plan::Layer& layer) { return layer.block != 1; });
   std::filesystem::remove_all(tmp / "student");
-  compress::compress(original, compress::plan_bond(layers, {.low_rank = true}, 8), tmp / "student",
-                     {});
+  compress::compress(original, plan::plan_bond(layers, {.low_rank = true}, 8), tmp / "student", {});
   HealOptions o = options();
   o.trained = {.factors = true, .dense = false, .norms = false};
   o.block_tokens = int64_t{4} * 5 * 64;

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "schmidt/compress/uniform.h"
+#include "schmidt/plan/uniform.h"
 #include "schmidt/profile/profile_file.h"
 
 namespace schmidt::test {
@@ -14,14 +14,14 @@ namespace schmidt::test {
 /// A profile of layers of the model at shares of their parameters whose losses are
 /// given by `loss(layer, share)`.
 inline profile::Profile make_profile(
-    const std::vector<compress::Layer>& layers, const std::vector<double>& shares,
-    const std::function<double(const compress::Layer&, double)>& loss) {
+    const std::vector<plan::Layer>& layers, const std::vector<double>& shares,
+    const std::function<double(const plan::Layer&, double)>& loss) {
   profile::Profile made;
   made.model = "0123456789abcdef";
   made.metric = "kl";
   made.settings = shares;
   made.made_by = nlohmann::json{{"tokens", 512}};
-  for (const compress::Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     profile::LayerProfile one;
     one.network.layer = layer;
     one.network.shape = tn::low_rank_shape(layer.rows, layer.cols);
@@ -41,11 +41,11 @@ inline profile::Profile make_profile(
 }
 
 /// Seven layers a block, as of a small model of the Llama family.
-inline std::vector<compress::Layer> seven_layers(int64_t blocks) {
+inline std::vector<plan::Layer> seven_layers(int64_t blocks) {
   static constexpr const char* kNames[] = {
       "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
       "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-  std::vector<compress::Layer> layers;
+  std::vector<plan::Layer> layers;
   for (int64_t b = 0; b < blocks; ++b) {
     for (int k = 0; k < 7; ++k) {
       const std::string name = fmt::format("model.layers.{}.{}", b, kNames[k]);

@@ -11,13 +11,13 @@ namespace {
 
 const std::vector<double> kShares = {0.1, 0.25, 0.5, 0.75};
 
-int64_t numel(const std::vector<compress::Layer>& layers) {
+int64_t numel(const std::vector<plan::Layer>& layers) {
   int64_t total = 0;
   for (const auto& layer : layers) total += layer.numel();
   return total;
 }
 
-int64_t spent(const std::vector<compress::Layer>& layers, const ProfilePlan& plan) {
+int64_t spent(const std::vector<plan::Layer>& layers, const ProfilePlan& plan) {
   int64_t total = numel(layers);
   for (const auto& p : plan.layers) total += p.parameters() - p.layer.numel();
   return total;
@@ -46,9 +46,9 @@ TEST(PlanByProfile, SpendsTheBudgetWhereItHelps) {
             share_of(plan, "model.layers.2.mlp.up_proj") + 0.2);
   EXPECT_NEAR(plan.loss, predicted_loss(found, plan.layers), 1e-12);
 
-  compress::ShapeChoice shape;
+  plan::ShapeChoice shape;
   shape.low_rank = true;
-  const auto uniform = compress::plan_keep(layers, shape, 0.4, numel(layers));
+  const auto uniform = plan::plan_keep(layers, shape, 0.4, numel(layers));
   EXPECT_LT(plan.loss, 0.9 * predicted_loss(found, uniform));
 }
 
@@ -73,7 +73,7 @@ TEST(PlanByProfile, KeepsLayersBetweenFloorAndCeiling) {
 
 TEST(PlanByProfile, BlocksInBetweenLieBetween) {
   const auto all = test::seven_layers(9);
-  std::vector<compress::Layer> some;
+  std::vector<plan::Layer> some;
   for (const auto& layer : all) {
     if (layer.block == 2 || layer.block == 6) some.push_back(layer);
   }
@@ -95,7 +95,7 @@ TEST(PlanByProfile, BlocksInBetweenLieBetween) {
 
 TEST(PlanByProfile, LeavesOutKindsThatWereNotProfiledAndPointsThatBrokeDown) {
   const auto all = test::seven_layers(2);
-  std::vector<compress::Layer> some;
+  std::vector<plan::Layer> some;
   for (const auto& layer : all) {
     if (layer.kinds.front() != 7) some.push_back(layer);
   }

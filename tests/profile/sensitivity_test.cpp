@@ -24,7 +24,7 @@ class SensitivityTest : public ::testing::Test {
   SensitivityTest()
       : checkpoint(io::Checkpoint::open(test::write_model(test::make_tiny_model(3), tmp / "m"))),
         model(model::Model::load(checkpoint)),
-        layers(compress::dense_layers(checkpoint)),
+        layers(plan::dense_layers(checkpoint)),
         windows(torch::randint(0, 264, {3, 20}, torch::kInt64)) {
     at::set_num_threads(1);  // OpenMP's threads do not survive fork
     options.settings = {0.2, 0.6};
@@ -37,7 +37,7 @@ class SensitivityTest : public ::testing::Test {
 
   // What `schmidt eval` says of a checkpoint in which this layer alone is compressed.
   eval::Evaluation evaluated(const LayerProfile& layer, size_t point) {
-    compress::LayerPlan plan = layer.network;
+    plan::LayerPlan plan = layer.network;
     plan.max_bonds = layer.points[point].bonds;
     compress::CompressOptions compress_options;
     compress_options.force = true;
@@ -56,15 +56,15 @@ class SensitivityTest : public ::testing::Test {
   test::TemporaryFolder tmp;
   io::Checkpoint checkpoint;
   model::Model model;
-  std::vector<compress::Layer> layers;
+  std::vector<plan::Layer> layers;
   torch::Tensor windows;
   ProfileOptions options;
 };
 
 TEST_F(SensitivityTest, ReadsTheInputsOfStatistics) {
-  const compress::StreamedModel streamed(checkpoint, {});
-  const auto statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows,
-                                                        tmp / "statistics", {.batch = 2});
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const auto statistics = calibrate::Statistics::collect(checkpoint, streamed, layers, windows,
+                                                         tmp / "statistics", {.batch = 2});
   options.statistics = &statistics;
   options.method = "fisher";
   options.shape.low_rank = true;
@@ -197,7 +197,7 @@ TEST_F(SensitivityTest, SumsOfNetworksAreMeasuredAtTheirShareOfTheParameters) {
 
 TEST_F(SensitivityTest, StackedLayersAreChangedTogether) {
   const Profile alone = measure("alone");
-  layers = compress::share_inputs(layers);
+  layers = plan::share_inputs(layers);
   options.setting = Setting::kBonds;
   options.settings = {1000};
   const Profile stacked = measure();

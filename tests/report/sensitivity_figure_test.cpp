@@ -20,7 +20,7 @@ using test::well_formed;
 
 profile::Profile example(int64_t blocks) {
   return test::make_profile(
-      test::seven_layers(blocks), {0.1, 0.3, 0.6}, [](const compress::Layer& layer, double share) {
+      test::seven_layers(blocks), {0.1, 0.3, 0.6}, [](const plan::Layer& layer, double share) {
         return std::exp(-8 * share) / (1.0 + static_cast<double>(layer.block));
       });
 }
@@ -40,7 +40,7 @@ TEST(SensitivityFigure, HasAPanelForEachKindAndALineForEachBlock) {
 TEST(SensitivityFigure, TheOriginalLiesAboveWhatLostAccuracy) {
   profile::Profile accuracy =
       test::make_profile(test::seven_layers(2), {0.1, 0.3, 0.6},
-                         [](const compress::Layer&, double share) { return 0.25 + 0.5 * share; });
+                         [](const plan::Layer&, double share) { return 0.25 + 0.5 * share; });
   accuracy.metric = "mmlu";
   accuracy.dense = 0.7;
   const std::string svg = sensitivity_svg(accuracy);

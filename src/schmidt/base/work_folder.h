@@ -12,7 +12,7 @@ void remove_all_but(const std::filesystem::path& folder, const std::filesystem::
 /// An empty file in it, the stamp, is named after the work.
 class WorkFolder {
  public:
-  /// work: a name of model, data and options, as compress::Fingerprint makes it.
+  /// work: a name of model, data and options, as package::Fingerprint makes it.
   WorkFolder(std::filesystem::path folder, const std::string& work)
       : folder_(std::move(folder)), stamp_(folder_ / work) {}
 

@@ -6,8 +6,8 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/calibrate/windows.h"
 #include "schmidt/cli/loading.h"
-#include "schmidt/compress/windows.h"
 #include "schmidt/eval/self_text.h"
 #include "schmidt/text/chat.h"
 #include "schmidt/text/documents.h"
@@ -80,7 +80,7 @@ torch::Tensor calibration_text(const io::Checkpoint& checkpoint, const Calibrati
                       context);
   }
   const torch::Tensor windows =
-      compress::calibration_windows(texts, context, options.tokens, common.seed);
+      calibrate::calibration_windows(texts, context, options.tokens, common.seed);
   if (windows.numel() < options.tokens / context * context && !common.quiet) {
     fmt::print(stderr, "calibration: the texts have {} tokens in whole windows, of {} asked for\n",
                windows.numel(), options.tokens);

@@ -7,15 +7,15 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/calibrate/statistics.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/compress/allocate.h"
-#include "schmidt/compress/plan_file.h"
-#include "schmidt/compress/statistics.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/model/require_model.h"
+#include "schmidt/plan/allocate.h"
+#include "schmidt/plan/plan_file.h"
+#include "schmidt/plan/uniform.h"
 
 namespace schmidt::cli {
 namespace {
@@ -89,8 +89,8 @@ bool by_sensitivity(const CompressVerbOptions& options) {
   return chosen_method(options).needs_gradient && options.keep && options.allocation != "uniform";
 }
 
-compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
-  compress::ShapeChoice choice;
+plan::ShapeChoice shape_choice(const CompressVerbOptions& options) {
+  plan::ShapeChoice choice;
   const compress::Method& method = chosen_method(options);
   TORCH_CHECK_VALUE(method.any_shape || options.shape != "balanced", "[shape] method ",
                     std::string(method.name), " has the shape (m, 1) x (1, n) alone; expected ",
@@ -105,8 +105,8 @@ compress::ShapeChoice shape_choice(const CompressVerbOptions& options) {
 }
 
 /// What goes into the checkpoint; `tokens` of calibration were used.
-nlohmann::json recipe(const CompressVerbOptions& options,
-                      const std::optional<compress::PlanFile>& plan, int64_t tokens) {
+nlohmann::json recipe(const CompressVerbOptions& options, const std::optional<plan::PlanFile>& plan,
+                      int64_t tokens) {
   const compress::Method& method = chosen_method(options);
   const bool as_planned = plan && options.method.empty();
   nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
@@ -228,63 +228,64 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
 
 /// The layers that may be compressed. The paper leaves L7 out everywhere, since its
 /// truncation knows nothing of sensitivity; a calibrated method decides for itself.
-std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
-                                           const CompressVerbOptions& options) {
+std::vector<plan::Layer> chosen_layers(const io::Checkpoint& checkpoint,
+                                       const CompressVerbOptions& options) {
   const bool calibrated = chosen_method(options).needs_inputs;
-  compress::LayerSelection selection{options.layers, options.ignore};
+  plan::LayerSelection selection{options.layers, options.ignore};
   if (!options.given.contains("--ignore")) selection.ignore = {calibrated ? "none" : "L7"};
-  const auto dense = compress::dense_layers(checkpoint);
-  compress::check_patterns("ignore", options.ignore, dense);
-  auto layers = compress::select_layers(dense, selection);
-  return options.share_inputs ? compress::share_inputs(layers) : layers;
+  const auto dense = plan::dense_layers(checkpoint);
+  plan::check_patterns("ignore", options.ignore, dense);
+  auto layers = plan::select_layers(dense, selection);
+  return options.share_inputs ? plan::share_inputs(layers) : layers;
 }
 
 /// --bond, or --keep with the same share of every layer.
-std::vector<compress::LayerPlan> plan_uniformly(const CompressVerbOptions& options,
-                                                const std::vector<compress::Layer>& layers,
-                                                int64_t model_parameters) {
-  const compress::ShapeChoice shape = shape_choice(options);
-  auto plan = options.bond ? compress::plan_bond(layers, shape, *options.bond)
-                           : compress::plan_keep(layers, shape, *options.keep, model_parameters);
-  for (compress::LayerPlan& p : plan) p.method = chosen_method(options).name;
+std::vector<plan::LayerPlan> plan_uniformly(const CompressVerbOptions& options,
+                                            const std::vector<plan::Layer>& layers,
+                                            int64_t model_parameters) {
+  const plan::ShapeChoice shape = shape_choice(options);
+  auto plan = options.bond ? plan::plan_bond(layers, shape, *options.bond)
+                           : plan::plan_keep(layers, shape, *options.keep, model_parameters);
+  for (plan::LayerPlan& p : plan) p.method = chosen_method(options).name;
   return plan;
 }
 
-compress::CurvePlan plan_by_sensitivity(const CompressVerbOptions& options,
-                                        const std::vector<compress::Layer>& layers,
-                                        const compress::Statistics& statistics,
-                                        int64_t model_parameters) {
+plan::CurvePlan plan_by_sensitivity(const CompressVerbOptions& options,
+                                    const std::vector<plan::Layer>& layers,
+                                    const calibrate::Statistics& statistics,
+                                    int64_t model_parameters) {
   const bool fixed_gauge = shape_choice(options).fixed_gauge;
-  std::vector<compress::LayerCurve> curves;
-  for (const compress::Layer& layer : layers) {
+  std::vector<plan::LayerCurve> curves;
+  for (const plan::Layer& layer : layers) {
     curves.push_back(
-        compress::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+        plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
   }
-  return compress::plan_by_curves(curves, *options.keep, model_parameters,
-                                  std::string(chosen_method(options).name), fixed_gauge);
+  return plan::plan_by_curves(curves, *options.keep, model_parameters,
+                              std::string(chosen_method(options).name), fixed_gauge);
 }
 
 /// --plan; --method, where it is given, in place of the plan's.
-std::optional<compress::PlanFile> planned(const io::Checkpoint& checkpoint,
-                                          const CompressVerbOptions& options) {
+std::optional<plan::PlanFile> planned(const io::Checkpoint& checkpoint,
+                                      const CompressVerbOptions& options) {
   if (options.plan.empty()) return std::nullopt;
-  auto plan = compress::read_plan(options.plan, checkpoint);
+  auto plan = plan::read_plan(options.plan, checkpoint);
+  compress::check_methods(plan.layers, options.plan);
   if (!options.method.empty()) {
-    for (compress::LayerPlan& p : plan.layers) p.method = options.method;
+    for (plan::LayerPlan& p : plan.layers) p.method = options.method;
   }
   return plan;
 }
 
-std::vector<compress::Layer> layers_of(const std::vector<compress::LayerPlan>& plan) {
-  std::vector<compress::Layer> layers;
-  for (const compress::LayerPlan& p : plan) layers.push_back(p.layer);
+std::vector<plan::Layer> layers_of(const std::vector<plan::LayerPlan>& plan) {
+  std::vector<plan::Layer> layers;
+  for (const plan::LayerPlan& p : plan) layers.push_back(p.layer);
   return layers;
 }
 
 /// Each once.
-std::vector<const compress::Method*> methods_of(const std::vector<compress::LayerPlan>& plan) {
+std::vector<const compress::Method*> methods_of(const std::vector<plan::LayerPlan>& plan) {
   std::set<const compress::Method*> all;
-  for (const compress::LayerPlan& p : plan) all.insert(&compress::find_method(p.method));
+  for (const plan::LayerPlan& p : plan) all.insert(&compress::find_method(p.method));
   return {all.begin(), all.end()};
 }
 
@@ -330,26 +331,26 @@ void run(const CompressVerbOptions& options) {
   model::require_model(checkpoint);
   const auto read = planned(checkpoint, options);
   const auto layers = read ? layers_of(read->layers) : chosen_layers(checkpoint, options);
-  const int64_t parameters = compress::summarize(checkpoint).parameters;
+  const int64_t parameters = package::summarize(checkpoint).parameters;
   const auto methods = read ? methods_of(read->layers) : std::vector{&chosen_method(options)};
   const Needs needs = needs_of(methods);
   const bool calibrated = needs.inputs && options.keep != 1.0;
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_options(options, methods);
-  std::optional<std::vector<compress::LayerPlan>> plan;
+  std::optional<std::vector<plan::LayerPlan>> plan;
   if (read) plan = read->layers;
   if (calibrated && !read && by_sensitivity(options)) {
-    const compress::ShapeChoice shape = shape_choice(options);
+    const plan::ShapeChoice shape = shape_choice(options);
     TORCH_CHECK_VALUE(!shape.by_hand && options.shape != "balanced",
                       "[sites] expected --allocation uniform with --out-dims and with --shape ",
                       "balanced, since sensitivity is known of low ranks only");
-    compress::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
+    plan::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
   } else {
     if (!plan) plan = plan_uniformly(options, layers, parameters);
     compress::check_plan(*plan, options.factorize);
   }
   const AtomicFolder claimed(options.out, options.force);
-  const compress::Workers workers = ranks_as_workers();
+  const calibrate::Workers workers = ranks_as_workers();
 
   compress::CompressOptions compress_options;
   compress_options.method = options.factorize;
@@ -360,7 +361,7 @@ void run(const CompressVerbOptions& options) {
   compress_options.workers = workers;
 
   ProgressLine progress(options.common.quiet || !workers.first());
-  std::optional<compress::Statistics> statistics;
+  std::optional<calibrate::Statistics> statistics;
   const std::string folder =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
   if (calibrated) {
@@ -371,15 +372,15 @@ void run(const CompressVerbOptions& options) {
     calibration.dtype = options.common.calibration_dtype();
     calibration.device = options.common.torch_device();
     if (needs.gradient) {
-      compress::StatisticsOptions statistics_options;
+      calibrate::StatisticsOptions statistics_options;
       statistics_options.damping = options.factorize.damping;
       statistics_options.seed = options.common.seed;
       statistics_options.outputs = needs.outputs;
       statistics_options.force = options.force && options.statistics.empty();
       statistics_options.workers = workers;
-      const compress::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
-      statistics = compress::Statistics::collect(checkpoint, model, layers, calibration.windows,
-                                                 folder, statistics_options, progress.callback());
+      const calibrate::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
+      statistics = calibrate::Statistics::collect(checkpoint, model, layers, calibration.windows,
+                                                  folder, statistics_options, progress.callback());
       calibration.statistics = &*statistics;
     }
     compress_options.calibration = std::move(calibration);
@@ -388,7 +389,7 @@ void run(const CompressVerbOptions& options) {
       options, read, calibrated ? compress_options.calibration->windows.numel() : int64_t{0});
   std::optional<double> predicted_loss;
   if (!plan) {
-    compress::CurvePlan bought = plan_by_sensitivity(options, layers, *statistics, parameters);
+    plan::CurvePlan bought = plan_by_sensitivity(options, layers, *statistics, parameters);
     plan = std::move(bought.layers);
     predicted_loss = bought.loss;
   }

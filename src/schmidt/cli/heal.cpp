@@ -36,7 +36,7 @@ struct HealVerbOptions {
   std::string loss_on = "all";
   std::vector<std::string> train = {"factors", "dense", "norms"};
   int64_t stages = 1;
-  dist::ExchangeOptions exchange;
+  parallel::ExchangeOptions exchange;
   heal::HealOptions heal;
 };
 

@@ -7,8 +7,8 @@
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/compress/summary.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
 namespace {
@@ -18,7 +18,7 @@ struct InspectOptions {
   std::string model;
 };
 
-nlohmann::ordered_json network_json(const compress::NetworkSummary& network) {
+nlohmann::ordered_json network_json(const package::NetworkSummary& network) {
   nlohmann::ordered_json out = {
       {"out_dims", network.out_dims}, {"in_dims", network.in_dims}, {"bonds", network.bonds}};
   if (network.gauge_fixed) out["gauge"] = "fixed";
@@ -26,7 +26,7 @@ nlohmann::ordered_json network_json(const compress::NetworkSummary& network) {
 }
 
 nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
-                               const compress::ModelSummary& summary) {
+                               const package::ModelSummary& summary) {
   nlohmann::ordered_json out;
   out["model"] = checkpoint.path().string();
   out["model_type"] = checkpoint.config().value("model_type", "");
@@ -49,12 +49,12 @@ nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
   return out;
 }
 
-std::string kind_text(const compress::ModuleSummary& module) {
-  const auto fixed = [](const compress::NetworkSummary& network) { return network.gauge_fixed; };
+std::string kind_text(const package::ModuleSummary& module) {
+  const auto fixed = [](const package::NetworkSummary& network) { return network.gauge_fixed; };
   return module.kind + (std::ranges::any_of(module.networks, fixed) ? ", gauge fixed" : "");
 }
 
-void print(const io::Checkpoint& checkpoint, const compress::ModelSummary& summary) {
+void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summary) {
   const nlohmann::json& config = checkpoint.config();
   const auto number = [&](const char* key) { return config.value(key, int64_t{0}); };
   fmt::print("model            {}\n", checkpoint.path().string());
@@ -73,9 +73,8 @@ void print(const io::Checkpoint& checkpoint, const compress::ModelSummary& summa
                   "stored", "parameters", "kept %", "share %"};
   for (const auto& m : summary.modules) {
     table.rows.push_back(
-        {m.name, kind_text(m), fmt::format("{}", fmt::join(m.shape, " x ")),
-         compress::sites_text(m), compress::bonds_text(m), m.stored_as,
-         std::to_string(m.parameters),
+        {m.name, kind_text(m), fmt::format("{}", fmt::join(m.shape, " x ")), package::sites_text(m),
+         package::bonds_text(m), m.stored_as, std::to_string(m.parameters),
          fmt::format("{:.1f}", 100.0 * static_cast<double>(m.parameters) /
                                    static_cast<double>(std::max<int64_t>(m.dense_parameters, 1))),
          fmt::format("{:.2f}", 100.0 * static_cast<double>(m.parameters) /
@@ -92,7 +91,7 @@ Run add_inspect(CLI::App& verb) {
   add_common_options(verb, options->common);
   return [options] {
     const io::Checkpoint checkpoint = io::Checkpoint::open(options->model);
-    const compress::ModelSummary summary = compress::summarize(checkpoint);
+    const package::ModelSummary summary = package::summarize(checkpoint);
     if (options->common.json) {
       fmt::print("{}\n", as_json(checkpoint, summary).dump());
     } else {

@@ -13,8 +13,8 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/dist/lost_rank.h"
-#include "schmidt/dist/ranks.h"
+#include "schmidt/parallel/lost_rank.h"
+#include "schmidt/parallel/ranks.h"
 
 namespace schmidt::cli {
 namespace {
@@ -95,14 +95,14 @@ int run(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help and --version
     return fail(kCallersMistake, e.what());
   } catch (const Interrupted& e) {
-    if (dist::rank() == 0) std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
-    dist::finalize();  // all ranks have agreed to stop: none has to end the others
+    if (parallel::rank() == 0) std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
+    parallel::finalize();  // all ranks have agreed to stop: none has to end the others
     return e.exit_code();
   } catch (const FormatError& e) {
     return fail(kBadFile, e.what());
   } catch (const SystemError& e) {
     return fail(kCallersMistake, e.what());
-  } catch (const dist::LostRank& e) {
+  } catch (const parallel::LostRank& e) {
     return fail(kCallersMistake, e.what());
   } catch (const c10::ValueError& e) {
     return fail(kCallersMistake, e.what_without_backtrace());
@@ -124,7 +124,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const int code = schmidt::cli::run(argc, argv);
-  if (code != 0) schmidt::dist::abort(code);  // the other ranks would wait for this one
-  schmidt::dist::finalize();
+  if (code != 0) schmidt::parallel::abort(code);  // the other ranks would wait for this one
+  schmidt::parallel::finalize();
   return code;
 }

@@ -8,8 +8,8 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
-#include "schmidt/dist/ranks.h"
 #include "schmidt/kernels/processor.h"
+#include "schmidt/parallel/ranks.h"
 
 namespace schmidt::cli {
 
@@ -25,7 +25,7 @@ torch::ScalarType CommonOptions::calibration_dtype() const {
 }
 
 torch::ScalarType fastest_dtype(const torch::Device& device) {
-  const auto answers = dist::gather(kernels::multiplies_bfloat16(device) ? "yes" : "no");
+  const auto answers = parallel::gather(kernels::multiplies_bfloat16(device) ? "yes" : "no");
   const bool all = std::ranges::all_of(answers, [](const std::string& a) { return a == "yes"; });
   return all ? torch::kBFloat16 : torch::kFloat32;
 }

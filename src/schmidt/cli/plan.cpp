@@ -7,11 +7,11 @@
 
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/compress/footprint.h"
 #include "schmidt/compress/methods.h"
-#include "schmidt/compress/plan_file.h"
-#include "schmidt/compress/preset.h"
-#include "schmidt/compress/uniform.h"
+#include "schmidt/plan/footprint.h"
+#include "schmidt/plan/plan_file.h"
+#include "schmidt/plan/preset.h"
+#include "schmidt/plan/uniform.h"
 #include "schmidt/profile/metric.h"
 #include "schmidt/profile/plan_by_profile.h"
 
@@ -33,7 +33,7 @@ struct PlanOptions {
 };
 
 struct Made {
-  std::vector<compress::LayerPlan> layers;
+  std::vector<plan::LayerPlan> layers;
   std::optional<double> loss;          // predicted
   std::optional<double> uniform_loss;  // the control at the same budget
   std::string_view loss_unit = {};
@@ -62,25 +62,25 @@ double bytes_per_scalar(const PlanOptions& options) {
 }
 
 /// What `compress` is to write: a plan by size asks for no more than 2 bytes a weight.
-std::string stored_dtype(const PlanOptions& options, const compress::Outline& model) {
+std::string stored_dtype(const PlanOptions& options, const plan::Outline& model) {
   if (!options.common.dtype.empty() || options.size.empty()) return options.common.dtype;
   return model.scalar_bytes == 2 ? "" : "bfloat16";
 }
 
-double target_keep(const PlanOptions& options, const compress::Outline& model) {
-  if (!options.preset.empty()) return compress::find_preset(options.preset).keep;
+double target_keep(const PlanOptions& options, const plan::Outline& model) {
+  if (!options.preset.empty()) return plan::find_preset(options.preset).keep;
   if (options.keep) return *options.keep;
   return std::min(1.0, parse_size(options.size) / bytes_per_scalar(options) /
                            static_cast<double>(model.parameters));
 }
 
 /// Whether a pattern means the layer or one of those stacked in it.
-bool named(const std::vector<std::string>& patterns, const compress::Layer& layer) {
+bool named(const std::vector<std::string>& patterns, const plan::Layer& layer) {
   return std::ranges::any_of(patterns, [&](const std::string& pattern) {
-    if (compress::matches(pattern, layer)) return true;
+    if (plan::matches(pattern, layer)) return true;
     for (size_t i = 0; i < layer.members.size(); ++i) {
-      const compress::Layer member{layer.members[i], layer.block, {layer.kinds[i]}, {}, 0, 0};
-      if (compress::matches(pattern, member)) return true;
+      const plan::Layer member{layer.members[i], layer.block, {layer.kinds[i]}, {}, 0, 0};
+      if (plan::matches(pattern, member)) return true;
     }
     return false;
   });
@@ -90,20 +90,20 @@ std::vector<std::string> left_alone(const PlanOptions& options) {
   std::vector<std::string> patterns = options.protect;
   patterns.insert(patterns.end(), options.ignore.begin(), options.ignore.end());
   if (!options.preset.empty()) {
-    patterns.emplace_back(compress::find_preset(options.preset).ignore);
+    patterns.emplace_back(plan::find_preset(options.preset).ignore);
   } else if (options.profile.empty() && options.ignore.empty()) {
     patterns.emplace_back("L7");  // as in the paper, where nothing says how sensitive it is
   }
   return patterns;
 }
 
-void check_reach(const PlanOptions& options, const compress::Outline& model,
-                 const std::vector<compress::Layer>& layers, int64_t least, double keep) {
+void check_reach(const PlanOptions& options, const plan::Outline& model,
+                 const std::vector<plan::Layer>& layers, int64_t least, double keep) {
   if (!options.preset.empty()) {
-    compress::check_reach(compress::find_preset(options.preset), model, layers, least);
+    plan::check_reach(plan::find_preset(options.preset), model, layers, least);
   }
   int64_t reached = model.parameters + least;
-  for (const compress::Layer& layer : layers) reached -= layer.numel();
+  for (const plan::Layer& layer : layers) reached -= layer.numel();
   const auto nearest = static_cast<double>(reached);
   const auto whole = static_cast<double>(model.parameters);
   TORCH_CHECK_VALUE(
@@ -114,39 +114,38 @@ void check_reach(const PlanOptions& options, const compress::Outline& model,
                   human_bytes(nearest * bytes_per_scalar(options)), bytes_per_scalar(options)));
 }
 
-void check_any(const std::vector<compress::Layer>& layers) {
+void check_any(const std::vector<plan::Layer>& layers) {
   TORCH_CHECK_VALUE(!layers.empty(),
                     "[plan] expected layers to compress, got none: all are "
                     "protected, ignored or not in the profile");
 }
 
 /// The same share of every layer.
-std::vector<compress::LayerPlan> plan_uniformly(const PlanOptions& options,
-                                                const compress::Outline& model,
-                                                const std::vector<compress::Layer>& layers,
-                                                const compress::ShapeChoice& shape,
-                                                const std::string& method, double keep) {
+std::vector<plan::LayerPlan> plan_uniformly(const PlanOptions& options, const plan::Outline& model,
+                                            const std::vector<plan::Layer>& layers,
+                                            const plan::ShapeChoice& shape,
+                                            const std::string& method, double keep) {
   int64_t least = 0;
-  for (const auto& p : compress::plan_bond(layers, shape, 1)) least += p.parameters();
+  for (const auto& p : plan::plan_bond(layers, shape, 1)) least += p.parameters();
   check_reach(options, model, layers, least, keep);
-  auto plan = compress::plan_keep(layers, shape, keep, model.parameters);
-  for (compress::LayerPlan& p : plan) p.method = method;
+  auto plan = plan::plan_keep(layers, shape, keep, model.parameters);
+  for (plan::LayerPlan& p : plan) p.method = method;
   return plan;
 }
 
-Made plan_without_profile(const PlanOptions& options, const compress::Outline& model,
+Made plan_without_profile(const PlanOptions& options, const plan::Outline& model,
                           const std::vector<std::string>& alone, double keep) {
-  std::vector<compress::Layer> layers = model.layers;
+  std::vector<plan::Layer> layers = model.layers;
   std::erase_if(layers, [&](const auto& layer) { return named(alone, layer); });
   check_any(layers);
-  compress::ShapeChoice shape;
+  plan::ShapeChoice shape;
   shape.sites = options.sites;
   shape.low_rank = options.shape == "low-rank";
   shape.fixed_gauge = options.gauge == "fixed";
   return {plan_uniformly(options, model, layers, shape, "tt-svd", keep), {}, {}};
 }
 
-Made plan_with_profile(const PlanOptions& options, const compress::Outline& model,
+Made plan_with_profile(const PlanOptions& options, const plan::Outline& model,
                        const std::vector<std::string>& alone, double keep) {
   const profile::Profile read = profile::read_profile(options.profile);
   TORCH_CHECK_VALUE(!model.fingerprint || *model.fingerprint == read.model,
@@ -155,12 +154,12 @@ Made plan_with_profile(const PlanOptions& options, const compress::Outline& mode
   const std::string_view unit = profile::find_metric(read.metric).loss_unit;
   auto measured = profile::sensitivities(read, model.layers);
   std::erase_if(measured, [&](const auto& s) { return named(alone, s.network.layer); });
-  std::vector<compress::Layer> layers;
+  std::vector<plan::Layer> layers;
   for (const auto& s : measured) layers.push_back(s.network.layer);
   check_any(layers);
 
-  const compress::LayerPlan& network = measured.front().network;
-  compress::ShapeChoice shape;
+  const plan::LayerPlan& network = measured.front().network;
+  plan::ShapeChoice shape;
   shape.sites = network.shape.sites();
   shape.low_rank = network.shape == tn::low_rank_shape(network.layer.rows, network.layer.cols);
   shape.fixed_gauge = network.fixed_gauge;
@@ -180,12 +179,12 @@ Made plan_with_profile(const PlanOptions& options, const compress::Outline& mode
   return {std::move(plan.layers), plan.loss, profile::predicted_loss(measured, uniform()), unit};
 }
 
-Made make_plan(const PlanOptions& options, const compress::Outline& model, double keep) {
+Made make_plan(const PlanOptions& options, const plan::Outline& model, double keep) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const std::vector<std::string> alone = left_alone(options);
   Made made = options.profile.empty() ? plan_without_profile(options, model, alone, keep)
                                       : plan_with_profile(options, model, alone, keep);
-  for (compress::LayerPlan& p : made.layers) {
+  for (plan::LayerPlan& p : made.layers) {
     if (!options.method.empty()) p.method = options.method;
     TORCH_CHECK_VALUE(compress::find_method(p.method).any_shape ||
                           p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
@@ -210,8 +209,8 @@ double measured_flops(const torch::Device& device) {
   return best;
 }
 
-nlohmann::ordered_json predicted_json(const PlanOptions& options, const compress::Outline& model,
-                                      const compress::Footprint& f, const Made& made) {
+nlohmann::ordered_json predicted_json(const PlanOptions& options, const plan::Outline& model,
+                                      const plan::Footprint& f, const Made& made) {
   nlohmann::ordered_json out = {
       {"parameters", f.parameters},
       {"tensorized_parameters", f.tensorized},
@@ -219,7 +218,7 @@ nlohmann::ordered_json predicted_json(const PlanOptions& options, const compress
       {"bytes_float32", f.bytes(4)},
       {"bytes_float16", f.bytes(2)},
       {"bytes_mixed_int4", f.mixed_bytes()},
-      {"kv_cache_bytes", compress::kv_cache_bytes(model.config, options.context, 2)},
+      {"kv_cache_bytes", plan::kv_cache_bytes(model.config, options.context, 2)},
       {"kv_cache_context", options.context},
       {"healing_tokens", options.heal_tokens},
       {"healing_flops", f.healing_flops() * options.heal_tokens}};
@@ -247,12 +246,12 @@ nlohmann::json recipe(const PlanOptions& options) {
   return made_by;
 }
 
-void print(const PlanOptions& options, const compress::Outline& model, const Made& made,
-           const compress::Footprint& f, double flops) {
+void print(const PlanOptions& options, const plan::Outline& model, const Made& made,
+           const plan::Footprint& f, double flops) {
   const auto count = [](int64_t n) { return human_count(static_cast<double>(n)); };
   const auto percent = [](double part, double whole) { return 100.0 * part / whole; };
   const auto whole = static_cast<double>(model.parameters);
-  const bool mixed = !options.preset.empty() && compress::find_preset(options.preset).mixed_int4;
+  const bool mixed = !options.preset.empty() && plan::find_preset(options.preset).mixed_int4;
   fmt::print(
       "parameters       {} of {}: {:.2f} % of the model, {:.2f} % of the {} tensorized layers\n",
       count(f.parameters), count(model.parameters),
@@ -269,7 +268,7 @@ void print(const PlanOptions& options, const compress::Outline& model, const Mad
         human_bytes(f.mixed_bytes()), percent(f.mixed_bytes(), 4 * whole));
   }
   const double weights = mixed ? f.mixed_bytes() : f.bytes(2);
-  const double cache = compress::kv_cache_bytes(model.config, options.context, 2);
+  const double cache = plan::kv_cache_bytes(model.config, options.context, 2);
   fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
              human_bytes(weights + cache), human_bytes(cache), options.context);
   if (made.loss) {
@@ -299,29 +298,29 @@ void run(const PlanOptions& options) {
   TORCH_CHECK_VALUE((options.limits.floor == 0.0 && options.limits.ceiling == 1.0) ||
                         (!options.profile.empty() && options.allocation != "uniform"),
                     "[plan] --floor and --ceiling expected a plan by --profile, got a uniform one");
-  const compress::Outline model = compress::open_outline(options.model);
-  std::vector<compress::Layer> patterned = model.layers;
-  for (const compress::Layer& stacked : compress::share_inputs(model.layers)) {
+  const plan::Outline model = plan::open_outline(options.model);
+  std::vector<plan::Layer> patterned = model.layers;
+  for (const plan::Layer& stacked : plan::share_inputs(model.layers)) {
     patterned.push_back(stacked);
   }
-  compress::check_patterns("protect", options.protect, patterned);
-  compress::check_patterns("ignore", options.ignore, patterned);
+  plan::check_patterns("protect", options.protect, patterned);
+  plan::check_patterns("ignore", options.ignore, patterned);
   double target = target_keep(options, model);
   Made made = make_plan(options, model, target);
-  compress::Footprint f = compress::footprint(model, made.layers);
+  plan::Footprint f = plan::footprint(model, made.layers);
   // Pivots are bytes too, and known only once there is a plan.
   for (int i = 0; i < 4 && !options.size.empty(); ++i) {
     const double over = f.bytes(bytes_per_scalar(options)) - parse_size(options.size);
     if (over <= 0) break;
     target -= over / bytes_per_scalar(options) / static_cast<double>(model.parameters);
     made = make_plan(options, model, target);
-    f = compress::footprint(model, made.layers);
+    f = plan::footprint(model, made.layers);
   }
   const auto predicted = predicted_json(options, model, f, made);
   const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
-  compress::write_plan(
-      options.out, {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)},
-      model);
+  plan::write_plan(options.out,
+                   {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)},
+                   model);
 
   const double flops =
       options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
@@ -354,7 +353,7 @@ Run add_plan(CLI::App& verb) {
                   "Bytes of all weights instead: 120MB, 1.5GB, at 2 bytes each (4 with --dtype "
                   "float32), which compress then writes");
   std::vector<std::string> presets;
-  for (const compress::Preset& preset : compress::presets()) presets.emplace_back(preset.name);
+  for (const plan::Preset& preset : plan::presets()) presets.emplace_back(preset.name);
   verb.add_option("--preset", options->preset, "A model of the paper instead")
       ->check(CLI::IsMember(presets));
   verb.add_option("--allocation", options->allocation, "By the profile, or uniform as a control")

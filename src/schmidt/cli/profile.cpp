@@ -7,8 +7,8 @@
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/dist/ranks.h"
 #include "schmidt/eval/multiple_choice.h"
+#include "schmidt/parallel/ranks.h"
 #include "schmidt/profile/sensitivity.h"
 #include "schmidt/report/sensitivity_figure.h"
 
@@ -63,9 +63,9 @@ profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
   return p;
 }
 
-std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
-                                           const ProfileVerbOptions& options) {
-  auto layers = compress::dense_layers(checkpoint);
+std::vector<plan::Layer> chosen_layers(const io::Checkpoint& checkpoint,
+                                       const ProfileVerbOptions& options) {
+  auto layers = plan::dense_layers(checkpoint);
   for (const int64_t block : options.blocks) {
     TORCH_CHECK_VALUE(
         std::ranges::any_of(layers, [&](const auto& layer) { return layer.block == block; }),
@@ -76,8 +76,8 @@ std::vector<compress::Layer> chosen_layers(const io::Checkpoint& checkpoint,
       return std::ranges::find(options.blocks, layer.block) == options.blocks.end();
     });
   }
-  if (options.share_inputs) layers = compress::share_inputs(layers);
-  return compress::select_layers(layers, {options.layers, {}});
+  if (options.share_inputs) layers = plan::share_inputs(layers);
+  return plan::select_layers(layers, {options.layers, {}});
 }
 
 /// The questions of the task that is the metric, if it is one.
@@ -153,39 +153,39 @@ void run(const ProfileVerbOptions& options) {
   const std::optional<eval::MultipleChoice> questions = questions_of(checkpoint, options);
   if (questions) measure.questions = &*questions;
 
-  ProgressLine progress(options.common.quiet || dist::rank() != 0);
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
   torch::Tensor windows;
   if (!questions || method.needs_inputs) {
     windows =
         shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
     measure.made_by["tokens"] = windows.numel();
   }
-  std::optional<compress::Statistics> statistics;
+  std::optional<calibrate::Statistics> statistics;
   const fs::path kept =
       options.statistics.empty() ? options.out + ".statistics" : options.statistics;
   if (method.needs_gradient) {
-    const compress::StreamedModel streamed(
+    const calibrate::StreamedModel streamed(
         checkpoint, {options.common.calibration_dtype(), options.common.torch_device()});
-    compress::StatisticsOptions collecting;
+    calibrate::StatisticsOptions collecting;
     collecting.damping = options.factorize.damping;
     collecting.outputs = method.needs_outputs;
     collecting.seed = options.common.seed;
     collecting.force = options.force && options.statistics.empty();
     const auto collect = [&] {
-      statistics = compress::Statistics::collect(checkpoint, streamed, layers, windows, kept,
-                                                 collecting, progress.callback());
+      statistics = calibrate::Statistics::collect(checkpoint, streamed, layers, windows, kept,
+                                                  collecting, progress.callback());
     };
     // By rank 0 alone, to the bytes of a single process; the others find what it left.
-    if (dist::rank() == 0) collect();
-    dist::barrier();
-    if (dist::rank() != 0) collect();
+    if (parallel::rank() == 0) collect();
+    parallel::barrier();
+    if (parallel::rank() != 0) collect();
     measure.statistics = &*statistics;
   }
   const model::Model model = load_model(checkpoint, options.common);
   const profile::Profile profile = profile::measure_profile(checkpoint, model, layers, windows,
                                                             measure, partial, progress.callback());
   progress.clear();
-  if (dist::rank() == 0) {
+  if (parallel::rank() == 0) {
     const std::string name = fs::path(options.model).filename().string();
     write_file_atomically(svg, report::sensitivity_svg(profile));
     write_file_atomically(html, report::sensitivity_page(profile, name));

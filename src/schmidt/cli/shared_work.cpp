@@ -4,15 +4,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include "schmidt/dist/exchange.h"
-#include "schmidt/dist/ranks.h"
+#include "schmidt/parallel/exchange.h"
+#include "schmidt/parallel/ranks.h"
 
 namespace schmidt::cli {
 
-compress::Workers ranks_as_workers() {
-  compress::Workers workers{dist::rank(), dist::size(), {}, dist::barrier};
+calibrate::Workers ranks_as_workers() {
+  calibrate::Workers workers{parallel::rank(), parallel::size(), {}, parallel::barrier};
   if (workers.size > 1) {
-    const auto exchange = std::make_shared<dist::Exchange>(dist::all_ranks());
+    const auto exchange = std::make_shared<parallel::Exchange>(parallel::all_ranks());
     workers.sum = [exchange](const torch::Tensor& x) { exchange->sum(x); };
   }
   return workers;
@@ -22,14 +22,14 @@ torch::Tensor shared_calibration_text(const io::Checkpoint& checkpoint,
                                       const CalibrationOptions& options,
                                       const CommonOptions& common, const ProgressFn& progress) {
   nlohmann::json sent;
-  if (dist::rank() == 0) {
+  if (parallel::rank() == 0) {
     const torch::Tensor windows =
         calibration_text(checkpoint, options, common, progress).contiguous();
     sent = {{"shape", windows.sizes().vec()},
             {"ids", std::vector<int64_t>(windows.const_data_ptr<int64_t>(),
                                          windows.const_data_ptr<int64_t>() + windows.numel())}};
   }
-  const auto received = nlohmann::json::parse(dist::broadcast(sent.dump()));
+  const auto received = nlohmann::json::parse(parallel::broadcast(sent.dump()));
   return torch::tensor(received["ids"].get<std::vector<int64_t>>(), torch::kInt64)
       .view(received["shape"].get<std::vector<int64_t>>());
 }

@@ -1,14 +1,14 @@
 #pragma once
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/workers.h"
 #include "schmidt/cli/calibration_text.h"
-#include "schmidt/compress/workers.h"
 
 namespace schmidt::cli {
 
 /// The ranks of mpirun as workers; one alone without it. Their folders are the same, on
 /// one machine or a shared disk.
-compress::Workers ranks_as_workers();
+calibrate::Workers ranks_as_workers();
 
 /// calibration_text, drawn by rank 0 alone: sampling from the model need not be repeated.
 torch::Tensor shared_calibration_text(const io::Checkpoint& checkpoint,

@@ -13,7 +13,7 @@ double percent(uint64_t part, uint64_t whole) {
 
 }  // namespace
 
-std::string sizes_text(const compress::ModelSummary& s) {
+std::string sizes_text(const package::ModelSummary& s) {
   return fmt::format(
       "parameters kept  {:.2f} % of the whole model ({} of {}), {:.2f} % of the tensorized layers\n"
       "weights          {}: {:.1f} % of the original in float32 ({}), {:.1f} % in float16 ({})\n",
@@ -23,7 +23,7 @@ std::string sizes_text(const compress::ModelSummary& s) {
       human_bytes(static_cast<double>(s.dense_bytes(2))));
 }
 
-nlohmann::ordered_json sizes_json(const compress::ModelSummary& s) {
+nlohmann::ordered_json sizes_json(const package::ModelSummary& s) {
   return {{"parameters", s.parameters},
           {"dense_parameters", s.dense_parameters},
           {"keep", s.keep()},

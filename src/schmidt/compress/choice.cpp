@@ -11,14 +11,14 @@ namespace schmidt::compress {
 namespace {
 
 /// The plan in each way that is tried, as far as it can spend no more than the plan's parameters.
-std::vector<LayerPlan> contenders(const LayerPlan& plan, bool gradient,
-                                  const MethodOptions& options) {
-  std::vector<LayerPlan> result;
+std::vector<plan::LayerPlan> contenders(const plan::LayerPlan& plan, bool gradient,
+                                        const MethodOptions& options) {
+  std::vector<plan::LayerPlan> result;
   const auto add = [&](const char* method, const tn::SiteShape& shape) {
-    LayerPlan candidate = plan;
+    plan::LayerPlan candidate = plan;
     candidate.method = method;
     candidate.shape = shape;
-    candidate.max_bonds = bonds_within(shape, plan.parameters(), plan.fixed_gauge);
+    candidate.max_bonds = plan::bonds_within(shape, plan.parameters(), plan.fixed_gauge);
     const bool fits = find_method(method).one_network ? candidate.parameters() <= plan.parameters()
                                                       : sum_parts(candidate, options).has_value();
     if (fits) result.push_back(std::move(candidate));
@@ -33,7 +33,7 @@ std::vector<LayerPlan> contenders(const LayerPlan& plan, bool gradient,
 
 }  // namespace
 
-Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const double norm = tn::squared_norm(target.matrix, target.metric);
@@ -48,7 +48,7 @@ Factors choose(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   Factors best;
   double least = std::numeric_limits<double>::infinity();
   std::vector<Candidate> tried;
-  for (const LayerPlan& candidate : contenders(plan, inputs.gradient.has_value(), options)) {
+  for (const plan::LayerPlan& candidate : contenders(plan, inputs.gradient.has_value(), options)) {
     if (!tried.empty() && (!judges_all || least == 0)) break;
     MethodOptions rivalling = options;
     rivalling.fit.to_beat = least;

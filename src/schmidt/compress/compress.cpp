@@ -9,9 +9,9 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/work_folder.h"
-#include "schmidt/compress/beside_weights.h"
-#include "schmidt/compress/fingerprint.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/package/beside_weights.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/tn/site_shape.h"
 
 namespace schmidt::compress {
@@ -20,15 +20,16 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a partial folder has to agree on before its layers are used again.
-std::string work_fingerprint(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
+std::string work_fingerprint(const io::Checkpoint& checkpoint,
+                             const std::vector<plan::LayerPlan>& plan,
                              const CompressOptions& options) {
-  Fingerprint hash;
-  hash.add(fingerprint(checkpoint));
+  package::Fingerprint hash;
+  hash.add(package::fingerprint(checkpoint));
   const MethodOptions& m = options.method;
   hash.add(fmt::format("{} {} {} {}", m.tolerance, m.drift, m.damping, m.ridge));
   hash.add(fmt::format("{} {} {} {}", m.sites, m.mpo_share, m.fit.rounds, m.als.sweeps));
   hash.add(options.dtype ? c10::toString(*options.dtype) : "as read");
-  for (const LayerPlan& p : plan) {
+  for (const plan::LayerPlan& p : plan) {
     hash.add(p.layer.name)
         .add(fmt::format("{} {} {}x{}@{}", p.method, p.fixed_gauge,
                          fmt::join(p.shape.out_dims, ","), fmt::join(p.shape.in_dims, ","),
@@ -47,28 +48,28 @@ torch::ScalarType stored_dtype(const io::TensorInfo& info, const CompressOptions
   return options.dtype && isFloatingType(info.dtype) ? *options.dtype : info.dtype;
 }
 
-torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const Layer& layer,
+torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const plan::Layer& layer,
                               const CompressOptions& options) {
   return stored_dtype(checkpoint.tensors().at(layer.members.front() + ".weight"), options);
 }
 
-void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
+void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                       const CompressOptions& options, const LayerStore& store,
                       const ProgressFn& progress) {
-  std::vector<const LayerPlan*> open;
-  for (const LayerPlan& p : plan) {
+  std::vector<const plan::LayerPlan*> open;
+  for (const plan::LayerPlan& p : plan) {
     if (!store.has(p.layer)) open.push_back(&p);
   }
   options.workers.meet();  // all have seen the same layers finished
   const auto finished = static_cast<int64_t>(plan.size() - open.size());
   for (size_t i = 0; i < open.size(); ++i) {
-    const LayerPlan& p = *open[i];
+    const plan::LayerPlan& p = *open[i];
     if (progress) {
       progress({"compress", p.layer.name, finished + static_cast<int64_t>(i),
                 static_cast<int64_t>(plan.size()), "layers"});
     }
     if (!options.workers.takes(static_cast<int64_t>(i))) continue;
-    const torch::Tensor weight = load_weight(checkpoint, p.layer);
+    const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
     const Factors factors = factorize_layer(find_method(p.method), weight, p, {}, options.method);
     store.save(p, factors,
                with_bias(checkpoint, p.layer,
@@ -79,12 +80,12 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<LayerP
 }
 
 // Streams the new weights: the plan's networks in place of its weights, the rest as it was.
-void write_weights(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
+void write_weights(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                    const CompressOptions& options, const LayerStore& store, const fs::path& folder,
                    const ProgressFn& progress) {
   std::set<std::string> replaced;
-  std::map<std::string, const Layer*> first;  // a layer is written where its first weight was
-  for (const LayerPlan& p : plan) {
+  std::map<std::string, const plan::Layer*> first;  // a layer is written where its first weight was
+  for (const plan::LayerPlan& p : plan) {
     first[p.layer.members.front() + ".weight"] = &p.layer;
     for (const std::string& member : p.layer.members) {
       replaced.insert(member + ".weight");
@@ -139,12 +140,12 @@ const char* config_dtype(torch::ScalarType dtype) {
 }
 
 nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
-                                 const std::vector<LayerPlan>& plan, const LayerStore& store,
+                                 const std::vector<plan::LayerPlan>& plan, const LayerStore& store,
                                  const CompressOptions& options) {
   nlohmann::json config = checkpoint.config();
   nlohmann::json& object = config["compression_config"];
   object["version"] = 1;
-  for (const LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
+  for (const plan::LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
   object["made_by"].push_back(options.made_by);
   if (options.dtype) {
     for (const char* key : {"dtype", "torch_dtype"}) {
@@ -156,8 +157,8 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
 
 }  // namespace
 
-void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options) {
-  for (const LayerPlan& p : plan) {
+void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options) {
+  for (const plan::LayerPlan& p : plan) {
     const Method& method = find_method(p.method);
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
@@ -170,15 +171,15 @@ void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options
   }
 }
 
-CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
+CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
   check_plan(plan, options.method);
-  for (const LayerPlan& p : plan) {
+  for (const plan::LayerPlan& p : plan) {
     TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration,
                       "[compress] method ", p.method, " expected calibration text, got none");
   }
-  const Workers& workers = options.workers;
+  const calibrate::Workers& workers = options.workers;
   if (!workers.first()) workers.meet();  // the first makes the folders, or empties them
   AtomicFolder folder(out, options.force);
   const LayerStore store(folder.path() / "layers", work_fingerprint(checkpoint, plan, options),
@@ -186,15 +187,15 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
   if (workers.first()) workers.meet();
 
   CompressResult result;
-  for (const LayerPlan& p : plan) result.resumed += store.has(p.layer) ? 1 : 0;
+  for (const plan::LayerPlan& p : plan) result.resumed += store.has(p.layer) ? 1 : 0;
   workers.meet();
   const fs::path streams = store.folder() / "streams";
   if (const auto& calibration = options.calibration) {
-    const StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
+    const calibrate::StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
     compress_in_order(
         checkpoint, model, plan, *calibration, options.method,
-        [&](const Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store, streams,
-        progress);
+        [&](const plan::Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store,
+        streams, progress);
   } else {
     factorize_layers(checkpoint, plan, options, store, progress);
   }
@@ -203,9 +204,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<Laye
     return {};
   }
   remove_all_but(folder.path(), store.folder());  // what a killed run had begun to write
-  for (const LayerPlan& p : plan) result.layers.push_back(store.result(p));
+  for (const plan::LayerPlan& p : plan) result.layers.push_back(store.result(p));
   write_weights(checkpoint, plan, options, store, folder.path(), progress);
-  result.summary = write_beside_weights(
+  result.summary = package::write_beside_weights(
       checkpoint, compressed_config(checkpoint, plan, store, options), folder.path());
   // What a run goes on from leaves last: a kill in between finds it, or OUT.
   folder.commit();

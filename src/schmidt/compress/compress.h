@@ -7,11 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/workers.h"
 #include "schmidt/compress/layer_store.h"
-#include "schmidt/compress/plan.h"
 #include "schmidt/compress/sequential.h"
-#include "schmidt/compress/summary.h"
-#include "schmidt/compress/workers.h"
+#include "schmidt/package/summary.h"
+#include "schmidt/plan/plan.h"
 
 namespace schmidt::compress {
 
@@ -19,20 +19,20 @@ struct CompressOptions {
   MethodOptions method;
   std::optional<Calibration> calibration;  ///< needed where a planned method asks for it
   std::optional<torch::ScalarType> dtype;  ///< of everything written; none: as it was read
-  Workers workers;                         ///< share the layers, or the calibration's windows
+  calibrate::Workers workers;              ///< share the layers, or the calibration's windows
   bool force = false;                      ///< replace `out`, and drop unfinished work there
   nlohmann::json made_by;                  ///< goes into compression_config: the recipe
 };
 
 struct CompressResult {
   std::vector<LayerResult> layers;
-  ModelSummary summary;  ///< of the new checkpoint
-  int64_t resumed = 0;   ///< layers that an earlier, interrupted run had finished
+  package::ModelSummary summary;  ///< of the new checkpoint
+  int64_t resumed = 0;            ///< layers that an earlier, interrupted run had finished
 };
 
 /// Throws c10::ValueError for a layer whose method cannot have its shape, or, for method sum, no
 /// MPO of `options.sites` sites or too few parameters.
-void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options);
+void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options);
 
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order
@@ -47,7 +47,7 @@ void check_plan(const std::vector<LayerPlan>& plan, const MethodOptions& options
 /// calibration, or if the partial folder belongs to other work; FormatError if a weight
 /// holds NaN or infinity; SystemError from the disk. On an error `out` is untouched and the partial
 /// folder is kept.
-CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<LayerPlan>& plan,
+CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                         const std::filesystem::path& out, const CompressOptions& options,
                         const ProgressFn& progress = {});
 

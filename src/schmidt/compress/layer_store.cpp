@@ -33,7 +33,7 @@ double number_or_nan(const nlohmann::json& value) {
 
 }  // namespace
 
-StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_gauge,
+StoredForm stored_form(const plan::Layer& layer, const Factors& factors, bool fixed_gauge,
                        torch::ScalarType dtype) {
   StoredForm stored;
   if (factors.terms.size() == 1) {
@@ -63,17 +63,18 @@ LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
   folder_.claim();
 }
 
-fs::path LayerStore::tensors_file(const Layer& layer) const {
+fs::path LayerStore::tensors_file(const plan::Layer& layer) const {
   return folder_.path() / (layer.name + ".safetensors");
 }
-fs::path LayerStore::form_file(const Layer& layer) const {
+fs::path LayerStore::form_file(const plan::Layer& layer) const {
   return folder_.path() / (layer.name + ".json");
 }
 
 // The form is written last: where it is, the tensors are.
-bool LayerStore::has(const Layer& layer) const { return fs::exists(form_file(layer)); }
+bool LayerStore::has(const plan::Layer& layer) const { return fs::exists(form_file(layer)); }
 
-void LayerStore::save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const {
+void LayerStore::save(const plan::LayerPlan& plan, const Factors& factors,
+                      const StoredForm& form) const {
   io::save_safetensors(tensors_file(plan.layer), form.tensors);
   nlohmann::json description = form.form;
   description["method"] = factors.method.empty() ? plan.method : factors.method;
@@ -86,11 +87,11 @@ void LayerStore::save(const LayerPlan& plan, const Factors& factors, const Store
   write_file_atomically(form_file(plan.layer), description.dump());
 }
 
-nlohmann::json LayerStore::form(const Layer& layer) const {
+nlohmann::json LayerStore::form(const plan::Layer& layer) const {
   return io::read_json_object(form_file(layer));
 }
 
-StoredForm LayerStore::load(const Layer& layer) const {
+StoredForm LayerStore::load(const plan::Layer& layer) const {
   StoredForm stored{form(layer), {}};
   for (auto& [name, tensor] : io::load_safetensors(tensors_file(layer))) {
     stored.tensors.emplace_back(name, tensor);
@@ -98,7 +99,7 @@ StoredForm LayerStore::load(const Layer& layer) const {
   return stored;
 }
 
-LayerResult LayerStore::result(const LayerPlan& plan) const {
+LayerResult LayerStore::result(const plan::LayerPlan& plan) const {
   const StoredForm stored = load(plan.layer);
   LayerResult result{.plan = plan};
   result.relative_error = number_or_nan(stored.form.at("relative_error"));

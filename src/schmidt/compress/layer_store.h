@@ -24,11 +24,11 @@ struct StoredForm {
 
 /// The factors in `dtype`, without the freedom of their bonds if `fixed_gauge`.
 /// A bond that its sides cannot carry becomes smaller then.
-StoredForm stored_form(const Layer& layer, const Factors& factors, bool fixed_gauge,
+StoredForm stored_form(const plan::Layer& layer, const Factors& factors, bool fixed_gauge,
                        torch::ScalarType dtype);
 
 struct LayerResult {
-  LayerPlan plan;
+  plan::LayerPlan plan;
   std::vector<tn::SiteShape> shapes;        ///< of each term
   std::vector<std::vector<int64_t>> bonds;  ///< the ones reached, of each term
   int64_t parameters = 0;                   ///< stored
@@ -46,16 +46,16 @@ class LayerStore {
   /// Throws c10::ValueError, SystemError.
   LayerStore(std::filesystem::path folder, const std::string& work, bool force);
 
-  bool has(const Layer& layer) const;
-  void save(const LayerPlan& plan, const Factors& factors, const StoredForm& form) const;
-  StoredForm load(const Layer& layer) const;
-  nlohmann::json form(const Layer& layer) const;  ///< of the above, without its tensors
-  LayerResult result(const LayerPlan& plan) const;
+  bool has(const plan::Layer& layer) const;
+  void save(const plan::LayerPlan& plan, const Factors& factors, const StoredForm& form) const;
+  StoredForm load(const plan::Layer& layer) const;
+  nlohmann::json form(const plan::Layer& layer) const;  ///< of the above, without its tensors
+  LayerResult result(const plan::LayerPlan& plan) const;
   const std::filesystem::path& folder() const { return folder_.path(); }
 
  private:
-  std::filesystem::path tensors_file(const Layer& layer) const;
-  std::filesystem::path form_file(const Layer& layer) const;
+  std::filesystem::path tensors_file(const plan::Layer& layer) const;
+  std::filesystem::path form_file(const plan::Layer& layer) const;
 
   WorkFolder folder_;
 };

@@ -1,15 +1,18 @@
 #include "schmidt/compress/methods.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
+#include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
-#include "schmidt/compress/convergence.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/tn/als.h"
+#include "schmidt/tn/convergence.h"
 #include "schmidt/tn/factorize.h"
 #include "schmidt/tn/low_rank_plus_mpo.h"
 #include "schmidt/tn/magnitude.h"
@@ -37,28 +40,28 @@ tn::Mpo low_rank_mpo(const torch::Tensor& left, const torch::Tensor& right,
   return tn::to_mpo({left.to(dtype), right.to(dtype), 0});
 }
 
-Factors by_tt_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors by_tt_svd(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                   const MethodOptions& options) {
   tn::Factorization f = tn::factorize(w, {plan.shape, plan.max_bonds, options.tolerance});
   if (inputs.moments.defined()) return with_errors(w, {std::move(f.mpo)}, inputs);
   return {{std::move(f.mpo)}, f.relative_error, {}};
 }
 
-Factors by_whitened_svd(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
-                        const MethodOptions& options) {
+Factors by_whitened_svd(const torch::Tensor& w, const plan::LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::LowRank f =
       tn::weighted_low_rank(target.matrix, {target.metric.input, {}}, {plan.max_bonds.front()});
   return with_errors(w, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
 }
 
-Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                   const MethodOptions& options) {
   const auto drift = drift_map(inputs, options);
-  const GradientMoments& gradient = *inputs.gradient;
-  const MetricPair pair =
-      metric_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
-  const auto [q, dual] = leading_projector(pair.a, pair.b, plan.max_bonds.front());
+  const calibrate::GradientMoments& gradient = *inputs.gradient;
+  const calibrate::MetricPair pair =
+      calibrate::metric_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
+  const auto [q, dual] = calibrate::leading_projector(pair.a, pair.b, plan.max_bonds.front());
   const torch::Tensor wide = w.to(q.scalar_type());
   const torch::Tensor target = drift ? drift->apply(wide) : wide;
   const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
@@ -66,7 +69,7 @@ Factors by_fisher(const torch::Tensor& w, const LayerPlan& plan, const LayerInpu
   return with_errors(w, {low_rank_mpo(left, right, w.scalar_type())}, inputs);
 }
 
-Factors by_als(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors by_als(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   tn::AlsResult f = tn::weighted_mpo(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
@@ -74,8 +77,8 @@ Factors by_als(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs&
   return with_errors(w, {std::move(f.mpo)}, inputs);
 }
 
-Factors by_gauss_newton(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
-                        const MethodOptions& options) {
+Factors by_gauss_newton(const torch::Tensor& w, const plan::LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::Mpo start =
       tn::weighted_tt_svd(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
@@ -87,7 +90,7 @@ Factors by_gauss_newton(const torch::Tensor& w, const LayerPlan& plan, const Lay
   return factors;
 }
 
-Factors by_sum(const torch::Tensor& w, const LayerPlan& plan, const LayerInputs& inputs,
+Factors by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const std::optional<SumParts> parts = sum_parts(plan, options);
@@ -118,7 +121,7 @@ LayerInputs widened(LayerInputs inputs) {
 
 Factors finite(Factors factors) {
   for (const tn::Mpo& term : factors.terms) {
-    for (const torch::Tensor& core : term.cores()) check_converged(core);
+    for (const torch::Tensor& core : term.cores()) tn::check_converged(core);
   }
   return factors;
 }
@@ -144,7 +147,7 @@ constexpr std::array<Method, 7> kMethods = {{
 
 }  // namespace
 
-std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites) {
+std::optional<tn::SiteShape> mpo_shape(const plan::LayerPlan& plan, int64_t sites) {
   const int64_t m = plan.layer.rows, n = plan.layer.cols;
   if (plan.shape != tn::low_rank_shape(m, n)) return plan.shape;
   try {
@@ -154,40 +157,49 @@ std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites) {
   }
 }
 
-std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& options) {
+std::optional<SumParts> sum_parts(const plan::LayerPlan& plan, const MethodOptions& options) {
   const auto shape = mpo_shape(plan, options.sites);
   if (!shape) return std::nullopt;
-  LayerPlan mpo = plan, low_rank = plan;
+  plan::LayerPlan mpo = plan, low_rank = plan;
   const int64_t all = plan.parameters();
   const auto share = static_cast<int64_t>(options.mpo_share * static_cast<double>(all));
   mpo.shape = *shape;
-  mpo.max_bonds = bonds_within(mpo.shape, share, plan.fixed_gauge);
+  mpo.max_bonds = plan::bonds_within(mpo.shape, share, plan.fixed_gauge);
   low_rank.shape = tn::low_rank_shape(plan.layer.rows, plan.layer.cols);
-  low_rank.max_bonds = bonds_within(low_rank.shape, all - mpo.parameters(), plan.fixed_gauge);
+  low_rank.max_bonds = plan::bonds_within(low_rank.shape, all - mpo.parameters(), plan.fixed_gauge);
   if (mpo.parameters() + low_rank.parameters() > all) return std::nullopt;
   return SumParts{low_rank.max_bonds.front(), *shape, mpo.max_bonds};
 }
 
-Factors factorize_layer(const Method& method, const torch::Tensor& w, const LayerPlan& plan,
+Factors factorize_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options) {
-  check_finite_moments(plan.layer.name, inputs.moments);
-  check_finite_moments(plan.layer.name, inputs.cross);
-  if (inputs.gradient) check_finite_moments(plan.layer.name, inputs.gradient->moments);
-  return until_it_converges(plan.layer.name, std::string(method.name), [&](bool wide) {
+  calibrate::check_finite_moments(plan.layer.name, inputs.moments);
+  calibrate::check_finite_moments(plan.layer.name, inputs.cross);
+  if (inputs.gradient) calibrate::check_finite_moments(plan.layer.name, inputs.gradient->moments);
+  return tn::until_it_converges(plan.layer.name, std::string(method.name), [&](bool wide) {
     if (!wide) return finite(method.factorize(w, plan, inputs, options));
     return in_dtype(finite(method.factorize(w.to(torch::kFloat64), plan, widened(inputs), options)),
                     w.scalar_type());
   });
 }
 
-void check_finite_moments(const std::string& layer, const torch::Tensor& moments) {
-  TORCH_CHECK_VALUE(!moments.defined() || std::isfinite(tn::largest_entry(moments)), "[", layer,
-                    "] expected finite second moments on the calibration text, got NaN or "
-                    "infinity: the model's activations or gradients overflow");
-}
-
 std::span<const Method> methods() { return kMethods; }
 
 const Method& find_method(std::string_view name) { return find_named(kMethods, name, "method"); }
+
+void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesystem::path& path) {
+  for (const plan::LayerPlan& p : layers) {
+    const auto method = std::ranges::find(kMethods, p.method, &Method::name);
+    const std::string place = "layers." + p.layer.name + ".method";
+    if (method == kMethods.end()) {
+      throw FormatError(path, place,
+                        fmt::format("expected a known method, found \"{}\"", p.method));
+    }
+    if (!method->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
+      throw FormatError(path, place,
+                        fmt::format("expected sites (m, 1) x (1, n) for {}", p.method));
+    }
+  }
+}
 
 }  // namespace schmidt::compress

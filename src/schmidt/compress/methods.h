@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -8,8 +9,8 @@
 
 #include <torch/types.h>
 
-#include "schmidt/compress/gradient_moments.h"
-#include "schmidt/compress/plan.h"
+#include "schmidt/calibrate/gradient_moments.h"
+#include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/gauss_newton.h"
 #include "schmidt/tn/mpo.h"
@@ -21,7 +22,7 @@ namespace schmidt::compress {
 struct LayerInputs {
   torch::Tensor moments;  ///< E[x' x'^T] [n, n]; undefined without calibration
   torch::Tensor cross;    ///< E[x x'^T] [n, n]
-  std::optional<GradientMoments> gradient;
+  std::optional<calibrate::GradientMoments> gradient;
 };
 
 struct MethodOptions {
@@ -68,7 +69,7 @@ struct Method {
   bool reads(std::string_view setting) const {
     return settings.find(setting) != std::string_view::npos;
   }
-  Factors (*factorize)(const torch::Tensor& weight, const LayerPlan& plan,
+  Factors (*factorize)(const torch::Tensor& weight, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options);
 };
 
@@ -76,18 +77,14 @@ struct Method {
 /// converge it is tried once more in float64; the result is in w's dtype.
 /// Throws c10::ValueError where the moments of the layer's inputs or gradients are not
 /// finite; c10::LinAlgError, naming the layer, where float64 does not help.
-Factors factorize_layer(const Method& method, const torch::Tensor& w, const LayerPlan& plan,
+Factors factorize_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options);
-
-/// Throws c10::ValueError unless they are finite: a model whose activations overflow on the
-/// text has moments of infinity.
-void check_finite_moments(const std::string& layer, const torch::Tensor& moments);
 
 std::span<const Method> methods();
 
 /// The sites of an MPO for a layer: the plan's, balanced ones where it is of low rank. None
 /// where rows and columns have too few divisors.
-std::optional<tn::SiteShape> mpo_shape(const LayerPlan& plan, int64_t sites);
+std::optional<tn::SiteShape> mpo_shape(const plan::LayerPlan& plan, int64_t sites);
 
 /// What of a plan's parameters the low rank and the MPO of method sum get. None where they do
 /// not suffice for rank 1 and bonds of 1, or mpo_shape has none.
@@ -96,9 +93,13 @@ struct SumParts {
   tn::SiteShape shape;         ///< of the MPO
   std::vector<int64_t> bonds;  ///< its largest
 };
-std::optional<SumParts> sum_parts(const LayerPlan& plan, const MethodOptions& options);
+std::optional<SumParts> sum_parts(const plan::LayerPlan& plan, const MethodOptions& options);
 
 /// Throws c10::ValueError, naming those that exist.
 const Method& find_method(std::string_view name);
+
+/// Throws FormatError, naming the file that they were read from, unless every layer's method
+/// exists and can have its sites.
+void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesystem::path& path);
 
 }  // namespace schmidt::compress

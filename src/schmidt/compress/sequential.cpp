@@ -24,11 +24,11 @@ struct Streams {
 
 class Run {
  public:
-  Run(const io::Checkpoint& checkpoint, const StreamedModel& model,
-      const std::vector<LayerPlan>& plan, const Calibration& calibration,
+  Run(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+      const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
       const MethodOptions& options,
-      const std::function<torch::ScalarType(const Layer&)>& stored_dtype, const LayerStore& store,
-      fs::path folder, const ProgressFn& progress)
+      const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
+      const LayerStore& store, fs::path folder, const ProgressFn& progress)
       : checkpoint_(checkpoint),
         model_(model),
         plan_(plan),
@@ -49,7 +49,7 @@ class Run {
   void run() {
     const at::NoGradGuard no_grad;
     int64_t last = -1;
-    for (const LayerPlan& p : plan_) {
+    for (const plan::LayerPlan& p : plan_) {
       last = std::max(last, p.layer.block);
       if (store_.has(p.layer)) done_.insert(p.layer.name);
     }
@@ -158,23 +158,23 @@ class Run {
     }
   }
 
-  std::vector<const LayerPlan*> planned(int64_t block, Group group) const {
-    std::vector<const LayerPlan*> found;
-    for (const LayerPlan& p : plan_) {
+  std::vector<const plan::LayerPlan*> planned(int64_t block, Group group) const {
+    std::vector<const plan::LayerPlan*> found;
+    for (const plan::LayerPlan& p : plan_) {
       if (p.layer.block == block && p.layer.group() == group) found.push_back(&p);
     }
     return found;
   }
 
-  void factorize(const std::vector<const LayerPlan*>& layers, const Streams& x) {
-    std::vector<const LayerPlan*> open;
-    for (const LayerPlan* p : layers) {
+  void factorize(const std::vector<const plan::LayerPlan*>& layers, const Streams& x) {
+    std::vector<const plan::LayerPlan*> open;
+    for (const plan::LayerPlan* p : layers) {
       if (!done_.contains(p->layer.name)) open.push_back(p);
     }
     if (open.empty()) return;
     const LayerInputs inputs = moments(x, open.front()->layer.cols);
     for (size_t i = 0; i < open.size(); ++i) {
-      const LayerPlan& p = *open[i];
+      const plan::LayerPlan& p = *open[i];
       if (progress_) {
         const auto at = static_cast<int64_t>(open[i] - plan_.data());
         progress_({"compress", p.layer.name, at, static_cast<int64_t>(plan_.size()), "layers"});
@@ -184,7 +184,7 @@ class Run {
     calibration_.workers.meet();
   }
 
-  void factorize(const LayerPlan& p, LayerInputs inputs) const {
+  void factorize(const plan::LayerPlan& p, LayerInputs inputs) const {
     const Method& method = find_method(p.method);
     if (method.needs_gradient) {
       TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
@@ -192,7 +192,7 @@ class Run {
       inputs.gradient = calibration_.statistics->of(p.layer).gradient.to(calibration_.device);
     }
     const torch::Tensor weight =
-        load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
+        plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
     const Factors factors = factorize_layer(method, weight, p, inputs, options_);
     store_.save(p, factors,
                 with_bias(checkpoint_, p.layer,
@@ -219,26 +219,26 @@ class Run {
 
   /// The group as the new checkpoint will hold it.
   model::ProjectionPtr stored_projection(int64_t block, Group group,
-                                         const std::vector<const LayerPlan*>& layers) const {
+                                         const std::vector<const plan::LayerPlan*>& layers) const {
     model::ModelConfig config = model_.config();
     std::map<std::string, torch::Tensor> tensors;
     std::set<std::string> replaced;
-    for (const LayerPlan* p : layers) {
+    for (const plan::LayerPlan* p : layers) {
       const StoredForm stored = store_.load(p->layer);
       config.compressed_layers[p->layer.name] = stored.form;
       for (const auto& [name, tensor] : stored.tensors) tensors[name] = tensor;
       for (const std::string& member : p->layer.members) replaced.insert(member + ".weight");
     }
-    return load_changed_group(checkpoint_, config, block, group, std::move(tensors), replaced,
-                              {calibration_.dtype, calibration_.device});
+    return calibrate::load_changed_group(checkpoint_, config, block, group, std::move(tensors),
+                                         replaced, {calibration_.dtype, calibration_.device});
   }
 
   const io::Checkpoint& checkpoint_;
-  const StreamedModel& model_;
-  const std::vector<LayerPlan>& plan_;
+  const calibrate::StreamedModel& model_;
+  const std::vector<plan::LayerPlan>& plan_;
   const Calibration& calibration_;
   const MethodOptions& options_;
-  const std::function<torch::ScalarType(const Layer&)>& stored_dtype_;
+  const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype_;
   const LayerStore& store_;
   fs::path folder_;
   const ProgressFn& progress_;
@@ -251,7 +251,7 @@ class Run {
 
 }  // namespace
 
-StoredForm with_bias(const io::Checkpoint& checkpoint, const Layer& layer, StoredForm form) {
+StoredForm with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer, StoredForm form) {
   std::vector<torch::Tensor> biases;
   for (const std::string& member : layer.members) {
     if (checkpoint.tensors().contains(member + ".bias")) {
@@ -262,10 +262,10 @@ StoredForm with_bias(const io::Checkpoint& checkpoint, const Layer& layer, Store
   return form;
 }
 
-void compress_in_order(const io::Checkpoint& checkpoint, const StreamedModel& model,
-                       const std::vector<LayerPlan>& plan, const Calibration& calibration,
+void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+                       const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
                        const MethodOptions& options,
-                       const std::function<torch::ScalarType(const Layer&)>& stored_dtype,
+                       const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
                        const LayerStore& store, const fs::path& folder,
                        const ProgressFn& progress) {
   Run(checkpoint, model, plan, calibration, options, stored_dtype, store, folder, progress).run();

@@ -6,21 +6,21 @@
 #include <torch/types.h>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/statistics.h"
+#include "schmidt/calibrate/streamed_model.h"
+#include "schmidt/calibrate/workers.h"
 #include "schmidt/compress/layer_store.h"
-#include "schmidt/compress/statistics.h"
-#include "schmidt/compress/streamed_model.h"
-#include "schmidt/compress/workers.h"
 
 namespace schmidt::compress {
 
 /// What calibrated methods work from.
 struct Calibration {
-  torch::Tensor windows;                      ///< int64 [windows, t]: the text, cut
-  const Statistics* statistics = nullptr;     ///< for methods that need the gradient
-  torch::ScalarType dtype = torch::kFloat32;  ///< the model computes in
+  torch::Tensor windows;                              ///< int64 [windows, t]: the text, cut
+  const calibrate::Statistics* statistics = nullptr;  ///< for methods that need the gradient
+  torch::ScalarType dtype = torch::kFloat32;          ///< the model computes in
   torch::Device device = torch::kCPU;
-  int64_t batch = 8;  ///< windows in one step
-  Workers workers;    ///< share the windows, and layers of one input
+  int64_t batch = 8;           ///< windows in one step
+  calibrate::Workers workers;  ///< share the windows, and layers of one input
 };
 
 /// Factorizes layers in the order of the model: every layer sees the inputs that the
@@ -29,14 +29,14 @@ struct Calibration {
 /// place of the block. `folder` keeps the residual streams between blocks, so that
 /// a killed run goes on at the block it was in, to the same result.
 /// `stored_dtype` is that of a layer's weight in the new checkpoint.
-void compress_in_order(const io::Checkpoint& checkpoint, const StreamedModel& model,
-                       const std::vector<LayerPlan>& plan, const Calibration& calibration,
+void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+                       const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
                        const MethodOptions& options,
-                       const std::function<torch::ScalarType(const Layer&)>& stored_dtype,
+                       const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
                        const LayerStore& store, const std::filesystem::path& folder,
                        const ProgressFn& progress);
 
 /// `form` with the biases of a stacked layer's members as one.
-StoredForm with_bias(const io::Checkpoint& checkpoint, const Layer& layer, StoredForm form);
+StoredForm with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer, StoredForm form);
 
 }  // namespace schmidt::compress

@@ -7,9 +7,9 @@ WeightedTarget weighted_target(const torch::Tensor& w, const LayerInputs& inputs
   const auto drift = drift_map(inputs, options);
   const auto dtype = w.scalar_type();
   WeightedTarget target{drift ? drift->apply(w).to(dtype) : w,
-                        {with_ridge(inputs.moments, options.ridge).to(dtype), {}}};
+                        {calibrate::with_ridge(inputs.moments, options.ridge).to(dtype), {}}};
   if (inputs.gradient) {
-    const torch::Tensor h = output_moments(*inputs.gradient, options.damping);
+    const torch::Tensor h = calibrate::output_moments(*inputs.gradient, options.damping);
     if (h.defined()) target.metric.output = h.to(dtype);
   }
   return target;

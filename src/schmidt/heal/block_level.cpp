@@ -9,14 +9,14 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
-#include "schmidt/compress/streamed_model.h"
-#include "schmidt/dist/ring.h"
+#include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/heal/run_state.h"
 #include "schmidt/heal/schedule.h"
 #include "schmidt/heal/teacher_rows.h"
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/packing.h"
+#include "schmidt/parallel/ring.h"
 
 namespace schmidt::heal {
 namespace {
@@ -99,7 +99,8 @@ class BlockLevel {
 
   /// This rank's rows of a batch, in front of the first block.
   void add(const Batch& batch) {
-    const std::vector<int64_t> shares = dist::even_offsets(batch.ids.size(0), run_.team.all.size());
+    const std::vector<int64_t> shares =
+        parallel::even_offsets(batch.ids.size(0), run_.team.all.size());
     const auto rank = static_cast<size_t>(run_.team.all.rank());
     const int64_t rows = shares[rank + 1] - shares[rank];
     rows_.push_back({{}, {}, batch.tokens()});
@@ -221,7 +222,7 @@ class BlockLevel {
 
   const BlockLevelRun& run_;
   const BlockLevelOptions& options_;
-  compress::StreamedModel student_, exact_, teacher_;
+  calibrate::StreamedModel student_, exact_, teacher_;
   std::vector<Rows> rows_;  // of each batch
   int64_t tokens_ = 0;      // of all ranks' rows
   Streams inputs_, targets_;

@@ -60,7 +60,7 @@ struct BlockLevelRun {
 /// saved state. A block that the training made worse keeps its start. The tensors are those
 /// of one rank alone to rounding.
 /// Throws c10::ValueError if the two models do not fit each other; FormatError, SystemError,
-/// dist::LostRank.
+/// parallel::LostRank.
 bool heal_blocks(const BlockLevelRun& run, const BlockLevelOptions& options);
 
 /// Where heal_blocks leaves what it trained of a block, for TrainedTensors.

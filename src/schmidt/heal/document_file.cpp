@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/compress/fingerprint.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::heal {
@@ -62,7 +62,7 @@ DocumentFile::DocumentFile(fs::path path, const DocumentFileOptions& options)
 }
 
 void DocumentFile::index_lines(const DocumentFileOptions& options) {
-  compress::Fingerprint hash;
+  package::Fingerprint hash;
   std::string line;
   uint64_t offset = 0;
   for (int64_t number = 1; std::getline(in_, line); ++number) {
@@ -86,7 +86,7 @@ void DocumentFile::index_lines(const DocumentFileOptions& options) {
 }
 
 void DocumentFile::index_pieces(const DocumentFileOptions& options) {
-  compress::Fingerprint hash;
+  package::Fingerprint hash;
   const auto piece = static_cast<size_t>(options.piece);
   std::string buffer;
   uint64_t offset = 0;

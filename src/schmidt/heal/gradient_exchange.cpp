@@ -4,7 +4,7 @@
 
 namespace schmidt::heal {
 
-GradientExchange::GradientExchange(dist::Exchange& exchange, const Sharding& sharding,
+GradientExchange::GradientExchange(parallel::Exchange& exchange, const Sharding& sharding,
                                    torch::Tensor flat)
     : exchange_(exchange),
       sharding_(sharding),
@@ -44,7 +44,7 @@ void GradientExchange::start(const Bucket& bucket) {
 void GradientExchange::finish() {
   const std::vector<Bucket>& buckets = sharding_.buckets();
   while (started_ < buckets.size()) start(buckets[started_++]);
-  for (const dist::Ticket& ticket : tickets_) exchange_.wait(ticket);
+  for (const parallel::Ticket& ticket : tickets_) exchange_.wait(ticket);
   tickets_.clear();
   started_ = 0;
   ready_.assign(ready_.size(), false);

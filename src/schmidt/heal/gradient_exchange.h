@@ -5,8 +5,8 @@
 
 #include <torch/types.h>
 
-#include "schmidt/dist/exchange.h"
 #include "schmidt/heal/sharding.h"
+#include "schmidt/parallel/exchange.h"
 
 namespace schmidt::heal {
 
@@ -23,7 +23,7 @@ class GradientExchange {
  public:
   /// flat [n] float32: all gradients, laid out as `sharding` says. Both it and `exchange`
   /// must outlive this.
-  GradientExchange(dist::Exchange& exchange, const Sharding& sharding, torch::Tensor flat);
+  GradientExchange(parallel::Exchange& exchange, const Sharding& sharding, torch::Tensor flat);
 
   /// Parameter i has its gradient of this step; nothing writes there before `finish`.
   /// Throws c10::ValueError at the second call in a step.
@@ -31,21 +31,21 @@ class GradientExchange {
 
   /// Waits until what each rank owns is summed over ranks there. What other ranks own is
   /// of no use then. Parameters that were not ready are exchanged as they are: zero where
-  /// no gradient came to be. Throws dist::LostRank.
+  /// no gradient came to be. Throws parallel::LostRank.
   void finish();
 
  private:
   void start_ready_buckets();
   void start(const Bucket& bucket);
 
-  dist::Exchange& exchange_;
+  parallel::Exchange& exchange_;
   const Sharding& sharding_;
   torch::Tensor flat_;
   std::vector<size_t> bucket_of_;  // by parameter
   std::vector<bool> ready_;        // by parameter
   std::vector<size_t> missing_;    // parameters of each bucket that are not ready
   size_t started_ = 0;             // buckets
-  std::vector<dist::Ticket> tickets_;
+  std::vector<parallel::Ticket> tickets_;
 };
 
 }  // namespace schmidt::heal

@@ -10,12 +10,12 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/work_folder.h"
-#include "schmidt/compress/fingerprint.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
 #include "schmidt/heal/save_points.h"
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/text/tokenizer.h"
 
 namespace schmidt::heal {
@@ -30,9 +30,9 @@ constexpr const char* kTrained = "trained.safetensors";  // of a stage, in its f
 std::string work_fingerprint(const io::Checkpoint& student,
                              const std::optional<io::Checkpoint>& teacher, const Stream& stream,
                              const HealOptions& options, int64_t stages) {
-  compress::Fingerprint hash;
-  hash.add(compress::fingerprint(student)).add(stream.fingerprint()).add(recipe(options).dump());
-  if (teacher) hash.add(compress::fingerprint(*teacher));
+  package::Fingerprint hash;
+  hash.add(package::fingerprint(student)).add(stream.fingerprint()).add(recipe(options).dump());
+  if (teacher) hash.add(package::fingerprint(*teacher));
   if (stages > 1) hash.add(fmt::format("{} stages", stages));  // each with a state of its own
   return hash.hex();
 }

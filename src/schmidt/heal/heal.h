@@ -9,13 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/progress.h"
-#include "schmidt/compress/summary.h"
 #include "schmidt/heal/block_level.h"
 #include "schmidt/heal/model_level.h"
 #include "schmidt/heal/stream.h"
 #include "schmidt/heal/team.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/weights.h"
+#include "schmidt/package/summary.h"
 
 namespace schmidt::heal {
 
@@ -49,7 +49,7 @@ struct HealResult {
   int64_t steps = 0;          ///< of the model level
   HeldOutLoss before, after;  ///< of the model level
   /// Of the healed checkpoint; none if interrupted, or where the team's leader is another.
-  std::optional<compress::ModelSummary> summary;
+  std::optional<package::ModelSummary> summary;
   int64_t skipped_lines = 0;  ///< broken ones of the data
 };
 
@@ -63,7 +63,7 @@ struct HealResult {
 /// Throws c10::ValueError if `out` exists (and not `force`), if unfinished work lies there
 /// without `resume` or belongs to another recipe, model or data set, if no teacher is
 /// given where one is needed, or options do not fit; FormatError, SystemError,
-/// dist::LostRank.
+/// parallel::LostRank.
 HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
                 const std::filesystem::path& out, const HealOptions& options,
                 const HealCallbacks& callbacks, Team& team);

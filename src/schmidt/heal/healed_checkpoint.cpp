@@ -8,9 +8,9 @@
 #include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 
-#include "schmidt/compress/beside_weights.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/network.h"
+#include "schmidt/package/beside_weights.h"
 #include "schmidt/tn/gauge.h"
 #include "schmidt/tn/mpo.h"
 
@@ -116,8 +116,8 @@ class HealedTensors {
 
 }  // namespace
 
-compress::ModelSummary write_healed(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
-                                    const nlohmann::json& made_by, const fs::path& folder) {
+package::ModelSummary write_healed(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
+                                   const nlohmann::json& made_by, const fs::path& folder) {
   nlohmann::json config = checkpoint.config();
   HealedTensors healed(checkpoint, trained, config);
   config["compression_config"]["made_by"].push_back(made_by);
@@ -128,7 +128,7 @@ compress::ModelSummary write_healed(const io::Checkpoint& checkpoint, const Trai
   io::SafetensorsWriter writer(folder, specs);
   for (const io::TensorSpec& spec : specs) writer.write(spec.name, healed.load(spec));
   writer.finish();
-  return compress::write_beside_weights(checkpoint, std::move(config), folder);
+  return package::write_beside_weights(checkpoint, std::move(config), folder);
 }
 
 }  // namespace schmidt::heal

@@ -4,9 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "schmidt/compress/summary.h"
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/package/summary.h"
 
 namespace schmidt::heal {
 
@@ -17,8 +17,8 @@ namespace schmidt::heal {
 /// recipe in compression_config.
 /// Throws c10::ValueError if a trained tensor holds NaN or infinity, or not all cores
 /// of a network are there; SystemError from the disk.
-compress::ModelSummary write_healed(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
-                                    const nlohmann::json& made_by,
-                                    const std::filesystem::path& folder);
+package::ModelSummary write_healed(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
+                                   const nlohmann::json& made_by,
+                                   const std::filesystem::path& folder);
 
 }  // namespace schmidt::heal

@@ -11,10 +11,10 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/memory.h"
-#include "schmidt/dist/ring.h"
 #include "schmidt/heal/gradient_exchange.h"
 #include "schmidt/heal/pipeline.h"
 #include "schmidt/heal/sharding.h"
+#include "schmidt/parallel/ring.h"
 
 namespace schmidt::heal {
 namespace {
@@ -172,7 +172,7 @@ class Training {
 
   /// The gradient of the batch's mean loss, summed where it is owned, and the whole sums.
   Sums backward(const Batch& batch) {
-    const std::vector<int64_t> shares = dist::even_offsets(options_.batch, team_.grid.replicas);
+    const std::vector<int64_t> shares = parallel::even_offsets(options_.batch, team_.grid.replicas);
     const auto replica = static_cast<size_t>(team_.grid.replica);
     std::vector<Pass> passes;
     for (int64_t row = shares[replica]; row < shares[replica + 1]; row += options_.micro_batch) {

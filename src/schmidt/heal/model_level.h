@@ -74,7 +74,7 @@ struct ModelLevelResult {
 ///
 /// Ranks that call it together with the same options share the rows of each step, the
 /// optimizer and, in a pipeline, the blocks. The curve is that of one rank to rounding,
-/// and that of as many ranks to the bit. Throws dist::LostRank.
+/// and that of as many ranks to the bit. Throws parallel::LostRank.
 ///
 /// A step whose loss or gradient is not finite is left out; the third in a row saves the state,
 /// which is that of the last finite step, and throws c10::ValueError.

@@ -120,12 +120,12 @@ class Run {
   }
 
   const Stage& stage_;
-  dist::Exchange& exchange_;
+  parallel::Exchange& exchange_;
   const std::vector<Batch>& batches_;
   const PipelineHead& head_;
   const bool back_;
   std::deque<UnderWay> under_way_;
-  std::deque<dist::Ticket> on_the_way_;
+  std::deque<parallel::Ticket> on_the_way_;
 };
 
 }  // namespace
@@ -135,7 +135,7 @@ void run_pipeline(const Stage& stage, const std::vector<Batch>& micro_batches,
   Run(stage, micro_batches, head).go();
 }
 
-void collect_tied_gradient(dist::Exchange& pipeline, const torch::Tensor& gradient) {
+void collect_tied_gradient(parallel::Exchange& pipeline, const torch::Tensor& gradient) {
   const int64_t last = pipeline.size() - 1;
   if (last == 0) return;
   const at::NoGradGuard no_grad;
@@ -149,7 +149,7 @@ void collect_tied_gradient(dist::Exchange& pipeline, const torch::Tensor& gradie
   }
 }
 
-void share_tied_values(dist::Exchange& pipeline, const torch::Tensor& values) {
+void share_tied_values(parallel::Exchange& pipeline, const torch::Tensor& values) {
   const int64_t last = pipeline.size() - 1;
   if (last == 0) return;
   if (pipeline.rank() == 0) pipeline.send(values, last);

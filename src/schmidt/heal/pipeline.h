@@ -6,9 +6,9 @@
 
 #include <torch/types.h>
 
-#include "schmidt/dist/exchange.h"
 #include "schmidt/heal/batch.h"
 #include "schmidt/model/model.h"
+#include "schmidt/parallel/exchange.h"
 
 namespace schmidt::heal {
 
@@ -24,7 +24,7 @@ namespace schmidt::heal {
 /// Source: Narayanan et al. 2019, SOSP, section 3.2; the flush at the end as in
 /// arXiv:2006.09503.
 struct Stage {
-  dist::Exchange& exchange;               ///< the ranks of the pipeline, by stage
+  parallel::Exchange& exchange;           ///< the ranks of the pipeline, by stage
   const model::Model& student;            ///< this stage's blocks
   const model::Model* teacher = nullptr;  ///< this stage's blocks of the teacher
   bool checkpointing = false;             ///< blocks run twice, see model::checkpointed
@@ -44,15 +44,15 @@ using PipelineHead = std::function<torch::Tensor(size_t micro_batch, const Final
 /// Runs the micro-batches, which every rank of the pipeline has, through all stages and,
 /// where gradients are recorded, back: then every trained leaf of this stage has got the
 /// gradient of the sum of the losses, in the order of the micro-batches. `head` is called at
-/// the last stage alone. Throws dist::LostRank.
+/// the last stage alone. Throws parallel::LostRank.
 void run_pipeline(const Stage& stage, const std::vector<Batch>& micro_batches,
                   const PipelineHead& head);
 
 /// A tied embedding is at the first stage and at the last. The first one trains it: it adds
 /// the last one's gradient to its own, where zeros stay, before the step, and the last one
 /// takes its values after the step. Tensors of one shape; other stages, and a pipeline of
-/// one, do nothing. Throw dist::LostRank.
-void collect_tied_gradient(dist::Exchange& pipeline, const torch::Tensor& gradient);
-void share_tied_values(dist::Exchange& pipeline, const torch::Tensor& values);
+/// one, do nothing. Throw parallel::LostRank.
+void collect_tied_gradient(parallel::Exchange& pipeline, const torch::Tensor& gradient);
+void share_tied_values(parallel::Exchange& pipeline, const torch::Tensor& values);
 
 }  // namespace schmidt::heal

@@ -17,7 +17,7 @@ class SavePoints {
     bool stop;  ///< save and end: any rank was interrupted
     bool save;  ///< also true where the leader's clock has run out
   };
-  /// Every rank asks at the same point of its work. Throws dist::LostRank.
+  /// Every rank asks at the same point of its work. Throws parallel::LostRank.
   Wishes ask();
 
   /// A state has been saved: starts the leader's clock anew.

@@ -6,7 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 
-#include "schmidt/dist/ring.h"
+#include "schmidt/parallel/ring.h"
 
 namespace schmidt::heal {
 namespace {
@@ -21,7 +21,7 @@ std::vector<Bucket> fill_buckets(const std::vector<Slice>& parameters, int64_t b
     const auto fits = [&](const Slice& s) { return (end - s.begin) * 4 <= bytes; };
     while (first > 0 && fits(parameters[first - 1])) --first;
     const Slice slice = {parameters[first].begin, end};
-    buckets.push_back({slice, first, last, dist::even_offsets(slice.size(), ranks)});
+    buckets.push_back({slice, first, last, parallel::even_offsets(slice.size(), ranks)});
     last = first;
   }
   return buckets;
@@ -67,7 +67,7 @@ int64_t Sharding::owned_numel() const {
   return sum;
 }
 
-torch::Tensor Sharding::whole_bucket(dist::Exchange& exchange, const torch::Tensor& part,
+torch::Tensor Sharding::whole_bucket(parallel::Exchange& exchange, const torch::Tensor& part,
                                      size_t b) const {
   const Bucket& bucket = buckets_[b];
   torch::Tensor whole = at::empty({bucket.slice.size()}, part.options());
@@ -80,15 +80,15 @@ void Sharding::take_bucket(const torch::Tensor& whole, size_t b, const torch::Te
   part_of(part, places_[b]).copy_(part_of(whole, own_of(b)));
 }
 
-void Sharding::gather(dist::Exchange& exchange, const torch::Tensor& flat) const {
-  std::vector<dist::Ticket> tickets;
+void Sharding::gather(parallel::Exchange& exchange, const torch::Tensor& flat) const {
+  std::vector<parallel::Ticket> tickets;
   for (const Bucket& b : buckets_) {
     tickets.push_back(exchange.start_gather_slices(part_of(flat, b.slice), b.offsets));
   }
-  for (const dist::Ticket& ticket : tickets) exchange.wait(ticket);
+  for (const parallel::Ticket& ticket : tickets) exchange.wait(ticket);
 }
 
-double Sharding::norm(dist::Exchange& exchange, const torch::Tensor& flat) const {
+double Sharding::norm(parallel::Exchange& exchange, const torch::Tensor& flat) const {
   const at::NoGradGuard no_grad;
   double squares = 0;
   for (const Slice& slice : owned_) {

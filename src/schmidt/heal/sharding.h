@@ -5,8 +5,8 @@
 
 #include <torch/types.h>
 
-#include "schmidt/dist/exchange.h"
 #include "schmidt/heal/adamw.h"
+#include "schmidt/parallel/exchange.h"
 
 namespace schmidt::heal {
 
@@ -47,20 +47,21 @@ class Sharding {
   int64_t owned_numel() const;
 
   /// Every rank's part [owned_numel], one slice after the other -> bucket b of it, whole on
-  /// every rank. Throws dist::LostRank.
-  torch::Tensor whole_bucket(dist::Exchange& exchange, const torch::Tensor& part, size_t b) const;
+  /// every rank. Throws parallel::LostRank.
+  torch::Tensor whole_bucket(parallel::Exchange& exchange, const torch::Tensor& part,
+                             size_t b) const;
 
   /// Bucket b, whole -> what is owned of it, at its place in `part` [owned_numel].
   void take_bucket(const torch::Tensor& whole, size_t b, const torch::Tensor& part) const;
 
   /// flat [n] becomes on every rank what the owners hold there, as the parameters do after
-  /// a step. Any dtype. Throws dist::LostRank.
-  void gather(dist::Exchange& exchange, const torch::Tensor& flat) const;
+  /// a step. Any dtype. Throws parallel::LostRank.
+  void gather(parallel::Exchange& exchange, const torch::Tensor& flat) const;
 
   /// sqrt of the sum of squares of all ranks' slices of flat [n]: the norm of a gradient
-  /// that was summed at its owners. Throws dist::LostRank.
+  /// that was summed at its owners. Throws parallel::LostRank.
   /// exchange: may hold more ranks, which own other parameters.
-  double norm(dist::Exchange& exchange, const torch::Tensor& flat) const;
+  double norm(parallel::Exchange& exchange, const torch::Tensor& flat) const;
 
  private:
   Slice own_of(size_t b) const;  // within bucket b

@@ -11,7 +11,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/shuffle.h"
-#include "schmidt/compress/fingerprint.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/text/chat.h"
 
 namespace schmidt::heal {
@@ -82,7 +82,7 @@ void Stream::open(const std::vector<Source>& sources) {
   file_options.piece = options_.context * kPieceWindows * kTokenBytes;
   file_options.skip_bad = options_.skip_bad;
   file_options.refusal = [&](const text::Document& document) { return refusal(document); };
-  compress::Fingerprint hash;
+  package::Fingerprint hash;
   hash.add(model_type_).add(tokenizer_.chat_template());
   hash.add(fmt::format("{} {} {} {} {}", options_.context, static_cast<int>(options_.loss_on),
                        options_.skip_bad, options_.seed, options_.held_out));

@@ -6,7 +6,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include "schmidt/compress/allocate.h"
+#include "schmidt/plan/allocate.h"
 #include "schmidt/tn/gauge.h"
 
 namespace schmidt::profile {
@@ -41,15 +41,13 @@ std::vector<Point> interpolated(const std::vector<Point>& a, const std::vector<P
   return points;
 }
 
-const Point dense_point(const compress::Layer& layer) {
-  return {{}, layer.numel(), 0.0, 0.0, 0.0, {}};
-}
+const Point dense_point(const plan::Layer& layer) { return {{}, layer.numel(), 0.0, 0.0, 0.0, {}}; }
 
 /// Points close together, so that a budget is spent to the last parameter.
-compress::LayerCurve fine_curve(const Sensitivity& s, const ShareLimits& limits) {
-  const compress::Layer& layer = s.network.layer;
+plan::LayerCurve fine_curve(const Sensitivity& s, const ShareLimits& limits) {
+  const plan::Layer& layer = s.network.layer;
   const auto full = static_cast<double>(layer.numel());
-  compress::LayerCurve curve{layer, {}};
+  plan::LayerCurve curve{layer, {}};
   const auto add = [&](int64_t parameters, double loss, std::vector<int64_t> bonds) {
     const double share = static_cast<double>(parameters) / full;
     const bool ascends = curve.points.empty() || parameters > curve.points.back().parameters;
@@ -62,7 +60,7 @@ compress::LayerCurve fine_curve(const Sensitivity& s, const ShareLimits& limits)
     const bool last = i + 1 == s.points.size();
     const std::vector<int64_t> to = last ? tn::full_bonds(s.network.shape) : s.points[i + 1].bonds;
     for (int step = 0; step < kStepsBetweenPoints; ++step) {
-      compress::LayerPlan plan = s.network;
+      plan::LayerPlan plan = s.network;
       for (size_t k = 0; k < to.size(); ++k) {
         const double part = static_cast<double>(step) / kStepsBetweenPoints;
         plan.max_bonds.push_back(std::lround(
@@ -98,7 +96,7 @@ double Sensitivity::loss(int64_t parameters) const {
 }
 
 std::vector<Sensitivity> sensitivities(const Profile& profile,
-                                       const std::vector<compress::Layer>& layers) {
+                                       const std::vector<plan::Layer>& layers) {
   // By what is alike from block to block, the profiled layers by block.
   std::map<std::string, std::map<int64_t, Sensitivity>> profiled;
   bool stacked = false;
@@ -109,7 +107,7 @@ std::vector<Sensitivity> sensitivities(const Profile& profile,
     profiled[layer.network.layer.label()].insert_or_assign(layer.network.layer.block, std::move(s));
   }
   std::vector<Sensitivity> found;
-  for (const compress::Layer& layer : stacked ? compress::share_inputs(layers) : layers) {
+  for (const plan::Layer& layer : stacked ? plan::share_inputs(layers) : layers) {
     const auto kind = profiled.find(layer.label());
     if (kind == profiled.end()) continue;
     const auto& blocks = kind->second;
@@ -138,12 +136,12 @@ std::vector<Sensitivity> sensitivities(const Profile& profile,
 
 ProfilePlan plan_by_profile(const std::vector<Sensitivity>& layers, int64_t budget,
                             const ShareLimits& limits) {
-  std::vector<compress::LayerCurve> curves;
+  std::vector<plan::LayerCurve> curves;
   for (const Sensitivity& s : layers) curves.push_back(fine_curve(s, limits));
-  const std::vector<size_t> chosen = compress::allocate(curves, budget);
+  const std::vector<size_t> chosen = plan::allocate(curves, budget);
   ProfilePlan plan;
   for (size_t i = 0; i < layers.size(); ++i) {
-    const compress::CurvePoint& point = curves[i].points[chosen[i]];
+    const plan::CurvePoint& point = curves[i].points[chosen[i]];
     plan.loss += point.loss;
     if (point.bonds.empty()) continue;
     plan.layers.push_back(layers[i].network);
@@ -159,11 +157,11 @@ int64_t least_parameters(const std::vector<Sensitivity>& layers, const ShareLimi
 }
 
 double predicted_loss(const std::vector<Sensitivity>& layers,
-                      const std::vector<compress::LayerPlan>& plan) {
+                      const std::vector<plan::LayerPlan>& plan) {
   std::map<std::string, const Sensitivity*> by_member;
   for (const Sensitivity& s : layers) by_member[s.network.layer.members.front()] = &s;
   double loss = 0.0;
-  for (const compress::LayerPlan& p : plan) {
+  for (const plan::LayerPlan& p : plan) {
     const auto found = by_member.find(p.layer.members.front());
     if (found != by_member.end()) loss += found->second->loss(p.parameters());
   }

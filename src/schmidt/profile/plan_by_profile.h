@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "schmidt/compress/layers.h"
-#include "schmidt/compress/plan.h"
+#include "schmidt/plan/layers.h"
+#include "schmidt/plan/plan.h"
 #include "schmidt/profile/profile_file.h"
 
 namespace schmidt::profile {
@@ -26,8 +26,8 @@ struct ShareLimits {
 /// A layer in a block that was not profiled lies between the nearest blocks that were,
 /// in proportion to its distance from them.
 struct Sensitivity {
-  compress::LayerPlan network;  ///< as profiled; no bonds
-  std::vector<Point> points;    ///< parameters ascending, losses finite and not negative
+  plan::LayerPlan network;    ///< as profiled; no bonds
+  std::vector<Point> points;  ///< parameters ascending, losses finite and not negative
 
   /// Loss at these parameters; that of the cheapest point below it.
   double loss(int64_t parameters) const;
@@ -37,16 +37,16 @@ struct Sensitivity {
 /// blocks in between included. Layers of a kind that was not profiled are not among them.
 /// Throws c10::ValueError if shapes are not those profiled.
 std::vector<Sensitivity> sensitivities(const Profile& profile,
-                                       const std::vector<compress::Layer>& layers);
+                                       const std::vector<plan::Layer>& layers);
 
 struct ProfilePlan {
-  std::vector<compress::LayerPlan> layers;  ///< those that stay dense are left out
+  std::vector<plan::LayerPlan> layers;  ///< those that stay dense are left out
   double loss =
       0.0;  ///< sum of the layers' losses alone, nats a token: their interaction is not in it
 };
 
 /// Spends `budget` parameters over these layers by quality gained for each parameter
-/// along the lower convex hulls of their curves (compress::allocate).
+/// along the lower convex hulls of their curves (plan::allocate).
 /// Throws c10::ValueError, naming the least that can be had, if the budget is smaller.
 ProfilePlan plan_by_profile(const std::vector<Sensitivity>& layers, int64_t budget,
                             const ShareLimits& limits);
@@ -56,6 +56,6 @@ int64_t least_parameters(const std::vector<Sensitivity>& layers, const ShareLimi
 
 /// The sum of losses that the profile predicts for a plan made some other way.
 double predicted_loss(const std::vector<Sensitivity>& layers,
-                      const std::vector<compress::LayerPlan>& plan);
+                      const std::vector<plan::LayerPlan>& plan);
 
 }  // namespace schmidt::profile

@@ -7,15 +7,16 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/compress/json_record.h"
-#include "schmidt/compress/plan_file.h"
+#include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/json_record.h"
+#include "schmidt/plan/plan_file.h"
 #include "schmidt/profile/metric.h"
 
 namespace schmidt::profile {
 namespace {
 
-using compress::JsonRecord;
+using io::JsonRecord;
 using nlohmann::ordered_json;
 
 constexpr int64_t kVersion = 1;
@@ -32,8 +33,8 @@ double number_or_infinity(const JsonRecord& entry, const char* key) {
                         : std::numeric_limits<double>::infinity();
 }
 
-compress::Layer read_layer(const JsonRecord& entry) {
-  compress::Layer layer;
+plan::Layer read_layer(const JsonRecord& entry) {
+  plan::Layer layer;
   layer.name = entry.text("name");
   layer.members = entry.texts("members");
   layer.block = entry.integer("block", 0, kMaxBlocks - 1);
@@ -51,7 +52,7 @@ compress::Layer read_layer(const JsonRecord& entry) {
 
 LayerProfile read_layer_profile(const JsonRecord& entry, const nlohmann::json& points,
                                 const std::string& where, const std::filesystem::path& path) {
-  LayerProfile layer{compress::read_network(entry, read_layer(entry)), {}};
+  LayerProfile layer{plan::read_network(entry, read_layer(entry)), {}};
   for (size_t i = 0; i < points.size(); ++i) {
     layer.points.push_back(
         read_point(points[i], fmt::format("{}.points.{}", where, i), path, layer.network.shape));
@@ -79,7 +80,7 @@ Point read_point(const nlohmann::json& object, const std::string& where,
                  const std::filesystem::path& path, const tn::SiteShape& shape) {
   const JsonRecord entry(object, where, path);
   Point point;
-  point.bonds = compress::read_bonds(entry, shape);
+  point.bonds = plan::read_bonds(entry, shape);
   point.parameters = entry.integer("parameters", 1, INT64_MAX);
   point.value = number_or_infinity(entry, "value");
   point.loss = number_or_infinity(entry, "loss");
@@ -98,10 +99,10 @@ void write_profile(const std::filesystem::path& path, const Profile& profile) {
                        {"made_by", profile.made_by},
                        {"layers", ordered_json::array()}};
   for (const LayerProfile& layer : profile.layers) {
-    const compress::Layer& l = layer.network.layer;
+    const plan::Layer& l = layer.network.layer;
     ordered_json entry = {{"name", l.name},   {"members", l.members}, {"block", l.block},
                           {"kinds", l.kinds}, {"rows", l.rows},       {"cols", l.cols}};
-    compress::write_network(entry, layer.network);
+    plan::write_network(entry, layer.network);
     for (const Point& point : layer.points) entry["points"].push_back(point_json(point));
     file["layers"].push_back(std::move(entry));
   }
@@ -145,6 +146,9 @@ Profile read_profile(const std::filesystem::path& path) {
     }
   }
   if (profile.layers.empty()) file.fail("layers", "expected at least one");
+  std::vector<plan::LayerPlan> networks;
+  for (const LayerProfile& layer : profile.layers) networks.push_back(layer.network);
+  compress::check_methods(networks, path);
   return profile;
 }
 

@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "schmidt/compress/plan.h"
+#include "schmidt/plan/plan.h"
 
 namespace schmidt::profile {
 
@@ -23,8 +23,8 @@ struct Point {
 };
 
 struct LayerProfile {
-  compress::LayerPlan network;  ///< layer, shape, method and gauge; bonds are the points'
-  std::vector<Point> points;    ///< parameters ascending; at least one
+  plan::LayerPlan network;    ///< layer, shape, method and gauge; bonds are the points'
+  std::vector<Point> points;  ///< parameters ascending; at least one
 };
 
 /// What the points of a profile were chosen by: the paper's bonds, or shares of a layer's

@@ -9,10 +9,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
-#include "schmidt/compress/fingerprint.h"
-#include "schmidt/compress/streamed_model.h"
-#include "schmidt/dist/ranks.h"
+#include "schmidt/package/fingerprint.h"
+#include "schmidt/parallel/ranks.h"
 #include "schmidt/profile/point_log.h"
 #include "schmidt/tn/mpo_sum.h"
 
@@ -20,9 +20,9 @@ namespace schmidt::profile {
 namespace {
 
 namespace fs = std::filesystem;
-using compress::LayerPlan;
 using model::Group;
 using nlohmann::ordered_json;
+using plan::LayerPlan;
 
 /// One layer at one setting; the number is its place in the profile.
 struct Task {
@@ -30,22 +30,22 @@ struct Task {
   LayerPlan plan;
 };
 
-LayerPlan planned(const compress::Layer& layer, double setting, const ProfileOptions& options) {
+LayerPlan planned(const plan::Layer& layer, double setting, const ProfileOptions& options) {
   LayerPlan plan{.layer = layer, .shape = options.shape.shape_for(layer)};
   plan.method = options.method;
   plan.fixed_gauge = options.shape.fixed_gauge;
   if (options.setting == Setting::kBonds) {
     plan.max_bonds =
-        compress::plan_bond({layer}, options.shape, std::llround(setting)).front().max_bonds;
+        plan::plan_bond({layer}, options.shape, std::llround(setting)).front().max_bonds;
   } else {
     const auto budget =
         static_cast<int64_t>(std::floor(setting * static_cast<double>(layer.numel())));
-    plan.max_bonds = compress::bonds_within(plan.shape, budget, plan.fixed_gauge);
+    plan.max_bonds = plan::bonds_within(plan.shape, budget, plan.fixed_gauge);
   }
   return plan;
 }
 
-void check(const model::Model& model, const std::vector<compress::Layer>& layers,
+void check(const model::Model& model, const std::vector<plan::Layer>& layers,
            const torch::Tensor& windows, const ProfileOptions& options) {
   check_points(layers, options);
   const Metric& metric = find_metric(options.metric);
@@ -61,22 +61,22 @@ void check(const model::Model& model, const std::vector<compress::Layer>& layers
   }
   TORCH_CHECK_VALUE(!method.needs_gradient || options.statistics != nullptr, "[profile] method ",
                     options.method, " expected gradient statistics, got none");
-  for (const compress::Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     TORCH_CHECK_VALUE(layer.block < model.num_blocks(), "[profile] expected layers of ",
                       model.num_blocks(), " blocks, got ", layer.name);
   }
 }
 
 std::string work_fingerprint(const io::Checkpoint& checkpoint, const model::Model& model,
-                             const std::vector<compress::Layer>& layers,
-                             const torch::Tensor& windows, const ProfileOptions& options) {
-  compress::Fingerprint hash;
-  hash.add(compress::fingerprint(checkpoint));
+                             const std::vector<plan::Layer>& layers, const torch::Tensor& windows,
+                             const ProfileOptions& options) {
+  package::Fingerprint hash;
+  hash.add(package::fingerprint(checkpoint));
   hash.add(fmt::format("{} {} {} {}", options.method, options.metric, options.batch,
                        c10::toString(model.dtype())));
   hash.add(fmt::format("{} {}", options.factorize.tolerance, options.factorize.ridge));
   hash.add(fmt::format("{} {}", options.factorize.damping, options.factorize.sites));
-  for (const compress::Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     for (const double setting : options.settings) {
       const LayerPlan plan = planned(layer, setting, options);
       hash.add(layer.name)
@@ -257,7 +257,7 @@ class Run {
 
   /// The layer's group with W' in place of its weights. As a matrix: for the hundreds of
   /// rows of a text no slower than its network, and the same for every shape.
-  model::ProjectionPtr projection(const compress::Layer& layer, const torch::Tensor& w) const {
+  model::ProjectionPtr projection(const plan::Layer& layer, const torch::Tensor& w) const {
     std::map<std::string, torch::Tensor> tensors;
     int64_t row = 0;
     for (const std::string& member : layer.members) {
@@ -266,8 +266,8 @@ class Run {
       tensors[name] = w.narrow(0, row, rows);
       row += rows;
     }
-    return compress::load_changed_group(checkpoint_, model_.config(), layer.block, layer.group(),
-                                        std::move(tensors), {}, {model_.dtype(), model_.device()});
+    return calibrate::load_changed_group(checkpoint_, model_.config(), layer.block, layer.group(),
+                                         std::move(tensors), {}, {model_.dtype(), model_.device()});
   }
 
   const io::Checkpoint& checkpoint_;
@@ -292,10 +292,9 @@ class Run {
   Prefix prefix_;
 };
 
-std::vector<Task> all_tasks(const std::vector<compress::Layer>& layers,
-                            const ProfileOptions& options) {
+std::vector<Task> all_tasks(const std::vector<plan::Layer>& layers, const ProfileOptions& options) {
   std::vector<Task> tasks;
-  for (const compress::Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     for (const double setting : options.settings) {
       tasks.push_back({static_cast<int64_t>(tasks.size()), planned(layer, setting, options)});
     }
@@ -307,16 +306,16 @@ std::vector<Task> all_tasks(const std::vector<compress::Layer>& layers,
 ordered_json finished_points(const std::string& work, const ProfileOptions& options,
                              const fs::path& folder) {
   ordered_json finished = ordered_json::object();
-  if (dist::rank() == 0) {
+  if (parallel::rank() == 0) {
     PointLog::prepare(folder, work, options.force);
     for (auto& [number, point] : PointLog::read(folder)) finished[std::to_string(number)] = point;
   }
-  return ordered_json::parse(dist::broadcast(finished.dump()));
+  return ordered_json::parse(parallel::broadcast(finished.dump()));
 }
 
 }  // namespace
 
-void check_points(const std::vector<compress::Layer>& layers, const ProfileOptions& options) {
+void check_points(const std::vector<plan::Layer>& layers, const ProfileOptions& options) {
   TORCH_CHECK_VALUE(!layers.empty() && !options.settings.empty(),
                     "[profile] expected layers and settings, got none");
   TORCH_CHECK_VALUE(std::is_sorted(options.settings.begin(), options.settings.end()),
@@ -332,14 +331,14 @@ void check_points(const std::vector<compress::Layer>& layers, const ProfileOptio
   TORCH_CHECK_VALUE(method.one_network || !bonds, "[profile] method ", options.method,
                     " expected shares of the parameters to keep, got bonds");
   std::vector<LayerPlan> plans;
-  for (const compress::Layer& layer : layers) {
+  for (const plan::Layer& layer : layers) {
     for (const double s : options.settings) plans.push_back(planned(layer, s, options));
   }
   compress::check_plan(plans, options.factorize);
 }
 
 Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& model,
-                        const std::vector<compress::Layer>& layers, const torch::Tensor& windows,
+                        const std::vector<plan::Layer>& layers, const torch::Tensor& windows,
                         const ProfileOptions& options, const fs::path& folder,
                         const ProgressFn& progress) {
   check(model, layers, windows, options);
@@ -352,14 +351,14 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
   int64_t open = 0;
   for (const Task& task : tasks) {
     if (points.contains(std::to_string(task.number))) continue;
-    if (open++ % dist::size() == dist::rank()) mine.push_back(task);
+    if (open++ % parallel::size() == parallel::rank()) mine.push_back(task);
   }
   Run run(checkpoint, model, windows, options);
   ordered_json measured = ordered_json::object();
   {
     std::error_code ignored;  // ranks on other machines have a folder of their own
     fs::create_directories(folder, ignored);
-    PointLog log(folder, dist::rank());
+    PointLog log(folder, parallel::rank());
     run.measure(mine, [&](const Task& task, const Point& point) {
       const ordered_json entry = point_json(point);
       log.append(task.number, entry);
@@ -370,11 +369,11 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
       }
     });
   }
-  for (const std::string& text : dist::gather(measured.dump())) {
+  for (const std::string& text : parallel::gather(measured.dump())) {
     points.update(ordered_json::parse(text));
   }
 
-  Profile profile{compress::fingerprint(checkpoint),
+  Profile profile{package::fingerprint(checkpoint),
                   options.metric,
                   run.dense(),
                   options.setting,

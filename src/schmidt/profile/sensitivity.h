@@ -8,11 +8,11 @@
 #include <torch/types.h>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
-#include "schmidt/compress/statistics.h"
-#include "schmidt/compress/uniform.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/model.h"
+#include "schmidt/plan/uniform.h"
 #include "schmidt/profile/metric.h"
 #include "schmidt/profile/profile_file.h"
 
@@ -21,20 +21,20 @@ namespace schmidt::profile {
 struct ProfileOptions {
   Setting setting = Setting::kKeep;
   std::vector<double> settings = {0.1, 0.2, 0.35, 0.5, 0.75};  ///< ascending, see Setting
-  compress::ShapeChoice shape;
-  std::string method = "tt-svd";                     ///< a name of compress::methods
-  compress::MethodOptions factorize;                 ///< drift does not occur: each layer is alone
-  std::string metric = "kl";                         ///< a name of metrics
-  const compress::Statistics* statistics = nullptr;  ///< for methods that need the gradient
-  const eval::MultipleChoice* questions = nullptr;   ///< of the task that is the metric
-  int64_t batch = 4;                                 ///< windows in one step
-  bool force = false;                                ///< drop unfinished work of another recipe
-  nlohmann::json made_by;                            ///< goes into the profile
+  plan::ShapeChoice shape;
+  std::string method = "tt-svd";                      ///< a name of compress::methods
+  compress::MethodOptions factorize;                  ///< drift does not occur: each layer is alone
+  std::string metric = "kl";                          ///< a name of metrics
+  const calibrate::Statistics* statistics = nullptr;  ///< for methods that need the gradient
+  const eval::MultipleChoice* questions = nullptr;    ///< of the task that is the metric
+  int64_t batch = 4;                                  ///< windows in one step
+  bool force = false;                                 ///< drop unfinished work of another recipe
+  nlohmann::json made_by;                             ///< goes into the profile
 };
 
 /// Throws c10::ValueError where the method cannot have these layers at these settings: what
 /// measure_profile would find too, known before any text is read.
-void check_points(const std::vector<compress::Layer>& layers, const ProfileOptions& options);
+void check_points(const std::vector<plan::Layer>& layers, const ProfileOptions& options);
 
 /// Replaces each of `layers` alone, at each setting, and measures what the model loses:
 ///
@@ -55,7 +55,7 @@ void check_points(const std::vector<compress::Layer>& layers, const ProfileOptio
 /// Throws c10::ValueError if options, layers or windows do not fit the model, or the
 /// folder holds other work; SystemError from the disk.
 Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& model,
-                        const std::vector<compress::Layer>& layers, const torch::Tensor& windows,
+                        const std::vector<plan::Layer>& layers, const torch::Tensor& windows,
                         const ProfileOptions& options, const std::filesystem::path& folder,
                         const ProgressFn& progress = {});
 

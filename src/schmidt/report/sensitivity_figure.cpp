@@ -42,7 +42,7 @@ struct Kind {
 std::vector<Kind> kinds_of(const Profile& profile) {
   std::map<std::vector<int>, Kind> kinds;
   for (const LayerProfile& layer : profile.layers) {
-    const compress::Layer& l = layer.network.layer;
+    const plan::Layer& l = layer.network.layer;
     Kind& kind = kinds[l.kinds];
     kind.label = l.label();
     kind.title = l.label();
@@ -327,7 +327,7 @@ std::string sensitivity_page(const Profile& profile, const std::string& model) {
   for (size_t i = 0; i < profile.settings.size(); ++i) header.push_back(setting_text(profile, i));
   std::vector<std::vector<std::string>> rows;
   for (const LayerProfile& layer : profile.layers) {
-    const compress::Layer& l = layer.network.layer;
+    const plan::Layer& l = layer.network.layer;
     std::vector<std::string> row = {l.name, fmt::format("{} x {}", l.rows, l.cols)};
     for (const profile::Point& point : layer.points) {
       row.push_back(std::isfinite(point.value) ? fmt::format("{:.4g}", point.value) : "broken");

@@ -1,0 +1,62 @@
+#include "schmidt/calibrate/streamed_model.h"
+
+#include <ATen/ops/embedding.h>
+
+#include "schmidt/kernels/rms_norm.h"
+#include "schmidt/model/dense_projection.h"
+#include "schmidt/model/layer_kinds.h"
+
+namespace schmidt::calibrate {
+
+StreamedModel::StreamedModel(const io::Checkpoint& checkpoint, const model::LoadOptions& options)
+    : config_(model::parse_config(checkpoint.config(), checkpoint.path())),
+      weights_(checkpoint, options) {}
+
+torch::Tensor StreamedModel::embed(const torch::Tensor& ids) const {
+  const torch::Tensor table =
+      weights_.read("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
+  return at::embedding(table, ids.to(table.device()));
+}
+
+model::RopeTable StreamedModel::rope(int64_t t) const {
+  return model::rope_table(config_, t, options().device);
+}
+
+StreamedModel::Head StreamedModel::head() const {
+  Head head{weights_.read("model.norm.weight", {config_.hidden_size}), config_.rms_norm_eps, {}};
+  model::LayerSpec output = model::output_layer(config_);
+  if (!config_.tie_embeddings || config_.compressed_layers.contains(output.name)) {
+    head.output = model::load_group({&output, 1}, config_, weights_);
+  } else {
+    head.output = std::make_shared<model::DenseProjection>(
+        std::vector{output},
+        weights_.read("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size}),
+        std::nullopt);
+  }
+  return head;
+}
+
+torch::Tensor StreamedModel::Head::logits(const torch::Tensor& h) const {
+  return output->apply(kernels::rms_norm(h, norm, eps));
+}
+
+model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,
+                                        const model::ModelConfig& config, int64_t block,
+                                        model::Group group,
+                                        std::map<std::string, torch::Tensor> tensors,
+                                        const std::set<std::string>& dropped,
+                                        const model::LoadOptions& options) {
+  const auto specs = model::group_layers(config, block, group);
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
+      return name.starts_with(spec.name + ".");
+    });
+    if (here && !dropped.contains(name) && !tensors.contains(name)) {
+      tensors[name] = checkpoint.load(name);
+    }
+  }
+  return model::load_group(specs, config,
+                           model::Weights(std::move(tensors), checkpoint.path(), options));
+}
+
+}  // namespace schmidt::calibrate

@@ -1,0 +1,37 @@
+#include "schmidt/package/beside_weights.h"
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/package/model_card.h"
+#include "schmidt/package/remote_code.h"
+#include "schmidt/text/tokenizer.h"
+
+namespace schmidt::package {
+namespace {
+
+namespace fs = std::filesystem;
+
+void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
+  const fs::path& from = checkpoint.path();
+  if (checkpoint.is_gguf() || fs::exists(from / "tokenizer.json") ||
+      fs::exists(from / "tokenizer.model")) {
+    text::Tokenizer::load(from).save(folder);
+  }
+}
+
+}  // namespace
+
+ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
+                                  const fs::path& folder) {
+  add_remote_code(folder, config);
+  write_file_atomically(folder / "config.json", config.dump(2) + "\n");
+  if (!original.generation_config().empty()) {
+    write_file_atomically(folder / "generation_config.json",
+                          original.generation_config().dump(2) + "\n");
+  }
+  copy_tokenizer(original, folder);
+  ModelSummary summary = summarize(io::Checkpoint::open(folder));
+  write_file_atomically(folder / "README.md", model_card(original, summary));
+  return summary;
+}
+
+}  // namespace schmidt::package

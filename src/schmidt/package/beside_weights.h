@@ -1,0 +1,19 @@
+#pragma once
+
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/package/summary.h"
+
+namespace schmidt::package {
+
+/// Completes a checkpoint folder that holds its weights: config.json from `config`,
+/// generation_config.json and the tokenizer of `original`, the files that transformers
+/// opens it by, and a model card. Returns what the folder now holds.
+/// Throws FormatError if config and weights do not fit, SystemError from the disk.
+ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
+                                  const std::filesystem::path& folder);
+
+}  // namespace schmidt::package

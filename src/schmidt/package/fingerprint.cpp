@@ -1,0 +1,42 @@
+#include "schmidt/package/fingerprint.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace schmidt::package {
+namespace {
+
+/// Pieces taken evenly from the whole, the first and the last bytes among them.
+void add_sample(Fingerprint& hash, std::string_view bytes) {
+  constexpr size_t kPieces = 32, kPiece = 64;
+  if (bytes.size() <= kPieces * kPiece) {
+    hash.add(bytes);
+    return;
+  }
+  for (size_t i = 0; i < kPieces; ++i) {
+    hash.add(bytes.substr(i * (bytes.size() - kPiece) / (kPieces - 1), kPiece));
+  }
+}
+
+}  // namespace
+
+Fingerprint& Fingerprint::add(std::string_view bytes) {
+  const auto mix = [this](unsigned char byte) { state_ = (state_ ^ byte) * 0x100000001b3ULL; };
+  for (const char c : bytes) mix(static_cast<unsigned char>(c));
+  mix(0xff);  // so that ("ab", "c") and ("a", "bc") differ; no UTF-8 text holds 0xff
+  return *this;
+}
+
+std::string Fingerprint::hex() const { return fmt::format("{:016x}", state_); }
+
+std::string fingerprint(const io::Checkpoint& checkpoint) {
+  Fingerprint hash;
+  hash.add(checkpoint.config().dump());
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    hash.add(name).add(info.stored_as).add(fmt::format("{}", fmt::join(info.shape, "x")));
+    add_sample(hash, checkpoint.stored_bytes(name));
+  }
+  return hash.hex();
+}
+
+}  // namespace schmidt::package

@@ -1,0 +1,42 @@
+#include "schmidt/package/model_card.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace schmidt::package {
+
+std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
+  const std::string base = original.config().value("_name_or_path", std::string());
+  const std::string name = base.empty() ? original.path().filename().string() : base;
+  std::string card = fmt::format(
+      "---\n"
+      "base_model: {}\n"
+      "library_name: schmidt\n"
+      "tags:\n- compressed\n- tensor-network\n- matrix-product-operator\n"
+      "---\n\n"
+      "# {}, compressed\n\n"
+      "Some weights of this model are Matrix Product Operators: a chain of small cores, its bond\n"
+      "dimensions cut by singular values. `config.json` says under `compression_config` which, "
+      "and\n"
+      "how they were made.\n\n"
+      "| | this model | original |\n|---|---|---|\n"
+      "| parameters | {} | {} |\n"
+      "| kept of the whole model | {:.2f} % | 100 % |\n"
+      "| kept of the compressed layers | {:.2f} % | 100 % |\n"
+      "| bytes of weights | {} | {} in float32, {} in float16 |\n",
+      name, name, summary.parameters, summary.dense_parameters, 100.0 * summary.keep(),
+      100.0 * summary.tensorized_keep(), summary.bytes, summary.dense_bytes(4),
+      summary.dense_bytes(2));
+  card +=
+      "\n| layer | weight | sites (out, in) | bonds | parameters kept |\n|---|---|---|---|---|\n";
+  for (const ModuleSummary& module : summary.modules) {
+    if (module.networks.empty()) continue;
+    card += fmt::format("| {} | {} | {} | {} | {:.1f} % |\n", module.name,
+                        fmt::join(module.shape, " x "), sites_text(module), bonds_text(module),
+                        100.0 * static_cast<double>(module.parameters) /
+                            static_cast<double>(module.dense_parameters));
+  }
+  return card;
+}
+
+}  // namespace schmidt::package

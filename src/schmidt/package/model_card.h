@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/package/summary.h"
+
+namespace schmidt::package {
+
+/// The README.md of a compressed checkpoint: Hugging Face front matter with
+/// `base_model`, the honest ratios, and a table of the compressed layers.
+std::string model_card(const io::Checkpoint& original, const ModelSummary& summary);
+
+}  // namespace schmidt::package

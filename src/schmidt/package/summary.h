@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "schmidt/io/checkpoint.h"
+
+namespace schmidt::package {
+
+/// One tensor network of a compressed layer.
+struct NetworkSummary {
+  std::vector<int64_t> out_dims, in_dims, bonds;
+  bool gauge_fixed = false;  ///< stored without the freedom of its bonds
+};
+
+/// One module of a checkpoint: a layer with its weight and bias, or with its cores.
+/// Layers stored as one are one module: its shape is that of their stacked matrix.
+struct ModuleSummary {
+  std::string name;            ///< "model.layers.0.self_attn.q_proj"
+  std::string kind;            ///< "dense", "embedding", "norm", or the kind in compression_config
+  std::vector<int64_t> shape;  ///< of the weight, or of the one that the cores stand for
+  std::vector<NetworkSummary> networks;  ///< the terms of a sum; empty if not compressed
+  std::string stored_as;                 ///< "BF16", "Q4_1"
+  int64_t parameters = 0;                ///< stored; pivots are indices and none
+  int64_t dense_parameters = 0;          ///< of the original module
+  uint64_t bytes = 0;                    ///< on disk, pivots included
+};
+
+/// "48 x 32; 18 x 32", the sites of outputs and of inputs; of a sum "48 x 32; 18 x 32 +
+/// 1536 x 1; 1 x 576". Empty for a layer that is not compressed.
+std::string sites_text(const ModuleSummary& module);
+
+/// "40", "12 12 + 6".
+std::string bonds_text(const ModuleSummary& module);
+
+/// What a checkpoint holds and what its original held. A tied embedding counts once.
+struct ModelSummary {
+  std::vector<ModuleSummary> modules;  ///< in the model's order
+  int64_t parameters = 0;
+  int64_t dense_parameters = 0;             ///< of the original model
+  int64_t tensorized_parameters = 0;        ///< stored in compressed layers
+  int64_t tensorized_dense_parameters = 0;  ///< of the same layers in the original
+  uint64_t bytes = 0;                       ///< weights on disk
+
+  double keep() const;             ///< parameters / dense_parameters
+  double tensorized_keep() const;  ///< the same of the compressed layers; 1 where there are none
+  uint64_t dense_bytes(int64_t bytes_per_scalar) const;
+};
+
+/// Reads headers only. Throws FormatError if compression_config does not fit the tensors.
+ModelSummary summarize(const io::Checkpoint& checkpoint);
+
+}  // namespace schmidt::package

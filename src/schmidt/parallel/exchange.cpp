@@ -1,0 +1,360 @@
+#include "schmidt/parallel/exchange.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <thread>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "schmidt/parallel/lost_rank.h"
+#include "schmidt/parallel/pause.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/parallel/ring.h"
+
+namespace schmidt::parallel {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+struct Operation {
+  Operation(const char* what_, torch::Tensor tensor_, std::function<void(const Ring&)> run_ = {})
+      : what(what_), tensor(std::move(tensor_)), run(std::move(run_)) {}
+
+  const char* what;
+  torch::Tensor tensor;                  // kept until it is done
+  std::function<void(const Ring&)> run;  // a collective
+  std::unique_ptr<Message> message;      // or one message
+  std::optional<int64_t> peer;           // of the message
+  bool done = false;
+  std::exception_ptr error;
+};
+
+struct Exchange::State {
+  State(std::unique_ptr<Transport> transport_, ExchangeOptions options_)
+      : transport(std::move(transport_)),
+        options(options_),
+        heard(static_cast<size_t>(transport->size())),
+        thread([this] { work(); }) {}
+
+  // On the thread.
+  void work();
+  void look_at_messages();
+  void complete(const Ticket& operation, std::exception_ptr error = {});
+
+  // Where the rank waits.
+  void check_silence(const Operation& operation, Clock::time_point began);
+  [[noreturn]] void give_up(const Operation& operation);
+
+  Ticket start(Ticket operation);
+
+  struct Stopped {};
+
+  std::unique_ptr<Transport> transport;
+  ExchangeOptions options;
+  std::string work_described;
+  std::atomic<int64_t> bytes = 0;
+  std::atomic<Clock::time_point> progress{Clock::now()};
+
+  std::mutex mutex;  // of what follows
+  std::condition_variable changed;
+  std::deque<Ticket> collectives;
+  std::vector<Ticket> messages;
+  std::exception_ptr failure;  // the first; nothing works after it
+  bool stop = false;
+
+  std::vector<std::byte> scratch;                       // the thread's
+  std::vector<std::optional<Clock::time_point>> heard;  // when each rank last greeted
+  std::optional<Clock::time_point> told;                // when this one last did
+  std::thread thread;                                   // the last: it uses all of them
+};
+
+void Exchange::State::complete(const Ticket& operation, std::exception_ptr error) {
+  const std::lock_guard lock(mutex);
+  operation->done = true;
+  operation->error = error;
+  if (failure == nullptr) failure = error;
+  std::erase(collectives, operation);
+  std::erase(messages, operation);
+  progress = Clock::now();
+  changed.notify_all();
+}
+
+void Exchange::State::look_at_messages() {
+  std::vector<Ticket> open;
+  {
+    const std::lock_guard lock(mutex);
+    if (stop) throw Stopped{};
+    open = messages;
+  }
+  for (const Ticket& operation : open) {
+    std::exception_ptr error;
+    try {
+      if (!operation->message->done()) continue;
+    } catch (...) {
+      error = std::current_exception();
+    }
+    complete(operation, error);
+  }
+}
+
+void Exchange::State::work() {
+  const Ring ring{*transport,
+                  [this](Message& message) {
+                    for (Pause pause; !message.done(); pause()) look_at_messages();
+                    progress = Clock::now();
+                  },
+                  [this](int64_t sent) { bytes += sent; }, scratch};
+  Pause pause;
+  try {
+    while (true) {
+      Ticket next;
+      std::exception_ptr failed;
+      {
+        std::unique_lock lock(mutex);
+        const auto busy = [&] { return stop || !collectives.empty() || !messages.empty(); };
+        if (!busy()) {
+          changed.wait(lock, busy);
+          pause.reset();
+        }
+        if (stop) return;
+        if (!collectives.empty()) next = collectives.front();
+        failed = failure;
+      }
+      if (next == nullptr) {
+        look_at_messages();
+        pause();
+        continue;
+      }
+      std::exception_ptr error;
+      try {
+        if (failed != nullptr) std::rethrow_exception(failed);
+        next->run(ring);
+      } catch (const std::exception&) {
+        error = std::current_exception();
+      }
+      complete(next, error);
+    }
+  } catch (const Stopped&) {
+    return;
+  }
+}
+
+// Greetings tell who lives: a rank that has waited in vain for a while greets all others,
+// and one that waits answers. At the end those who kept silent are the lost ones.
+void Exchange::State::check_silence(const Operation& operation, Clock::time_point began) {
+  const auto now = Clock::now();
+  bool called = false;
+  while (const auto from = transport->greeted()) {
+    heard[static_cast<size_t>(*from)] = now;
+    called = true;
+  }
+  const double silent = Seconds(now - std::max(began, progress.load())).count();
+  const double recent = options.deadline_seconds / 4;
+  const bool told_lately = told && Seconds(now - *told).count() < recent;
+  if ((silent > recent || called) && !told_lately) {
+    told = now;
+    for (int64_t r = 0; r < transport->size(); ++r) {
+      if (r != transport->rank()) transport->greet(r);
+    }
+  }
+  // The lowest rank that waits speaks first, and alone.
+  const double turn =
+      std::min(0.5 * static_cast<double>(transport->rank()), options.deadline_seconds / 4);
+  if (silent > options.deadline_seconds + turn) give_up(operation);
+}
+
+void Exchange::State::give_up(const Operation& operation) {
+  std::vector<int64_t> silent;
+  for (int64_t r = 0; r < transport->size(); ++r) {
+    const auto& last = heard[static_cast<size_t>(r)];
+    const bool lives = last && Seconds(Clock::now() - *last).count() < options.deadline_seconds;
+    if (r != transport->rank() && !lives) silent.push_back(transport->global_rank(r));
+  }
+  if (silent.empty() && operation.peer) silent = {transport->global_rank(*operation.peer)};
+  const std::string place = work_described.empty() ? "" : " of " + work_described;
+  const std::string who = silent.empty() ? "the other ranks"
+                                         : fmt::format("rank{} {}", silent.size() > 1 ? "s" : "",
+                                                       fmt::join(silent, ", "));
+  throw LostRank(fmt::format("{} did not answer for {} s ({}{})", who, options.deadline_seconds,
+                             operation.what, place));
+}
+
+Ticket Exchange::State::start(Ticket operation) {
+  const std::lock_guard lock(mutex);
+  if (operation->message != nullptr) {
+    messages.push_back(operation);
+  } else {
+    collectives.push_back(operation);
+  }
+  changed.notify_all();
+  return operation;
+}
+
+Exchange::Exchange(const std::vector<int64_t>& ranks, ExchangeOptions options)
+    : Exchange(make_transport(ranks), options) {}
+
+Exchange::Exchange(std::unique_ptr<Transport> transport, ExchangeOptions options) {
+  TORCH_CHECK_VALUE(options.deadline_seconds > 0, "[exchange] expected a deadline above 0 s, got ",
+                    options.deadline_seconds);
+  if (transport != nullptr && transport->size() > 1) {
+    state_ = std::make_unique<State>(std::move(transport), options);
+  }
+}
+
+Exchange::Exchange(Exchange&&) noexcept = default;
+
+Exchange& Exchange::operator=(Exchange&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+
+Exchange::~Exchange() {
+  if (state_ == nullptr) return;
+  bool idle;
+  {
+    const std::lock_guard lock(state_->mutex);
+    idle = state_->collectives.empty() && state_->messages.empty();
+    state_->stop = true;
+    state_->changed.notify_all();
+  }
+  state_->thread.join();
+  if (idle) return;
+  // The system may still write where an unfinished message is to arrive.
+  static std::mutex mutex;
+  static auto* const given_up = new std::vector<std::unique_ptr<State>>;
+  const std::lock_guard lock(mutex);
+  given_up->push_back(std::move(state_));
+}
+
+int64_t Exchange::rank() const { return state_ == nullptr ? 0 : state_->transport->rank(); }
+int64_t Exchange::size() const { return state_ == nullptr ? 1 : state_->transport->size(); }
+int64_t Exchange::bytes_sent() const { return state_ == nullptr ? 0 : state_->bytes.load(); }
+void Exchange::describe(std::string work) {
+  if (state_ != nullptr) state_->work_described = std::move(work);
+}
+
+namespace {
+
+void check_tensor(const torch::Tensor& x) {
+  TORCH_CHECK_VALUE(x.is_cpu() && x.is_contiguous(),
+                    "[exchange] expected a contiguous tensor on the CPU, got strides ", x.strides(),
+                    " on ", x.device());
+}
+
+void check_offsets(const torch::Tensor& flat, const std::vector<int64_t>& offsets, int64_t size) {
+  TORCH_CHECK_VALUE(flat.dim() == 1 && std::cmp_equal(offsets.size(), size + 1) &&
+                        offsets.front() == 0 && offsets.back() == flat.numel() &&
+                        std::ranges::is_sorted(offsets),
+                    "[exchange] expected ", size + 1, " ascending offsets from 0 to the end of [",
+                    flat.numel(), "], got ", fmt::format("{}", fmt::join(offsets, ", ")));
+}
+
+Ticket collective(const char* what, const torch::Tensor& x, std::function<void(const Ring&)> run) {
+  return std::make_shared<Operation>(what, x, std::move(run));
+}
+
+}  // namespace
+
+Ticket Exchange::start_sum(const torch::Tensor& x) {
+  if (state_ == nullptr) return nullptr;
+  check_tensor(x);
+  return state_->start(collective("sum", x, [flat = x.view({-1})](const Ring& ring) {
+    const std::vector<int64_t> offsets = even_offsets(flat.numel(), ring.transport.size());
+    parallel::reduce_scatter(ring, flat, offsets);
+    all_gather(ring, flat, offsets);
+  }));
+}
+
+Ticket Exchange::start_reduce_scatter(const torch::Tensor& flat,
+                                      const std::vector<int64_t>& offsets) {
+  check_offsets(flat, offsets, size());
+  if (state_ == nullptr) return nullptr;
+  check_tensor(flat);
+  return state_->start(collective("reduce-scatter", flat, [=](const Ring& ring) {
+    parallel::reduce_scatter(ring, flat, offsets);
+  }));
+}
+
+Ticket Exchange::start_gather_slices(const torch::Tensor& flat,
+                                     const std::vector<int64_t>& offsets) {
+  check_offsets(flat, offsets, size());
+  if (state_ == nullptr) return nullptr;
+  check_tensor(flat);
+  return state_->start(
+      collective("gather", flat, [=](const Ring& ring) { all_gather(ring, flat, offsets); }));
+}
+
+Ticket Exchange::start_broadcast(const torch::Tensor& x, int64_t root) {
+  TORCH_CHECK_VALUE(root >= 0 && root < size(), "[broadcast] expected a root below ", size(),
+                    ", got ", root);
+  if (state_ == nullptr) return nullptr;
+  check_tensor(x);
+  return state_->start(
+      collective("broadcast", x, [=](const Ring& ring) { parallel::broadcast(ring, x, root); }));
+}
+
+Ticket Exchange::start_send(const torch::Tensor& x, int64_t to) {
+  check_tensor(x);
+  TORCH_CHECK_VALUE(to >= 0 && to < size() && to != rank(), "[send] expected another rank below ",
+                    size(), ", got ", to);
+  auto operation = std::make_shared<Operation>("send", x);
+  operation->message = state_->transport->send(bytes_of(x), to, Transport::kDirect);
+  operation->peer = to;
+  state_->bytes += static_cast<int64_t>(x.nbytes());
+  return state_->start(std::move(operation));
+}
+
+Ticket Exchange::start_receive(const torch::Tensor& x, int64_t from) {
+  check_tensor(x);
+  TORCH_CHECK_VALUE(from >= 0 && from < size() && from != rank(),
+                    "[receive] expected another rank below ", size(), ", got ", from);
+  auto operation = std::make_shared<Operation>("receive", x);
+  operation->message = state_->transport->receive(bytes_of(x), from, Transport::kDirect);
+  operation->peer = from;
+  return state_->start(std::move(operation));
+}
+
+void Exchange::wait(const Ticket& ticket) {
+  if (ticket == nullptr) return;
+  const auto began = Clock::now();
+  const auto look = std::chrono::duration_cast<Clock::duration>(
+      Seconds(std::min(0.05, state_->options.deadline_seconds / 20)));
+  std::unique_lock lock(state_->mutex);
+  while (!state_->changed.wait_for(lock, look, [&] { return ticket->done; })) {
+    lock.unlock();
+    state_->check_silence(*ticket, began);
+    lock.lock();
+  }
+  if (ticket->error) std::rethrow_exception(ticket->error);
+}
+
+void Exchange::wait_all() {
+  if (state_ == nullptr) return;
+  while (true) {
+    Ticket next;
+    {
+      const std::lock_guard lock(state_->mutex);
+      if (!state_->collectives.empty()) next = state_->collectives.front();
+      if (next == nullptr && !state_->messages.empty()) next = state_->messages.front();
+    }
+    if (next == nullptr) break;
+    wait(next);
+  }
+  const std::lock_guard lock(state_->mutex);
+  if (state_->failure != nullptr) std::rethrow_exception(state_->failure);
+}
+
+std::vector<int64_t> all_ranks() {
+  std::vector<int64_t> ranks(static_cast<size_t>(size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+}  // namespace schmidt::parallel

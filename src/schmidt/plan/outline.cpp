@@ -1,0 +1,59 @@
+#include "schmidt/plan/outline.h"
+
+#include <algorithm>
+
+#include <c10/util/Exception.h>
+
+#include "schmidt/io/json.h"
+#include "schmidt/package/fingerprint.h"
+#include "schmidt/package/summary.h"
+
+namespace schmidt::plan {
+namespace {
+
+namespace fs = std::filesystem;
+
+Outline from_config(const fs::path& path) {
+  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, 0};
+  TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
+                    " is of a compressed model; expected its weights beside it");
+  outline.layers = layers_of(outline.config);
+  outline.parameters = parameter_count(outline.config);
+  return outline;
+}
+
+}  // namespace
+
+int64_t parameter_count(const model::ModelConfig& config) {
+  const int64_t embedding = config.vocab_size * config.hidden_size;
+  int64_t count = config.tie_embeddings ? embedding : 2 * embedding;
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    count += layer.out_features * layer.in_features + (layer.bias ? layer.out_features : 0);
+  }
+  const int64_t norms = 2 * config.hidden_size + (config.qk_norm ? 2 * config.head_dim : 0);
+  return count + config.num_layers * norms + config.hidden_size;
+}
+
+Outline outline(const io::Checkpoint& checkpoint) {
+  const std::vector<Layer> layers = dense_layers(checkpoint);
+  size_t bytes = 0;
+  for (const Layer& layer : layers) {
+    bytes = std::max(bytes, at::elementSize(checkpoint.tensors().at(layer.name + ".weight").dtype));
+  }
+  return {checkpoint.path(),
+          model::parse_config(checkpoint.config(), checkpoint.path()),
+          layers,
+          package::summarize(checkpoint).parameters,
+          package::fingerprint(checkpoint),
+          static_cast<int64_t>(bytes)};
+}
+
+Outline open_outline(const fs::path& path) {
+  if (fs::is_regular_file(path) && path.extension() == ".json") return from_config(path);
+  const bool weights = !fs::is_directory(path) || fs::exists(path / "model.safetensors") ||
+                       fs::exists(path / "model.safetensors.index.json");
+  if (!weights && fs::exists(path / "config.json")) return from_config(path / "config.json");
+  return outline(io::Checkpoint::open(path));
+}
+
+}  // namespace schmidt::plan

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/model/config.h"
+#include "schmidt/plan/layers.h"
+
+namespace schmidt::plan {
+
+/// A model as planning sees it: its shapes, whether or not its weights are at hand.
+struct Outline {
+  std::filesystem::path path;
+  model::ModelConfig config;
+  std::vector<Layer> layers;               ///< dense ones, in the model's order
+  int64_t parameters = 0;                  ///< of the whole model, a tied embedding once
+  std::optional<std::string> fingerprint;  ///< of the weights, where there are any
+  int64_t scalar_bytes = 0;                ///< widest dense layer's, as read; 0: no weights
+};
+
+Outline outline(const io::Checkpoint& checkpoint);
+
+/// From a config.json, a folder that holds one with or without weights, or a .gguf
+/// file. Throws c10::ValueError if there is none, FormatError for what it holds.
+Outline open_outline(const std::filesystem::path& path);
+
+/// Parameters of a model that is all dense: embedding, head unless tied, layers with
+/// their biases, norms.
+int64_t parameter_count(const model::ModelConfig& config);
+
+}  // namespace schmidt::plan
