@@ -66,7 +66,7 @@ torch::Tensor random(const Options& o, int64_t width) {
 // Layer by layer, as a group without stacked weights is computed.
 Work layer_by_layer(const model::Model& m, const std::vector<model::LayerSpec>& layers) {
   std::map<std::string, torch::Tensor> weights;
-  for (const auto& [name, tensor] : m.parameters()) weights[name] = tensor;
+  for (const auto& [name, tensor, role] : m.parameters()) weights[name] = tensor;
   std::vector<torch::Tensor> members;
   for (const model::LayerSpec& layer : layers) {
     const auto found = weights.find(layer.name + ".weight");
@@ -201,7 +201,7 @@ torch::Tensor head(const model::Model& m, const torch::Tensor& hidden, const tor
 
 void print_rate(const model::Model& m, const Options& o) {
   std::vector<torch::Tensor> trained;
-  for (const auto& [name, tensor] : m.parameters()) {
+  for (const auto& [name, tensor, role] : m.parameters()) {
     if (tensor.requires_grad()) trained.push_back(tensor);
   }
   Optimizer optimizer(trained);
@@ -227,7 +227,7 @@ int run(const Options& o) {
   keep_freed_memory();
   const model::Model m = model::Model::load(io::Checkpoint::open(o.model),
                                             {.dtype = torch::kBFloat16, .free_gauge = true});
-  for (const auto& [name, tensor] : m.parameters()) {
+  for (const auto& [name, tensor, role] : m.parameters()) {
     tensor.set_requires_grad(!o.freeze_embedding || name != "model.embed_tokens.weight");
   }
   if (o.json) {

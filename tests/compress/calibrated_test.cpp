@@ -204,7 +204,7 @@ TEST_F(CalibratedTest, LayersAreTheBestForWhatTheCompressedModelReads) {
     // Reduced rank regression of the original's outputs on the drifted inputs.
     const auto [q, unused] = torch::linalg_qr(drifted);
     const torch::Tensor explained = torch::matmul(q.t(), y);
-    const torch::Tensor kept = torch::linalg_svdvals(explained).slice(0, 0, r.bonds[0][0]);
+    const torch::Tensor kept = torch::linalg_svdvals(explained).slice(0, 0, r.networks[0].bonds[0]);
     const double least = (y.square().sum() - kept.square().sum()).item<double>();
     EXPECT_NEAR((y - z).square().sum().item<double>() / least, 1.0, 1e-3) << layer.name;
   }
@@ -295,7 +295,7 @@ TEST_F(CalibratedTest, SumsOfNetworksAreWrittenAndRead) {
   const auto result = run(plan(0.8, "sum"), nullptr, tmp / "out");
   EXPECT_LE(result.summary.keep(), 0.8);
   for (const LayerResult& layer : result.layers) {
-    EXPECT_EQ(layer.bonds.size(), 2U) << layer.plan.layer.name;
+    EXPECT_EQ(layer.networks.size(), 2U) << layer.plan.layer.name;
     EXPECT_LE(layer.parameters, layer.plan.parameters());
   }
   run(plan(0.8, "tt-svd"), nullptr, tmp / "plain");

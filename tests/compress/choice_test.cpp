@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/weighted_target.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/tn/metric.h"
 #include "schmidt/tn/mpo.h"
 
@@ -44,18 +45,17 @@ LayerInputs inputs_of(const torch::Tensor& w, bool outputs) {
   return {g, torch::matmul(drift, g), gradient};
 }
 
-double error_of(const torch::Tensor& w, const Factors& factors, const LayerInputs& inputs) {
-  torch::Tensor sum = torch::zeros_like(w);
-  for (const tn::Mpo& term : factors.terms) sum += term.to_dense();
+double error_of(const torch::Tensor& w, const FittedWeight& fitted, const LayerInputs& inputs) {
+  const torch::Tensor found = model::unfold_weight({"layer", kRows, kCols}, fitted.weight);
   const WeightedTarget target = weighted_target(w, inputs, {});
-  return tn::weighted_error(target.matrix, sum, target.metric);
+  return tn::weighted_error(target.matrix, found, target.metric);
 }
 
 TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
   for (const torch::Tensor& w : {torch::randn({kRows, kCols}), low_rank(3) + balanced(2)}) {
     const plan::LayerPlan plan = plan_of(6);
     const LayerInputs inputs = inputs_of(w, true);
-    const Factors chosen = choose(w, plan, inputs, {});
+    const FittedWeight chosen = choose(w, plan, inputs, {});
     ASSERT_EQ(chosen.candidates.size(), 3U);
     for (const Candidate& c : chosen.candidates) EXPECT_LE(c.parameters, plan.parameters());
     double least = 1e9;
@@ -65,7 +65,7 @@ TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {
         alone.shape = tn::balanced_shape(kRows, kCols, 2);
         alone.max_bonds = plan::bonds_within(alone.shape, plan.parameters(), true);
       }
-      const Factors found = find_method(name).factorize(w, alone, inputs, {});
+      const FittedWeight found = find_method(name).fit(w, alone, inputs, {});
       const double error = error_of(w, found, inputs);
       least = std::min(least, error);
     }
@@ -82,7 +82,7 @@ TEST(Choice, TakesWhatTheWeightIs) {
   for (const auto& [name, w] : weights) {
     LayerInputs inputs = inputs_of(w, true);
     inputs.cross = torch::Tensor();  // a drifted target is none of them
-    const Factors chosen = choose(w, plan_of(6), inputs, {});
+    const FittedWeight chosen = choose(w, plan_of(6), inputs, {});
     EXPECT_EQ(chosen.method, name);
     EXPECT_LT(error_of(w, chosen, inputs), 0.02);
   }
@@ -92,7 +92,7 @@ TEST(Choice, JudgesByInputsAloneWithoutGradients) {
   const torch::Tensor w = torch::randn({kRows, kCols});
   LayerInputs inputs = inputs_of(w, false);
   inputs.gradient.reset();
-  const Factors chosen = choose(w, plan_of(6), inputs, {});
+  const FittedWeight chosen = choose(w, plan_of(6), inputs, {});
   ASSERT_EQ(chosen.candidates.size(), 3U);
   EXPECT_EQ(chosen.candidates[0].method, "whitened");
   const auto by_error = [](const Candidate& c) { return c.error; };
@@ -103,7 +103,7 @@ TEST(Choice, JudgesByInputsAloneWithoutGradients) {
 
 TEST(Choice, TakesTheLowRankWhereNothingElseCanBeJudged) {
   const torch::Tensor w = torch::randn({kRows, kCols});
-  const Factors chosen = choose(w, plan_of(6), inputs_of(w, false), {});
+  const FittedWeight chosen = choose(w, plan_of(6), inputs_of(w, false), {});
   EXPECT_EQ(chosen.method, "fisher");
   EXPECT_EQ(chosen.candidates.size(), 1U);
 }
@@ -113,7 +113,7 @@ TEST(Choice, KeepsToTheParametersOfAnMpoPlan) {
   plan::LayerPlan plan = plan_of(1);
   plan.shape = tn::balanced_shape(kRows, kCols, 3);
   plan.max_bonds = {7, 7};
-  const Factors chosen = choose(w, plan, inputs_of(w, true), {});
+  const FittedWeight chosen = choose(w, plan, inputs_of(w, true), {});
   ASSERT_EQ(chosen.candidates.size(), 3U);
   for (const Candidate& c : chosen.candidates) {
     EXPECT_LE(c.parameters, plan.parameters());
@@ -128,13 +128,13 @@ TEST(Choice, FallsBackToThePlansNetworkWhereALowRankIsTooLarge) {
   plan.max_bonds = {1, 1};
   ASSERT_LT(plan.parameters(), kRows + kCols - 1);
   for (const bool outputs : {true, false}) {
-    const Factors chosen = choose(w, plan, inputs_of(w, outputs), {});
+    const FittedWeight chosen = choose(w, plan, inputs_of(w, outputs), {});
     EXPECT_EQ(chosen.method, "gauss-newton");
     ASSERT_EQ(chosen.candidates.size(), 1U);
     EXPECT_LE(chosen.candidates[0].parameters, plan.parameters());
   }
   EXPECT_FALSE(sum_parts(plan, {}));
-  EXPECT_THROW(find_method("sum").factorize(w, plan, inputs_of(w, true), {}), c10::ValueError);
+  EXPECT_THROW(find_method("sum").fit(w, plan, inputs_of(w, true), {}), c10::ValueError);
 }
 
 }  // namespace

@@ -60,7 +60,7 @@ TEST_F(CompressTest, OpensAgainBitForBit) {
     for (size_t k = 0; k < stored.cores().size(); ++k) {
       EXPECT_TRUE(torch::equal(stored.cores()[k], expected.mpo.cores()[k])) << r.plan.layer.name;
     }
-    EXPECT_EQ(stored.bonds(), r.bonds.front());
+    EXPECT_EQ(stored.bonds(), r.networks.front().bonds);
     const double measured = ((stored.to_dense() - w).norm() / w.norm()).item<double>();
     EXPECT_NEAR(measured, r.relative_error, 1e-5);
     EXPECT_FALSE(out.tensors().contains(r.plan.layer.name + ".weight"));
@@ -77,7 +77,7 @@ TEST_F(CompressTest, ReportsWhatItKept) {
   const CompressResult result = compress(checkpoint, plan(3), tmp / "out", {});
   int64_t expected = 0;
   for (const LayerResult& r : result.layers) {
-    expected += tn::parameter_count(r.plan.shape, r.bonds.front());
+    expected += tn::parameter_count(r.plan.shape, r.networks.front().bonds);
   }
   EXPECT_EQ(result.summary.tensorized_parameters, expected);
   const package::ModelSummary original = package::summarize(checkpoint);
@@ -110,7 +110,7 @@ TEST_F(CompressTest, StoresBondsWithoutTheirGauge) {
     int64_t squares = 0;
     for (const LayerResult& r : fixed.layers) {
       EXPECT_EQ(r.parameters, r.plan.parameters());
-      for (const int64_t bond : r.bonds.front()) squares += bond * bond;
+      for (const int64_t bond : r.networks.front().bonds) squares += bond * bond;
     }
     EXPECT_EQ(fixed.summary.parameters, full.summary.parameters - squares);
     const auto ids = torch::tensor({{5, 9, 200, 7, 31}});
@@ -244,7 +244,7 @@ TEST(CompressWeights, RefusesNanAndTakesZeroAndRankOne) {
   const auto result =
       compress(checkpoint, plan::plan_bond(layers, {.low_rank = true}, 8), tmp / "out", options);
   for (const LayerResult& r : result.layers) {
-    EXPECT_EQ(r.bonds.front(), std::vector<int64_t>{1}) << r.plan.layer.name;
+    EXPECT_EQ(r.networks.front().bonds, std::vector<int64_t>{1}) << r.plan.layer.name;
     EXPECT_LT(r.relative_error, 1e-4);
   }
 

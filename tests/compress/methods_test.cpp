@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/model/layer_kinds.h"
 
 #include "tests/tn/random_metric.h"
 
@@ -14,34 +15,36 @@ namespace {
 
 constexpr int64_t kRows = 20, kCols = 12;
 
-Factors plain(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-              const MethodOptions& options) {
-  return find_method("tt-svd").factorize(w, plan, inputs, options);
+FittedWeight plain(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                   const MethodOptions& options) {
+  return find_method("tt-svd").fit(w, plan, inputs, options);
 }
 
 /// Stands for a decomposition that fails in single precision.
-Factors only_in_double(const torch::Tensor& w, const plan::LayerPlan& plan,
-                       const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight only_in_double(const torch::Tensor& w, const plan::LayerPlan& plan,
+                            const LayerInputs& inputs, const MethodOptions& options) {
   TORCH_CHECK_LINALG(w.scalar_type() == torch::kFloat64, "no convergence");
   TORCH_CHECK_LINALG(inputs.moments.scalar_type() == torch::kFloat64, "no convergence");
   return plain(w, plan, inputs, options);
 }
 
-Factors never(const torch::Tensor&, const plan::LayerPlan&, const LayerInputs&,
-              const MethodOptions&) {
+FittedWeight never(const torch::Tensor&, const plan::LayerPlan&, const LayerInputs&,
+                   const MethodOptions&) {
   TORCH_CHECK_LINALG(false, "no convergence");
 }
 
-Factors nan_in_single(const torch::Tensor& w, const plan::LayerPlan& plan,
-                      const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight nan_in_single(const torch::Tensor& w, const plan::LayerPlan& plan,
+                           const LayerInputs& inputs, const MethodOptions& options) {
   const bool single = w.scalar_type() == torch::kFloat32;
-  Factors factors = plain(w, plan, inputs, options);
-  if (single) factors.terms[0].cores()[0].flatten()[0] = std::numeric_limits<float>::quiet_NaN();
-  return factors;
+  FittedWeight fitted = plain(w, plan, inputs, options);
+  if (single) {
+    fitted.weight.tensors[0].tensor.flatten()[0] = std::numeric_limits<float>::quiet_NaN();
+  }
+  return fitted;
 }
 
-Method method_of(decltype(Method::factorize) factorize) {
-  return {"test", true, false, false, true, true, "", factorize};
+Method method_of(decltype(Method::fit) fit) {
+  return {.name = "test", .needs_inputs = true, .any_shape = true, .fit = fit};
 }
 
 class FactorizeLayer : public ::testing::Test {
@@ -58,11 +61,15 @@ class FactorizeLayer : public ::testing::Test {
   template <typename Error>
   std::string refusal(const Method& method) {
     try {
-      factorize_layer(method, w, plan, inputs, {});
+      fit_layer(method, w, plan, inputs, {});
     } catch (const Error& e) {
       return e.what_without_backtrace();
     }
     return "";
+  }
+
+  torch::Tensor unfolded(const FittedWeight& fitted) const {
+    return model::unfold_weight({plan.layer.name, kRows, kCols}, fitted.weight);
   }
 
   plan::LayerPlan plan;
@@ -71,11 +78,9 @@ class FactorizeLayer : public ::testing::Test {
 };
 
 TEST_F(FactorizeLayer, Case18TriesAgainInDouble) {
-  const torch::Tensor expected =
-      factorize_layer(method_of(plain), w, plan, inputs, {}).terms[0].to_dense();
-  for (const auto factorize : {only_in_double, nan_in_single}) {
-    const Factors factors = factorize_layer(method_of(factorize), w, plan, inputs, {});
-    const torch::Tensor found = factors.terms[0].to_dense();
+  const torch::Tensor expected = unfolded(fit_layer(method_of(plain), w, plan, inputs, {}));
+  for (const auto fit : {only_in_double, nan_in_single}) {
+    const torch::Tensor found = unfolded(fit_layer(method_of(fit), w, plan, inputs, {}));
     EXPECT_EQ(found.scalar_type(), torch::kFloat32);
     EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>());
   }

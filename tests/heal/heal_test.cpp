@@ -379,7 +379,7 @@ TEST(WriteHealed, EveryFormOfALayerKeepsItsMatrix) {
   const auto model = model::Model::load(checkpoint, {.free_gauge = true});
   std::vector<std::pair<std::string, torch::Tensor>> halves[2];  // cores of one network in both
   size_t count = 0;
-  for (const auto& [name, tensor] : model.parameters()) {
+  for (const auto& [name, tensor, role] : model.parameters()) {
     tensor.mul_(1.0 + 0.1 * torch::rand_like(tensor));
     halves[++count % 2].emplace_back(name, tensor);
   }

@@ -62,7 +62,7 @@ class Pipeline : public ::testing::Test {
   Whole whole() const {
     const model::Model student = model::Model::load(io::Checkpoint::open(tmp / "student"));
     const model::Model teacher = model::Model::load(io::Checkpoint::open(tmp / "teacher"));
-    for (const auto& [name, leaf] : student.parameters()) leaf.set_requires_grad(true);
+    for (const auto& [name, leaf, role] : student.parameters()) leaf.set_requires_grad(true);
     Whole result;
     for (const Batch& batch : batches) {
       const torch::Tensor l = loss(
@@ -72,7 +72,8 @@ class Pipeline : public ::testing::Test {
       l.backward();
       result.loss += l.item<double>();
     }
-    for (const auto& [name, leaf] : student.parameters()) result.gradients[name] = leaf.grad();
+    for (const auto& [name, leaf, role] : student.parameters())
+      result.gradients[name] = leaf.grad();
     return result;
   }
 
@@ -85,7 +86,7 @@ class Pipeline : public ::testing::Test {
       const std::vector<int64_t> cuts = cut_blocks(std::vector<double>(kBlocks, 1.0), stages);
       const model::Model student = part("student", cuts[s], cuts[s + 1]);
       const model::Model teacher = part("teacher", cuts[s], cuts[s + 1]);
-      for (const auto& [name, leaf] : student.parameters()) leaf.set_requires_grad(true);
+      for (const auto& [name, leaf, role] : student.parameters()) leaf.set_requires_grad(true);
       std::vector<size_t> order;
       double sum = 0;
       run_pipeline(
@@ -100,7 +101,7 @@ class Pipeline : public ::testing::Test {
       if (grid.last()) {
         EXPECT_NEAR(sum, expected.loss, 1e-5);
       }
-      for (const auto& [name, leaf] : student.parameters()) {
+      for (const auto& [name, leaf, role] : student.parameters()) {
         if (name != "model.embed_tokens.weight") {
           EXPECT_TRUE(torch::allclose(leaf.grad(), expected.gradients.at(name), 1e-4, 1e-6))
               << name;
@@ -157,7 +158,8 @@ TEST_F(Pipeline, EvaluatesWithoutGradients) {
 TEST_F(Pipeline, APartReadsItsOwnTensorsAlone) {
   const auto names = [&](int64_t begin, int64_t end) {
     std::set<std::string> found;
-    for (const auto& [name, tensor] : part("student", begin, end).parameters()) found.insert(name);
+    for (const auto& [name, tensor, role] : part("student", begin, end).parameters())
+      found.insert(name);
     return found;
   };
   EXPECT_TRUE(names(1, 3).contains("model.layers.2.mlp.down_proj.weight"));

@@ -88,7 +88,7 @@ TEST_F(LayerKinds, MpoLayersDecodeAsTheirMatricesDo) {
 
 TEST_F(LayerKinds, ParametersAreWhatTheCheckpointHolds) {
   std::map<std::string, torch::Tensor> found;
-  for (const auto& [name, tensor] : load(mpo_).parameters()) found[name] = tensor;
+  for (const auto& [name, tensor, role] : load(mpo_).parameters()) found[name] = tensor;
   EXPECT_EQ(found.size(), mpo_.tensors.size());
   for (const auto& [name, tensor] : mpo_.tensors) {
     ASSERT_TRUE(found.contains(name)) << name;
@@ -101,7 +101,7 @@ TEST_F(LayerKinds, CoresReceiveGradients) {
   const std::vector<NamedTensor> parameters = model.parameters();
   for (const NamedTensor& parameter : parameters) parameter.tensor.set_requires_grad(true);
   model.forward(ids_).square().mean().backward();
-  for (const auto& [name, tensor] : parameters) {
+  for (const auto& [name, tensor, role] : parameters) {
     ASSERT_TRUE(tensor.grad().defined()) << name;
     EXPECT_GT(tensor.grad().abs().max().item<float>(), 0.0F) << name;
   }

@@ -68,7 +68,7 @@ TEST(Model, PiecesMakeTheWhole) {
 TEST(Model, ListsATiedEmbeddingOnce) {
   const test::TinyModel tiny = test::make_tiny_model();
   int64_t parameters = 0;
-  for (const auto& [name, tensor] : load(tiny).parameters()) {
+  for (const auto& [name, tensor, role] : load(tiny).parameters()) {
     EXPECT_TRUE(tiny.tensors.contains(name)) << name;
     parameters += tensor.numel();
   }

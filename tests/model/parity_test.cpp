@@ -70,7 +70,7 @@ TEST_P(Parity, GradientsOfAllParameters) {
   loss.backward();
 
   size_t compared = 0;
-  for (const auto& [name, tensor] : parameters) {
+  for (const auto& [name, tensor, role] : parameters) {
     ASSERT_TRUE(truth_.contains("grad." + name)) << name;
     const torch::Tensor& truth = truth_["grad." + name];
     ASSERT_TRUE(tensor.grad().defined()) << name;

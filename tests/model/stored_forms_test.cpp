@@ -52,7 +52,8 @@ TEST_F(StoredForms, DecodeAsTheirMatricesDo) {
 
 TEST_F(StoredForms, ParametersAreWhatIsStoredButTheIndices) {
   std::map<std::string, torch::Tensor> found;
-  for (const auto& [name, tensor] : load(models_.compressed).parameters()) found[name] = tensor;
+  for (const auto& [name, tensor, role] : load(models_.compressed).parameters())
+    found[name] = tensor;
   size_t expected = 0;
   for (const auto& [name, tensor] : models_.compressed.tensors) {
     if (!tensor.is_floating_point()) continue;
@@ -68,12 +69,12 @@ std::vector<std::pair<std::string, Network>> networks_of(const std::string& laye
                                                          const json& entry, int64_t m, int64_t n,
                                                          const Weights& weights) {
   std::vector<std::pair<std::string, Network>> networks;
-  const Form form(entry, layer, "tiny");
+  const io::JsonRecord form(entry, layer, "tiny");
   if (!entry.contains("terms")) {
     networks.emplace_back(layer, load_network(form, layer, m, n, weights));
     return networks;
   }
-  for (const Form& term : form.forms("terms")) {
+  for (const io::JsonRecord& term : form.records("terms")) {
     const std::string name = layer + ".terms." + std::to_string(networks.size());
     networks.emplace_back(name, load_network(term, name, m, n, weights));
   }
@@ -91,7 +92,7 @@ TEST_P(GradientsOfForms, AreTheDenseOnesPulledThroughTheMatrix) {
     for (const NamedTensor& p : parameters) p.tensor.set_requires_grad(true);
     model.forward(ids_).square().mean().backward();
     std::map<std::string, torch::Tensor> all;
-    for (const auto& [name, tensor] : parameters) all[name] = tensor.grad();
+    for (const auto& [name, tensor, role] : parameters) all[name] = tensor.grad();
     return all;
   };
   const auto found = gradients(models_.compressed);
@@ -143,7 +144,7 @@ TEST_F(StoredForms, OpenInTheFullGaugeWhereTrainingAsksForIt) {
   const Weights weights(models_.compressed.tensors, "tiny", {.free_gauge = true});
   const Model model = Model::load(models_.compressed.config, weights);
   std::map<std::string, torch::Tensor> found;
-  for (const auto& [name, tensor] : model.parameters()) {
+  for (const auto& [name, tensor, role] : model.parameters()) {
     EXPECT_TRUE(tensor.is_leaf()) << name;
     found[name] = tensor;
   }
@@ -178,10 +179,11 @@ TEST_F(StoredForms, AnUpdateInPlaceChangesTheModel) {
 TEST_F(StoredForms, WhatIsWrittenIsReadBack) {
   const Network fixed = tn::fix_gauge(test::random_network({{4, 3, 2}, {2, 3, 4}}, {6, 5}));
   std::map<std::string, torch::Tensor> tensors;
-  for (const auto& [name, tensor] : network_tensors("x", fixed)) tensors[name] = tensor;
+  for (const auto& [name, tensor, role] : network_tensors("x", fixed)) tensors[name] = tensor;
   EXPECT_EQ(tensors.at("x.pivots.0").scalar_type(), torch::kInt32);
   const json form = network_form(fixed);
-  const Network back = load_network(Form(form, "x", "tiny"), "x", 24, 24, Weights(tensors, "tiny"));
+  const Network back =
+      load_network(io::JsonRecord(form, "x", "tiny"), "x", 24, 24, Weights(tensors, "tiny"));
   EXPECT_EQ(network_form(back), form);
   EXPECT_TRUE(torch::equal(network_matrix(back), network_matrix(fixed)));
 }

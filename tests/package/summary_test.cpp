@@ -62,18 +62,18 @@ TEST_F(SummaryTest, DescribesEveryForm) {
   const ModuleSummary& qkv = module(summary, test::kFusedQkv);
   EXPECT_EQ(qkv.kind, "mpo");
   EXPECT_EQ(qkv.shape, (std::vector<int64_t>{48, 24}));
-  EXPECT_TRUE(qkv.networks.at(0).gauge_fixed);
+  EXPECT_TRUE(qkv.networks.at(0).fixed_gauge);
   EXPECT_EQ(qkv.dense_parameters, 48 * 24 + 48);
   EXPECT_EQ(qkv.stored_as, "F32");
-  EXPECT_FALSE(module(summary, test::kFusedGateUp).networks.at(0).gauge_fixed);
+  EXPECT_FALSE(module(summary, test::kFusedGateUp).networks.at(0).fixed_gauge);
 
   const ModuleSummary& sum = module(summary, test::kSumGateUp);
   EXPECT_EQ(sum.kind, "sum");
   EXPECT_EQ(sum.shape, (std::vector<int64_t>{72, 24}));
-  EXPECT_EQ(sites_text(sum), "9 x 8; 4 x 6 + 72 x 1; 1 x 24");
-  EXPECT_EQ(bonds_text(sum), "4 + 6");
-  EXPECT_EQ(bonds_text(module(summary, test::kFixedOut)), "6 5");
-  EXPECT_EQ(sites_text(module(summary, "model.norm")), "");
+  EXPECT_EQ(model::sites_text(sum.networks), "9 x 8; 4 x 6 + 72 x 1; 1 x 24");
+  EXPECT_EQ(model::bonds_text(sum.networks), "4 + 6");
+  EXPECT_EQ(model::bonds_text(module(summary, test::kFixedOut).networks), "6 5");
+  EXPECT_EQ(model::sites_text(module(summary, "model.norm").networks), "");
 }
 
 TEST_F(SummaryTest, ModulesStandInTheOrderOfTheComputation) {

@@ -13,7 +13,7 @@ using nlohmann::json;
 
 // A tensor of the compressed model, in memory of its own.
 void put(TinyModel& compressed, const std::vector<model::NamedTensor>& tensors) {
-  for (const auto& [name, tensor] : tensors) compressed.tensors[name] = tensor.clone();
+  for (const auto& [name, tensor, role] : tensors) compressed.tensors[name] = tensor.clone();
 }
 
 // Gives `matrix` and a bias to the dense layers whose outputs, stacked, are its rows.

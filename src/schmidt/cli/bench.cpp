@@ -57,8 +57,8 @@ Subject load_subject(const std::string& path, const CommonOptions& options) {
   Subject subject{path, load_model(io::Checkpoint::open(path), options), 0, 0, {}, {}};
   for (const auto& parameter : subject.model.parameters()) {
     subject.parameters += parameter.tensor.numel();
-    subject.bytes += static_cast<int64_t>(parameter.tensor.nbytes());
   }
+  subject.bytes = subject.model.bytes();
   return subject;
 }
 

@@ -12,6 +12,7 @@
 #include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/model/network.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/plan/allocate.h"
 #include "schmidt/plan/plan_file.h"
@@ -68,9 +69,12 @@ constexpr MethodOption kMethodOptions[] = {
     {"--ridge", reads_inputs},
     {"--damping", reads_gradients},
     {"--statistics", reads_gradients},
-    {"--sweeps", [](const compress::Method& m) { return m.reads("sweeps"); }},
-    {"--rounds", [](const compress::Method& m) { return m.reads("rounds"); }},
-    {"--tolerance", [](const compress::Method& m) { return m.reads("tolerance"); }},
+    {"--sweeps",
+     [](const compress::Method& m) { return m.reads(compress::MethodSetting::kSweeps); }},
+    {"--rounds",
+     [](const compress::Method& m) { return m.reads(compress::MethodSetting::kRounds); }},
+    {"--tolerance",
+     [](const compress::Method& m) { return m.reads(compress::MethodSetting::kTolerance); }},
 };
 
 /// What a plan's methods need together.
@@ -144,23 +148,6 @@ nlohmann::json recipe(const CompressVerbOptions& options, const std::optional<pl
   return made_by;
 }
 
-std::string bonds_text(const std::vector<std::vector<int64_t>>& terms) {
-  std::string text;
-  for (const auto& bonds : terms) {
-    text += fmt::format("{}{}", text.empty() ? "" : " + ", fmt::join(bonds, " "));
-  }
-  return text;
-}
-
-std::string sites_text(const std::vector<tn::SiteShape>& terms) {
-  std::string text;
-  for (const tn::SiteShape& shape : terms) {
-    text += fmt::format("{}{}; {}", text.empty() ? "" : " + ", fmt::join(shape.out_dims, " x "),
-                        fmt::join(shape.in_dims, " x "));
-  }
-  return text;
-}
-
 std::string candidates_text(const std::vector<compress::Candidate>& candidates) {
   std::string text;
   for (const compress::Candidate& c : candidates) {
@@ -178,15 +165,16 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
     out["out"] = options.out;
     out["resumed"] = result.resumed;
     for (const auto& r : result.layers) {
-      std::vector<std::vector<int64_t>> out_dims, in_dims;  // of each term, as the bonds
-      for (const tn::SiteShape& shape : r.shapes) {
-        out_dims.push_back(shape.out_dims);
-        in_dims.push_back(shape.in_dims);
+      std::vector<std::vector<int64_t>> out_dims, in_dims, bonds;  // of each term
+      for (const model::NetworkShape& network : r.networks) {
+        out_dims.push_back(network.out_dims);
+        in_dims.push_back(network.in_dims);
+        bonds.push_back(network.bonds);
       }
       out["layers"].push_back({{"name", r.plan.layer.name},
                                {"out_dims", out_dims},
                                {"in_dims", in_dims},
-                               {"bonds", r.bonds},
+                               {"bonds", bonds},
                                {"parameters", r.parameters},
                                {"method", r.method},
                                {"relative_error", r.relative_error}});
@@ -207,7 +195,8 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
       std::ranges::any_of(result.layers, [](const auto& r) { return !r.candidates.empty(); });
   if (chosen) table.header.insert(table.header.end(), {"method", "tried (> given up)"});
   for (const auto& r : result.layers) {
-    table.rows.push_back({r.plan.layer.name, sites_text(r.shapes), bonds_text(r.bonds),
+    table.rows.push_back({r.plan.layer.name, model::sites_text(r.networks),
+                          model::bonds_text(r.networks),
                           fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
                                                     static_cast<double>(r.plan.layer.numel())),
                           fmt::format("{:.4f}", r.relative_error),
@@ -309,8 +298,8 @@ void check_options(const CompressVerbOptions& options,
     const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
     if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
     std::vector<std::string_view> readers;
-    for (const compress::Method& m : compress::methods()) {
-      if (option.read_by(m)) readers.push_back(m.name);
+    for (const compress::Method* m : compress::methods()) {
+      if (option.read_by(*m)) readers.push_back(m->name);
     }
     std::vector<std::string_view> others;
     for (const compress::Method* m : methods) others.push_back(m->name);
@@ -422,7 +411,7 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--in-dims", options->in_dims, "Sites by hand: column sub-dimensions, a,b,..")
       ->delimiter(',');
   std::vector<std::string> names;
-  for (const compress::Method& method : compress::methods()) names.emplace_back(method.name);
+  for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
   verb.add_option("--method", options->method,
                   "How cores are found; auto: for each layer what loses the least "
                   "(fisher with --keep, tt-svd with --bond)")

@@ -8,6 +8,7 @@
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/model/network.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
@@ -18,10 +19,10 @@ struct InspectOptions {
   std::string model;
 };
 
-nlohmann::ordered_json network_json(const package::NetworkSummary& network) {
+nlohmann::ordered_json network_json(const model::NetworkShape& network) {
   nlohmann::ordered_json out = {
       {"out_dims", network.out_dims}, {"in_dims", network.in_dims}, {"bonds", network.bonds}};
-  if (network.gauge_fixed) out["gauge"] = "fixed";
+  if (network.fixed_gauge) out["gauge"] = "fixed";
   return out;
 }
 
@@ -41,6 +42,7 @@ nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
                                      {"bytes", m.bytes}};
     // As in compression_config: a network by itself, or the terms of a sum.
     if (m.networks.size() == 1) module.update(network_json(m.networks.front()));
+    if (!m.label.empty()) module["label"] = m.label;
     if (m.networks.size() > 1) {
       for (const auto& network : m.networks) module["terms"].push_back(network_json(network));
     }
@@ -50,8 +52,9 @@ nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
 }
 
 std::string kind_text(const package::ModuleSummary& module) {
-  const auto fixed = [](const package::NetworkSummary& network) { return network.gauge_fixed; };
-  return module.kind + (std::ranges::any_of(module.networks, fixed) ? ", gauge fixed" : "");
+  const bool fixed = std::ranges::any_of(module.networks, &model::NetworkShape::fixed_gauge);
+  return module.kind + (fixed ? ", fixed gauge" : "") +
+         (module.label.empty() ? "" : ", " + module.label);
 }
 
 void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summary) {
@@ -73,8 +76,9 @@ void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summar
                   "stored", "parameters", "kept %", "share %"};
   for (const auto& m : summary.modules) {
     table.rows.push_back(
-        {m.name, kind_text(m), fmt::format("{}", fmt::join(m.shape, " x ")), package::sites_text(m),
-         package::bonds_text(m), m.stored_as, std::to_string(m.parameters),
+        {m.name, kind_text(m), fmt::format("{}", fmt::join(m.shape, " x ")),
+         model::sites_text(m.networks), model::bonds_text(m.networks), m.stored_as,
+         std::to_string(m.parameters),
          fmt::format("{:.1f}", 100.0 * static_cast<double>(m.parameters) /
                                    static_cast<double>(std::max<int64_t>(m.dense_parameters, 1))),
          fmt::format("{:.2f}", 100.0 * static_cast<double>(m.parameters) /

@@ -372,7 +372,7 @@ Run add_plan(CLI::App& verb) {
                   "The same (\"none\": nothing); L7 without a profile and in presets")
       ->delimiter(',');
   std::vector<std::string> names;
-  for (const compress::Method& method : compress::methods()) names.emplace_back(method.name);
+  for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
   verb.add_option("--method", options->method, "How cores will be found; the profile's, or tt-svd")
       ->check(CLI::IsMember(names));
   verb.add_option("--sites", options->sites, "Without a profile: sites of each MPO")

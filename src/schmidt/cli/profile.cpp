@@ -227,7 +227,7 @@ Run add_profile(CLI::App& verb) {
       ->excludes(bonds);
   std::vector<std::string> metrics, methods;
   for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
-  for (const compress::Method& method : compress::methods()) methods.emplace_back(method.name);
+  for (const compress::Method* method : compress::methods()) methods.emplace_back(method->name);
   verb.add_option("--metric", options->metric, "What is measured")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();

@@ -4,8 +4,8 @@
 #include <limits>
 
 #include "schmidt/compress/weighted_target.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/tn/metric.h"
-#include "schmidt/tn/mpo_sum.h"
 
 namespace schmidt::compress {
 namespace {
@@ -31,30 +31,34 @@ std::vector<plan::LayerPlan> contenders(const plan::LayerPlan& plan, bool gradie
   return result;
 }
 
+torch::Tensor unfolded(const plan::LayerPlan& plan, const FittedWeight& fitted) {
+  return model::unfold_weight({plan.layer.name, plan.layer.rows, plan.layer.cols}, fitted.weight);
+}
+
 }  // namespace
 
-Factors choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-               const MethodOptions& options) {
+FittedWeight choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                    const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const double norm = tn::squared_norm(target.matrix, target.metric);
-  const auto judged = [&](const Factors& factors) {
-    const double distance =
-        tn::squared_norm(target.matrix - tn::to_dense(factors.terms), target.metric);
+  const auto judged = [&](const FittedWeight& fitted) {
+    const double distance = tn::squared_norm(target.matrix - unfolded(plan, fitted), target.metric);
     return norm > 0 ? std::sqrt(distance / norm) : 0.0;
   };
 
   // The norm of both moments needs H itself for all but the low rank, which is its optimum.
   const bool judges_all = !inputs.gradient || target.metric.output.defined();
-  Factors best;
+  FittedWeight best;
   double least = std::numeric_limits<double>::infinity();
   std::vector<Candidate> tried;
   for (const plan::LayerPlan& candidate : contenders(plan, inputs.gradient.has_value(), options)) {
     if (!tried.empty() && (!judges_all || least == 0)) break;
     MethodOptions rivalling = options;
     rivalling.fit.to_beat = least;
-    Factors found = find_method(candidate.method).factorize(w, candidate, inputs, rivalling);
+    FittedWeight found = find_method(candidate.method).fit(w, candidate, inputs, rivalling);
     const double error = judged(found);
-    tried.push_back({candidate.method, error, tn::parameter_count(found.terms, plan.fixed_gauge),
+    tried.push_back({candidate.method, error,
+                     stored_parameters(plan.layer.name, found.weight, plan.fixed_gauge),
                      !found.gave_up});
     if (tried.size() > 1 && !(error < least)) continue;
     best = std::move(found);

@@ -17,7 +17,7 @@ namespace schmidt::compress {
 /// parameters do not suffice for rank 1. What they do not suffice for is left out. A rival is given
 /// up after a round whose gain, had once more, would still leave it behind. Where W^T H W is
 /// all that is known of H (StatisticsOptions::outputs), nothing but the low rank can be judged.
-Factors choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-               const MethodOptions& options);
+FittedWeight choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                    const MethodOptions& options);
 
 }  // namespace schmidt::compress

@@ -1,17 +1,15 @@
 #include "schmidt/compress/compress.h"
 
-#include <map>
-#include <set>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/work_folder.h"
-#include "schmidt/io/safetensors.h"
-#include "schmidt/package/beside_weights.h"
 #include "schmidt/package/fingerprint.h"
+#include "schmidt/package/rewrite.h"
 #include "schmidt/tn/site_shape.h"
 
 namespace schmidt::compress {
@@ -70,58 +68,30 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
     }
     if (!options.workers.takes(static_cast<int64_t>(i))) continue;
     const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
-    const Factors factors = factorize_layer(find_method(p.method), weight, p, {}, options.method);
-    store.save(p, factors,
+    const FittedWeight fitted = fit_layer(find_method(p.method), weight, p, {}, options.method);
+    store.save(p, fitted,
                with_bias(checkpoint, p.layer,
-                         stored_form(p.layer, factors, p.fixed_gauge,
-                                     layer_dtype(checkpoint, p.layer, options))));
+                         stored_weight(p, fitted, layer_dtype(checkpoint, p.layer, options))));
   }
   options.workers.meet();
 }
 
-// Streams the new weights: the plan's networks in place of its weights, the rest as it was.
-void write_weights(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
-                   const CompressOptions& options, const LayerStore& store, const fs::path& folder,
-                   const ProgressFn& progress) {
-  std::set<std::string> replaced;
-  std::map<std::string, const plan::Layer*> first;  // a layer is written where its first weight was
+/// The plan's layers in place of their weights, the rest as it was.
+package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
+                            const std::vector<plan::LayerPlan>& plan,
+                            const CompressOptions& options, const LayerStore& store) {
+  package::Rewrite rewrite(checkpoint,
+                           [&](const io::TensorInfo& info) { return stored_dtype(info, options); });
   for (const plan::LayerPlan& p : plan) {
-    first[p.layer.members.front() + ".weight"] = &p.layer;
+    std::vector<std::string> names;
     for (const std::string& member : p.layer.members) {
-      replaced.insert(member + ".weight");
-      if (p.layer.members.size() > 1) replaced.insert(member + ".bias");
+      names.push_back(member + ".weight");
+      if (p.layer.members.size() > 1) names.push_back(member + ".bias");
     }
+    const auto load = [&] { return store.load(p.layer).tensors; };
+    rewrite.replace(names, package::specs_of(load()), load);
   }
-
-  std::vector<io::TensorSpec> specs;
-  for (const auto& [name, info] : checkpoint.tensors()) {
-    if (const auto layer = first.find(name); layer != first.end()) {
-      for (const auto& [tensor_name, tensor] : store.load(*layer->second).tensors) {
-        specs.push_back({tensor_name, tensor.scalar_type(), tensor.sizes().vec()});
-      }
-    } else if (!replaced.contains(name)) {
-      specs.push_back({name, stored_dtype(info, options), info.shape});
-    }
-  }
-
-  io::SafetensorsWriter writer(folder, specs);
-  int64_t written = 0;
-  const auto write = [&](const std::string& name, const torch::Tensor& tensor) {
-    if (progress) {
-      progress({"write", name, written++, static_cast<int64_t>(specs.size()), "tensors"});
-    }
-    writer.write(name, tensor);
-  };
-  for (const auto& [name, info] : checkpoint.tensors()) {
-    if (const auto layer = first.find(name); layer != first.end()) {
-      for (const auto& [tensor_name, tensor] : store.load(*layer->second).tensors) {
-        write(tensor_name, tensor);
-      }
-    } else if (!replaced.contains(name)) {
-      write(name, checkpoint.load(name).to(stored_dtype(info, options)));
-    }
-  }
-  writer.finish();
+  return rewrite;
 }
 
 // The spelling of config.json.
@@ -163,11 +133,7 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
                       p.layer.name);
-    TORCH_CHECK_VALUE(p.method != "sum" || sum_parts(p, options),
-                      "[compress] method sum expected rows and columns that divide into ",
-                      options.sites, " sites, and parameters for rank 1 and bonds of 1, got ",
-                      p.layer.rows, " x ", p.layer.cols, " and ", p.parameters(), " parameters of ",
-                      p.layer.name);
+    if (method.check != nullptr) method.check(p, options);
   }
 }
 
@@ -205,9 +171,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
   }
   remove_all_but(folder.path(), store.folder());  // what a killed run had begun to write
   for (const plan::LayerPlan& p : plan) result.layers.push_back(store.result(p));
-  write_weights(checkpoint, plan, options, store, folder.path(), progress);
-  result.summary = package::write_beside_weights(
-      checkpoint, compressed_config(checkpoint, plan, store, options), folder.path());
+  result.summary = package::write_checkpoint(
+      checkpoint, rewrite_of(checkpoint, plan, options, store),
+      compressed_config(checkpoint, plan, store, options), folder.path(), progress);
   // What a run goes on from leaves last: a kill in between finds it, or OUT.
   folder.commit();
   fs::remove_all(out / store.folder().filename());

@@ -1,7 +1,6 @@
 #include "schmidt/compress/methods.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include <c10/util/Exception.h>
@@ -11,6 +10,9 @@
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
 #include "schmidt/compress/weighted_target.h"
+#include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/sum_projection.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/convergence.h"
 #include "schmidt/tn/factorize.h"
@@ -23,7 +25,13 @@
 namespace schmidt::compress {
 namespace {
 
-Factors with_errors(const torch::Tensor& w, std::vector<tn::Mpo> terms, const LayerInputs& inputs) {
+model::StoredWeight weight_of(const plan::LayerPlan& plan, const std::vector<tn::Mpo>& terms) {
+  return terms.size() == 1 ? model::mpo_weight(plan.layer.name, terms.front())
+                           : model::sum_weight(plan.layer.name, terms);
+}
+
+FittedWeight with_errors(const torch::Tensor& w, const plan::LayerPlan& plan,
+                         const std::vector<tn::Mpo>& terms, const LayerInputs& inputs) {
   const torch::Tensor approximation = tn::to_dense(terms);
   const auto norm_of = [](const torch::Tensor& t) {  // squares may overflow float32
     return t.norm(2, torch::kFloat64).item<double>();
@@ -32,7 +40,7 @@ Factors with_errors(const torch::Tensor& w, std::vector<tn::Mpo> terms, const La
   const double relative = norm == 0 ? 0.0 : norm_of(w - approximation) / norm;
   const double weighted =
       tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
-  return {std::move(terms), relative, weighted};
+  return {weight_of(plan, terms), relative, weighted};
 }
 
 tn::Mpo low_rank_mpo(const torch::Tensor& left, const torch::Tensor& right,
@@ -40,23 +48,23 @@ tn::Mpo low_rank_mpo(const torch::Tensor& left, const torch::Tensor& right,
   return tn::to_mpo({left.to(dtype), right.to(dtype), 0});
 }
 
-Factors by_tt_svd(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-                  const MethodOptions& options) {
+FittedWeight by_tt_svd(const torch::Tensor& w, const plan::LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options) {
   tn::Factorization f = tn::factorize(w, {plan.shape, plan.max_bonds, options.tolerance});
-  if (inputs.moments.defined()) return with_errors(w, {std::move(f.mpo)}, inputs);
-  return {{std::move(f.mpo)}, f.relative_error, {}};
+  if (inputs.moments.defined()) return with_errors(w, plan, {std::move(f.mpo)}, inputs);
+  return {weight_of(plan, {f.mpo}), f.relative_error, {}};
 }
 
-Factors by_whitened_svd(const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight by_whitened_svd(const torch::Tensor& w, const plan::LayerPlan& plan,
+                             const LayerInputs& inputs, const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::LowRank f =
       tn::weighted_low_rank(target.matrix, {target.metric.input, {}}, {plan.max_bonds.front()});
-  return with_errors(w, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
+  return with_errors(w, plan, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
 }
 
-Factors by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-                  const MethodOptions& options) {
+FittedWeight by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options) {
   const auto drift = drift_map(inputs, options);
   const calibrate::GradientMoments& gradient = *inputs.gradient;
   const calibrate::MetricPair pair =
@@ -66,32 +74,32 @@ Factors by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan, const Lay
   const torch::Tensor target = drift ? drift->apply(wide) : wide;
   const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
   const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);
-  return with_errors(w, {low_rank_mpo(left, right, w.scalar_type())}, inputs);
+  return with_errors(w, plan, {low_rank_mpo(left, right, w.scalar_type())}, inputs);
 }
 
-Factors by_als(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-               const MethodOptions& options) {
+FittedWeight by_als(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                    const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   tn::AlsResult f = tn::weighted_mpo(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
                                      target.metric, options.als);
-  return with_errors(w, {std::move(f.mpo)}, inputs);
+  return with_errors(w, plan, {std::move(f.mpo)}, inputs);
 }
 
-Factors by_gauss_newton(const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight by_gauss_newton(const torch::Tensor& w, const plan::LayerPlan& plan,
+                             const LayerInputs& inputs, const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::Mpo start =
       tn::weighted_tt_svd(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
                           target.metric)
           .mpo;
   tn::GaussNewtonResult f = tn::gauss_newton(target.matrix, {start}, target.metric, options.fit);
-  Factors factors = with_errors(w, std::move(f.terms), inputs);
-  factors.gave_up = f.gave_up;
-  return factors;
+  FittedWeight fitted = with_errors(w, plan, f.terms, inputs);
+  fitted.gave_up = f.gave_up;
+  return fitted;
 }
 
-Factors by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
-               const MethodOptions& options) {
+FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                    const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const std::optional<SumParts> parts = sum_parts(plan, options);
   TORCH_CHECK_VALUE(parts, "[sum] expected parameters for rank 1 and an MPO of ", options.sites,
@@ -99,11 +107,11 @@ Factors by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerI
   tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(
       target.matrix, target.metric,
       {.rank = parts->rank, .shape = parts->shape, .bonds = parts->bonds, .fit = options.fit});
-  Factors factors = with_errors(
-      w, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},
+  FittedWeight fitted = with_errors(
+      w, plan, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},
       inputs);
-  factors.gave_up = f.gave_up;
-  return factors;
+  fitted.gave_up = f.gave_up;
+  return fitted;
 }
 
 /// The same inputs in float64.
@@ -119,31 +127,69 @@ LayerInputs widened(LayerInputs inputs) {
   return inputs;
 }
 
-Factors finite(Factors factors) {
-  for (const tn::Mpo& term : factors.terms) {
-    for (const torch::Tensor& core : term.cores()) tn::check_converged(core);
+FittedWeight finite(FittedWeight fitted) {
+  for (const model::NamedTensor& t : fitted.weight.tensors) {
+    if (t.tensor.is_floating_point()) tn::check_converged(t.tensor);
   }
-  return factors;
+  return fitted;
 }
 
-Factors in_dtype(Factors factors, torch::ScalarType dtype) {
-  for (tn::Mpo& term : factors.terms) {
-    std::vector<torch::Tensor> cores;
-    for (const torch::Tensor& core : term.cores()) cores.push_back(core.to(dtype));
-    term = tn::Mpo(std::move(cores));
-  }
-  return factors;
+FittedWeight in_dtype(FittedWeight fitted, torch::ScalarType dtype) {
+  fitted.weight.tensors = model::in_dtype(std::move(fitted.weight.tensors), dtype);
+  return fitted;
 }
 
-constexpr std::array<Method, 7> kMethods = {{
-    {"tt-svd", false, false, false, true, true, "tolerance", by_tt_svd},
-    {"whitened", true, false, false, false, true, "", by_whitened_svd},
-    {"als", true, false, false, true, true, "tolerance sweeps", by_als},
-    {"gauss-newton", true, false, false, true, true, "tolerance rounds", by_gauss_newton},
-    {"fisher", true, true, false, false, true, "", by_fisher},
-    {"sum", true, false, false, true, false, "rounds", by_sum},
-    {"auto", true, true, true, true, false, "rounds", choose},
-}};
+void check_sum(const plan::LayerPlan& p, const MethodOptions& options) {
+  TORCH_CHECK_VALUE(
+      sum_parts(p, options), "[compress] method sum expected rows and columns that divide into ",
+      options.sites, " sites, and parameters for rank 1 and bonds of 1, got ", p.layer.rows, " x ",
+      p.layer.cols, " and ", p.parameters(), " parameters of ", p.layer.name);
+}
+
+constexpr MethodSetting kTruncates[] = {MethodSetting::kTolerance};
+constexpr MethodSetting kTruncatesAndSweeps[] = {MethodSetting::kTolerance, MethodSetting::kSweeps};
+constexpr MethodSetting kTruncatesInRounds[] = {MethodSetting::kTolerance, MethodSetting::kRounds};
+constexpr MethodSetting kInRounds[] = {MethodSetting::kRounds};
+
+constexpr Method kMethods[] = {
+    {.name = "tt-svd", .any_shape = true, .settings = kTruncates, .fit = by_tt_svd},
+    {.name = "whitened", .needs_inputs = true, .fit = by_whitened_svd},
+    {.name = "als",
+     .needs_inputs = true,
+     .any_shape = true,
+     .settings = kTruncatesAndSweeps,
+     .fit = by_als},
+    {.name = "gauss-newton",
+     .needs_inputs = true,
+     .any_shape = true,
+     .settings = kTruncatesInRounds,
+     .fit = by_gauss_newton},
+    {.name = "fisher", .needs_inputs = true, .needs_gradient = true, .fit = by_fisher},
+    {.name = "sum",
+     .needs_inputs = true,
+     .any_shape = true,
+     .one_network = false,
+     .settings = kInRounds,
+     .fit = by_sum,
+     .check = check_sum},
+    {.name = "auto",
+     .needs_inputs = true,
+     .needs_gradient = true,
+     .needs_outputs = true,
+     .any_shape = true,
+     .one_network = false,
+     .settings = kInRounds,
+     .fit = choose},
+};
+
+std::vector<const Method*>& table() {
+  static std::vector<const Method*> all = [] {
+    std::vector<const Method*> built_in;
+    for (const Method& method : kMethods) built_in.push_back(&method);
+    return built_in;
+  }();
+  return all;
+}
 
 }  // namespace
 
@@ -171,31 +217,54 @@ std::optional<SumParts> sum_parts(const plan::LayerPlan& plan, const MethodOptio
   return SumParts{low_rank.max_bonds.front(), *shape, mpo.max_bonds};
 }
 
-Factors factorize_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight fit_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options) {
   calibrate::check_finite_moments(plan.layer.name, inputs.moments);
   calibrate::check_finite_moments(plan.layer.name, inputs.cross);
   if (inputs.gradient) calibrate::check_finite_moments(plan.layer.name, inputs.gradient->moments);
   return tn::until_it_converges(plan.layer.name, std::string(method.name), [&](bool wide) {
-    if (!wide) return finite(method.factorize(w, plan, inputs, options));
-    return in_dtype(finite(method.factorize(w.to(torch::kFloat64), plan, widened(inputs), options)),
+    if (!wide) return finite(method.fit(w, plan, inputs, options));
+    return in_dtype(finite(method.fit(w.to(torch::kFloat64), plan, widened(inputs), options)),
                     w.scalar_type());
   });
 }
 
-std::span<const Method> methods() { return kMethods; }
+bool Method::reads(MethodSetting setting) const {
+  return std::ranges::find(settings, setting) != settings.end();
+}
 
-const Method& find_method(std::string_view name) { return find_named(kMethods, name, "method"); }
+int64_t stored_parameters(const std::string& layer, const model::StoredWeight& weight,
+                          bool fixed_gauge) {
+  const model::WeightDescription description = model::describe_weight(layer, weight);
+  int64_t networks = 0, all = 0;
+  for (const model::NetworkShape& n : description.networks) {
+    const tn::SiteShape shape{n.out_dims, n.in_dims};
+    networks += fixed_gauge ? tn::gauge_fixed_parameter_count(shape, n.bonds)
+                            : tn::parameter_count(shape, n.bonds);
+  }
+  for (const model::NamedTensor& t : weight.tensors) all += t.tensor.numel();
+  return description.networks.empty() ? all : networks;
+}
+
+std::vector<const Method*> methods() { return table(); }
+
+void add_method(const Method& method) {
+  TORCH_CHECK_VALUE(std::ranges::find(table(), method.name, &Method::name) == table().end(),
+                    "[methods] expected a new name, got ", std::string(method.name));
+  table().push_back(&method);
+}
+
+const Method& find_method(std::string_view name) { return *find_named(table(), name, "method"); }
 
 void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesystem::path& path) {
   for (const plan::LayerPlan& p : layers) {
-    const auto method = std::ranges::find(kMethods, p.method, &Method::name);
+    const auto found = std::ranges::find(table(), p.method, &Method::name);
     const std::string place = "layers." + p.layer.name + ".method";
-    if (method == kMethods.end()) {
+    if (found == table().end()) {
       throw FormatError(path, place,
                         fmt::format("expected a known method, found \"{}\"", p.method));
     }
-    if (!method->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
+    if (!(*found)->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
       throw FormatError(path, place,
                         fmt::format("expected sites (m, 1) x (1, n) for {}", p.method));
     }

@@ -10,10 +10,10 @@
 #include <torch/types.h>
 
 #include "schmidt/calibrate/gradient_moments.h"
+#include "schmidt/model/stored_layer.h"
 #include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/gauss_newton.h"
-#include "schmidt/tn/mpo.h"
 
 namespace schmidt::compress {
 
@@ -44,9 +44,9 @@ struct Candidate {
   bool finished = true;    ///< or given up early, far behind
 };
 
-/// A layer's weight as a sum of networks.
-struct Factors {
-  std::vector<tn::Mpo> terms;
+/// What a method has made of a layer's weight, and how far that is from it.
+struct FittedWeight {
+  model::StoredWeight weight;   ///< networks in the full gauge; in the dtype of W
   double relative_error = 0.0;  ///< ||W - W'||_F / ||W||_F; says nothing of perplexity
   /// The same in the norm of the inputs that the layer sees, sqrt(E|(W - W') x'|^2 /
   /// E|W x'|^2), where they are known.
@@ -56,31 +56,46 @@ struct Factors {
   std::vector<Candidate> candidates = {};  ///< it chose from
 };
 
-/// A way to find a layer's cores. A new one is one function and one line of the table.
+/// Settings of MethodOptions that not all methods read.
+enum class MethodSetting { kTolerance, kSweeps, kRounds };
+
+/// A way to replace a layer's weight. A new one is one function and one line of the table in
+/// methods.cpp (or a call of add_method).
 struct Method {
   std::string_view name;
-  bool needs_inputs;
-  bool needs_gradient;
-  bool needs_outputs;  ///< H itself, where that is not larger than its block
-  bool any_shape;      ///< otherwise only (m, 1) x (1, n)
-  bool one_network;    ///< of the plan's sites, its bonds the largest; otherwise of its parameters
-  /// Settings of MethodOptions that not all read: "tolerance sweeps".
-  std::string_view settings;
-  bool reads(std::string_view setting) const {
-    return settings.find(setting) != std::string_view::npos;
-  }
-  Factors (*factorize)(const torch::Tensor& weight, const plan::LayerPlan& plan,
-                       const LayerInputs& inputs, const MethodOptions& options);
+  bool needs_inputs = false;
+  bool needs_gradient = false;
+  bool needs_outputs = false;  ///< H itself, where that is not larger than its block
+  bool any_shape = false;      ///< otherwise only (m, 1) x (1, n)
+  /// One network of the plan's sites, its bonds the largest; otherwise whatever fits into the
+  /// plan's parameters.
+  bool one_network = true;
+  std::span<const MethodSetting> settings = {};
+
+  FittedWeight (*fit)(const torch::Tensor& weight, const plan::LayerPlan& plan,
+                      const LayerInputs& inputs, const MethodOptions& options) = nullptr;
+  /// Throws c10::ValueError for a plan that the method cannot carry out; beside what all check.
+  void (*check)(const plan::LayerPlan& plan, const MethodOptions& options) = nullptr;
+
+  bool reads(MethodSetting setting) const;
 };
 
 /// What `method` makes of one layer: how all runs call it. Where a decomposition does not
 /// converge it is tried once more in float64; the result is in w's dtype.
 /// Throws c10::ValueError where the moments of the layer's inputs or gradients are not
 /// finite; c10::LinAlgError, naming the layer, where float64 does not help.
-Factors factorize_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& options);
+FittedWeight fit_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
+                       const LayerInputs& inputs, const MethodOptions& options);
 
-std::span<const Method> methods();
+/// Scalars that a file holds of the weight, its networks with a fixed gauge or without.
+int64_t stored_parameters(const std::string& layer, const model::StoredWeight& weight,
+                          bool fixed_gauge);
+
+std::vector<const Method*> methods();
+
+/// Adds a method from outside the library; `method` has to outlive its use. Not safe beside
+/// threads that look methods up. Throws c10::ValueError if there is one of that name.
+void add_method(const Method& method);
 
 /// The sites of an MPO for a layer: the plan's, balanced ones where it is of low rank. None
 /// where rows and columns have too few divisors.

@@ -193,10 +193,9 @@ class Run {
     }
     const torch::Tensor weight =
         plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
-    const Factors factors = factorize_layer(method, weight, p, inputs, options_);
-    store_.save(p, factors,
-                with_bias(checkpoint_, p.layer,
-                          stored_form(p.layer, factors, p.fixed_gauge, stored_dtype_(p.layer))));
+    const FittedWeight fitted = fit_layer(method, weight, p, inputs, options_);
+    store_.save(p, fitted,
+                with_bias(checkpoint_, p.layer, stored_weight(p, fitted, stored_dtype_(p.layer))));
   }
 
   /// Of n inputs.
@@ -224,9 +223,9 @@ class Run {
     std::map<std::string, torch::Tensor> tensors;
     std::set<std::string> replaced;
     for (const plan::LayerPlan* p : layers) {
-      const StoredForm stored = store_.load(p->layer);
+      const model::StoredWeight stored = store_.load(p->layer);
       config.compressed_layers[p->layer.name] = stored.form;
-      for (const auto& [name, tensor] : stored.tensors) tensors[name] = tensor;
+      for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
       for (const std::string& member : p->layer.members) replaced.insert(member + ".weight");
     }
     return calibrate::load_changed_group(checkpoint_, config, block, group, std::move(tensors),
@@ -251,15 +250,16 @@ class Run {
 
 }  // namespace
 
-StoredForm with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer, StoredForm form) {
+model::StoredWeight with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer,
+                              model::StoredWeight weight) {
   std::vector<torch::Tensor> biases;
   for (const std::string& member : layer.members) {
     if (checkpoint.tensors().contains(member + ".bias")) {
       biases.push_back(checkpoint.load(member + ".bias"));
     }
   }
-  if (biases.size() > 1) form.tensors.emplace_back(layer.name + ".bias", at::cat(biases));
-  return form;
+  if (biases.size() > 1) weight.tensors.push_back({layer.name + ".bias", at::cat(biases)});
+  return weight;
 }
 
 void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,

@@ -36,7 +36,8 @@ void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::Stream
                        const LayerStore& store, const std::filesystem::path& folder,
                        const ProgressFn& progress);
 
-/// `form` with the biases of a stacked layer's members as one.
-StoredForm with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer, StoredForm form);
+/// `weight` with the biases of a stacked layer's members as one.
+model::StoredWeight with_bias(const io::Checkpoint& checkpoint, const plan::Layer& layer,
+                              model::StoredWeight weight);
 
 }  // namespace schmidt::compress

@@ -16,6 +16,7 @@
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/package/fingerprint.h"
+#include "schmidt/package/summary.h"
 #include "schmidt/text/tokenizer.h"
 
 namespace schmidt::heal {
@@ -147,10 +148,11 @@ class Healing {
   void check_something_is_trained() const {
     TrainedKinds kinds = options_.trained;
     if (model_level_.schedule.steps == 0) kinds.embedding = false;  // it is in no block
-    const bool any = std::ranges::any_of(student_.tensors(), [&](const auto& tensor) {
-      const auto& [name, info] = tensor;
-      return at::isFloatingType(info.dtype) &&
-             kinds.contains(name, static_cast<int64_t>(info.shape.size()));
+    const package::ModelSummary summary = package::summarize(student_);
+    const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
+      if (module.kind == "embedding" || module.name == "lm_head") return kinds.embedding;
+      if (module.kind == "norm") return kinds.norms;
+      return module.compressed ? kinds.factors : kinds.dense;
     });
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }

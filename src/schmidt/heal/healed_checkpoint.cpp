@@ -1,134 +1,88 @@
 #include "schmidt/heal/healed_checkpoint.h"
 
-#include <map>
-#include <set>
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include <ATen/ops/isfinite.h>
-#include <fmt/format.h>
 
-#include "schmidt/io/safetensors.h"
-#include "schmidt/model/network.h"
-#include "schmidt/package/beside_weights.h"
-#include "schmidt/tn/gauge.h"
-#include "schmidt/tn/mpo.h"
+#include "schmidt/model/layer_kinds.h"
+#include "schmidt/package/rewrite.h"
 
 namespace schmidt::heal {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A checkpoint's tensors as they are to be stored after training.
-class HealedTensors {
- public:
-  /// Says in `config` what became of the bonds.
-  HealedTensors(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
-                nlohmann::json& config)
-      : checkpoint_(checkpoint), trained_(trained) {
-    for (const auto& [name, info] : checkpoint.tensors()) {
-      specs_[name] = {name, info.dtype, info.shape};
-    }
-    for (const std::string& name : trained.names()) {
-      TORCH_INTERNAL_ASSERT(specs_.contains(name), "trained but not stored: ", name);
-    }
-    if (!config.contains("compression_config")) return;
-    for (auto& [name, form] : config["compression_config"]["layers"].items()) {
-      if (form.contains("terms")) {
-        for (size_t i = 0; i < form["terms"].size(); ++i) {
-          add_network(form["terms"][i], fmt::format("{}.terms.{}", name, i));
+torch::Tensor finite(const TrainedTensors& trained, const std::string& name) {
+  torch::Tensor value = trained.load(name);
+  TORCH_CHECK_VALUE(at::isfinite(value).all().item<bool>(), "[heal] ", name,
+                    " holds NaN or infinite values");
+  return value;
+}
+
+/// Names of the tensors of one compressed weight.
+std::vector<std::string> names_of(const std::string& layer, std::vector<std::string> names) {
+  std::erase_if(names, [&](const std::string& name) {
+    return !name.starts_with(layer + ".") || name == layer + ".bias";
+  });
+  return names;
+}
+
+std::vector<std::string> stored_names(const io::Checkpoint& checkpoint) {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : checkpoint.tensors()) names.push_back(name);
+  return names;
+}
+
+/// `checkpoint` with what was trained; says in `config` what became of the layers' forms.
+package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
+                            nlohmann::json& config) {
+  package::Rewrite rewrite(checkpoint);
+  std::vector<std::string> stored = stored_names(checkpoint), left = trained.names();
+  for (auto& [layer, form] : config["compression_config"]["layers"].items()) {
+    const std::vector<std::string> names = names_of(layer, left);
+    if (!names.empty()) {
+      std::erase_if(left, [&](const auto& name) { return std::ranges::count(names, name) > 0; });
+      const torch::ScalarType dtype = checkpoint.tensors().at(names.front()).dtype;
+      const auto packed = [&trained, layer, names, dtype, before = form] {
+        model::StoredWeight weight{before, {}};
+        for (const std::string& name : names) {
+          weight.tensors.push_back({name, finite(trained, name)});
         }
-      } else {
-        add_network(form, name);
-      }
-      // They told of the factorization, which is no longer what is stored.
-      form.erase("relative_error");
-      form.erase("weighted_error");
+        return model::pack_weight(layer, weight, {.dtype = dtype});
+      };
+      const model::StoredWeight weight = packed();
+      form.update(weight.form);
+      rewrite.replace(names_of(layer, stored), package::specs_of(weight.tensors),
+                      [packed] { return packed().tensors; });
     }
+    // They told of the factorization, which is no longer what is stored.
+    form.erase("relative_error");
+    form.erase("weighted_error");
   }
-
-  std::vector<io::TensorSpec> specs() const {
-    std::vector<io::TensorSpec> specs;
-    for (const auto& [name, spec] : specs_) specs.push_back(spec);
-    return specs;
+  for (const std::string& name : left) {
+    const auto info = checkpoint.tensors().find(name);
+    TORCH_INTERNAL_ASSERT(info != checkpoint.tensors().end(), "trained but not stored: ", name);
+    const torch::ScalarType dtype = info->second.dtype;
+    rewrite.replace({name}, {{name, dtype, info->second.shape}}, [&trained, name, dtype] {
+      return std::vector<model::NamedTensor>{{name, finite(trained, name).to(dtype)}};
+    });
   }
-
-  torch::Tensor load(const io::TensorSpec& spec) {
-    if (const auto network = network_of_.find(spec.name); network != network_of_.end()) {
-      if (network->second != loaded_name_) {
-        loaded_ = stored_tensors(network->second, load_network(network->second));
-        loaded_name_ = network->second;
-      }
-      return loaded_.at(spec.name);
-    }
-    if (!trained_.contains(spec.name)) return checkpoint_.load(spec.name);
-    return trained(spec.name).to(spec.dtype);
-  }
-
- private:
-  torch::Tensor trained(const std::string& name) const {
-    torch::Tensor value = trained_.load(name);
-    TORCH_CHECK_VALUE(at::isfinite(value).all().item<bool>(), "[heal] ", name,
-                      " holds NaN or infinite values");
-    return value;
-  }
-
-  void add_network(nlohmann::json& form, const std::string& name) {
-    if (!trained_.contains(name + ".cores.0")) return;
-    if (form.value("gauge", std::string()) == "fixed") fixed_.insert(name);
-    const model::Network network = load_network(name);
-    for (const auto& [tensor_name, tensor] : stored_tensors(name, network)) {
-      specs_[tensor_name] = {tensor_name, tensor.scalar_type(), tensor.sizes().vec()};
-      network_of_[tensor_name] = name;
-    }
-    form.update(model::network_form(network));
-  }
-
-  model::Network load_network(const std::string& name) const {
-    std::vector<torch::Tensor> cores;
-    while (true) {
-      const std::string core = fmt::format("{}.cores.{}", name, cores.size());
-      if (!trained_.contains(core)) break;
-      cores.push_back(trained(core));
-    }
-    const tn::Mpo mpo(std::move(cores));
-    return fixed_.contains(name) ? model::Network(tn::fix_gauge(mpo)) : model::Network(mpo);
-  }
-
-  std::map<std::string, torch::Tensor> stored_tensors(const std::string& name,
-                                                      const model::Network& network) const {
-    const torch::ScalarType dtype = checkpoint_.tensors().at(name + ".cores.0").dtype;
-    std::map<std::string, torch::Tensor> tensors;
-    for (const auto& [tensor_name, tensor] : model::network_tensors(name, network)) {
-      tensors[tensor_name] = tensor.is_floating_point() ? tensor.to(dtype) : tensor;
-    }
-    return tensors;
-  }
-
-  const io::Checkpoint& checkpoint_;
-  const TrainedTensors& trained_;
-  std::map<std::string, io::TensorSpec> specs_;
-  std::set<std::string> fixed_;                    // networks without gauge
-  std::map<std::string, std::string> network_of_;  // by name of a tensor
-  std::string loaded_name_;                        // the network whose tensors came last
-  std::map<std::string, torch::Tensor> loaded_;
-};
+  return rewrite;
+}
 
 }  // namespace
 
 package::ModelSummary write_healed(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
                                    const nlohmann::json& made_by, const fs::path& folder) {
   nlohmann::json config = checkpoint.config();
-  HealedTensors healed(checkpoint, trained, config);
-  config["compression_config"]["made_by"].push_back(made_by);
-  if (!config["compression_config"].contains("version")) {
-    config["compression_config"]["version"] = 1;
-  }
-  const std::vector<io::TensorSpec> specs = healed.specs();
-  io::SafetensorsWriter writer(folder, specs);
-  for (const io::TensorSpec& spec : specs) writer.write(spec.name, healed.load(spec));
-  writer.finish();
-  return package::write_beside_weights(checkpoint, std::move(config), folder);
+  nlohmann::json& object = config["compression_config"];
+  if (!object.contains("version")) object["version"] = 1;
+  if (!object.contains("layers")) object["layers"] = nlohmann::json::object();
+  const package::Rewrite rewrite = rewrite_of(checkpoint, trained, config);
+  object["made_by"].push_back(made_by);
+  return package::write_checkpoint(checkpoint, rewrite, config, folder);
 }
 
 }  // namespace schmidt::heal

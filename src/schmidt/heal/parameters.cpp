@@ -7,10 +7,10 @@
 
 namespace schmidt::heal {
 
-bool TrainedKinds::contains(std::string_view name, int64_t dimensions) const {
-  if (name == "model.embed_tokens.weight" || name.starts_with("lm_head.")) return embedding;
-  if (dimensions < 2) return norms;
-  return name.find(".cores.") != std::string_view::npos ? factors : dense;
+bool TrainedKinds::contains(const model::NamedTensor& tensor) const {
+  if (tensor.role == model::Role::kVocabulary) return embedding;
+  if (tensor.role == model::Role::kFactor) return factors;
+  return tensor.tensor.dim() < 2 ? norms : dense;
 }
 
 /// Moves a leaf's gradient into the sum and leaves the leaf without one.
@@ -38,8 +38,8 @@ Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
   int64_t total = 0;
   std::vector<torch::Tensor> trained_masters;
   for (size_t i = 0; i < leaves.size(); ++i) {
-    const auto& [name, leaf] = leaves[i];
-    leaf.set_requires_grad(kinds.contains(name, leaf.dim()));
+    const auto& [name, leaf, role] = leaves[i];
+    leaf.set_requires_grad(kinds.contains(leaves[i]));
     if (!leaf.requires_grad()) continue;
     pieces_.push_back({name, leaf, total, leaf.dim() >= 2});
     trained_masters.push_back(masters[i].tensor);

@@ -4,7 +4,6 @@
 #include <functional>
 #include <map>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <torch/types.h>
@@ -15,12 +14,12 @@ namespace schmidt::heal {
 
 /// Which tensors of a model are trained.
 struct TrainedKinds {
-  bool factors = true;     ///< cores of tensor networks
+  bool factors = true;     ///< of compressed weights: cores of tensor networks
   bool dense = true;       ///< weights of the blocks that are not compressed
   bool norms = true;       ///< vectors: norms and biases
   bool embedding = false;  ///< embedding and output layer
 
-  bool contains(std::string_view name, int64_t dimensions) const;
+  bool contains(const model::NamedTensor& tensor) const;
 };
 
 /// Trained tensors as slices of one vector: float32 masters, which an optimizer

@@ -36,6 +36,10 @@ std::string JsonRecord::text(const char* key) const {
   return value.get<std::string>();
 }
 
+std::optional<std::string> JsonRecord::optional_text(const char* key) const {
+  return object_->contains(key) ? std::optional(text(key)) : std::nullopt;
+}
+
 std::vector<std::string> JsonRecord::texts(const char* key) const {
   const json& value = at(key);
   std::vector<std::string> all;
@@ -65,6 +69,19 @@ std::vector<int64_t> JsonRecord::integers(const char* key, int64_t low, int64_t 
   return all;
 }
 
+std::vector<int64_t> JsonRecord::sizes(const char* key) const {
+  constexpr int64_t kMaxSize = int64_t{1} << 28;
+  const auto found = object_->find(key);
+  if (found == object_->end() || !found->is_array()) fail(key, "expected an array of sizes");
+  std::vector<int64_t> all;
+  for (const json& item : *found) {
+    const std::optional<int64_t> size = integer_of(item, 1, kMaxSize);
+    if (!size) fail(key, fmt::format("expected sizes in [1, {}]", kMaxSize));
+    all.push_back(*size);
+  }
+  return all;
+}
+
 double JsonRecord::number(const char* key, double low, double high) const {
   const json& value = at(key);
   const double number = value.is_number() ? value.get<double>() : std::nan("");
@@ -83,10 +100,10 @@ const json& JsonRecord::object(const char* key) const {
 JsonRecord JsonRecord::record(const char* key) const { return {at(key), place(key), path_}; }
 
 std::vector<JsonRecord> JsonRecord::records(const char* key) const {
-  const json& value = at(key);
-  if (!value.is_array()) fail(key, "expected an array of objects");
+  const auto found = object_->find(key);
+  if (found == object_->end() || !found->is_array()) fail(key, "expected an array of objects");
   std::vector<JsonRecord> all;
-  for (const json& item : value) {
+  for (const json& item : *found) {
     all.emplace_back(item, fmt::format("{}.{}", place(key), all.size()), path_);
   }
   return all;

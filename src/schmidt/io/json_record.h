@@ -10,8 +10,8 @@
 
 namespace schmidt::io {
 
-/// One object of a JSON file that this program wrote, read with messages that name the
-/// file, the place and the key. Refers to the object: it has to outlive the record.
+/// One object of a JSON file, read with messages that name the file, the place and the key. Refers
+/// to the object: it has to outlive the record.
 class JsonRecord {
  public:
   /// `where` is the object's place, "layers.3"; empty for the whole file.
@@ -21,9 +21,11 @@ class JsonRecord {
   // All throw FormatError if the key is missing or holds something else.
 
   std::string text(const char* key) const;
+  std::optional<std::string> optional_text(const char* key) const;  ///< none where no such key is
   std::vector<std::string> texts(const char* key) const;
   int64_t integer(const char* key, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, int64_t low, int64_t high) const;
+  std::vector<int64_t> sizes(const char* key) const;              ///< each in [1, 2^28]
   double number(const char* key, double low, double high) const;  ///< finite
   const nlohmann::json& object(const char* key) const;
   JsonRecord record(const char* key) const;

@@ -39,27 +39,38 @@ struct TensorSpec {
   std::vector<int64_t> shape;
 };
 
+/// Where a model's weights are written to, in whatever format: tensor after tensor, in an order
+/// that was declared before.
+class TensorWriter {
+ public:
+  virtual ~TensorWriter() = default;
+  /// Throws c10::ValueError if it is not the next one declared; SystemError, a full disk too.
+  virtual void write(const std::string& name, const torch::Tensor& tensor) = 0;
+  /// Throws c10::ValueError if a declared tensor was not written.
+  virtual void finish() = 0;
+};
+
 /// Writes a model's weights in a stream: one tensor in memory at a time, into
 /// model.safetensors or, over `max_shard_bytes`, into numbered shards with
 /// model.safetensors.index.json. Every file appears whole or not at all, fsynced,
 /// and holds the bytes that the reference implementation writes for its tensors.
 /// `folder` is new: files of an earlier model in it would stay beside the new ones.
-class SafetensorsWriter {
+class SafetensorsWriter : public TensorWriter {
  public:
   /// All tensors are declared first, since the header precedes the data.
   /// Throws c10::ValueError for a repeated name, SystemError from the disk.
   SafetensorsWriter(std::filesystem::path folder, std::vector<TensorSpec> specs,
                     std::map<std::string, std::string> metadata = {{"format", "pt"}},
                     uint64_t max_shard_bytes = 5'000'000'000);
-  ~SafetensorsWriter();
+  ~SafetensorsWriter() override;
 
   /// Tensors come in the order of the specs. Throws c10::ValueError if name,
   /// dtype or shape is not the next one declared; SystemError, a full disk too.
-  void write(const std::string& name, const torch::Tensor& tensor);
+  void write(const std::string& name, const torch::Tensor& tensor) override;
 
   /// Closes the last shard and writes the index. Throws c10::ValueError if a
   /// declared tensor was not written.
-  void finish();
+  void finish() override;
 
  private:
   struct Impl;

@@ -98,7 +98,9 @@ std::vector<NamedTensor> DenseProjection::parameters() const {
   return all;
 }
 
-ProjectionPtr load_dense(std::span<const StoredLayer> layers, const Weights& weights) {
+namespace {
+
+ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
   const bool with_bias = layers.front().spec.bias;
   const int64_t n = layers.front().spec.in_features;
   int64_t rows = 0;
@@ -123,6 +125,22 @@ ProjectionPtr load_dense(std::span<const StoredLayer> layers, const Weights& wei
     row += spec.out_features;
   }
   return std::make_shared<DenseProjection>(specs, weight, bias);
+}
+
+WeightDescription describe(const io::JsonRecord& /*form*/, const std::string& name,
+                           const TensorHeaders& tensors) {
+  const auto weight = tensors.find(name + ".weight");
+  if (weight == tensors.end()) return {};  // loading says what is missing
+  return {.shape = weight->second.shape};
+}
+
+}  // namespace
+
+const LayerKind kDenseKind = {
+    .name = "dense", .load = load, .describe = describe, .pack = pack_plainly};
+
+StoredWeight dense_weight(const std::string& name, const torch::Tensor& weight) {
+  return {{{"kind", kDenseKind.name}}, {{name + ".weight", weight}}};
 }
 
 }  // namespace schmidt::model

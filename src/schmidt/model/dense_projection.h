@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "schmidt/model/layer_kind.h"
 #include "schmidt/model/layers.h"
 #include "schmidt/model/projection.h"
 #include "schmidt/model/stored_layer.h"
@@ -24,6 +25,7 @@ class DenseProjection : public Projection {
   torch::Tensor apply(const torch::Tensor& x) const override;
   int64_t out_features() const override { return weight_.size(0); }
   std::vector<NamedTensor> parameters() const override;
+  torch::Tensor weight() const override { return weight_; }
 
  private:
   // Leaves that share the stacked memory, so that an update of one shows in both.
@@ -39,7 +41,10 @@ class DenseProjection : public Projection {
 };
 
 /// Layer kind "dense": NAME.weight [m, n] and NAME.bias [m], all of one input n and
-/// with or without bias alike. Throws FormatError as Weights::read does.
-ProjectionPtr load_dense(std::span<const StoredLayer> layers, const Weights& weights);
+/// with or without bias alike. Loading throws FormatError as Weights::read does.
+extern const LayerKind kDenseKind;
+
+/// W [m, n] as it is.
+StoredWeight dense_weight(const std::string& name, const torch::Tensor& weight);
 
 }  // namespace schmidt::model

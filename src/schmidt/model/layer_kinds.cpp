@@ -1,8 +1,9 @@
 #include "schmidt/model/layer_kinds.h"
 
-#include <array>
+#include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/dense_projection.h"
@@ -12,29 +13,41 @@
 namespace schmidt::model {
 namespace {
 
-constexpr std::array<LayerKind, 3> kLayerKinds = {{
-    {"dense", load_dense},
-    {"mpo", load_mpo},
-    {"sum", load_sum},
-}};
-
-const LayerKind& find_kind(const StoredLayer& layer, const Weights& weights) {
-  std::string found = "nothing";
-  if (layer.form.is_object() && layer.form.contains("kind") && layer.form["kind"].is_string()) {
-    found = layer.form["kind"].get<std::string>();
-  }
-  std::string known;
-  for (const LayerKind& kind : kLayerKinds) {
-    if (kind.name == found) return kind;
-    known += (known.empty() ? "" : ", ") + std::string(kind.name);
-  }
-  throw FormatError(weights.path(), "compression_config.layers." + layer.spec.name,
-                    fmt::format("expected a kind among {}, found {}", known, found));
+std::vector<const LayerKind*>& table() {
+  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind};
+  return kinds;
 }
+
+std::string form_place(const std::string& name) { return "compression_config.layers." + name; }
+
+const LayerKind& find_kind(const std::string& name, const nlohmann::json& form,
+                           const std::filesystem::path& path) {
+  std::string found = "nothing";
+  if (form.is_object() && form.contains("kind") && form["kind"].is_string()) {
+    found = form["kind"].get<std::string>();
+  }
+  std::vector<std::string_view> known;
+  for (const LayerKind* kind : table()) {
+    if (kind->name == found) return *kind;
+    known.push_back(kind->name);
+  }
+  throw FormatError(
+      path, form_place(name),
+      fmt::format("expected a kind among {}, found {}", fmt::join(known, ", "), found));
+}
+
+/// The place of a weight that is not in a file yet.
+const std::filesystem::path kMemory = "(memory)";
 
 }  // namespace
 
-std::span<const LayerKind> layer_kinds() { return kLayerKinds; }
+std::vector<const LayerKind*> layer_kinds() { return table(); }
+
+void add_layer_kind(const LayerKind& kind) {
+  TORCH_CHECK_VALUE(std::ranges::find(table(), kind.name, &LayerKind::name) == table().end(),
+                    "[layer_kinds] expected a new name, got ", std::string(kind.name));
+  table().push_back(&kind);
+}
 
 ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& config,
                          const Weights& weights) {
@@ -46,9 +59,10 @@ ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& c
   std::vector<const LayerKind*> kinds;
   for (const LayerSpec& spec : layers) {
     const auto form = config.compressed_layers.find(spec.name);
-    stored.push_back(
-        {spec, form != config.compressed_layers.end() ? *form : nlohmann::json{{"kind", "dense"}}});
-    kinds.push_back(&find_kind(stored.back(), weights));
+    stored.push_back({spec, form != config.compressed_layers.end()
+                                ? *form
+                                : nlohmann::json{{"kind", kDenseKind.name}}});
+    kinds.push_back(&find_kind(spec.name, stored.back().form, weights.path()));
   }
   std::vector<ProjectionPtr> parts;
   for (size_t begin = 0; begin < stored.size();) {
@@ -58,6 +72,37 @@ ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& c
     begin = end;
   }
   return concatenate(std::move(parts));
+}
+
+WeightDescription describe_weight(const std::string& name, const nlohmann::json& form,
+                                  const TensorHeaders& tensors, const std::filesystem::path& path) {
+  const LayerKind& kind = find_kind(name, form, path);
+  return kind.describe(io::JsonRecord(form, form_place(name), path), name, tensors);
+}
+
+WeightDescription describe_weight(const std::string& name, const StoredWeight& weight) {
+  TensorHeaders headers;
+  for (const NamedTensor& t : weight.tensors) {
+    headers[t.name] = {t.tensor.sizes().vec(), t.tensor.scalar_type(), "", t.tensor.nbytes()};
+  }
+  return describe_weight(name, weight.form, headers, kMemory);
+}
+
+StoredWeight pack_weight(const std::string& name, const StoredWeight& weight,
+                         const PackOptions& options) {
+  return find_kind(name, weight.form, kMemory).pack(name, weight, options);
+}
+
+torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight) {
+  std::map<std::string, torch::Tensor> tensors;
+  LoadOptions options;
+  for (const NamedTensor& t : weight.tensors) {
+    tensors[t.name] = t.tensor;
+    if (t.tensor.is_floating_point()) options = {t.tensor.scalar_type(), t.tensor.device()};
+  }
+  const StoredLayer stored{{layer.name, layer.out_features, layer.in_features}, weight.form};
+  const Weights weights(std::move(tensors), kMemory, options);
+  return find_kind(layer.name, weight.form, kMemory).load({&stored, 1}, weights)->weight();
 }
 
 }  // namespace schmidt::model

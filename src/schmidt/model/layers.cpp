@@ -1,5 +1,8 @@
 #include "schmidt/model/layers.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace schmidt::model {
 
 std::string block_prefix(int64_t block) { return "model.layers." + std::to_string(block) + "."; }
@@ -37,6 +40,18 @@ std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
     return fused;
   }
   TORCH_INTERNAL_ASSERT(false, "no name for the group that begins with ", fused.name);
+}
+
+size_t place_in_block(std::string_view module) {
+  static constexpr std::string_view kModules[] = {
+      "input_layernorm", "qkv_proj",  "q_proj",
+      "k_proj",          "v_proj",    "q_norm",
+      "k_norm",          "o_proj",    "post_attention_layernorm",
+      "gate_up_proj",    "gate_proj", "up_proj",
+      "down_proj"};
+  const auto* const found =
+      std::ranges::find_if(kModules, [&](std::string_view m) { return module.ends_with(m); });
+  return static_cast<size_t>(found - std::begin(kModules));
 }
 
 std::vector<LayerSpec> block_layers(const ModelConfig& config) {

@@ -41,10 +41,19 @@ std::string block_prefix(int64_t block);
 /// q, k, v; o; gate, up; down.
 std::vector<LayerSpec> group_layers(const ModelConfig& config, int64_t block, Group group);
 
+/// How many layers a group has.
+constexpr size_t members_of(Group group) {
+  return group == Group::kQkv ? 3 : group == Group::kGateUp ? 2 : 1;
+}
+
 /// The layers of a group as one whose outputs are theirs, stacked:
 /// "model.layers.3.self_attn.qkv_proj" and "model.layers.3.mlp.gate_up_proj". None for
 /// a group of a single layer.
 std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members);
+
+/// Where a module of a block stands in the order of the computation, by the end of its name
+/// ("...self_attn.q_proj"), norms and layers held as one included; behind all others if it is none.
+size_t place_in_block(std::string_view module);
 
 /// Every linear layer of the model's blocks, in the model's order.
 std::vector<LayerSpec> block_layers(const ModelConfig& config);

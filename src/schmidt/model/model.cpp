@@ -192,21 +192,45 @@ Block& Model::block(int64_t index) { return const_cast<Block&>(std::as_const(*th
 RopeTable Model::rope(int64_t t) const { return rope_table(config_, t, device()); }
 
 std::vector<NamedTensor> Model::output_parameters() const {
-  if (output_ != nullptr) return output_->parameters();
-  return {{"model.embed_tokens.weight", embedding_}};
+  if (output_ == nullptr) return {{"model.embed_tokens.weight", embedding_, Role::kVocabulary}};
+  std::vector<NamedTensor> all = output_->parameters();
+  for (NamedTensor& parameter : all) parameter.role = Role::kVocabulary;
+  return all;
 }
 
 std::vector<NamedTensor> Model::parameters() const {
   std::vector<NamedTensor> all;
-  if (embedding_.defined()) all.push_back({"model.embed_tokens.weight", embedding_});
+  if (embedding_.defined()) {
+    all.push_back({"model.embed_tokens.weight", embedding_, Role::kVocabulary});
+  }
   for (const Block& block : blocks_) {
     for (NamedTensor& parameter : block.parameters()) all.push_back(std::move(parameter));
   }
   if (norm_.defined()) all.push_back({"model.norm.weight", norm_});
   if (output_ != nullptr) {
-    for (NamedTensor& parameter : output_->parameters()) all.push_back(std::move(parameter));
+    for (NamedTensor& parameter : output_parameters()) all.push_back(std::move(parameter));
   }
   return all;
+}
+
+int64_t Model::bytes() const {
+  int64_t bytes = 0;
+  for (const NamedTensor& parameter : parameters()) {
+    bytes += static_cast<int64_t>(parameter.tensor.nbytes());
+  }
+  const auto add_rest_of = [&](const Projection& projection) {
+    for (const NamedTensor& t : projection.tensors()) {
+      bytes += static_cast<int64_t>(t.tensor.nbytes());
+    }
+    for (const NamedTensor& t : projection.parameters()) {
+      bytes -= static_cast<int64_t>(t.tensor.nbytes());
+    }
+  };
+  for (const Block& block : blocks_) {
+    for (const Group group : kGroups) add_rest_of(*block.projection(group));
+  }
+  if (output_ != nullptr) add_rest_of(*output_);
+  return bytes;
 }
 
 }  // namespace schmidt::model

@@ -76,6 +76,9 @@ class Model {
   /// Those of them that `logits` reads: the output layer's, or the tied embedding.
   std::vector<NamedTensor> output_parameters() const;
 
+  /// What a file of these weights holds: parameters, and indices or codes beside them.
+  int64_t bytes() const;
+
   // The pieces of `hidden`, for work that goes block by block.
 
   /// ids int64 [...] -> [..., hidden].

@@ -10,7 +10,33 @@ ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
   return std::make_shared<MpoProjection>(spec.name, std::move(network), load_bias(spec, weights));
 }
 
+ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
+  std::vector<ProjectionPtr> parts;
+  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
+  return concatenate(std::move(parts));
+}
+
+WeightDescription describe(const io::JsonRecord& form, const std::string& /*name*/,
+                           const TensorHeaders& /*tensors*/) {
+  const NetworkShape shape = network_shape(form);
+  return {.shape = matrix_shape(shape), .networks = {shape}};
+}
+
+StoredWeight pack(const std::string& name, const StoredWeight& weight, const PackOptions& options) {
+  StoredWeight packed = pack_network(name, weight.form, weight, options);
+  packed.form["kind"] = kMpoKind.name;
+  return packed;
+}
+
 }  // namespace
+
+const LayerKind kMpoKind = {.name = "mpo", .load = load, .describe = describe, .pack = pack};
+
+StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo) {
+  nlohmann::json form = network_form(mpo);
+  form["kind"] = kMpoKind.name;
+  return {std::move(form), network_tensors(name, mpo)};
+}
 
 MpoProjection::MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias)
     : name_(std::move(name)),
@@ -32,10 +58,10 @@ std::vector<NamedTensor> MpoProjection::parameters() const {
   return all;
 }
 
-ProjectionPtr load_mpo(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
-  return concatenate(std::move(parts));
+std::vector<NamedTensor> MpoProjection::tensors() const {
+  std::vector<NamedTensor> all = network_tensors(name_, network_);
+  if (bias_) all.push_back({name_ + ".bias", *bias_});
+  return all;
 }
 
 }  // namespace schmidt::model

@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 
+#include "schmidt/model/layer_kind.h"
 #include "schmidt/model/network.h"
 #include "schmidt/model/projection.h"
 #include "schmidt/model/stored_layer.h"
@@ -20,6 +21,8 @@ class MpoProjection : public Projection {
   torch::Tensor apply(const torch::Tensor& x) const override;
   int64_t out_features() const override { return out_features_; }
   std::vector<NamedTensor> parameters() const override;  ///< NAME.cores.0 .., NAME.bias
+  std::vector<NamedTensor> tensors() const override;
+  torch::Tensor weight() const override { return network_matrix(network_); }
   const Network& network() const { return network_; }
 
  private:
@@ -29,8 +32,11 @@ class MpoProjection : public Projection {
   int64_t out_features_;
 };
 
-/// Layer kind "mpo": a Network under NAME, and NAME.bias [m]. Throws FormatError as
+/// Layer kind "mpo": a Network under NAME, and NAME.bias [m]. Loading throws FormatError as
 /// load_network does.
-ProjectionPtr load_mpo(std::span<const StoredLayer> layers, const Weights& weights);
+extern const LayerKind kMpoKind;
+
+/// W as an MPO in the full gauge.
+StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo);
 
 }  // namespace schmidt::model

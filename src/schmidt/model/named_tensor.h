@@ -6,10 +6,18 @@
 
 namespace schmidt::model {
 
+/// What a tensor is to the model, which decides whether a run trains it.
+enum class Role {
+  kDense,       ///< weight of a layer that is not compressed, norm or bias
+  kFactor,      ///< part of a compressed weight
+  kVocabulary,  ///< embedding or output layer, in whatever form
+};
+
 /// A tensor under the name that checkpoints give it.
 struct NamedTensor {
   std::string name;
   torch::Tensor tensor;
+  Role role = Role::kDense;
 };
 
 }  // namespace schmidt::model

@@ -23,6 +23,17 @@ struct Sites {
   }
 };
 
+int64_t product(const std::vector<int64_t>& dims) {
+  return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
+}
+
+std::string joined(const std::vector<NetworkShape>& networks,
+                   std::string (*text)(const NetworkShape&)) {
+  std::vector<std::string> terms;
+  for (const NetworkShape& network : networks) terms.push_back(text(network));
+  return fmt::format("{}", fmt::join(terms, " + "));
+}
+
 std::string core_name(const std::string& name, size_t k) {
   return fmt::format("{}.cores.{}", name, k);
 }
@@ -30,7 +41,7 @@ std::string pivots_name(const std::string& name, size_t k) {
   return fmt::format("{}.pivots.{}", name, k);
 }
 
-void check_product(const Form& form, const char* key, const std::vector<int64_t>& dims,
+void check_product(const io::JsonRecord& form, const char* key, const std::vector<int64_t>& dims,
                    int64_t expected) {
   int64_t product = 1;
   for (const int64_t dim : dims) {
@@ -43,7 +54,7 @@ void check_product(const Form& form, const char* key, const std::vector<int64_t>
   }
 }
 
-Sites read_sites(const Form& form, int64_t m, int64_t n) {
+Sites read_sites(const io::JsonRecord& form, int64_t m, int64_t n) {
   Sites s{{form.sizes("out_dims"), form.sizes("in_dims")}, form.sizes("bonds")};
   check_product(form, "out_dims", s.shape.out_dims, m);
   check_product(form, "in_dims", s.shape.in_dims, n);
@@ -84,7 +95,7 @@ torch::Tensor load_pivots(const std::string& name, int64_t r, int64_t rows,
   return pivots;
 }
 
-tn::GaugeFixed load_fixed(const Form& form, const Sites& sites, const std::string& name,
+tn::GaugeFixed load_fixed(const io::JsonRecord& form, const Sites& sites, const std::string& name,
                           const Weights& weights) {
   tn::GaugeFixed fixed{sites.shape, {}, {}};
   for (size_t k = 0; k < sites.bonds.size(); ++k) {
@@ -114,10 +125,10 @@ tn::SiteShape shape_of(const Network& network) {
 
 }  // namespace
 
-Network load_network(const Form& form, const std::string& name, int64_t m, int64_t n,
+Network load_network(const io::JsonRecord& form, const std::string& name, int64_t m, int64_t n,
                      const Weights& weights) {
   const Sites sites = read_sites(form, m, n);
-  const std::optional<std::string> gauge = form.text("gauge");
+  const std::optional<std::string> gauge = form.optional_text("gauge");
   const bool trained = weights.options().free_gauge;
   if (!gauge) {
     tn::Mpo free = load_free(sites, name, weights);
@@ -143,6 +154,40 @@ nlohmann::json network_form(const Network& network) {
   return form;
 }
 
+std::vector<int64_t> matrix_shape(const NetworkShape& network) {
+  return {product(network.out_dims), product(network.in_dims)};
+}
+
+std::string sites_text(const std::vector<NetworkShape>& networks) {
+  return joined(networks, [](const NetworkShape& network) {
+    return fmt::format("{}; {}", fmt::join(network.out_dims, " x "),
+                       fmt::join(network.in_dims, " x "));
+  });
+}
+
+std::string bonds_text(const std::vector<NetworkShape>& networks) {
+  return joined(networks, [](const NetworkShape& network) {
+    return fmt::format("{}", fmt::join(network.bonds, " "));
+  });
+}
+
+NetworkShape network_shape(const io::JsonRecord& form) {
+  return {form.sizes("out_dims"), form.sizes("in_dims"), form.sizes("bonds"),
+          form.optional_text("gauge").has_value()};
+}
+
+StoredWeight pack_network(const std::string& name, const nlohmann::json& form,
+                          const StoredWeight& weight, const PackOptions& options) {
+  std::vector<torch::Tensor> cores;
+  while (const NamedTensor* core = find_tensor(weight, core_name(name, cores.size()))) {
+    cores.push_back(core->tensor);
+  }
+  const tn::Mpo mpo(std::move(cores));
+  const bool fixed = options.fixed_gauge.value_or(form.contains("gauge"));
+  const Network network = fixed ? Network(tn::fix_gauge(mpo)) : Network(mpo);
+  return {network_form(network), in_dtype(network_tensors(name, network), options.dtype)};
+}
+
 std::vector<NamedTensor> network_tensors(const std::string& name, const Network& network) {
   std::vector<NamedTensor> all = network_cores(name, network);
   if (const auto* fixed = std::get_if<tn::GaugeFixed>(&network)) {
@@ -156,16 +201,13 @@ std::vector<NamedTensor> network_tensors(const std::string& name, const Network&
 std::vector<NamedTensor> network_cores(const std::string& name, const Network& network) {
   std::vector<NamedTensor> all;
   for (const torch::Tensor& core : cores_of(network)) {
-    all.push_back({core_name(name, all.size()), core});
+    all.push_back({core_name(name, all.size()), core, Role::kFactor});
   }
   return all;
 }
 
 NetworkSize network_size(const Network& network) {
   const tn::SiteShape shape = shape_of(network);
-  const auto product = [](const std::vector<int64_t>& dims) {
-    return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
-  };
   return {product(shape.out_dims), product(shape.in_dims)};
 }
 

@@ -8,7 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
 
-#include "schmidt/model/form.h"
+#include "schmidt/io/json_record.h"
+#include "schmidt/model/layer_kind.h"
 #include "schmidt/model/named_tensor.h"
 #include "schmidt/model/weights.h"
 #include "schmidt/tn/gauge.h"
@@ -31,7 +32,7 @@ using Network = std::variant<tn::Mpo, tn::GaugeFixed>;
 /// LoadOptions::free_gauge asks for it.
 /// Throws FormatError if the form does not multiply out to m x n, or a tensor is not
 /// as the form says.
-Network load_network(const Form& form, const std::string& name, int64_t m, int64_t n,
+Network load_network(const io::JsonRecord& form, const std::string& name, int64_t m, int64_t n,
                      const Weights& weights);
 
 /// What load_network reads back.
@@ -40,6 +41,26 @@ std::vector<NamedTensor> network_tensors(const std::string& name, const Network&
 
 /// The cores alone, which is what training changes.
 std::vector<NamedTensor> network_cores(const std::string& name, const Network& network);
+
+/// [m, n] of the matrix that the network stands for.
+std::vector<int64_t> matrix_shape(const NetworkShape& network);
+
+/// "48 x 32; 18 x 32", the sites of outputs and of inputs; of a sum "48 x 32; 18 x 32 +
+/// 1536 x 1; 1 x 576". Empty where there is none.
+std::string sites_text(const std::vector<NetworkShape>& networks);
+
+/// "40", "12 12 + 6".
+std::string bonds_text(const std::vector<NetworkShape>& networks);
+
+/// The form as described. Throws FormatError if a key is missing or of another kind.
+NetworkShape network_shape(const io::JsonRecord& form);
+
+/// The cores in the full gauge that stand under `name` in `weight`, as a file holds them:
+/// form and tensors under the same names. The gauge is what `form`, the network's own, says
+/// where `options` say nothing.
+/// Throws c10::ValueError if a core holds NaN or infinity or there are none.
+StoredWeight pack_network(const std::string& name, const nlohmann::json& form,
+                          const StoredWeight& weight, const PackOptions& options);
 
 /// Rows and columns of W.
 struct NetworkSize {

@@ -21,15 +21,24 @@ class Concatenation : public Projection {
     return total;
   }
 
-  std::vector<NamedTensor> parameters() const override {
+  std::vector<NamedTensor> parameters() const override { return joined(&Projection::parameters); }
+  std::vector<NamedTensor> tensors() const override { return joined(&Projection::tensors); }
+
+  torch::Tensor weight() const override {
+    std::vector<torch::Tensor> weights;
+    for (const ProjectionPtr& part : parts_) weights.push_back(part->weight());
+    return at::cat(weights);
+  }
+
+ private:
+  std::vector<NamedTensor> joined(std::vector<NamedTensor> (Projection::*list)() const) const {
     std::vector<NamedTensor> all;
     for (const ProjectionPtr& part : parts_) {
-      for (NamedTensor& parameter : part->parameters()) all.push_back(std::move(parameter));
+      for (NamedTensor& tensor : ((*part).*list)()) all.push_back(std::move(tensor));
     }
     return all;
   }
 
- private:
   std::vector<ProjectionPtr> parts_;
 };
 

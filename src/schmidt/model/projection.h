@@ -22,9 +22,15 @@ class Projection {
 
   virtual int64_t out_features() const = 0;  ///< sum of m_i
 
-  /// What is stored, under the names of a checkpoint. Leaf tensors: a caller may
+  /// What training may change, under the names of a checkpoint. Leaf tensors: a caller may
   /// set requires_grad and write to them in place.
   virtual std::vector<NamedTensor> parameters() const = 0;
+
+  /// All that is stored: the parameters, and indices or codes that training leaves alone.
+  virtual std::vector<NamedTensor> tensors() const { return parameters(); }
+
+  /// W [sum of m_i, n], whatever form it is held in. Allocates it.
+  virtual torch::Tensor weight() const = 0;
 };
 
 using ProjectionPtr = std::shared_ptr<const Projection>;

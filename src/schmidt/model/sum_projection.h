@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "schmidt/model/layer_kind.h"
 #include "schmidt/model/network.h"
 #include "schmidt/model/projection.h"
 #include "schmidt/model/stored_layer.h"
@@ -24,9 +25,14 @@ class SumProjection : public Projection {
   int64_t out_features() const override { return out_features_; }
   /// NAME.terms.0.cores.0 .., NAME.bias
   std::vector<NamedTensor> parameters() const override;
+  std::vector<NamedTensor> tensors() const override;
+  torch::Tensor weight() const override;
   const std::vector<Network>& terms() const { return terms_; }
 
  private:
+  using Listing = std::vector<NamedTensor> (*)(const std::string& name, const Network& network);
+  std::vector<NamedTensor> listed(Listing list) const;
+
   std::string name_;
   std::vector<Network> terms_;
   std::optional<torch::Tensor> bias_;  // [m]
@@ -34,8 +40,11 @@ class SumProjection : public Projection {
 };
 
 /// Layer kind "sum": {"terms": [FORM, FORM, ..]}, a Network each under NAME.terms.i,
-/// and NAME.bias [m]. Throws FormatError as load_network does, or for fewer than
+/// and NAME.bias [m]. Loading throws FormatError as load_network does, or for fewer than
 /// two terms.
-ProjectionPtr load_sum(std::span<const StoredLayer> layers, const Weights& weights);
+extern const LayerKind kSumKind;
+
+/// W as the sum of MPOs in the full gauge.
+StoredWeight sum_weight(const std::string& name, const std::vector<tn::Mpo>& terms);
 
 }  // namespace schmidt::model

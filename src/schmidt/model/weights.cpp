@@ -12,8 +12,9 @@ namespace schmidt::model {
 namespace {
 
 void check_options(const LoadOptions& options) {
-  TORCH_CHECK_VALUE(options.dtype == torch::kFloat32 || options.dtype == torch::kBFloat16,
-                    "[load] expected dtype float32 or bfloat16, got ", options.dtype);
+  TORCH_CHECK_VALUE(options.dtype == torch::kFloat32 || options.dtype == torch::kBFloat16 ||
+                        options.dtype == torch::kFloat64,
+                    "[load] expected dtype float32, bfloat16 or float64, got ", options.dtype);
 }
 
 // A finite sum proves finite terms and costs one pass; only a sum that is not

@@ -14,7 +14,8 @@
 namespace schmidt::model {
 
 struct LoadOptions {
-  torch::ScalarType dtype = torch::kFloat32;  ///< float32 or bfloat16
+  /// float32 or bfloat16; float64 for weights that are looked at, not run.
+  torch::ScalarType dtype = torch::kFloat32;
   torch::Device device = torch::kCPU;
   /// Networks are read as plain cores, balanced as tn::balance does, for training in the
   /// full gauge. What is saved of such a model is in the full gauge too.

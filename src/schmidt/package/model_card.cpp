@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/model/network.h"
+
 namespace schmidt::package {
 
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
@@ -32,7 +34,8 @@ std::string model_card(const io::Checkpoint& original, const ModelSummary& summa
   for (const ModuleSummary& module : summary.modules) {
     if (module.networks.empty()) continue;
     card += fmt::format("| {} | {} | {} | {} | {:.1f} % |\n", module.name,
-                        fmt::join(module.shape, " x "), sites_text(module), bonds_text(module),
+                        fmt::join(module.shape, " x "), model::sites_text(module.networks),
+                        model::bonds_text(module.networks),
                         100.0 * static_cast<double>(module.parameters) /
                             static_cast<double>(module.dense_parameters));
   }

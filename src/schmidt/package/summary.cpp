@@ -6,10 +6,8 @@
 #include <string_view>
 #include <tuple>
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include "schmidt/base/format_error.h"
+#include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/layers.h"
 
 namespace schmidt::package {
 namespace {
@@ -18,34 +16,14 @@ int64_t product(const std::vector<int64_t>& dims) {
   return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
 }
 
-// "model.layers.3.mlp.up_proj.terms.1.cores.0" belongs to "model.layers.3.mlp.up_proj".
-std::string module_of(const std::string& tensor) {
-  for (const char* part : {".terms.", ".cores.", ".pivots."}) {
-    const size_t begin = tensor.rfind(part);
-    if (begin != std::string::npos) return tensor.substr(0, begin);
+/// "model.layers.3.mlp.up_proj.cores.0" belongs to the compressed layer whose name it begins
+/// with, every other tensor to what stands before the last part of its name.
+std::string module_of(const std::string& tensor, const nlohmann::json& compressed) {
+  for (size_t dot = tensor.rfind('.'); dot != std::string::npos && dot > 0;
+       dot = tensor.rfind('.', dot - 1)) {
+    if (compressed.contains(tensor.substr(0, dot))) return tensor.substr(0, dot);
   }
   return tensor.substr(0, tensor.rfind('.'));
-}
-
-bool holds_pivots(const std::string& tensor) { return tensor.find(".pivots.") != tensor.npos; }
-
-NetworkSummary network_of(const nlohmann::json& form) {
-  return {form.at("out_dims").get<std::vector<int64_t>>(),
-          form.at("in_dims").get<std::vector<int64_t>>(),
-          form.at("bonds").get<std::vector<int64_t>>(), form.contains("gauge")};
-}
-
-std::vector<NetworkSummary> networks_of(const nlohmann::json& form) {
-  if (!form.contains("terms")) return {network_of(form)};
-  std::vector<NetworkSummary> networks;
-  for (const nlohmann::json& term : form.at("terms")) networks.push_back(network_of(term));
-  return networks;
-}
-
-std::string joined(const ModuleSummary& module, std::string (*text)(const NetworkSummary&)) {
-  std::vector<std::string> terms;
-  for (const NetworkSummary& network : module.networks) terms.push_back(text(network));
-  return fmt::format("{}", fmt::join(terms, " + "));
 }
 
 std::string plain_kind(const std::string& name) {
@@ -56,37 +34,16 @@ std::string plain_kind(const std::string& name) {
 
 // Embedding, blocks by number and in the order of computation, final norm, head.
 std::tuple<int, int64_t, size_t, std::string> model_order(const std::string& name) {
-  static constexpr std::string_view kParts[] = {
-      "input_layernorm", "qkv_proj",  "q_proj",
-      "k_proj",          "v_proj",    "q_norm",
-      "k_norm",          "o_proj",    "post_attention_layernorm",
-      "gate_up_proj",    "gate_proj", "up_proj",
-      "down_proj"};
   static constexpr std::string_view kBlocks = "model.layers.";
   if (name.starts_with(kBlocks)) {
     const int64_t block = std::strtoll(name.c_str() + kBlocks.size(), nullptr, 10);
-    const auto* part = std::find_if(std::begin(kParts), std::end(kParts),
-                                    [&](std::string_view p) { return name.ends_with(p); });
-    return {1, block, static_cast<size_t>(part - std::begin(kParts)), name};
+    return {1, block, model::place_in_block(name), name};
   }
   const int place = name.ends_with("embed_tokens") ? 0 : name.ends_with("norm") ? 2 : 3;
   return {place, 0, 0, name};
 }
 
 }  // namespace
-
-std::string sites_text(const ModuleSummary& module) {
-  return joined(module, [](const NetworkSummary& network) {
-    return fmt::format("{}; {}", fmt::join(network.out_dims, " x "),
-                       fmt::join(network.in_dims, " x "));
-  });
-}
-
-std::string bonds_text(const ModuleSummary& module) {
-  return joined(module, [](const NetworkSummary& network) {
-    return fmt::format("{}", fmt::join(network.bonds, " "));
-  });
-}
 
 double ModelSummary::keep() const {
   return dense_parameters == 0
@@ -113,9 +70,9 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
   std::map<std::string, ModuleSummary> modules;
   for (const auto& [name, info] : checkpoint.tensors()) {
     if (tied && name == "lm_head.weight") continue;
-    ModuleSummary& module = modules[module_of(name)];
+    ModuleSummary& module = modules[module_of(name, compressed)];
     module.bytes += info.bytes;
-    if (holds_pivots(name)) continue;
+    if (!isFloatingType(info.dtype)) continue;  // indices
     module.parameters += product(info.shape);
     if (name.ends_with(".weight")) module.shape = info.shape;
     if (name.ends_with(".bias")) module.dense_parameters += product(info.shape);
@@ -125,25 +82,19 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
   ModelSummary summary;
   for (auto& [name, module] : modules) {
     module.name = name;
-    const auto entry = compressed.find(name);
-    try {
-      const bool networks = entry != compressed.end() && entry->at("kind") != "dense";
-      if (networks) {
-        module.kind = entry->at("kind").get<std::string>();
-        module.networks = networks_of(*entry);
-        if (module.networks.empty()) {
-          throw FormatError(checkpoint.path(), "compression_config.layers." + name + ".terms",
-                            "expected two terms or more, found 0");
-        }
-        const NetworkSummary& first = module.networks.front();
-        module.shape = {product(first.out_dims), product(first.in_dims)};
+    module.kind = plain_kind(name);
+    if (const auto form = compressed.find(name); form != compressed.end()) {
+      model::WeightDescription weight =
+          model::describe_weight(name, *form, checkpoint.tensors(), checkpoint.path());
+      module.kind = form->at("kind").get<std::string>();
+      module.shape = std::move(weight.shape);
+      module.networks = std::move(weight.networks);
+      module.label = std::move(weight.label);
+      module.compressed = module.kind != "dense";
+      if (module.compressed) {
         summary.tensorized_parameters += module.parameters;
         summary.tensorized_dense_parameters += product(module.shape) + module.dense_parameters;
-      } else {
-        module.kind = plain_kind(name);
       }
-    } catch (const nlohmann::json::exception& e) {
-      throw FormatError(checkpoint.path(), "compression_config.layers." + name, e.what());
     }
     module.dense_parameters += product(module.shape);
     summary.parameters += module.parameters;

@@ -5,34 +5,24 @@
 #include <vector>
 
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/model/layer_kind.h"
 
 namespace schmidt::package {
-
-/// One tensor network of a compressed layer.
-struct NetworkSummary {
-  std::vector<int64_t> out_dims, in_dims, bonds;
-  bool gauge_fixed = false;  ///< stored without the freedom of its bonds
-};
 
 /// One module of a checkpoint: a layer with its weight and bias, or with its cores.
 /// Layers stored as one are one module: its shape is that of their stacked matrix.
 struct ModuleSummary {
   std::string name;            ///< "model.layers.0.self_attn.q_proj"
   std::string kind;            ///< "dense", "embedding", "norm", or the kind in compression_config
+  bool compressed = false;     ///< in another form than its original's
   std::vector<int64_t> shape;  ///< of the weight, or of the one that the cores stand for
-  std::vector<NetworkSummary> networks;  ///< the terms of a sum; empty if not compressed
-  std::string stored_as;                 ///< "BF16", "Q4_1"
-  int64_t parameters = 0;                ///< stored; pivots are indices and none
-  int64_t dense_parameters = 0;          ///< of the original module
-  uint64_t bytes = 0;                    ///< on disk, pivots included
+  std::vector<model::NetworkShape> networks;  ///< its summands; empty if not compressed
+  std::string label;                          ///< what else is to say of its form
+  std::string stored_as;                      ///< "BF16", "Q4_1"
+  int64_t parameters = 0;                     ///< stored; pivots are indices and none
+  int64_t dense_parameters = 0;               ///< of the original module
+  uint64_t bytes = 0;                         ///< on disk, pivots included
 };
-
-/// "48 x 32; 18 x 32", the sites of outputs and of inputs; of a sum "48 x 32; 18 x 32 +
-/// 1536 x 1; 1 x 576". Empty for a layer that is not compressed.
-std::string sites_text(const ModuleSummary& module);
-
-/// "40", "12 12 + 6".
-std::string bonds_text(const ModuleSummary& module);
 
 /// What a checkpoint holds and what its original held. A tied embedding counts once.
 struct ModelSummary {

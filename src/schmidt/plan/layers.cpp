@@ -1,9 +1,8 @@
 #include "schmidt/plan/layers.h"
 
 #include <algorithm>
-#include <array>
 #include <regex>
-#include <string_view>
+#include <set>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -14,26 +13,6 @@
 
 namespace schmidt::plan {
 namespace {
-
-constexpr std::array<std::string_view, 7> kKinds = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-
-/// Layers that become one when they share a basis, under the name that other
-/// programs give the stacked layer.
-struct Fused {
-  std::string_view name;
-  std::vector<int> kinds;
-};
-
-const std::array<Fused, 2> kFused = {{
-    {"self_attn.qkv_proj", {1, 2, 3}},
-    {"mlp.gate_up_proj", {5, 6}},
-}};
-
-std::string layer_name(int64_t block, size_t kind) {
-  return fmt::format("model.layers.{}.{}", block, kKinds[kind]);
-}
 
 bool ends_in_whole_parts(const std::string& name, const std::string& pattern) {
   return name == pattern || name.ends_with("." + pattern);
@@ -73,67 +52,57 @@ model::Group Layer::group() const {
 }
 
 std::vector<Layer> dense_layers(const io::Checkpoint& checkpoint) {
-  std::vector<Layer> layers;
-  const auto& tensors = checkpoint.tensors();
-  const int64_t blocks = checkpoint.config().value("num_hidden_layers", int64_t{0});
-  for (int64_t block = 0; block < blocks; ++block) {
-    for (size_t k = 0; k < kKinds.size(); ++k) {
-      const std::string name = layer_name(block, k);
-      const auto found = tensors.find(name + ".weight");
-      if (found == tensors.end() || found->second.shape.size() != 2) continue;
-      layers.push_back({name,
-                        block,
-                        {static_cast<int>(k) + 1},
-                        {name},
-                        found->second.shape[0],
-                        found->second.shape[1]});
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  std::set<std::string> compressed;
+  for (const auto& [name, form] : config.compressed_layers.items()) compressed.insert(name);
+  std::vector<Layer> layers = layers_of(config);
+  for (const Layer& shared : share_inputs(layers)) {
+    if (compressed.contains(shared.name)) {
+      compressed.insert(shared.members.begin(), shared.members.end());
     }
   }
+  std::erase_if(layers, [&](const Layer& layer) { return compressed.contains(layer.name); });
   return layers;
 }
 
 std::vector<Layer> layers_of(const model::ModelConfig& config) {
   std::vector<Layer> layers;
-  for (const model::LayerSpec& spec : model::block_layers(config)) {
-    const auto place = static_cast<int64_t>(layers.size() % kKinds.size());
-    layers.push_back({spec.name,
-                      static_cast<int64_t>(layers.size() / kKinds.size()),
-                      {static_cast<int>(place) + 1},
-                      {spec.name},
-                      spec.out_features,
-                      spec.in_features});
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    int kind = 0;
+    for (const model::Group group : model::kGroups) {
+      for (const model::LayerSpec& spec : model::group_layers(config, block, group)) {
+        layers.push_back(
+            {spec.name, block, {++kind}, {spec.name}, spec.out_features, spec.in_features});
+      }
+    }
   }
   return layers;
 }
 
 std::vector<Layer> share_inputs(const std::vector<Layer>& layers) {
   std::vector<Layer> shared;
-  for (size_t i = 0; i < layers.size();) {
-    const auto fuses = [&](const Fused& fused) {
-      if (i + fused.kinds.size() > layers.size()) return false;
-      for (size_t k = 0; k < fused.kinds.size(); ++k) {
-        const Layer& next = layers[i + k];
-        if (next.block != layers[i].block || next.kinds != std::vector{fused.kinds[k]})
-          return false;
+  for (size_t begin = 0; begin < layers.size();) {
+    size_t end = begin;
+    std::vector<model::LayerSpec> members;
+    while (end < layers.size() && layers[end].block == layers[begin].block &&
+           layers[end].group() == layers[begin].group()) {
+      members.push_back({layers[end].name, layers[end].rows, layers[end].cols});
+      ++end;
+    }
+    const auto fused = model::fused_layer(members);
+    if (!fused || members.size() != model::members_of(layers[begin].group())) {
+      shared.insert(shared.end(), layers.begin() + static_cast<ptrdiff_t>(begin),
+                    layers.begin() + static_cast<ptrdiff_t>(end));
+    } else {
+      Layer stack{fused->name, layers[begin].block, {},
+                  {},          fused->out_features, fused->in_features};
+      for (; begin < end; ++begin) {
+        stack.kinds.push_back(layers[begin].kinds.front());
+        stack.members.push_back(layers[begin].name);
       }
-      return true;
-    };
-    const auto fused = std::find_if(kFused.begin(), kFused.end(), fuses);
-    if (fused == kFused.end()) {
-      shared.push_back(layers[i++]);
-      continue;
+      shared.push_back(std::move(stack));
     }
-    Layer stack{fmt::format("model.layers.{}.{}", layers[i].block, fused->name),
-                layers[i].block,
-                fused->kinds,
-                {},
-                0,
-                layers[i].cols};
-    for (size_t k = 0; k < fused->kinds.size(); ++k, ++i) {
-      stack.members.push_back(layers[i].name);
-      stack.rows += layers[i].rows;
-    }
-    shared.push_back(std::move(stack));
+    begin = end;
   }
   return shared;
 }

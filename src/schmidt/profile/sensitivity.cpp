@@ -11,10 +11,10 @@
 
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/profile/point_log.h"
-#include "schmidt/tn/mpo_sum.h"
 
 namespace schmidt::profile {
 namespace {
@@ -237,14 +237,18 @@ class Run {
     }
     const torch::Tensor weight =
         load_weight(checkpoint_, plan.layer).to(model_.device(), torch::kFloat32);
-    const compress::Factors factors =
-        compress::factorize_layer(method_, weight, plan, inputs, options_.factorize);
-    const torch::Tensor approximation = tn::to_dense(factors.terms);
+    const compress::FittedWeight fitted =
+        compress::fit_layer(method_, weight, plan, inputs, options_.factorize);
+    const std::string& name = plan.layer.name;
+    const torch::Tensor approximation =
+        model::unfold_weight({name, plan.layer.rows, plan.layer.cols}, fitted.weight);
     Point point;
-    point.parameters = tn::parameter_count(factors.terms, plan.fixed_gauge);
-    point.bonds = method_.one_network ? factors.terms.front().bonds() : plan.max_bonds;
-    point.relative_error = factors.relative_error;
-    point.weighted_error = factors.weighted_error;
+    point.parameters = compress::stored_parameters(name, fitted.weight, plan.fixed_gauge);
+    const auto networks = model::describe_weight(name, fitted.weight).networks;
+    point.bonds =
+        method_.one_network && networks.size() == 1 ? networks.front().bonds : plan.max_bonds;
+    point.relative_error = fitted.relative_error;
+    point.weighted_error = fitted.weighted_error;
 
     model::Block changed = model_.block(plan.layer.block);
     changed.replace(plan.layer.group(), projection(plan.layer, approximation));
