@@ -76,23 +76,25 @@ void expect_exact_to_rounding(GemvKernel<T> kernel, double output_rounding) {
   }
 }
 
-class Variants : public testing::TestWithParam<GemvVariant> {
+class Variants : public testing::TestWithParam<Implementation<GemvKernels>> {
  protected:
   void SetUp() override {
-    if (!GetParam().supported) GTEST_SKIP() << "not on this CPU: " << GetParam().name;
+    if (!supported(GetParam().set)) GTEST_SKIP() << "not on this CPU: " << name_of(GetParam().set);
   }
 };
 
-TEST_P(Variants, Float32ExactToRounding) { expect_exact_to_rounding(GetParam().float32, 0); }
+TEST_P(Variants, Float32ExactToRounding) {
+  expect_exact_to_rounding(GetParam().functions.float32, 0);
+}
 TEST_P(Variants, BFloat16ExactToRounding) {
-  expect_exact_to_rounding(GetParam().bfloat16, std::ldexp(1.1, -8));
+  expect_exact_to_rounding(GetParam().functions.bfloat16, std::ldexp(1.1, -8));
 }
 
 TEST_P(Variants, NaNAndInfinityPassThrough) {
   torch::Tensor x = at::randn({1, 37}), w = at::randn({5, 37}), y = at::empty({1, 5});
   w[1][36] = NAN;
   w[2][0] = INFINITY;
-  GetParam().float32(
+  GetParam().functions.float32(
       {x.data_ptr<float>(), w.data_ptr<float>(), nullptr, y.data_ptr<float>(), 1, 5, 37, 37, 37, 5},
       0, 5);
   EXPECT_TRUE(y[0][1].isnan().item<bool>());
@@ -100,8 +102,8 @@ TEST_P(Variants, NaNAndInfinityPassThrough) {
   EXPECT_TRUE(y[0][3].isfinite().item<bool>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Gemv, Variants, testing::ValuesIn(gemv_variants()),
-                         [](const auto& i) { return std::string(i.param.name); });
+INSTANTIATE_TEST_SUITE_P(Gemv, Variants, testing::ValuesIn(gemv_implementations()),
+                         [](const auto& i) { return std::string(name_of(i.param.set)); });
 
 }  // namespace
 }  // namespace schmidt::kernels

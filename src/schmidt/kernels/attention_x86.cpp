@@ -304,20 +304,18 @@ void for_each_group(const AttentionProblem& p, const Body& body) {
   });
 }
 
-}  // namespace
-
-bool attention_x86_supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512bf16");
-}
-
-void attention_x86_forward(const AttentionProblem& problem, BFloat16* out, float* log_sum) {
+void forward(const AttentionProblem& problem, BFloat16* out, float* log_sum) {
   for_each_group(problem, [&](const Group& g) { forward_group(problem, g, out, log_sum); });
 }
 
-void attention_x86_backward(const AttentionProblem& problem, const AttentionGradients& gradients) {
+void backward(const AttentionProblem& problem, const AttentionGradients& gradients) {
   for_each_group(problem, [&](const Group& g) { backward_group(problem, g, gradients); });
+}
+
+}  // namespace
+
+Implementations<AttentionKernels> attention_implementations() {
+  return {{InstructionSet::kAvx512Bf16, {forward, backward}}};
 }
 
 }  // namespace schmidt::kernels
@@ -325,11 +323,7 @@ void attention_x86_backward(const AttentionProblem& problem, const AttentionGrad
 #else
 
 namespace schmidt::kernels {
-
-bool attention_x86_supported() { return false; }
-void attention_x86_forward(const AttentionProblem&, c10::BFloat16*, float*) {}
-void attention_x86_backward(const AttentionProblem&, const AttentionGradients&) {}
-
+Implementations<AttentionKernels> attention_implementations() { return {}; }
 }  // namespace schmidt::kernels
 
 #endif

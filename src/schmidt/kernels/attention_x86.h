@@ -5,6 +5,7 @@
 
 #include <c10/util/BFloat16.h>
 
+#include "schmidt/kernels/instruction_sets.h"
 #include "schmidt/kernels/token_run.h"
 
 namespace schmidt::kernels {
@@ -34,11 +35,19 @@ struct AttentionGradients {
   c10::BFloat16 *k_grad, *v_grad;  ///< [n, kv_heads, d]
 };
 
-bool attention_x86_supported();
-
 /// out [n, heads, d] and the softmax's sums' logarithms to the base 2 [heads, n]. Tokens of no
 /// run are left as they are.
-void attention_x86_forward(const AttentionProblem& problem, c10::BFloat16* out, float* log_sum);
-void attention_x86_backward(const AttentionProblem& problem, const AttentionGradients& gradients);
+using AttentionForward = void (*)(const AttentionProblem& problem, c10::BFloat16* out,
+                                  float* log_sum);
+using AttentionBackward = void (*)(const AttentionProblem& problem,
+                                   const AttentionGradients& gradients);
+
+struct AttentionKernels {
+  AttentionForward forward;
+  AttentionBackward backward;
+};
+
+/// For the products of bfloat16 of AVX-512 alone; empty on other architectures.
+Implementations<AttentionKernels> attention_implementations();
 
 }  // namespace schmidt::kernels

@@ -10,7 +10,7 @@
 #include <ATen/ops/stack.h>
 
 #include "schmidt/kernels/fast_path.h"
-#include "schmidt/kernels/variants.h"
+#include "schmidt/kernels/loops.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -75,17 +75,19 @@ template <typename T>
 #endif
 
 template <typename T>
-auto select_attend() {
+Implementations<void (*)(const HeadTask<T>&, float*)> attend_implementations() {
+  return {
+    {InstructionSet::kPortable, attend_portable<T>},
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &attend_avx2<T>;
+        {InstructionSet::kAvx2, attend_avx2<T>},
 #endif
-  return &attend_portable<T>;
+  };
 }
 
 template <typename T>
 void attend_all(const torch::Tensor& q, const torch::Tensor& keys, const torch::Tensor& values,
                 const CachedQueries& queries, double scale, const torch::Tensor& out) {
-  static const auto kernel = select_attend<T>();
+  static const auto kernel = *fastest(attend_implementations<T>());
   const int64_t heads = q.size(1);
   const int64_t d = q.size(2);
   const int64_t kv_heads = keys.size(1);

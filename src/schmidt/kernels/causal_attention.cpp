@@ -16,6 +16,13 @@
 namespace schmidt::kernels {
 namespace {
 
+/// Null where this CPU runs none.
+const AttentionKernels* own_kernels() {
+  static const Implementations<AttentionKernels> all = attention_implementations();
+  static const AttentionKernels* const kernels = fastest(all);
+  return kernels;
+}
+
 using c10::BFloat16;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -113,8 +120,8 @@ Attended attend(const Problem& problem) {
   Attended result = {problem.like(problem.q),
                      at::empty({problem.q.size(1), problem.q.size(0)},
                                problem.q.options().dtype(torch::kFloat32))};
-  attention_x86_forward(problem.view(), result.out.mutable_data_ptr<BFloat16>(),
-                        result.log_sum.mutable_data_ptr<float>());
+  own_kernels()->forward(problem.view(), result.out.mutable_data_ptr<BFloat16>(),
+                         result.log_sum.mutable_data_ptr<float>());
   return result;
 }
 
@@ -140,10 +147,10 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     const torch::Tensor dy = gradients[0].contiguous();
     const torch::Tensor dq = problem.like(saved[0]), dk = problem.like(saved[1]),
                         dv = problem.like(saved[2]);
-    attention_x86_backward(problem.view(),
-                           {saved[3].const_data_ptr<BFloat16>(), saved[4].const_data_ptr<float>(),
-                            dy.const_data_ptr<BFloat16>(), dq.mutable_data_ptr<BFloat16>(),
-                            dk.mutable_data_ptr<BFloat16>(), dv.mutable_data_ptr<BFloat16>()});
+    own_kernels()->backward(problem.view(),
+                            {saved[3].const_data_ptr<BFloat16>(), saved[4].const_data_ptr<float>(),
+                             dy.const_data_ptr<BFloat16>(), dq.mutable_data_ptr<BFloat16>(),
+                             dk.mutable_data_ptr<BFloat16>(), dv.mutable_data_ptr<BFloat16>()});
     return {dq, dk, dv, torch::Tensor(), torch::Tensor()};
   }
 };
@@ -195,8 +202,7 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, const std::vector<TokenRun>& runs,
                                std::optional<int64_t> window) {
   check(q, k, v, runs, window);
-  static const bool supported = attention_x86_supported();
-  if (!supported || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v)) {
+  if (own_kernels() == nullptr || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v)) {
     return causal_attention_reference(q, k, v, runs, window);
   }
   const int64_t width = window.value_or(std::numeric_limits<int64_t>::max());

@@ -7,7 +7,7 @@
 namespace schmidt::kernels {
 namespace {
 
-/// The plain loop, for CPUs that no variant was written for.
+/// The plain loop, for CPUs that no vector kernel was written for.
 template <typename T>
 void reference(const GemvProblem<T>& p, int64_t begin, int64_t end) {
   for (int64_t row = 0; row < p.rows; ++row) {
@@ -22,12 +22,9 @@ void reference(const GemvProblem<T>& p, int64_t begin, int64_t end) {
   }
 }
 
-const GemvVariant& fastest() {
-  static const GemvVariant variant = [] {
-    const std::vector<GemvVariant>& all = gemv_variants();
-    return *std::find_if(all.rbegin(), all.rend(), [](const auto& v) { return v.supported; });
-  }();
-  return variant;
+const GemvKernels& chosen() {
+  static const GemvKernels* const kernels = fastest(gemv_implementations());
+  return *kernels;
 }
 
 /// Bytes of weights below which a second thread costs more than it brings: waking
@@ -43,18 +40,19 @@ void run(GemvKernel<T> kernel, const GemvProblem<T>& p) {
 
 }  // namespace
 
-const std::vector<GemvVariant>& gemv_variants() {
-  static const std::vector<GemvVariant> variants = [] {
-    std::vector<GemvVariant> all{{"reference", true, reference<float>, reference<c10::BFloat16>}};
-    for (const GemvVariant& variant : x86_gemv_variants()) all.push_back(variant);
-    return all;
+const Implementations<GemvKernels>& gemv_implementations() {
+  static const Implementations<GemvKernels> all = [] {
+    Implementations<GemvKernels> found = {
+        {InstructionSet::kPortable, {reference<float>, reference<c10::BFloat16>}}};
+    for (const auto& implementation : x86_gemv_implementations()) found.push_back(implementation);
+    return found;
   }();
-  return variants;
+  return all;
 }
 
-bool gemv_is_fast() { return fastest().name != "reference"; }
+bool gemv_is_fast() { return supported(InstructionSet::kAvx2); }
 
-void gemv(const GemvProblem<float>& problem) { run(fastest().float32, problem); }
-void gemv(const GemvProblem<c10::BFloat16>& problem) { run(fastest().bfloat16, problem); }
+void gemv(const GemvProblem<float>& problem) { run(chosen().float32, problem); }
+void gemv(const GemvProblem<c10::BFloat16>& problem) { run(chosen().bfloat16, problem); }
 
 }  // namespace schmidt::kernels

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
-#include <vector>
 
 #include <c10/util/BFloat16.h>
+
+#include "schmidt/kernels/instruction_sets.h"
 
 namespace schmidt::kernels {
 
@@ -25,22 +25,18 @@ struct GemvProblem {
 template <typename T>
 using GemvKernel = void (*)(const GemvProblem<T>&, int64_t begin, int64_t end);
 
-/// One implementation, and whether this CPU can run it.
-struct GemvVariant {
-  std::string_view name;
-  bool supported;
+struct GemvKernels {
   GemvKernel<float> float32;
   GemvKernel<c10::BFloat16> bfloat16;
 };
 
-/// All variants that were compiled in, from the plain reference to the fastest.
-/// Empty after the reference on CPUs other than x86-64.
-const std::vector<GemvVariant>& gemv_variants();
+/// The plain reference, and on x86-64 what was written for its vectors.
+const Implementations<GemvKernels>& gemv_implementations();
 
-/// Whether a vector variant runs here; the reference alone never beats a library.
+/// Whether vectors are used here; the reference alone never beats a library.
 bool gemv_is_fast();
 
-/// Runs the fastest supported variant, on several threads where the weights are
+/// Runs the fastest implementation, on several threads where the weights are
 /// large enough to pay for waking them.
 void gemv(const GemvProblem<float>& problem);
 void gemv(const GemvProblem<c10::BFloat16>& problem);

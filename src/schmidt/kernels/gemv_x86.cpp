@@ -167,15 +167,11 @@ struct BFloat16 {
 
 }  // namespace
 
-std::vector<GemvVariant> x86_gemv_variants() {
-  __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
-                          __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+Implementations<GemvKernels> x86_gemv_implementations() {
   return {
-      {"avx2", has_avx2, avx2::kernel<avx2::Float32>, avx2::kernel<avx2::BFloat16>},
-      {"avx512", has_avx512, avx512::kernel<avx512::Float32>, avx512::kernel<avx512::BFloat16>},
+      {InstructionSet::kAvx2, {avx2::kernel<avx2::Float32>, avx2::kernel<avx2::BFloat16>}},
+      {InstructionSet::kAvx512,
+       {avx512::kernel<avx512::Float32>, avx512::kernel<avx512::BFloat16>}},
   };
 }
 
@@ -184,7 +180,7 @@ std::vector<GemvVariant> x86_gemv_variants() {
 #else
 
 namespace schmidt::kernels {
-std::vector<GemvVariant> x86_gemv_variants() { return {}; }
+Implementations<GemvKernels> x86_gemv_implementations() { return {}; }
 }  // namespace schmidt::kernels
 
 #endif

@@ -1,13 +1,11 @@
 #include "schmidt/kernels/processor.h"
 
+#include "schmidt/kernels/instruction_sets.h"
+
 namespace schmidt::kernels {
 
 bool multiplies_bfloat16(const torch::Device& device) {
-#if defined(__x86_64__)
-  return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
-#else
-  return device.is_cuda();
-#endif
+  return device.is_cuda() || supported(InstructionSet::kAvx512Bf16);
 }
 
 }  // namespace schmidt::kernels

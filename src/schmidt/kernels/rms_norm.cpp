@@ -7,7 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/fast_path.h"
-#include "schmidt/kernels/variants.h"
+#include "schmidt/kernels/loops.h"
 
 namespace schmidt::kernels {
 namespace {

@@ -11,7 +11,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "schmidt/kernels/fast_path.h"
-#include "schmidt/kernels/variants.h"
+#include "schmidt/kernels/loops.h"
 
 namespace schmidt::kernels {
 namespace {

@@ -6,6 +6,8 @@
 
 #include <c10/util/BFloat16.h>
 
+#include "schmidt/kernels/instruction_sets.h"
+
 namespace schmidt::kernels {
 
 /// Loops over arrays, compiled once for each instruction set and chosen at run time.
@@ -34,29 +36,21 @@ template <typename Kernel, typename... Args>
 }
 #endif
 
-enum class InstructionSet { kPortable, kAvx2, kAvx512 };
-
-/// The widest that this CPU has.
-inline InstructionSet widest_instructions() {
+template <typename Kernel, typename... Args>
+Implementations<void (*)(Args...)> loop_implementations() {
+  return {
+    {InstructionSet::kPortable, run_portable<Kernel, Args...>},
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return InstructionSet::kAvx512;
-  }
-  if (avx2) return InstructionSet::kAvx2;
+        {InstructionSet::kAvx2, run_avx2<Kernel, Args...>},
+        {InstructionSet::kAvx512, run_avx512<Kernel, Args...>},
 #endif
-  return InstructionSet::kPortable;
+  };
 }
 
 template <typename Kernel, typename... Args>
 void run_fastest(Args... args) {
-#if defined(__x86_64__)
-  static const InstructionSet set = widest_instructions();
-  if (set == InstructionSet::kAvx512) return run_avx512<Kernel>(args...);
-  if (set == InstructionSet::kAvx2) return run_avx2<Kernel>(args...);
-#endif
-  run_portable<Kernel>(args...);
+  static const auto run = *fastest(loop_implementations<Kernel, Args...>());
+  run(args...);
 }
 
 // Conversions and functions without branches, which compilers turn into vectors.
