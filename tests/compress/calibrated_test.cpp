@@ -1,11 +1,8 @@
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "schmidt/compress/compress.h"
 #include "schmidt/model/model.h"
@@ -64,17 +61,7 @@ class CalibratedTest : public testing::Test {
   // A child runs `work` and dies by SIGKILL at the progress call number `calls`. True if
   // it lived to the end.
   static bool killed_at(int calls, const std::function<void(const ProgressFn&)>& work) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      int left = calls;
-      work([&](const Progress&) {
-        if (left-- == 0) ::kill(::getpid(), SIGKILL);
-      });
-      ::_exit(0);
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return test::run_in_child([&] { work(test::kill_at(calls)); }) != test::ChildEnd::kDone;
   }
 
   test::TemporaryFolder tmp;

@@ -1,13 +1,10 @@
 #include "schmidt/compress/compress.h"
 
-#include <csignal>
 #include <limits>
 #include <set>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/safetensors.h"
@@ -157,17 +154,8 @@ TEST_F(CompressTest, StoresTheDtypeAskedFor) {
 bool compress_until_killed(const io::Checkpoint& checkpoint,
                            const std::vector<plan::LayerPlan>& plan, const fs::path& out,
                            int calls) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int left = calls;
-    compress(checkpoint, plan, out, {}, [&](const Progress&) {
-      if (left-- == 0) ::kill(::getpid(), SIGKILL);
-    });
-    ::_exit(0);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  const auto work = [&] { compress(checkpoint, plan, out, {}, test::kill_at(calls)); };
+  return test::run_in_child(work) == test::ChildEnd::kDone;
 }
 
 std::set<std::string> names_in(const fs::path& folder) {

@@ -1,12 +1,9 @@
 #include "schmidt/heal/heal.h"
 
-#include <csignal>
 #include <fstream>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/compress/compress.h"
@@ -83,22 +80,9 @@ class HealTest : public testing::Test {
 
   // A child runs `work` and dies by SIGKILL after some milliseconds. False if it was done.
   static bool killed_after(int after, const std::function<void()>& work) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      try {
-        work();
-        ::_exit(0);
-      } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        ::_exit(1);
-      }
-    }
-    ::usleep(static_cast<useconds_t>(after) * 1000);
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) != 0);
-    return WIFSIGNALED(status);
+    const test::ChildEnd end = test::run_in_child(work, after);
+    EXPECT_NE(end, test::ChildEnd::kFailed);
+    return end == test::ChildEnd::kKilled;
   }
 
   test::TemporaryFolder tmp;

@@ -1,12 +1,8 @@
 #include "schmidt/profile/sensitivity.h"
 
-#include <csignal>
-
 #include <ATen/Parallel.h>
 #include <ATen/ops/randint.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "schmidt/compress/compress.h"
 #include "schmidt/eval/perplexity.h"
@@ -211,17 +207,13 @@ TEST_F(SensitivityTest, SurvivesKillAnywhereAndResumesToTheSameBytes) {
   const std::string expected = test::read_file(tmp / "whole.json");
   for (const int points : {1, 2, 11, 41}) {
     const std::string folder = "killed" + std::to_string(points);
-    const pid_t child = ::fork();
-    if (child == 0) {
+    const auto killed = [&] {
       measure_profile(checkpoint, model, layers, windows, options, tmp / folder,
                       [&](const Progress& progress) {
-                        if (progress.done == points) ::kill(::getpid(), SIGKILL);
+                        if (progress.done == points) test::kill_now();
                       });
-      ::_exit(0);
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status));
+    };
+    ASSERT_EQ(test::run_in_child(killed), test::ChildEnd::kKilled);
     // As if it had died in the middle of a line.
     test::write_file(tmp / (folder + "/points.1"), "{\"number\": 41, \"point\": {\"bon");
     int64_t measured = 0;

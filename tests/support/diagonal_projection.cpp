@@ -50,9 +50,7 @@ class DiagonalProjection : public model::Projection {
   std::optional<torch::Tensor> bias_;  // [m]
 };
 
-int64_t rank_of(const io::JsonRecord& form) {
-  return form.integer("rank", 1, 1 << 20);
-}
+int64_t rank_of(const io::JsonRecord& form) { return form.integer("rank", 1, 1 << 20); }
 
 model::ProjectionPtr load(std::span<const model::StoredLayer> layers,
                           const model::Weights& weights) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
 
 namespace schmidt::test {
@@ -35,6 +37,25 @@ std::filesystem::path smollm2_path();
 
 /// ../shared/data, real benchmark data that is not part of the project; may not exist.
 std::filesystem::path data_dir();
+
+/// How a child process ended.
+enum class ChildEnd { kDone, kFailed, kKilled };
+
+/// A child process runs `work`; without `after_ms` it may kill itself by kill_now(), with it
+/// SIGKILL ends it after so many milliseconds. What it throws goes to stderr and is kFailed.
+/// OpenMP's threads do not survive a fork: at::set_num_threads(1) before.
+ChildEnd run_in_child(const std::function<void()>& work, std::optional<int> after_ms = {});
+
+/// Ends this process by SIGKILL.
+[[noreturn]] void kill_now();
+
+/// A progress callback (of anything that is called with one argument) that ends its process by
+/// SIGKILL when it has been called `calls` times before.
+inline auto kill_at(int calls) {
+  return [left = calls](const auto&) mutable {
+    if (left-- == 0) kill_now();
+  };
+}
 
 }  // namespace schmidt::test
 

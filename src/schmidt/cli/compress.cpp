@@ -185,6 +185,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
                                                       {"finished", c.finished}});
       }
       if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
+      if (r.rounding_error) out["layers"].back()["rounding_error"] = *r.rounding_error;
     }
     fmt::print("{}\n", out.dump());
     return;
@@ -193,6 +194,9 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   table.header = {"layer", "sites (out; in)", "bonds", "kept %", "weight error", "on its inputs"};
   const bool chosen =
       std::ranges::any_of(result.layers, [](const auto& r) { return !r.candidates.empty(); });
+  const bool rounded = std::ranges::any_of(
+      result.layers, [](const auto& r) { return r.rounding_error.has_value(); });
+  if (rounded) table.header.emplace_back("rounding");
   if (chosen) table.header.insert(table.header.end(), {"method", "tried (> given up)"});
   for (const auto& r : result.layers) {
     table.rows.push_back({r.plan.layer.name, model::sites_text(r.networks),
@@ -201,6 +205,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
                                                     static_cast<double>(r.plan.layer.numel())),
                           fmt::format("{:.4f}", r.relative_error),
                           r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
+    if (rounded) table.rows.back().push_back(fmt::format("{:.4f}", r.rounding_error.value_or(0)));
     if (chosen) {
       table.rows.back().push_back(r.method);
       table.rows.back().push_back(candidates_text(r.candidates));

@@ -68,10 +68,10 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
     }
     if (!options.workers.takes(static_cast<int64_t>(i))) continue;
     const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
-    const FittedWeight fitted = fit_layer(find_method(p.method), weight, p, {}, options.method);
-    store.save(p, fitted,
-               with_bias(checkpoint, p.layer,
-                         stored_weight(p, fitted, layer_dtype(checkpoint, p.layer, options))));
+    StoredFit fit = fit_and_pack(find_method(p.method), weight, p, {}, options.method,
+                                 layer_dtype(checkpoint, p.layer, options));
+    fit.stored = with_bias(checkpoint, p.layer, std::move(fit.stored));
+    store.save(p, fit);
   }
   options.workers.meet();
 }

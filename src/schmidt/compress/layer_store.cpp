@@ -21,15 +21,6 @@ double number_or_nan(const nlohmann::json& value) {
 
 }  // namespace
 
-model::StoredWeight stored_weight(const plan::LayerPlan& plan, const FittedWeight& fitted,
-                                  torch::ScalarType dtype) {
-  model::StoredWeight stored = model::pack_weight(
-      plan.layer.name, fitted.weight, {.dtype = dtype, .fixed_gauge = plan.fixed_gauge});
-  stored.form["relative_error"] = fitted.relative_error;
-  if (fitted.weighted_error) stored.form["weighted_error"] = *fitted.weighted_error;
-  return stored;
-}
-
 LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
     : folder_(std::move(folder), work) {
   if (folder_.holds_in_own_folder() == WorkFolder::Holds::kOtherWork) {
@@ -52,12 +43,12 @@ fs::path LayerStore::form_file(const plan::Layer& layer) const {
 // The form is written last: where it is, the tensors are.
 bool LayerStore::has(const plan::Layer& layer) const { return fs::exists(form_file(layer)); }
 
-void LayerStore::save(const plan::LayerPlan& plan, const FittedWeight& fitted,
-                      const model::StoredWeight& weight) const {
+void LayerStore::save(const plan::LayerPlan& plan, const StoredFit& fit) const {
+  const FittedWeight& fitted = fit.fitted;
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const model::NamedTensor& t : weight.tensors) tensors.emplace_back(t.name, t.tensor);
+  for (const model::NamedTensor& t : fit.stored.tensors) tensors.emplace_back(t.name, t.tensor);
   io::save_safetensors(tensors_file(plan.layer), tensors);
-  nlohmann::json description = weight.form;
+  nlohmann::json description = fit.stored.form;
   description["method"] = fitted.method.empty() ? plan.method : fitted.method;
   for (const Candidate& c : fitted.candidates) {
     description["candidates"].push_back({{"method", c.method},
@@ -88,6 +79,9 @@ LayerResult LayerStore::result(const plan::LayerPlan& plan) const {
   for (const nlohmann::json& c : stored.form.value("candidates", nlohmann::json::array())) {
     result.candidates.push_back({c.at("method").get<std::string>(), number_or_nan(c.at("error")),
                                  c.at("parameters").get<int64_t>(), c.at("finished").get<bool>()});
+  }
+  if (stored.form.contains("rounding_error")) {
+    result.rounding_error = number_or_nan(stored.form["rounding_error"]);
   }
   if (stored.form.contains("weighted_error")) {
     result.weighted_error = number_or_nan(stored.form["weighted_error"]);

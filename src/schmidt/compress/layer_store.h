@@ -11,17 +11,11 @@
 #include <torch/types.h>
 
 #include "schmidt/base/work_folder.h"
-#include "schmidt/compress/methods.h"
+#include "schmidt/compress/stored_fit.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/layer_kind.h"
 
 namespace schmidt::compress {
-
-/// The weight as a checkpoint holds it in `dtype`, its errors in the form, networks without the
-/// freedom of their bonds if the plan says so. A bond that its sides cannot carry becomes
-/// smaller then.
-model::StoredWeight stored_weight(const plan::LayerPlan& plan, const FittedWeight& fitted,
-                                  torch::ScalarType dtype);
 
 struct LayerResult {
   plan::LayerPlan plan;
@@ -29,8 +23,9 @@ struct LayerResult {
   int64_t parameters = 0;                     ///< stored
   double relative_error = 0.0;                ///< as in FittedWeight
   std::optional<double> weighted_error;
-  std::string method;                 ///< that found it
-  std::vector<Candidate> candidates;  ///< it was chosen from, if several were tried
+  std::optional<double> rounding_error;  ///< as in StoredFit, where the dtype rounds
+  std::string method;                    ///< that found it
+  std::vector<Candidate> candidates;     ///< it was chosen from, if several were tried
 };
 
 /// The finished layers of one run, each in files that appear whole or not at all.
@@ -42,8 +37,7 @@ class LayerStore {
   LayerStore(std::filesystem::path folder, const std::string& work, bool force);
 
   bool has(const plan::Layer& layer) const;
-  void save(const plan::LayerPlan& plan, const FittedWeight& fitted,
-            const model::StoredWeight& weight) const;
+  void save(const plan::LayerPlan& plan, const StoredFit& fit) const;
   model::StoredWeight load(const plan::Layer& layer) const;
   nlohmann::json form(const plan::Layer& layer) const;  ///< of the above, without its tensors
   LayerResult result(const plan::LayerPlan& plan) const;

@@ -193,9 +193,9 @@ class Run {
     }
     const torch::Tensor weight =
         plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
-    const FittedWeight fitted = fit_layer(method, weight, p, inputs, options_);
-    store_.save(p, fitted,
-                with_bias(checkpoint_, p.layer, stored_weight(p, fitted, stored_dtype_(p.layer))));
+    StoredFit fit = fit_and_pack(method, weight, p, inputs, options_, stored_dtype_(p.layer));
+    fit.stored = with_bias(checkpoint_, p.layer, std::move(fit.stored));
+    store_.save(p, fit);
   }
 
   /// Of n inputs.

@@ -60,6 +60,7 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTenso
     // They told of the factorization, which is no longer what is stored.
     form.erase("relative_error");
     form.erase("weighted_error");
+    form.erase("rounding_error");
   }
   for (const std::string& name : left) {
     const auto info = checkpoint.tensors().find(name);
