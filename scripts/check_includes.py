@@ -25,9 +25,11 @@ ALLOWED = {
              "eval"},
     "profile": {"base", "tn", "io", "parallel", "model", "package", "plan", "calibrate", "eval",
                 "compress"},
+    "pipeline": {"base", "parallel", "io", "text", "model", "package", "plan", "calibrate",
+                 "eval", "compress"},
     "report": {"base", "tn", "io", "model", "plan", "profile", "heal"},
     "cli": {"base", "kernels", "tn", "io", "parallel", "text", "model", "package", "plan",
-            "calibrate", "eval", "compress", "heal", "profile", "report"},
+            "calibrate", "eval", "compress", "heal", "profile", "pipeline", "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

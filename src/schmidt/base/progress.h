@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 namespace schmidt {
@@ -18,5 +19,18 @@ struct Progress {
 
 /// Called from the working thread; must return quickly. May be empty.
 using ProgressFn = std::function<void(const Progress&)>;
+
+/// Called with what a user should know although the work goes on. May be empty.
+using NoteFn = std::function<void(const std::string& note)>;
+
+/// Who is told of a long piece of work.
+struct Reporter {
+  ProgressFn progress;
+  NoteFn note;
+
+  void tell(const std::string& text) const {
+    if (note) note(text);
+  }
+};
 
 }  // namespace schmidt

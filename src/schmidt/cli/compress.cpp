@@ -1,29 +1,19 @@
-#include "schmidt/compress/compress.h"
-
 #include <algorithm>
 #include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "schmidt/base/atomic_file.h"
-#include "schmidt/calibrate/statistics.h"
+#include "schmidt/cli/calibration_options.h"
 #include "schmidt/cli/console.h"
-#include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/model/network.h"
-#include "schmidt/model/require_model.h"
-#include "schmidt/plan/allocate.h"
-#include "schmidt/plan/plan_file.h"
-#include "schmidt/plan/uniform.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/compress_model.h"
 
 namespace schmidt::cli {
 namespace {
-
-/// No layer falls below this share of its full rank: there a quadratic prediction of
-/// the loss says nothing any more.
-constexpr double kLeastRankShare = 0.02;
 
 struct CompressVerbOptions {
   CommonOptions common;
@@ -40,8 +30,9 @@ struct CompressVerbOptions {
   std::string gauge = "fixed";
   bool share_inputs = false;
   std::string statistics;  // a folder to keep them in
+  std::string recipe;      // a checkpoint whose compression is done again
   compress::MethodOptions factorize;
-  CalibrationOptions calibration;
+  pipeline::CalibrationText calibration;
   std::vector<std::string> layers;
   std::vector<std::string> ignore;
   std::set<std::string> given;  // options on the command line
@@ -77,11 +68,6 @@ constexpr MethodOption kMethodOptions[] = {
      [](const compress::Method& m) { return m.reads(compress::MethodSetting::kTolerance); }},
 };
 
-/// What a plan's methods need together.
-struct Needs {
-  bool inputs = false, gradient = false, outputs = false;
-};
-
 /// Without --method a bond by hand asks for the paper's plain truncation, a share to keep
 /// for what loses the least on every model seen so far.
 const compress::Method& chosen_method(const CompressVerbOptions& options) {
@@ -106,46 +92,6 @@ plan::ShapeChoice shape_choice(const CompressVerbOptions& options) {
                     "[sites] expected --out-dims and --in-dims together, got one of them");
   if (!options.out_dims.empty()) choice.by_hand = tn::SiteShape{options.out_dims, options.in_dims};
   return choice;
-}
-
-/// What goes into the checkpoint; `tokens` of calibration were used.
-nlohmann::json recipe(const CompressVerbOptions& options, const std::optional<plan::PlanFile>& plan,
-                      int64_t tokens) {
-  const compress::Method& method = chosen_method(options);
-  const bool as_planned = plan && options.method.empty();
-  nlohmann::json made_by = {{"program", "schmidt " SCHMIDT_VERSION},
-                            {"method", as_planned ? "as planned" : method.name},
-                            {"sites", options.factorize.sites},
-                            {"tolerance", options.factorize.tolerance}};
-  if (options.keep) made_by["keep"] = *options.keep;
-  if (options.bond) made_by["bond"] = *options.bond;
-  if (plan) {
-    made_by["plan"] = plan->made_by;
-  } else {
-    const bool low_rank = by_sensitivity(options) || shape_choice(options).low_rank;
-    made_by["shape"] = low_rank ? "low-rank" : "balanced";
-    made_by["gauge"] = options.gauge;
-    made_by["layers"] = options.layers;
-    made_by["ignore"] = options.ignore;
-    made_by["share_inputs"] = options.share_inputs;
-  }
-  if (!options.out_dims.empty()) {
-    made_by["out_dims"] = options.out_dims;
-    made_by["in_dims"] = options.in_dims;
-  }
-  if (tokens > 0) {
-    made_by["calibration"] = {{"files", options.calibration.files},
-                              {"tokens", tokens},
-                              {"context", options.calibration.context},
-                              {"seed", options.common.seed}};
-    if (!plan) {
-      made_by["allocation"] = by_sensitivity(options) ? "sensitivity" : "uniform";
-    }
-    made_by["drift"] = options.factorize.drift;
-    made_by["damping"] = options.factorize.damping;
-    made_by["ridge"] = options.factorize.ridge;
-  }
-  return made_by;
 }
 
 std::string candidates_text(const std::vector<compress::Candidate>& candidates) {
@@ -220,77 +166,41 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   fmt::print("written to {}\n", options.out);
 }
 
-/// The layers that may be compressed. The paper leaves L7 out everywhere, since its
+/// The recipe that the options ask for. The paper leaves L7 out everywhere, since its
 /// truncation knows nothing of sensitivity; a calibrated method decides for itself.
-std::vector<plan::Layer> chosen_layers(const io::Checkpoint& checkpoint,
-                                       const CompressVerbOptions& options) {
-  const bool calibrated = chosen_method(options).needs_inputs;
-  plan::LayerSelection selection{options.layers, options.ignore};
-  if (!options.given.contains("--ignore")) selection.ignore = {calibrated ? "none" : "L7"};
-  const auto dense = plan::dense_layers(checkpoint);
-  plan::check_patterns("ignore", options.ignore, dense);
-  auto layers = plan::select_layers(dense, selection);
-  return options.share_inputs ? plan::share_inputs(layers) : layers;
-}
-
-/// --bond, or --keep with the same share of every layer.
-std::vector<plan::LayerPlan> plan_uniformly(const CompressVerbOptions& options,
-                                            const std::vector<plan::Layer>& layers,
-                                            int64_t model_parameters) {
-  const plan::ShapeChoice shape = shape_choice(options);
-  auto plan = options.bond ? plan::plan_bond(layers, shape, *options.bond)
-                           : plan::plan_keep(layers, shape, *options.keep, model_parameters);
-  for (plan::LayerPlan& p : plan) p.method = chosen_method(options).name;
-  return plan;
-}
-
-plan::CurvePlan plan_by_sensitivity(const CompressVerbOptions& options,
-                                    const std::vector<plan::Layer>& layers,
-                                    const calibrate::Statistics& statistics,
-                                    int64_t model_parameters) {
-  const bool fixed_gauge = shape_choice(options).fixed_gauge;
-  std::vector<plan::LayerCurve> curves;
-  for (const plan::Layer& layer : layers) {
-    curves.push_back(
-        plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
+                                   const io::Checkpoint& checkpoint) {
+  if (!options.recipe.empty()) {
+    return pipeline::recorded_recipe(io::Checkpoint::open(options.recipe), checkpoint);
   }
-  return plan::plan_by_curves(curves, *options.keep, model_parameters,
-                              std::string(chosen_method(options).name), fixed_gauge);
-}
-
-/// --plan; --method, where it is given, in place of the plan's.
-std::optional<plan::PlanFile> planned(const io::Checkpoint& checkpoint,
-                                      const CompressVerbOptions& options) {
-  if (options.plan.empty()) return std::nullopt;
-  auto plan = plan::read_plan(options.plan, checkpoint);
-  compress::check_methods(plan.layers, options.plan);
-  if (!options.method.empty()) {
-    for (plan::LayerPlan& p : plan.layers) p.method = options.method;
+  pipeline::CompressRecipe recipe;
+  recipe.keep = options.keep;
+  recipe.bond = options.bond;
+  recipe.fit = options.factorize;
+  recipe.text = options.calibration;
+  recipe.text.seed = options.common.seed;
+  std::string dtype = options.common.dtype;
+  if (!options.plan.empty()) {
+    recipe.plan = plan::read_plan(options.plan, checkpoint);
+    compress::check_methods(recipe.plan->layers, options.plan);
+    recipe.method = options.method;
+    if (dtype.empty()) dtype = recipe.plan->dtype;
+  } else {
+    const compress::Method& method = chosen_method(options);
+    recipe.method = method.name;
+    recipe.shape = shape_choice(options);
+    recipe.share_inputs = options.share_inputs;
+    recipe.selection = {options.layers, options.ignore};
+    if (!options.given.contains("--ignore")) {
+      recipe.selection.ignore = {method.needs_inputs ? "none" : "L7"};
+    }
+    if (by_sensitivity(options)) {
+      recipe.allocation = pipeline::Allocation::kSensitivity;
+      recipe.shape.low_rank = options.shape != "balanced";
+    }
   }
-  return plan;
-}
-
-std::vector<plan::Layer> layers_of(const std::vector<plan::LayerPlan>& plan) {
-  std::vector<plan::Layer> layers;
-  for (const plan::LayerPlan& p : plan) layers.push_back(p.layer);
-  return layers;
-}
-
-/// Each once.
-std::vector<const compress::Method*> methods_of(const std::vector<plan::LayerPlan>& plan) {
-  std::set<const compress::Method*> all;
-  for (const plan::LayerPlan& p : plan) all.insert(&compress::find_method(p.method));
-  return {all.begin(), all.end()};
-}
-
-Needs needs_of(const std::vector<const compress::Method*>& methods) {
-  Needs all;
-  for (const compress::Method* m : methods) {
-    all.inputs = all.inputs || m->needs_inputs;
-    all.gradient = all.gradient || m->needs_gradient;
-    all.outputs = all.outputs || m->needs_outputs;
-  }
-  return all;
+  if (!dtype.empty()) recipe.dtype = dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
+  return recipe;
 }
 
 /// An option that no method at work reads is a mistake about what is going to happen.
@@ -299,6 +209,10 @@ void check_options(const CompressVerbOptions& options,
   TORCH_CHECK_VALUE(options.allocation != "sensitivity" || by_sensitivity(options),
                     "[allocation] sensitivity is known to --method fisher and auto with --keep, ",
                     "not to ", std::string(methods[0]->name), options.bond ? " with --bond" : "");
+  TORCH_CHECK_VALUE(
+      !by_sensitivity(options) || (options.out_dims.empty() && options.shape != "balanced"),
+      "[sites] expected --allocation uniform with --out-dims and with --shape "
+      "balanced, since sensitivity is known of low ranks only");
   for (const MethodOption& option : kMethodOptions) {
     const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
     if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
@@ -316,83 +230,24 @@ void check_options(const CompressVerbOptions& options,
 
 void run(const CompressVerbOptions& options) {
   apply_common_options(options.common);
-  const int asked =
-      (options.keep ? 1 : 0) + (options.bond ? 1 : 0) + (options.plan.empty() ? 0 : 1);
+  const int asked = (options.keep ? 1 : 0) + (options.bond ? 1 : 0) +
+                    (options.plan.empty() ? 0 : 1) + (options.recipe.empty() ? 0 : 1);
   TORCH_CHECK_VALUE(asked == 1,
-                    "[compress] expected one of --keep, --bond (with --sites) and --plan, got ",
+                    "[compress] expected one of --keep, --bond (with --sites), --plan and "
+                    "--recipe, got ",
                     asked == 0 ? "none" : "several");
   const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
-  model::require_model(checkpoint);
-  const auto read = planned(checkpoint, options);
-  const auto layers = read ? layers_of(read->layers) : chosen_layers(checkpoint, options);
-  const int64_t parameters = package::summarize(checkpoint).parameters;
-  const auto methods = read ? methods_of(read->layers) : std::vector{&chosen_method(options)};
-  const Needs needs = needs_of(methods);
-  const bool calibrated = needs.inputs && options.keep != 1.0;
-  // Mistakes that hours of calibration would otherwise hide, before anything is written.
-  check_options(options, methods);
-  std::optional<std::vector<plan::LayerPlan>> plan;
-  if (read) plan = read->layers;
-  if (calibrated && !read && by_sensitivity(options)) {
-    const plan::ShapeChoice shape = shape_choice(options);
-    TORCH_CHECK_VALUE(!shape.by_hand && options.shape != "balanced",
-                      "[sites] expected --allocation uniform with --out-dims and with --shape ",
-                      "balanced, since sensitivity is known of low ranks only");
-    plan::check_keep(layers, *options.keep, parameters, kLeastRankShare, shape.fixed_gauge);
-  } else {
-    if (!plan) plan = plan_uniformly(options, layers, parameters);
-    compress::check_plan(*plan, options.factorize);
-  }
-  const AtomicFolder claimed(options.out, options.force);
-  const calibrate::Workers workers = ranks_as_workers();
+  const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
+  if (options.recipe.empty()) check_options(options, methods_of(recipe));
+  pipeline::CompressRun run{.out = options.out, .force = options.force};
+  if (!options.statistics.empty()) run.statistics = options.statistics;
+  run.load = {options.common.calibration_dtype(), options.common.torch_device()};
+  run.sampling = {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()};
 
-  compress::CompressOptions compress_options;
-  compress_options.method = options.factorize;
-  CommonOptions written = options.common;
-  if (read && written.dtype.empty()) written.dtype = read->dtype;
-  if (!written.dtype.empty()) compress_options.dtype = written.torch_dtype(torch::kFloat32);
-  compress_options.force = options.force;
-  compress_options.workers = workers;
-
-  ProgressLine progress(options.common.quiet || !workers.first());
-  std::optional<calibrate::Statistics> statistics;
-  const std::string folder =
-      options.statistics.empty() ? options.out + ".statistics" : options.statistics;
-  if (calibrated) {
-    compress::Calibration calibration;
-    calibration.windows = shared_calibration_text(checkpoint, options.calibration, options.common,
-                                                  progress.callback());
-    calibration.workers = workers;
-    calibration.dtype = options.common.calibration_dtype();
-    calibration.device = options.common.torch_device();
-    if (needs.gradient) {
-      calibrate::StatisticsOptions statistics_options;
-      statistics_options.damping = options.factorize.damping;
-      statistics_options.seed = options.common.seed;
-      statistics_options.outputs = needs.outputs;
-      statistics_options.force = options.force && options.statistics.empty();
-      statistics_options.workers = workers;
-      const calibrate::StreamedModel model(checkpoint, {calibration.dtype, calibration.device});
-      statistics = calibrate::Statistics::collect(checkpoint, model, layers, calibration.windows,
-                                                  folder, statistics_options, progress.callback());
-      calibration.statistics = &*statistics;
-    }
-    compress_options.calibration = std::move(calibration);
-  }
-  compress_options.made_by = recipe(
-      options, read, calibrated ? compress_options.calibration->windows.numel() : int64_t{0});
-  std::optional<double> predicted_loss;
-  if (!plan) {
-    plan::CurvePlan bought = plan_by_sensitivity(options, layers, *statistics, parameters);
-    plan = std::move(bought.layers);
-    predicted_loss = bought.loss;
-  }
-  const auto result =
-      compress::compress(checkpoint, *plan, options.out, compress_options, progress.callback());
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
+  const auto outcome = pipeline::compress_model(checkpoint, recipe, run, progress.reporter());
   progress.clear();
-  if (!workers.first()) return;
-  if (statistics && options.statistics.empty()) std::filesystem::remove_all(folder);
-  print(options, result, predicted_loss);
+  if (parallel::rank() == 0) print(options, outcome.result, outcome.predicted_loss);
 }
 
 }  // namespace
@@ -407,6 +262,8 @@ Run add_compress(CLI::App& verb) {
   verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");
   CLI::Option* plan =
       verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
+  CLI::Option* recipe = verb.add_option("--recipe", options->recipe,
+                                        "A compressed checkpoint, whose recipe is followed again");
   verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape,
                   "How indices are split: balanced where the method can, or (m,1)x(1,n)")
@@ -467,6 +324,12 @@ Run add_compress(CLI::App& verb) {
   for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation",
                               "--share-inputs", "--gauge", "--layers", "--ignore"}) {
     plan->excludes(planned);
+  }
+  for (CLI::Option* other : verb.get_options()) {
+    const std::string& name = other->get_single_name();
+    const bool of_the_run = name == "recipe" || name == "MODEL" || name == "out" ||
+                            name == "force" || name == "statistics" || name == "help";
+    if (!of_the_run) recipe->excludes(other);
   }
   add_common_options(verb, options->common);
   return [options, &verb] {

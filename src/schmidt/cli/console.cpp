@@ -48,6 +48,15 @@ ProgressLine::ProgressLine(bool quiet) : quiet_(quiet), terminal_(::isatty(STDER
 
 ProgressLine::~ProgressLine() { clear(); }
 
+Reporter ProgressLine::reporter() {
+  const auto note = [this](const std::string& text) {
+    if (quiet_) return;
+    clear();
+    fmt::print(stderr, "{}\n", text);
+  };
+  return {callback(), note};
+}
+
 void ProgressLine::clear() {
   if (drawn_ && terminal_) std::fputs("\r\x1b[K", stderr);
   drawn_ = false;

@@ -20,6 +20,9 @@ class ProgressLine {
   /// A callback that must not outlive this object.
   ProgressFn callback();
 
+  /// The same, with notes on lines of their own. Must not outlive this object.
+  Reporter reporter();
+
   /// Takes the live line away, before something else is printed.
   void clear();
 

@@ -5,10 +5,11 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
-#include "schmidt/cli/shared_work.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/multiple_choice.h"
 #include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/calibration_text.h"
+#include "schmidt/pipeline/statistics.h"
 #include "schmidt/profile/sensitivity.h"
 #include "schmidt/report/sensitivity_figure.h"
 
@@ -21,7 +22,7 @@ struct ProfileVerbOptions {
   CommonOptions common;
   std::string model, out;
   bool force = false;
-  CalibrationOptions text{.tokens = 2048};
+  pipeline::CalibrationText text{.tokens = 2048};
   std::string data;
   eval::TaskOptions questions;
   std::vector<double> keep;
@@ -156,30 +157,28 @@ void run(const ProfileVerbOptions& options) {
   ProgressLine progress(options.common.quiet || parallel::rank() != 0);
   torch::Tensor windows;
   if (!questions || method.needs_inputs) {
-    windows =
-        shared_calibration_text(checkpoint, options.text, options.common, progress.callback());
+    pipeline::CalibrationText text = options.text;
+    text.seed = options.common.seed;
+    windows = pipeline::calibration_windows(
+        checkpoint, text,
+        {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()},
+        progress.reporter());
     measure.made_by["tokens"] = windows.numel();
   }
-  std::optional<calibrate::Statistics> statistics;
-  const fs::path kept =
-      options.statistics.empty() ? options.out + ".statistics" : options.statistics;
+  std::optional<pipeline::KeptStatistics> statistics;
   if (method.needs_gradient) {
-    const calibrate::StreamedModel streamed(
-        checkpoint, {options.common.calibration_dtype(), options.common.torch_device()});
     calibrate::StatisticsOptions collecting;
     collecting.damping = options.factorize.damping;
     collecting.outputs = method.needs_outputs;
     collecting.seed = options.common.seed;
     collecting.force = options.force && options.statistics.empty();
-    const auto collect = [&] {
-      statistics = calibrate::Statistics::collect(checkpoint, streamed, layers, windows, kept,
-                                                  collecting, progress.callback());
-    };
-    // By rank 0 alone, to the bytes of a single process; the others find what it left.
-    if (parallel::rank() == 0) collect();
-    parallel::barrier();
-    if (parallel::rank() != 0) collect();
-    measure.statistics = &*statistics;
+    std::optional<fs::path> kept;
+    if (!options.statistics.empty()) kept = options.statistics;
+    statistics.emplace(
+        checkpoint, layers, windows,
+        model::LoadOptions{options.common.calibration_dtype(), options.common.torch_device()}, kept,
+        options.out + ".statistics", collecting, progress.reporter());
+    measure.statistics = &statistics->statistics();
   }
   const model::Model model = load_model(checkpoint, options.common);
   const profile::Profile profile = profile::measure_profile(checkpoint, model, layers, windows,
@@ -191,7 +190,7 @@ void run(const ProfileVerbOptions& options) {
     write_file_atomically(html, report::sensitivity_page(profile, name));
     profile::write_profile(out, profile);
     fs::remove_all(partial);
-    if (statistics && options.statistics.empty()) fs::remove_all(kept);
+    if (statistics) statistics->done();
     print(options, profile, {out, svg, html});
   }
 }

@@ -23,9 +23,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
                              const CompressOptions& options) {
   package::Fingerprint hash;
   hash.add(package::fingerprint(checkpoint));
-  const MethodOptions& m = options.method;
-  hash.add(fmt::format("{} {} {} {}", m.tolerance, m.drift, m.damping, m.ridge));
-  hash.add(fmt::format("{} {} {} {}", m.sites, m.mpo_share, m.fit.rounds, m.als.sweeps));
+  hash.add(to_json(options.method).dump());
   hash.add(options.dtype ? c10::toString(*options.dtype) : "as read");
   for (const plan::LayerPlan& p : plan) {
     hash.add(p.layer.name)

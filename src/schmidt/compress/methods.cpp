@@ -193,6 +193,27 @@ std::vector<const Method*>& table() {
 
 }  // namespace
 
+nlohmann::json to_json(const MethodOptions& options) {
+  return {{"tolerance", options.tolerance}, {"drift", options.drift},
+          {"damping", options.damping},     {"ridge", options.ridge},
+          {"sites", options.sites},         {"mpo_share", options.mpo_share},
+          {"sweeps", options.als.sweeps},   {"rounds", options.fit.rounds}};
+}
+
+MethodOptions parse_method_options(const io::JsonRecord& record) {
+  constexpr double kMost = 1e9;
+  MethodOptions options;
+  options.tolerance = record.number("tolerance", 0.0, 1.0);
+  options.drift = record.number("drift", 0.0, 1.0);
+  options.damping = record.number("damping", 0.0, kMost);
+  options.ridge = record.number("ridge", 0.0, kMost);
+  options.sites = record.integer("sites", 2, 64);
+  options.mpo_share = record.number("mpo_share", 0.0, 1.0);
+  options.als.sweeps = record.integer("sweeps", 0, 1'000'000);
+  options.fit.rounds = record.integer("rounds", 0, 1'000'000);
+  return options;
+}
+
 std::optional<tn::SiteShape> mpo_shape(const plan::LayerPlan& plan, int64_t sites) {
   const int64_t m = plan.layer.rows, n = plan.layer.cols;
   if (plan.shape != tn::low_rank_shape(m, n)) return plan.shape;

@@ -10,6 +10,7 @@
 #include <torch/types.h>
 
 #include "schmidt/calibrate/gradient_moments.h"
+#include "schmidt/io/json_record.h"
 #include "schmidt/model/stored_layer.h"
 #include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
@@ -35,6 +36,11 @@ struct MethodOptions {
   tn::AlsOptions als;          ///< of als
   tn::GaussNewtonOptions fit;  ///< of gauss-newton and sum
 };
+
+/// What a recipe records of them, and what unfinished work is known by.
+nlohmann::json to_json(const MethodOptions& options);
+/// Throws FormatError.
+MethodOptions parse_method_options(const io::JsonRecord& record);
 
 /// One of several ways that a layer was tried in.
 struct Candidate {

@@ -82,6 +82,14 @@ std::vector<int64_t> JsonRecord::sizes(const char* key) const {
   return all;
 }
 
+bool JsonRecord::flag(const char* key) const {
+  const json& value = at(key);
+  if (!value.is_boolean()) {
+    fail(key, fmt::format("expected true or false, found {}", value.type_name()));
+  }
+  return value.get<bool>();
+}
+
 double JsonRecord::number(const char* key, double low, double high) const {
   const json& value = at(key);
   const double number = value.is_number() ? value.get<double>() : std::nan("");

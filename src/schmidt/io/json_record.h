@@ -25,7 +25,8 @@ class JsonRecord {
   std::vector<std::string> texts(const char* key) const;
   int64_t integer(const char* key, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, int64_t low, int64_t high) const;
-  std::vector<int64_t> sizes(const char* key) const;              ///< each in [1, 2^28]
+  std::vector<int64_t> sizes(const char* key) const;  ///< each in [1, 2^28]
+  bool flag(const char* key) const;
   double number(const char* key, double low, double high) const;  ///< finite
   const nlohmann::json& object(const char* key) const;
   JsonRecord record(const char* key) const;

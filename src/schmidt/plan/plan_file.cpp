@@ -94,49 +94,22 @@ std::vector<int64_t> read_bonds(const io::JsonRecord& entry, const tn::SiteShape
   return bonds;
 }
 
-void write_plan(const std::filesystem::path& path, const PlanFile& plan, const Outline& model) {
-  nlohmann::ordered_json file = {{"version", kVersion}};
-  file["model"]["fingerprint"] =
-      model.fingerprint ? nlohmann::json(*model.fingerprint) : nlohmann::json();
-  file["model"]["parameters"] = model.parameters;
-  file["keep"] = plan.keep;
-  file["made_by"] = plan.made_by;
-  file["predicted"] = plan.predicted;
-  if (!plan.dtype.empty()) file["dtype"] = plan.dtype;
-  std::set<std::string> planned;
-  for (const LayerPlan& p : plan.layers)
-    planned.insert(p.layer.members.begin(), p.layer.members.end());
-  file["dense"] = nlohmann::json::array();
-  for (const Layer& layer : model.layers) {
-    if (!planned.contains(layer.name)) file["dense"].push_back(layer.name);
-  }
-  file["layers"] = nlohmann::json::array();
-  for (const LayerPlan& p : plan.layers) {
+nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
+  nlohmann::ordered_json all = nlohmann::json::array();
+  for (const LayerPlan& p : layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
     write_network(entry, p);
     entry["bonds"] = p.max_bonds;
-    file["layers"].push_back(std::move(entry));
+    all.push_back(std::move(entry));
   }
-  write_file_atomically(path, file.dump(1) + "\n");
+  return all;
 }
 
-PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
-  const nlohmann::json content = io::read_json_object(path);
-  const io::JsonRecord file(content, "", path);
-  file.integer("version", kVersion, kVersion);
-  check_model(file, model);
-  PlanFile result;
-  result.made_by = file.object("made_by");
-  result.keep = file.number("keep", 0.0, 1.0);
-  if (file.has("dtype")) result.dtype = file.text("dtype");
-  if (!result.dtype.empty() && result.dtype != "float32" && result.dtype != "bfloat16") {
-    file.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", result.dtype));
-  }
-
+std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model) {
   const std::map<std::string, Layer> known = layers_by_name(model.layers);
   std::set<std::string> planned;
-  std::vector<LayerPlan>& layers = result.layers;
-  for (const io::JsonRecord& entry : file.records("layers")) {
+  std::vector<LayerPlan> layers;
+  for (const io::JsonRecord& entry : object.records("layers")) {
     const std::string name = entry.text("name");
     const auto found = known.find(name);
     if (found == known.end()) {
@@ -154,6 +127,53 @@ PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
     plan.max_bonds = read_bonds(entry, plan.shape);
     layers.push_back(std::move(plan));
   }
+  // Work goes in the model's order, whatever the file's.
+  std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
+    return std::pair(a.layer.block, a.layer.kinds.front()) <
+           std::pair(b.layer.block, b.layer.kinds.front());
+  });
+  return layers;
+}
+
+void write_plan(const std::filesystem::path& path, const PlanFile& plan, const Outline& model) {
+  nlohmann::ordered_json file = {{"version", kVersion}};
+  file["model"]["fingerprint"] =
+      model.fingerprint ? nlohmann::json(*model.fingerprint) : nlohmann::json();
+  file["model"]["parameters"] = model.parameters;
+  file["keep"] = plan.keep;
+  file["made_by"] = plan.made_by;
+  file["predicted"] = plan.predicted;
+  if (!plan.dtype.empty()) file["dtype"] = plan.dtype;
+  std::set<std::string> planned;
+  for (const LayerPlan& p : plan.layers)
+    planned.insert(p.layer.members.begin(), p.layer.members.end());
+  file["dense"] = nlohmann::json::array();
+  for (const Layer& layer : model.layers) {
+    if (!planned.contains(layer.name)) file["dense"].push_back(layer.name);
+  }
+  file["layers"] = planned_json(plan.layers);
+  write_file_atomically(path, file.dump(1) + "\n");
+}
+
+PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
+  const nlohmann::json content = io::read_json_object(path);
+  const io::JsonRecord file(content, "", path);
+  file.integer("version", kVersion, kVersion);
+  check_model(file, model);
+  PlanFile result;
+  result.made_by = file.object("made_by");
+  result.keep = file.number("keep", 0.0, 1.0);
+  if (file.has("dtype")) result.dtype = file.text("dtype");
+  if (!result.dtype.empty() && result.dtype != "float32" && result.dtype != "bfloat16") {
+    file.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", result.dtype));
+  }
+
+  result.layers = read_planned(file, model);
+  const std::map<std::string, Layer> known = layers_by_name(model.layers);
+  std::set<std::string> planned;
+  for (const LayerPlan& p : result.layers) {
+    planned.insert(p.layer.members.begin(), p.layer.members.end());
+  }
   for (const std::string& name : file.texts("dense")) {
     if (!known.contains(name) || planned.contains(name)) {
       file.fail("dense", fmt::format("expected layers of the model that are not planned, found "
@@ -161,11 +181,6 @@ PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
                                      name));
     }
   }
-  // Work goes in the model's order, whatever the file's.
-  std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
-    return std::pair(a.layer.block, a.layer.kinds.front()) <
-           std::pair(b.layer.block, b.layer.kinds.front());
-  });
   return result;
 }
 

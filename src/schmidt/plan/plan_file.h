@@ -41,6 +41,11 @@ void write_plan(const std::filesystem::path& path, const PlanFile& plan, const O
 PlanFile read_plan(const std::filesystem::path& path, const Outline& model);
 PlanFile read_plan(const std::filesystem::path& path, const io::Checkpoint& checkpoint);
 
+/// Planned layers as the file's "layers" hold them.
+nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers);
+/// Those under "layers" of `object`, in the model's order. Throws FormatError as read_plan.
+std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model);
+
 /// The fields of a layer's network that plans and profiles have in common: "out_dims",
 /// "in_dims", "method", "gauge".
 void write_network(nlohmann::ordered_json& entry, const LayerPlan& plan);

@@ -3,8 +3,6 @@
 #include <map>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "schmidt/text/byte_level.h"
 #include "schmidt/text/pattern.h"
 #include "schmidt/text/utf8.h"
@@ -263,12 +261,7 @@ const std::map<std::string, Builder>& builders() {
 }  // namespace
 
 DecoderFactory make_decoder(const JsonView& json) {
-  const JsonView type = json.at("type");
-  const auto found = builders().find(type.string());
-  if (found == builders().end()) {
-    type.fail(fmt::format("the decoder \"{}\" is not supported", type.string()));
-  }
-  return found->second(json);
+  return json.at("type").look_up(builders(), "decoder")(json);
 }
 
 DecoderFactory make_joining_decoder() { return single<JoinStage>(); }

@@ -66,4 +66,8 @@ std::string JsonView::string_or(const std::string& key, const std::string& fallb
   return found ? found->string() : fallback;
 }
 
+void JsonView::fail_unsupported(std::string_view what) const {
+  fail(fmt::format("the {} \"{}\" is not supported", what, string()));
+}
+
 }  // namespace schmidt::text

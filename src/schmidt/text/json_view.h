@@ -37,11 +37,22 @@ class JsonView {
   bool boolean() const;
   int64_t integer() const;  ///< not negative
 
+  /// What `table`, a map by name, holds under this text; `what` is named where it holds nothing:
+  /// FormatError 'the decoder "X" is not supported'.
+  template <typename Table>
+  const typename Table::mapped_type& look_up(const Table& table, std::string_view what) const {
+    const auto found = table.find(string());
+    if (found == table.end()) fail_unsupported(what);
+    return found->second;
+  }
+
   // A member that may be absent.
   bool boolean_or(const std::string& key, bool fallback) const;
   std::string string_or(const std::string& key, const std::string& fallback) const;
 
  private:
+  [[noreturn]] void fail_unsupported(std::string_view what) const;
+
   const nlohmann::json* value_;
   const std::filesystem::path* path_;
   std::string where_;

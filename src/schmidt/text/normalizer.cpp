@@ -5,7 +5,6 @@
 #include <memory>
 
 #include <c10/util/Exception.h>
-#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include "schmidt/text/byte_level.h"
@@ -137,12 +136,7 @@ const std::map<std::string, Builder>& builders() {
 }  // namespace
 
 Normalizer make_normalizer(const JsonView& json) {
-  const JsonView type = json.at("type");
-  const auto found = builders().find(type.string());
-  if (found == builders().end()) {
-    type.fail(fmt::format("the normalizer \"{}\" is not supported", type.string()));
-  }
-  return found->second(json);
+  return json.at("type").look_up(builders(), "normalizer")(json);
 }
 
 }  // namespace schmidt::text

@@ -2,8 +2,6 @@
 
 #include <map>
 
-#include <fmt/format.h>
-
 namespace schmidt::text {
 namespace {
 
@@ -62,12 +60,7 @@ const std::map<std::string, Parser>& parsers() {
 }  // namespace
 
 SpecialFrame parse_post_processor(const JsonView& json) {
-  const JsonView type = json.at("type");
-  const auto found = parsers().find(type.string());
-  if (found == parsers().end()) {
-    type.fail(fmt::format("the post-processor \"{}\" is not supported", type.string()));
-  }
-  return found->second(json);
+  return json.at("type").look_up(parsers(), "post-processor")(json);
 }
 
 }  // namespace schmidt::text

@@ -99,11 +99,7 @@ Behavior parse_behavior(const JsonView& json) {
       {"MergedWithPrevious", merged_with_previous},
       {"MergedWithNext", merged_with_next},
       {"Contiguous", contiguous}};
-  const auto found = kTable.find(json.string());
-  if (found == kTable.end()) {
-    json.fail(fmt::format("the behavior \"{}\" is not supported", json.string()));
-  }
-  return found->second;
+  return json.look_up(kTable, "behavior");
 }
 
 using Matcher = std::function<std::vector<Span>(const std::string&)>;
@@ -261,12 +257,7 @@ const std::map<std::string, Builder>& builders() {
 }  // namespace
 
 PreTokenizer make_pre_tokenizer(const JsonView& json) {
-  const JsonView type = json.at("type");
-  const auto found = builders().find(type.string());
-  if (found == builders().end()) {
-    type.fail(fmt::format("the pre-tokenizer \"{}\" is not supported", type.string()));
-  }
-  return found->second(json);
+  return json.at("type").look_up(builders(), "pre-tokenizer")(json);
 }
 
 }  // namespace schmidt::text

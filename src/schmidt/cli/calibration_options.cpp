@@ -1,0 +1,19 @@
+#include "schmidt/cli/calibration_options.h"
+
+namespace schmidt::cli {
+
+void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
+  verb.add_option("--calibration", text.files,
+                  "Text and .jsonl files in equal parts; \"self\": sampled from the model")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb.add_option("--calibration-tokens", text.tokens, "Tokens of it that are used")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--calibration-context", text.context, "Tokens in a window of it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_flag("--skip-bad", text.skip_bad, "Leave out broken lines of .jsonl files");
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,133 @@
+#include "schmidt/pipeline/compress_model.h"
+
+#include <c10/util/Exception.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/model/require_model.h"
+#include "schmidt/package/summary.h"
+#include "schmidt/pipeline/statistics.h"
+#include "schmidt/plan/allocate.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+/// No layer falls below this share of its full rank: there a quadratic prediction of
+/// the loss says nothing any more.
+constexpr double kLeastRankShare = 0.02;
+
+std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
+  std::vector<plan::Layer> layers;
+  if (recipe.plan) {
+    for (const plan::LayerPlan& p : recipe.plan->layers) layers.push_back(p.layer);
+    return layers;
+  }
+  const auto dense = plan::dense_layers(model);
+  plan::check_patterns("ignore", recipe.selection.ignore, dense);
+  layers = plan::select_layers(dense, recipe.selection);
+  return recipe.share_inputs ? plan::share_inputs(layers) : layers;
+}
+
+/// The plan, where it is known without calibration.
+std::vector<plan::LayerPlan> plan_ahead(const CompressRecipe& recipe,
+                                        const std::vector<plan::Layer>& layers,
+                                        int64_t parameters) {
+  std::vector<plan::LayerPlan> plan;
+  if (recipe.plan) {
+    plan = recipe.plan->layers;
+  } else if (recipe.bond) {
+    plan = plan::plan_bond(layers, recipe.shape, *recipe.bond);
+  } else {
+    plan = plan::plan_keep(layers, recipe.shape, *recipe.keep, parameters);
+  }
+  if (!recipe.method.empty()) {
+    for (plan::LayerPlan& p : plan) p.method = recipe.method;
+  }
+  return plan;
+}
+
+plan::CurvePlan plan_by_spectra(const CompressRecipe& recipe,
+                                const std::vector<plan::Layer>& layers,
+                                const calibrate::Statistics& statistics, int64_t parameters) {
+  const bool fixed_gauge = recipe.shape.fixed_gauge;
+  std::vector<plan::LayerCurve> curves;
+  for (const plan::Layer& layer : layers) {
+    curves.push_back(
+        plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+  }
+  return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
+}
+
+void check_allocation(const CompressRecipe& recipe) {
+  if (recipe.allocation == Allocation::kUniform) return;
+  TORCH_CHECK_VALUE(recipe.keep && compress::find_method(recipe.method).needs_gradient,
+                    "[allocation] sensitivity is known to the methods fisher and auto at a share "
+                    "of the parameters, got the method ",
+                    recipe.method, recipe.bond ? " and a bond" : "");
+  TORCH_CHECK_VALUE(!recipe.shape.by_hand && recipe.shape.low_rank,
+                    "[sites] expected uniform allocation with sites by hand or balanced ones, "
+                    "since sensitivity is known of low ranks only");
+}
+
+}  // namespace
+
+CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe& recipe,
+                               const CompressRun& run, const Reporter& reporter) {
+  model::require_model(model);
+  const std::vector<plan::Layer> layers = layers_of(model, recipe);
+  const int64_t parameters = package::summarize(model).parameters;
+  const Needs needs = needs_of(methods_of(recipe));
+  const bool calibrated = needs.inputs && recipe.keep != 1.0;
+
+  // Mistakes that hours of calibration would otherwise hide, before anything is written.
+  check_allocation(recipe);
+  std::optional<std::vector<plan::LayerPlan>> plan;
+  if (calibrated && recipe.allocation == Allocation::kSensitivity) {
+    plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
+  } else {
+    plan = plan_ahead(recipe, layers, parameters);
+    compress::check_plan(*plan, recipe.fit);
+  }
+  const AtomicFolder claimed(run.out, run.force);
+
+  compress::CompressOptions options;
+  options.method = recipe.fit;
+  options.dtype = recipe.dtype;
+  options.force = run.force;
+  options.workers = ranks_as_workers();
+  options.made_by = to_json(recipe);
+
+  std::optional<KeptStatistics> statistics;
+  if (calibrated) {
+    compress::Calibration calibration;
+    calibration.windows = calibration_windows(model, recipe.text, run.sampling, reporter);
+    calibration.workers = options.workers;
+    calibration.dtype = run.load.dtype;
+    calibration.device = run.load.device;
+    nlohmann::json& text = options.made_by["calibration"];
+    text["tokens_asked"] = text["tokens"];
+    text["tokens"] = calibration.windows.numel();
+    if (needs.gradient) {
+      calibrate::StatisticsOptions collecting;
+      collecting.damping = recipe.fit.damping;
+      collecting.seed = recipe.text.seed;
+      collecting.outputs = needs.outputs;
+      collecting.force = run.force && !run.statistics;
+      collecting.workers = options.workers;
+      statistics.emplace(model, layers, calibration.windows, run.load, run.statistics,
+                         run.out.string() + ".statistics", collecting, reporter);
+      calibration.statistics = &statistics->statistics();
+    }
+    options.calibration = std::move(calibration);
+  }
+  CompressOutcome outcome;
+  if (!plan) {
+    plan::CurvePlan bought = plan_by_spectra(recipe, layers, statistics->statistics(), parameters);
+    plan = std::move(bought.layers);
+    outcome.predicted_loss = bought.loss;
+  }
+  outcome.result = compress::compress(model, *plan, run.out, options, reporter.progress);
+  if (statistics) statistics->done();
+  return outcome;
+}
+
+}  // namespace schmidt::pipeline

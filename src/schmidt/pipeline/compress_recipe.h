@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include "schmidt/compress/methods.h"
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/pipeline/calibration_text.h"
+#include "schmidt/plan/layers.h"
+#include "schmidt/plan/plan_file.h"
+#include "schmidt/plan/uniform.h"
+
+namespace schmidt::pipeline {
+
+/// Where the parameters of a budget go.
+enum class Allocation {
+  kUniform,      ///< the same share of every layer
+  kSensitivity,  ///< to where the spectra of calibration predict the least loss
+};
+
+/// All that decides what becomes of a model: how far, by what, calibrated on what. One of
+/// `keep`, `bond` and `plan` says how far.
+struct CompressRecipe {
+  std::optional<double> keep;          ///< share of the whole model's parameters, (0, 1]
+  std::optional<int64_t> bond;         ///< of every cut, at least 1
+  std::optional<plan::PlanFile> plan;  ///< layer by layer; without the four that follow
+
+  plan::ShapeChoice shape;
+  Allocation allocation = Allocation::kUniform;
+  bool share_inputs = false;       ///< q, k, v and gate, up each as one layer
+  plan::LayerSelection selection;  ///< which layers
+
+  std::string method;  ///< of all layers; empty: each planned layer's own
+  compress::MethodOptions fit;
+  CalibrationText text;                    ///< read where a method needs it
+  std::optional<torch::ScalarType> dtype;  ///< of what is written; none: as it was read
+};
+
+/// The methods at work, each once.
+std::vector<const compress::Method*> methods_of(const CompressRecipe& recipe);
+
+/// What the methods need together.
+struct Needs {
+  bool inputs = false, gradient = false, outputs = false;
+};
+Needs needs_of(const std::vector<const compress::Method*>& methods);
+
+/// What compression_config.made_by records: all of it.
+nlohmann::json to_json(const CompressRecipe& recipe);
+
+/// The same recipe again, which makes the same weights of the same model.
+/// Throws FormatError, naming `path` and the key, for what is missing or mistyped.
+CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Checkpoint& model,
+                                     const std::filesystem::path& path);
+
+/// The recipe by which the checkpoint folder `compressed` was made of `model`.
+/// Throws FormatError if it was not, or by several compressions.
+CompressRecipe recorded_recipe(const io::Checkpoint& compressed, const io::Checkpoint& model);
+
+}  // namespace schmidt::pipeline
