@@ -13,7 +13,9 @@ namespace {
 namespace fs = std::filesystem;
 
 TensorInfo info(const HfTensor& tensor) {
-  return {tensor.shape, tensor.dtype->dtype, std::string(tensor.dtype->name), tensor.bytes.size()};
+  const size_t scales = tensor.scales ? tensor.scales->bytes.size() : 0;
+  return {tensor.shape, loaded_dtype(tensor), std::string(tensor.dtype->name),
+          tensor.bytes.size() + scales};
 }
 
 TensorInfo info(const GgufWeight& weight) {
@@ -22,12 +24,12 @@ TensorInfo info(const GgufWeight& weight) {
           stored.bytes.size()};
 }
 
-std::string_view bytes_of(const HfTensor& tensor) { return tensor.bytes; }
-std::string_view bytes_of(const GgufWeight& weight) { return weight.stored->bytes; }
-
-torch::Tensor load_tensor(const HfTensor& tensor) {
-  return copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape);
+std::vector<std::string_view> bytes_of(const HfTensor& tensor) {
+  if (!tensor.scales) return {tensor.bytes};
+  return {tensor.bytes, tensor.scales->bytes};
 }
+
+std::vector<std::string_view> bytes_of(const GgufWeight& weight) { return {weight.stored->bytes}; }
 
 template <typename Tensors>
 const auto& find_tensor(const Tensors& tensors, const std::string& name, const fs::path& path) {
@@ -86,13 +88,13 @@ torch::Tensor Checkpoint::load(const std::string& name) const {
       [&](const auto& source) {
         const auto& stored = find_tensor(source.tensors, name, impl_->path);
         torch::Tensor tensor = load_tensor(stored);
-        forget_pages(bytes_of(stored));
+        for (const std::string_view bytes : bytes_of(stored)) forget_pages(bytes);
         return tensor;
       },
       impl_->source);
 }
 
-std::string_view Checkpoint::stored_bytes(const std::string& name) const {
+std::vector<std::string_view> Checkpoint::stored_bytes(const std::string& name) const {
   return std::visit(
       [&](const auto& source) { return bytes_of(find_tensor(source.tensors, name, impl_->path)); },
       impl_->source);

@@ -7,6 +7,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/quantization_config.h"
 #include "schmidt/io/safetensors.h"
 
 namespace schmidt::io {
@@ -36,8 +37,10 @@ void add_file(HfFolder& model, const fs::path& path) {
   model.files.push_back(std::make_unique<MappedFile>(path));
   const std::string_view bytes = model.files.back()->bytes();
   for (auto& [name, entry] : parse_safetensors(bytes, path).tensors) {
-    HfTensor tensor{find_safetensors_dtype(entry.dtype), std::move(entry.shape),
-                    bytes.substr(entry.begin, entry.end - entry.begin)};
+    HfTensor tensor{find_safetensors_dtype(entry.dtype),
+                    std::move(entry.shape),
+                    bytes.substr(entry.begin, entry.end - entry.begin),
+                    {}};
     if (!model.tensors.emplace(name, std::move(tensor)).second) {
       throw FormatError(path, name, "expected a tensor in one shard, found it in another one too");
     }
@@ -104,6 +107,11 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
   throw FormatError(folder, "", "expected config.json, found none");
 }
 
+json read_object_if_any(const fs::path& folder, const std::string& name) {
+  const auto file = find_in_folder(folder, name);
+  return file ? read_json_object(*file) : json::object();
+}
+
 }  // namespace
 
 std::optional<fs::path> find_in_folder(const fs::path& folder, const std::string& name) {
@@ -127,8 +135,9 @@ HfFolder open_hf_folder(const fs::path& folder) {
   const auto config = find_in_folder(folder, "config.json");
   if (!config) refuse_without_config(folder);
   model.config = read_json_object(*config);
-  const auto generation = find_in_folder(folder, "generation_config.json");
-  model.generation_config = generation ? read_json_object(*generation) : json::object();
+  const WeightQuantization quantization =
+      take_quantization(model.config, read_object_if_any(folder, "hf_quant_config.json"), folder);
+  model.generation_config = read_object_if_any(folder, "generation_config.json");
 
   if (const auto single = find_in_folder(folder, kSingle)) {
     add_file(model, *single);
@@ -137,6 +146,7 @@ HfFolder open_hf_folder(const fs::path& folder) {
   } else {
     refuse_without_weights(folder);
   }
+  attach_scales(model.tensors, quantization, folder);
   return model;
 }
 

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/io/mapped_file.h"
-#include "schmidt/io/safetensors_dtypes.h"
+#include "schmidt/io/scaled_tensor.h"
 
 namespace schmidt::io {
 
@@ -23,16 +23,10 @@ namespace schmidt::io {
 std::optional<std::filesystem::path> find_in_folder(const std::filesystem::path& folder,
                                                     const std::string& name);
 
-/// A tensor of a folder, its data in one of the mapped files.
-struct HfTensor {
-  const SafetensorsDtype* dtype = nullptr;
-  std::vector<int64_t> shape;
-  std::string_view bytes;
-};
-
 /// A Hugging Face model folder: config.json, generation_config.json (an empty
 /// object where there is none) and the weights of model.safetensors, or of the
-/// shards that model.safetensors.index.json names.
+/// shards that model.safetensors.index.json names. Config and tensors are of the model as it
+/// is read: without quantization and scales.
 struct HfFolder {
   nlohmann::json config;
   nlohmann::json generation_config;
@@ -41,8 +35,9 @@ struct HfFolder {
 };
 
 /// Reads everything but the data. Throws FormatError for a folder without a
-/// config or safetensors weights (pickles are never read), for what a file holds,
-/// and where the index and its shards disagree; SystemError if a file cannot be read.
+/// config or safetensors weights (pickles are never read), for weights quantized in a
+/// format that is not read (before they are opened), for what a file holds, and where the
+/// index and its shards disagree; SystemError if a file cannot be read.
 HfFolder open_hf_folder(const std::filesystem::path& folder);
 
 }  // namespace schmidt::io

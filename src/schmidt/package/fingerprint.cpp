@@ -34,7 +34,7 @@ std::string fingerprint(const io::Checkpoint& checkpoint) {
   hash.add(checkpoint.config().dump());
   for (const auto& [name, info] : checkpoint.tensors()) {
     hash.add(name).add(info.stored_as).add(fmt::format("{}", fmt::join(info.shape, "x")));
-    add_sample(hash, checkpoint.stored_bytes(name));
+    for (const std::string_view bytes : checkpoint.stored_bytes(name)) add_sample(hash, bytes);
   }
   return hash.hex();
 }
