@@ -1,4 +1,4 @@
-// Model folders as others leave them: quantized.
+// Model folders as others leave them: quantized, with two heads.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <torch/torch.h>
 
+#include "schmidt/io/checkpoint.h"
+
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -17,6 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 class ForeignModels : public ::testing::Test {
  protected:
@@ -143,6 +148,79 @@ TEST_F(ForeignModels, Fp8IsReadWithItsScales) {
   quantized.tensors.at("model.layers.1.mlp.up_proj.weight_scale_inv").mul_(2);
   write("fp8", quantized);
   EXPECT_NE(perplexity("fp8"), expected);
+}
+
+TEST_F(ForeignModels, AStoredHeadThatDiffersIsUsedByEveryVerb) {
+  test::TinyModel untied = model;
+  untied.tensors[kHead] = model.tensors.at(kEmbedding).roll(1, 0);
+  test::TinyModel both = untied;
+  untied.config["tie_word_embeddings"] = false;
+  write("untied", untied);
+  write("both", both);
+
+  const double expected = perplexity("untied");
+  EXPECT_EQ(perplexity("both"), expected);
+  EXPECT_NE(err.find("note: "), std::string::npos) << err;
+  EXPECT_NE(err.find("the stored head is used, untied"), std::string::npos) << err;
+  EXPECT_EQ(run_json("inspect @both")["parameters"], run_json("inspect @untied")["parameters"]);
+  ASSERT_EQ(run("inspect @both -q"), 0);
+  EXPECT_EQ(err, "");
+  EXPECT_EQ(out.find("tied embedding"), std::string::npos);
+  ASSERT_EQ(run("eval @both --reference @both --text @text --context 64"), 0);
+  EXPECT_EQ(err.find("note: "), err.rfind("note: ")) << err;  // said once
+  for (const char* name : {"both", "untied"}) {
+    ASSERT_EQ(run(fmt::format("plan @{0} --keep 0.9 -o @{0}.json", name)), 0) << err;
+  }
+  json plans[2] = {json::parse(test::read_file(tmp / "both.json")),
+                   json::parse(test::read_file(tmp / "untied.json"))};
+  EXPECT_EQ(plans[0]["layers"], plans[1]["layers"]);
+
+  for (const char* name : {"both", "untied"}) {
+    ASSERT_EQ(run(fmt::format("compress @{0} --keep 0.8 --calibration @text --calibration-tokens "
+                              "512 --calibration-context 64 -o @{0}.out",
+                              name)),
+              0)
+        << err;
+  }
+  EXPECT_EQ(test::read_file(tmp / "both.out/model.safetensors"),
+            test::read_file(tmp / "untied.out/model.safetensors"));
+  EXPECT_EQ(config_of("both.out")["tie_word_embeddings"], false);
+
+  ASSERT_EQ(run("heal @both --kl 0 --cross-entropy 1 --data @text --held-out 0 --train norms "
+                "--context 64 --batch 2 --tokens 256 -o @healed"),
+            0)
+      << err;
+  EXPECT_EQ(config_of("healed")["tie_word_embeddings"], false);
+  const auto healed = io::Checkpoint::open(tmp / "healed");
+  EXPECT_TRUE(torch::equal(healed.load(kHead), both.tensors.at(kHead)));
+  EXPECT_TRUE(torch::equal(healed.load(kEmbedding), both.tensors.at(kEmbedding)));
+}
+
+TEST_F(ForeignModels, AStoredHeadThatIsTheEmbeddingIsHeldOnce) {
+  write("tied", model);
+  model.tensors[kHead] = model.tensors.at(kEmbedding).clone();
+  write("twice", model);
+  const double expected = perplexity("tied");
+  EXPECT_EQ(perplexity("twice"), expected);
+  EXPECT_NE(err.find("lm_head.weight equals the tied embedding"), std::string::npos) << err;
+  for (const char* name : {"tied", "twice"}) {
+    ASSERT_EQ(run(fmt::format("compress @{0} --bond 4 -o @{0}.out -q", name)), 0) << err;
+  }
+  EXPECT_EQ(test::read_file(tmp / "twice.out/model.safetensors"),
+            test::read_file(tmp / "tied.out/model.safetensors"));
+  EXPECT_EQ(config_of("twice.out"), config_of("tied.out"));
+}
+
+TEST_F(ForeignModels, AnUntiedModelWithoutAHead) {
+  model.config["tie_word_embeddings"] = false;
+  write("m", model);
+  for (const char* verb : {"eval @m --text @text --context 64", "generate @m --prompt a",
+                           "compress @m --bond 4 -o @out"}) {
+    EXPECT_EQ(run(verb), 3) << verb;
+    EXPECT_NE(err.find("lm_head.weight: expected a tensor [264, 24], since tie_word_embeddings"),
+              std::string::npos)
+        << err;
+  }
 }
 
 }  // namespace

@@ -44,7 +44,15 @@ TEST_F(RequireModel, EveryTensorThatAModelReadsIsAskedFor) {
 
 TEST_F(RequireModel, BiasesNormsAndHeadWhereTheConfigHasThem) {
   model_.config["tie_word_embeddings"] = false;
-  EXPECT_NE(refusal(model_).find("lm_head.weight"), std::string::npos);
+  const std::string missing =
+      "lm_head.weight: expected a tensor [264, 24], since tie_word_embeddings is not true";
+  EXPECT_NE(refusal(model_).find(missing), std::string::npos) << refusal(model_);
+  try {
+    Model::load(io::Checkpoint::open(tmp_ / "m"));
+    ADD_FAILURE() << "expected a refusal";
+  } catch (const FormatError& error) {
+    EXPECT_NE(std::string(error.what()).find(missing), std::string::npos) << error.what();
+  }
   model_.tensors["lm_head.weight"] = torch::ones({264, 24});
   EXPECT_EQ(refusal(model_), "");
   model_.config["model_type"] = "qwen3";

@@ -5,6 +5,7 @@
 #include "schmidt/kernels/rms_norm.h"
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/require_model.h"
 
 namespace schmidt::calibrate {
 
@@ -25,7 +26,8 @@ model::RopeTable StreamedModel::rope(int64_t t) const {
 StreamedModel::Head StreamedModel::head() const {
   Head head{weights_.read("model.norm.weight", {config_.hidden_size}), config_.rms_norm_eps, {}};
   model::LayerSpec output = model::output_layer(config_);
-  if (!config_.tie_embeddings || config_.compressed_layers.contains(output.name)) {
+  if (!model::has_tied_head(config_)) {
+    model::require_output_layer(config_, weights_);
     head.output = model::load_group({&output, 1}, config_, weights_);
   } else {
     head.output = std::make_shared<model::DenseProjection>(

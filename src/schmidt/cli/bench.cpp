@@ -54,7 +54,7 @@ double median(std::vector<double> values) {
 }
 
 Subject load_subject(const std::string& path, const CommonOptions& options) {
-  Subject subject{path, load_model(io::Checkpoint::open(path), options), 0, 0, {}, {}};
+  Subject subject{path, load_model(open_checkpoint(path, options), options), 0, 0, {}, {}};
   for (const auto& parameter : subject.model.parameters()) {
     subject.parameters += parameter.tensor.numel();
   }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
 
@@ -26,7 +27,7 @@ std::vector<text::Message> beginning(const ChatOptions& options) {
 
 void run(const ChatOptions& options) {
   apply_common_options(options.common);
-  const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = text::Tokenizer::load(options.model);
   const model::Model model = load_model(checkpoint, options.common);
 

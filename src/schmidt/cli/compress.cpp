@@ -6,6 +6,7 @@
 
 #include "schmidt/cli/calibration_options.h"
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/model/network.h"
@@ -236,7 +237,7 @@ void run(const CompressVerbOptions& options) {
                     "[compress] expected one of --keep, --bond (with --sites), --plan and "
                     "--recipe, got ",
                     asked == 0 ? "none" : "several");
-  const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
   if (options.recipe.empty()) check_options(options, methods_of(recipe));
   pipeline::CompressRun run{.out = options.out, .force = options.force};

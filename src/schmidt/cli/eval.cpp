@@ -31,7 +31,7 @@ struct Loaded {
   model::Model model;
 
   Loaded(const std::string& path, const CommonOptions& options)
-      : checkpoint(io::Checkpoint::open(path)),
+      : checkpoint(open_checkpoint(path, options)),
         tokenizer(text::Tokenizer::load(path)),
         model(load_model(checkpoint, options)) {}
 };

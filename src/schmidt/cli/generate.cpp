@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
 
@@ -25,7 +26,7 @@ void run(const GenerateVerbOptions& options) {
       options.prompt_file.empty() ? options.prompt : read_text(options.prompt_file);
   TORCH_CHECK_VALUE(!prompt.empty(),
                     "[generate] expected a prompt (--prompt or --prompt-file), got an empty one");
-  const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = text::Tokenizer::load(options.model);
   const model::Model model = load_model(checkpoint, options.common);
 

@@ -11,6 +11,7 @@
 #include "schmidt/base/kept_memory.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/interrupted.h"
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/heal/team.h"
@@ -132,9 +133,9 @@ void run(const HealVerbOptions& options) {
   keep_freed_memory();
   apply_common_options(options.common);
   const heal::HealOptions heal = heal_options(options);
-  const io::Checkpoint student = io::Checkpoint::open(options.model);
+  const io::Checkpoint student = open_checkpoint(options.model, options.common);
   std::optional<io::Checkpoint> teacher;
-  if (!options.teacher.empty()) teacher = io::Checkpoint::open(options.teacher);
+  if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
 
   heal::Team team = heal::make_team(options.stages, options.exchange);
 

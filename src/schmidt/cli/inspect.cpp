@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
@@ -94,7 +95,7 @@ Run add_inspect(CLI::App& verb) {
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   add_common_options(verb, options->common);
   return [options] {
-    const io::Checkpoint checkpoint = io::Checkpoint::open(options->model);
+    const io::Checkpoint checkpoint = open_checkpoint(options->model, options->common);
     const package::ModelSummary summary = package::summarize(checkpoint);
     if (options->common.json) {
       fmt::print("{}\n", as_json(checkpoint, summary).dump());

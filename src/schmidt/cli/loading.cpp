@@ -1,13 +1,35 @@
 #include "schmidt/cli/loading.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <set>
+
+#include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/parallel/ranks.h"
 
 namespace schmidt::cli {
+
+void print_notes(const std::vector<std::string>& notes, const CommonOptions& options) {
+  static std::set<std::string> printed;  // a model may be opened twice, as its own reference
+  if (options.quiet || parallel::rank() != 0) return;
+  for (std::string note : notes) {
+    // Names of files are a stranger's: one note stays one line.
+    std::ranges::replace_if(
+        note, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+    if (printed.insert(note).second) fmt::print(stderr, "note: {}\n", note);
+  }
+}
+
+io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options) {
+  const io::Checkpoint checkpoint = io::Checkpoint::open(path);
+  print_notes(checkpoint.notes(), options);
+  return checkpoint;
+}
 
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options) {
   return model::Model::load(checkpoint,

@@ -10,6 +10,12 @@
 
 namespace schmidt::cli {
 
+/// Prints a model's notes on stderr, each a line and once a run; none with -q.
+void print_notes(const std::vector<std::string>& notes, const CommonOptions& options);
+
+/// Opens the model at `path` and prints its notes.
+io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options);
+
 /// The model at `path` in the dtype and on the device that were asked for.
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options);
 

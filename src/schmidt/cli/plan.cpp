@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/plan/footprint.h"
@@ -299,6 +300,7 @@ void run(const PlanOptions& options) {
                         (!options.profile.empty() && options.allocation != "uniform"),
                     "[plan] --floor and --ceiling expected a plan by --profile, got a uniform one");
   const plan::Outline model = plan::open_outline(options.model);
+  print_notes(model.notes, options.common);
   std::vector<plan::Layer> patterned = model.layers;
   for (const plan::Layer& stacked : plan::share_inputs(model.layers)) {
     patterned.push_back(stacked);

@@ -142,7 +142,7 @@ void run(const ProfileVerbOptions& options) {
     TORCH_CHECK_VALUE(options.force || !fs::exists(file), "[output] ", file.string(),
                       " exists; expected a new file (or --force)");
   }
-  const io::Checkpoint checkpoint = io::Checkpoint::open(options.model);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto layers = chosen_layers(checkpoint, options);
   profile::ProfileOptions measure = measuring(options);
   profile::check_points(layers, measure);

@@ -51,8 +51,7 @@ std::vector<int64_t> cut_blocks(const std::vector<double>& work, int64_t stages)
 std::vector<double> block_work(const io::Checkpoint& checkpoint) {
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   std::vector<double> work(static_cast<size_t>(config.num_layers), 0.0);
-  const bool tied = config.tie_embeddings && !config.compressed_layers.contains("lm_head");
-  const std::string head = tied ? "model.embed_tokens." : "lm_head.";
+  const std::string head = model::has_tied_head(config) ? "model.embed_tokens." : "lm_head.";
   for (const auto& [name, info] : checkpoint.tensors()) {
     double numel = 1;
     for (const int64_t size : info.shape) numel *= static_cast<double>(size);

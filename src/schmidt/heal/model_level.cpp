@@ -46,10 +46,7 @@ std::vector<Slice> slices_of(const Parameters& parameters) {
 /// The embedding, where it is trained and both the first stage and the last one hold it.
 std::optional<size_t> tied_piece(const ModelLevelRun& run) {
   const model::ModelConfig& config = run.student.config();
-  if (run.team.grid.stages == 1 || !config.tie_embeddings ||
-      config.compressed_layers.contains("lm_head")) {
-    return std::nullopt;
-  }
+  if (run.team.grid.stages == 1 || !model::has_tied_head(config)) return std::nullopt;
   const auto& pieces = run.parameters.pieces();
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (pieces[i].name == "model.embed_tokens.weight") return i;

@@ -72,6 +72,12 @@ const fs::path& Checkpoint::path() const { return impl_->path; }
 
 bool Checkpoint::is_gguf() const { return std::holds_alternative<GgufModel>(impl_->source); }
 
+const std::vector<std::string>& Checkpoint::notes() const {
+  static const std::vector<std::string> kNone;
+  const auto* folder = std::get_if<HfFolder>(&impl_->source);
+  return folder != nullptr ? folder->notes : kNone;
+}
+
 const nlohmann::json& Checkpoint::config() const {
   return std::visit([](const auto& s) -> const nlohmann::json& { return s.config; }, impl_->source);
 }

@@ -36,6 +36,9 @@ class Checkpoint {
   const std::filesystem::path& path() const;
   bool is_gguf() const;
 
+  /// What the user should hear of this model, once: a sentence each. Often empty.
+  const std::vector<std::string>& notes() const;
+
   /// config.json, as it fits the tensors below; made from the metadata for GGUF.
   const nlohmann::json& config() const;
   /// generation_config.json; an empty object where there is none.

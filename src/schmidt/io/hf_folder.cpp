@@ -9,6 +9,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/io/quantization_config.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/io/tied_head.h"
 
 namespace schmidt::io {
 namespace {
@@ -147,6 +148,9 @@ HfFolder open_hf_folder(const fs::path& folder) {
     refuse_without_weights(folder);
   }
   attach_scales(model.tensors, quantization, folder);
+  if (const auto note = settle_tied_head(model.config, model.tensors)) {
+    model.notes.push_back(folder.string() + ": " + *note);
+  }
   return model;
 }
 

@@ -26,12 +26,13 @@ std::optional<std::filesystem::path> find_in_folder(const std::filesystem::path&
 /// A Hugging Face model folder: config.json, generation_config.json (an empty
 /// object where there is none) and the weights of model.safetensors, or of the
 /// shards that model.safetensors.index.json names. Config and tensors are of the model as it
-/// is read: without quantization and scales.
+/// is read: without quantization and scales, and with one head.
 struct HfFolder {
   nlohmann::json config;
   nlohmann::json generation_config;
   std::map<std::string, HfTensor> tensors;
   std::vector<std::unique_ptr<const MappedFile>> files;
+  std::vector<std::string> notes;  ///< for the user: what is not as it seems
 };
 
 /// Reads everything but the data. Throws FormatError for a folder without a

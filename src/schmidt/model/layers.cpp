@@ -70,4 +70,8 @@ LayerSpec output_layer(const ModelConfig& config) {
   return {"lm_head", config.vocab_size, config.hidden_size, false};
 }
 
+bool has_tied_head(const ModelConfig& config) {
+  return config.tie_embeddings && !config.compressed_layers.contains(output_layer(config).name);
+}
+
 }  // namespace schmidt::model

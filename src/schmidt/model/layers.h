@@ -61,4 +61,8 @@ std::vector<LayerSpec> block_layers(const ModelConfig& config);
 /// The map from hidden states to logits, where it is not the tied embedding.
 LayerSpec output_layer(const ModelConfig& config);
 
+/// Whether the embedding maps hidden states to logits. A compressed output layer counts
+/// before what the config says of ties.
+bool has_tied_head(const ModelConfig& config);
+
 }  // namespace schmidt::model

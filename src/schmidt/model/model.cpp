@@ -14,6 +14,7 @@
 #include "schmidt/kernels/linear.h"
 #include "schmidt/kernels/rms_norm.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/require_model.h"
 
 namespace schmidt::model {
 namespace {
@@ -99,12 +100,13 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
   const ModelConfig& c = model.config_;
   check_no_layers_left(c, weights);
   check_compressed_names(c, weights);
+  require_output_layer(c, weights);
   const int64_t stop = end.value_or(c.num_layers);
   TORCH_CHECK_VALUE(begin >= 0 && begin <= stop && stop <= c.num_layers,
                     "[model] expected blocks among ", c.num_layers, ", got ", begin, " to ", stop);
   const LayerSpec output = output_layer(c);
   const bool head = stop == c.num_layers;
-  const bool tied = c.tie_embeddings && !c.compressed_layers.contains(output.name);
+  const bool tied = has_tied_head(c);
   if (begin == 0 || (head && tied)) {
     model.embedding_ = weights.read("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
   }

@@ -62,9 +62,23 @@ void require_model(const io::Checkpoint& checkpoint) {
   }
   require.tensor("model.norm.weight", {config.hidden_size});
   const LayerSpec output = output_layer(config);
-  if (!config.tie_embeddings && !config.compressed_layers.contains(output.name)) {
-    require.layer(output);
+  if (has_tied_head(config) || config.compressed_layers.contains(output.name)) return;
+  require_output_layer(config, Weights(checkpoint));
+  require.layer(output);
+}
+
+void require_output_layer(const ModelConfig& config, const Weights& weights) {
+  const LayerSpec output = output_layer(config);
+  const std::string name = output.name + ".weight";
+  if (has_tied_head(config) || config.compressed_layers.contains(output.name) ||
+      weights.contains(name)) {
+    return;
   }
+  throw FormatError(
+      weights.path(), name,
+      fmt::format("expected a tensor [{}, {}], since tie_word_embeddings is not true, "
+                  "found none",
+                  output.out_features, output.in_features));
 }
 
 }  // namespace schmidt::model

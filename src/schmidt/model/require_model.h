@@ -1,6 +1,8 @@
 #pragma once
 
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/model/config.h"
+#include "schmidt/model/weights.h"
 
 namespace schmidt::model {
 
@@ -10,5 +12,9 @@ namespace schmidt::model {
 /// Throws FormatError for an unknown model type or a config that lies, and for a
 /// tensor that is missing, has another shape or is not of a floating type.
 void require_model(const io::Checkpoint& checkpoint);
+
+/// Refuses a model whose config ties nothing and which has no output layer of its own.
+/// Throws FormatError.
+void require_output_layer(const ModelConfig& config, const Weights& weights);
 
 }  // namespace schmidt::model

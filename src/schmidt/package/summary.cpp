@@ -63,13 +63,11 @@ uint64_t ModelSummary::dense_bytes(int64_t bytes_per_scalar) const {
 
 ModelSummary summarize(const io::Checkpoint& checkpoint) {
   const nlohmann::json& config = checkpoint.config();
-  const bool tied = config.value("tie_word_embeddings", false);
   const nlohmann::json compressed = config.value("compression_config", nlohmann::json::object())
                                         .value("layers", nlohmann::json::object());
 
   std::map<std::string, ModuleSummary> modules;
   for (const auto& [name, info] : checkpoint.tensors()) {
-    if (tied && name == "lm_head.weight") continue;
     ModuleSummary& module = modules[module_of(name, compressed)];
     module.bytes += info.bytes;
     if (!isFloatingType(info.dtype)) continue;  // indices

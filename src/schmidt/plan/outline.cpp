@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 Outline from_config(const fs::path& path) {
-  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, 0};
+  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, 0, {}};
   TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
                     " is of a compressed model; expected its weights beside it");
   outline.layers = layers_of(outline.config);
@@ -45,7 +45,8 @@ Outline outline(const io::Checkpoint& checkpoint) {
           layers,
           package::summarize(checkpoint).parameters,
           package::fingerprint(checkpoint),
-          static_cast<int64_t>(bytes)};
+          static_cast<int64_t>(bytes),
+          checkpoint.notes()};
 }
 
 Outline open_outline(const fs::path& path) {

@@ -20,6 +20,7 @@ struct Outline {
   int64_t parameters = 0;                  ///< of the whole model, a tied embedding once
   std::optional<std::string> fingerprint;  ///< of the weights, where there are any
   int64_t scalar_bytes = 0;                ///< widest dense layer's, as read; 0: no weights
+  std::vector<std::string> notes;          ///< of the checkpoint, for the user
 };
 
 Outline outline(const io::Checkpoint& checkpoint);
