@@ -1,4 +1,4 @@
-// Model folders as others leave them: quantized, with two heads.
+// Model folders as others leave them: quantized, with two heads, held together by links.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -22,6 +22,7 @@ using nlohmann::json;
 
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kSecret = "the words of a secret";
 
 class ForeignModels : public ::testing::Test {
  protected:
@@ -220,6 +221,67 @@ TEST_F(ForeignModels, AnUntiedModelWithoutAHead) {
     EXPECT_NE(err.find("lm_head.weight: expected a tensor [264, 24], since tie_word_embeddings"),
               std::string::npos)
         << err;
+  }
+}
+
+TEST_F(ForeignModels, NothingBehindALinkOutOfTheFolderIsPublished) {
+  write("m", model);
+  test::write_file(tmp / "secret", kSecret);
+  test::write_file(tmp / "secret.json", json{{"password", kSecret}}.dump());
+  const auto holds_secret = [&] {
+    return std::ranges::any_of(fs::directory_iterator(tmp / "out"), [](const auto& entry) {
+      return test::read_file(entry.path()).find(kSecret) != std::string::npos;
+    });
+  };
+  for (const auto& [link, target] : {std::pair{"chat_template.jinja", "secret"},
+                                     std::pair{"generation_config.json", "secret.json"},
+                                     std::pair{"special_tokens_map.json", "secret.json"},
+                                     std::pair{"added_tokens.json", "secret.json"}}) {
+    for (const fs::path& path : {tmp / target, fs::path("..") / target}) {
+      fs::create_symlink(path, tmp / "m" / link);
+      const int code = run("compress @m --bond 4 -o @out --force");
+      EXPECT_EQ(code, 0) << link << ": " << err;
+      EXPECT_NE(err.find(std::string(link) + " lead out of the folder"), std::string::npos) << err;
+      EXPECT_FALSE(fs::exists(tmp / "out" / link));
+      EXPECT_TRUE(fs::exists(tmp / "out/tokenizer.json"));
+      EXPECT_FALSE(holds_secret()) << link;
+      fs::remove(tmp / "m" / link);
+    }
+  }
+}
+
+TEST_F(ForeignModels, AFolderOfLinksIsReadAndItsTokenizerStaysWhereItIs) {
+  write("m", model);
+  fs::create_directory(tmp / "links");
+  for (const auto& entry : fs::directory_iterator(tmp / "m")) {
+    fs::create_symlink(entry.path(), tmp / "links" / entry.path().filename());
+  }
+  const double expected = perplexity("m");
+  EXPECT_EQ(err, "");
+  EXPECT_EQ(perplexity("links"), expected);
+  ASSERT_EQ(run("compress @links --bond 4 -o @out"), 0) << err;
+  EXPECT_NE(err.find("lead out of the folder"), std::string::npos) << err;
+  EXPECT_FALSE(fs::exists(tmp / "out/tokenizer.json"));
+  EXPECT_FALSE(fs::exists(tmp / "out/tokenizer_config.json"));
+  EXPECT_FALSE(fs::is_symlink(tmp / "out/model.safetensors"));
+}
+
+TEST_F(ForeignModels, TheCacheOfHuggingFaceIsCopiedWithItsTokenizer) {
+  const fs::path cached = tmp / "models--a--b";
+  const fs::path snapshot = cached / "snapshots/0123abcd";
+  fs::create_directories(cached / "blobs");
+  fs::create_directories(snapshot);
+  write("m", model);
+  for (const auto& entry : fs::directory_iterator(tmp / "m")) {
+    const std::string name = entry.path().filename().string();
+    fs::copy_file(entry.path(), cached / "blobs" / ("hash-" + name));
+    fs::create_symlink("../../blobs/hash-" + name, snapshot / name);
+  }
+  ASSERT_EQ(run("compress @models--a--b/snapshots/0123abcd --bond 4 -o @out"), 0) << err;
+  EXPECT_EQ(err.find("note:"), std::string::npos) << err;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    EXPECT_EQ(test::read_file(tmp / "out" / name), test::read_file(tmp / "m" / name));
+    EXPECT_FALSE(fs::is_symlink(tmp / "out" / name));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/memory.h"
+#include "schmidt/io/hf_folder.h"
 #include "schmidt/io/safetensors.h"
 
 #include "tests/io/expect_error.h"
@@ -130,22 +131,55 @@ TEST_F(CheckpointTest, Case08WeightMapsThatLeaveTheFolder) {
   }
 }
 
-TEST_F(CheckpointTest, Case08LinksThatLeaveTheFolder) {
-  save_safetensors(tmp / "outside.safetensors", {{"a", a}});
+// The owner of a folder may keep its files elsewhere; the user hears of it.
+TEST_F(CheckpointTest, LinksOutOfTheFolderAreFollowedWithANote) {
+  EXPECT_TRUE(Checkpoint::open(folder).notes().empty());
+  fs::create_directory(tmp / "elsewhere");
+  for (const char* name :
+       {"1.safetensors", "2.safetensors", "config.json", "model.safetensors.index.json"}) {
+    fs::rename(folder / name, tmp / "elsewhere" / name);
+    fs::create_symlink(tmp / "elsewhere" / name, folder / name);
+  }
+  fs::create_symlink("/nowhere/at/all", folder / "dangling");
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  EXPECT_TRUE(torch::equal(checkpoint.load("a"), a));
+  EXPECT_TRUE(torch::equal(checkpoint.load("b"), b));
+  ASSERT_EQ(checkpoint.notes().size(), 1U);
+  EXPECT_NE(checkpoint.notes().front().find(
+                "1.safetensors, 2.safetensors, config.json and 1 more lead out of the folder"),
+            std::string::npos)
+      << checkpoint.notes().front();
+}
+
+TEST_F(CheckpointTest, LinksWithinTheFolderAreItsFiles) {
+  fs::create_directory(folder / "weights");
+  fs::rename(folder / "1.safetensors", folder / "weights/a");
+  fs::create_symlink("weights/a", folder / "1.safetensors");
+  fs::create_directory_symlink(folder, tmp / "link");
+  for (const fs::path& path : {folder, tmp / "link"}) {
+    const Checkpoint checkpoint = Checkpoint::open(path);
+    EXPECT_TRUE(torch::equal(checkpoint.load("a"), a));
+    EXPECT_TRUE(checkpoint.notes().empty());
+    EXPECT_FALSE(find_in_folder(path, "1.safetensors")->is_outside);
+  }
+  // A folder whose name begins alike is another one.
+  fs::create_directory(tmp / "model2");
+  fs::rename(folder / "2.safetensors", tmp / "model2/b");
+  fs::create_symlink("../model2/b", folder / "2.safetensors");
+  EXPECT_TRUE(find_in_folder(folder, "2.safetensors")->is_outside);
+}
+
+TEST_F(CheckpointTest, LinksToWhatIsNoModel) {
   fs::remove(folder / "1.safetensors");
-  fs::create_symlink("../outside.safetensors", folder / "1.safetensors");
-  expect_refused("found a link that leads out of it");
+  fs::create_symlink("/dev/zero", folder / "1.safetensors");
+  expect_refused("expected a regular file");
   fs::remove(folder / "1.safetensors");
   fs::create_symlink("2.safetensors", folder / "1.safetensors");
-  write_index("2.safetensors", "1.safetensors");
-  expect_refused("expected");  // inside, but a is not there
-  fs::rename(folder / "config.json", tmp / "config.json");
-  fs::create_symlink("../config.json", folder / "config.json");
-  expect_refused("config.json: expected a file in the folder");
+  expect_refused("expected");  // a is not there
 }
 
 // snapshots/REV/file -> ../../blobs/HASH, as huggingface_hub lays its cache out.
-TEST_F(CheckpointTest, Case08TheCacheOfHuggingFaceIsAllowed) {
+TEST_F(CheckpointTest, TheCacheOfHuggingFaceIsInside) {
   const fs::path snapshot = tmp / "models--x/snapshots/0123";
   const fs::path blobs = tmp / "models--x/blobs";
   fs::create_directories(snapshot.parent_path());
@@ -159,12 +193,16 @@ TEST_F(CheckpointTest, Case08TheCacheOfHuggingFaceIsAllowed) {
     fs::create_symlink("../../blobs/hash-" + name, file);
   }
   EXPECT_TRUE(torch::equal(Checkpoint::open(snapshot).load("a"), a));
+  EXPECT_TRUE(Checkpoint::open(snapshot).notes().empty());
+  EXPECT_FALSE(find_in_folder(snapshot, "config.json")->is_outside);
 
-  folder = snapshot;
-  fs::rename(blobs, tmp / "models--x/other");
+  // The blobs of another model are not.
+  fs::create_directories(tmp / "models--y/blobs");
+  fs::rename(blobs / "hash-config.json", tmp / "models--y/blobs/hash-config.json");
   fs::remove(snapshot / "config.json");
-  fs::create_symlink("../../other/hash-config.json", snapshot / "config.json");
-  expect_refused("found a link that leads out of it");
+  fs::create_symlink("../../../models--y/blobs/hash-config.json", snapshot / "config.json");
+  EXPECT_TRUE(find_in_folder(snapshot, "config.json")->is_outside);
+  EXPECT_EQ(Checkpoint::open(snapshot).notes().size(), 1U);
 }
 
 TEST_F(CheckpointTest, Case09AnIndexThatNamesAMissingShard) {

@@ -1,9 +1,13 @@
 #include "schmidt/io/hf_folder.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <set>
 #include <system_error>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
@@ -26,11 +30,14 @@ bool is_plain_name(const std::string& name) {
 }
 
 // Both canonical.
-bool may_lead_to(const fs::path& folder, const fs::path& target) {
-  const fs::path parent = target.parent_path();
-  if (parent == folder) return true;
+bool lies_in(const fs::path& folder, const fs::path& target) {
+  if (std::mismatch(folder.begin(), folder.end(), target.begin(), target.end()).first ==
+      folder.end()) {
+    return true;
+  }
   const fs::path snapshots = folder.parent_path();
-  return snapshots.filename() == "snapshots" && parent == snapshots.parent_path() / "blobs";
+  return snapshots.filename() == "snapshots" &&
+         target.parent_path() == snapshots.parent_path() / "blobs";
 }
 
 // Adds the tensors of one file.
@@ -72,14 +79,14 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
                                     "file",
                                     file));
     }
-    add_file(model, *shard);
+    add_file(model, shard->path);
     const std::string_view bytes = model.files.back()->bytes();
     for (const std::string& name : names) {
       const auto found = model.tensors.find(name);
       // In this shard: the data lies in its mapping (an empty tensor's at its end).
       if (found == model.tensors.end() || found->second.bytes.data() < bytes.data() ||
           found->second.bytes.data() > bytes.data() + bytes.size()) {
-        throw FormatError(*shard, name, "expected the tensor that the index places here");
+        throw FormatError(shard->path, name, "expected the tensor that the index places here");
       }
     }
   }
@@ -110,12 +117,35 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
 
 json read_object_if_any(const fs::path& folder, const std::string& name) {
   const auto file = find_in_folder(folder, name);
-  return file ? read_json_object(*file) : json::object();
+  return file ? read_json_object(file->path) : json::object();
+}
+
+// Links to files outside the folder, all in one line.
+std::optional<std::string> note_on_links(const fs::path& folder) {
+  std::set<std::string> names;
+  const fs::path inside = fs::canonical(folder);
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    std::error_code unreadable;
+    if (!entry.is_symlink(unreadable) || !entry.is_regular_file(unreadable)) continue;
+    const fs::path target = fs::canonical(entry.path(), unreadable);
+    if (!unreadable && !lies_in(inside, target)) names.insert(entry.path().filename().string());
+  }
+  if (names.empty()) return std::nullopt;
+  constexpr size_t kShown = 3;
+  const std::vector<std::string> shown(names.begin(),
+                                       std::next(names.begin(), std::min(kShown, names.size())));
+  const std::string more =
+      names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "";
+  return fmt::format(
+      "{}: {}{} lead out of the folder; such links are followed, but only weights and config.json "
+      "go into a model that is written",
+      folder.string(), fmt::join(shown, ", "), more);
 }
 
 }  // namespace
 
-std::optional<fs::path> find_in_folder(const fs::path& folder, const std::string& name) {
+std::optional<FolderFile> find_in_folder(const fs::path& folder, const std::string& name) {
   if (!is_plain_name(name)) {
     throw FormatError(folder, name.substr(0, 120),
                       "expected the plain name of a file in the folder");
@@ -125,25 +155,22 @@ std::optional<fs::path> find_in_folder(const fs::path& folder, const std::string
   const fs::path target = fs::canonical(path, error);
   if (error == std::errc::no_such_file_or_directory) return std::nullopt;
   if (error) throw SystemError("cannot open", path, error.value());
-  if (!may_lead_to(fs::canonical(folder), target)) {
-    throw FormatError(path, "", "expected a file in the folder, found a link that leads out of it");
-  }
-  return path;
+  return FolderFile{path, !lies_in(fs::canonical(folder), target)};
 }
 
 HfFolder open_hf_folder(const fs::path& folder) {
   HfFolder model;
   const auto config = find_in_folder(folder, "config.json");
   if (!config) refuse_without_config(folder);
-  model.config = read_json_object(*config);
+  model.config = read_json_object(config->path);
   const WeightQuantization quantization =
       take_quantization(model.config, read_object_if_any(folder, "hf_quant_config.json"), folder);
   model.generation_config = read_object_if_any(folder, "generation_config.json");
 
   if (const auto single = find_in_folder(folder, kSingle)) {
-    add_file(model, *single);
+    add_file(model, single->path);
   } else if (const auto index = find_in_folder(folder, kIndex)) {
-    add_shards(model, folder, *index);
+    add_shards(model, folder, index->path);
   } else {
     refuse_without_weights(folder);
   }
@@ -151,6 +178,7 @@ HfFolder open_hf_folder(const fs::path& folder) {
   if (const auto note = settle_tied_head(model.config, model.tensors)) {
     model.notes.push_back(folder.string() + ": " + *note);
   }
+  if (const auto note = note_on_links(folder)) model.notes.push_back(*note);
   return model;
 }
 

@@ -15,13 +15,20 @@
 
 namespace schmidt::io {
 
-/// The path of the file `name` of a model folder; nullopt if there is none.
-/// A model folder comes from strangers: `name` has to be a plain file name, and
-/// what it leads to, links followed, has to lie in the folder. One layout of links
-/// is allowed, that of Hugging Face's cache: REPO/snapshots/REV/name leading to
-/// REPO/blobs/HASH. Throws FormatError for anything else.
-std::optional<std::filesystem::path> find_in_folder(const std::filesystem::path& folder,
-                                                    const std::string& name);
+/// A file of a model folder.
+struct FolderFile {
+  std::filesystem::path path;
+  /// Whether it is a link to something outside the folder. A folder may come from strangers:
+  /// such a file may be read, but not copied to where others read it.
+  bool is_outside = false;
+};
+
+/// The file `name` of a model folder; nullopt if there is none. Links are followed. What
+/// lies below the folder is inside, and so is one layout of links, that of Hugging Face's
+/// cache: REPO/snapshots/REV/name leading to REPO/blobs/HASH.
+/// Throws FormatError if `name` is no plain file name, SystemError if the system refuses.
+std::optional<FolderFile> find_in_folder(const std::filesystem::path& folder,
+                                         const std::string& name);
 
 /// A Hugging Face model folder: config.json, generation_config.json (an empty
 /// object where there is none) and the weights of model.safetensors, or of the

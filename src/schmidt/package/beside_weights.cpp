@@ -1,6 +1,7 @@
 #include "schmidt/package/beside_weights.h"
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/io/hf_folder.h"
 #include "schmidt/package/model_card.h"
 #include "schmidt/package/remote_code.h"
 #include "schmidt/text/tokenizer.h"
@@ -9,6 +10,13 @@ namespace schmidt::package {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Whether the user would publish with a new model what a link has led to.
+bool is_outside(const io::Checkpoint& checkpoint, const std::string& name) {
+  if (checkpoint.is_gguf()) return false;
+  const auto file = io::find_in_folder(checkpoint.path(), name);
+  return file && file->is_outside;
+}
 
 void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
   const fs::path& from = checkpoint.path();
@@ -24,7 +32,7 @@ ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json
                                   const fs::path& folder) {
   add_remote_code(folder, config);
   write_file_atomically(folder / "config.json", config.dump(2) + "\n");
-  if (!original.generation_config().empty()) {
+  if (!original.generation_config().empty() && !is_outside(original, "generation_config.json")) {
     write_file_atomically(folder / "generation_config.json",
                           original.generation_config().dump(2) + "\n");
   }

@@ -10,8 +10,9 @@
 namespace schmidt::package {
 
 /// Completes a checkpoint folder that holds its weights: config.json from `config`,
-/// generation_config.json and the tokenizer of `original`, the files that transformers
-/// opens it by, and a model card. Returns what the folder now holds.
+/// generation_config.json and the tokenizer of `original` unless they are links that lead
+/// out of its folder, the files that transformers opens it by, and a model card. Returns what
+/// the folder now holds.
 /// Throws FormatError if config and weights do not fit, SystemError from the disk.
 ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
                                   const std::filesystem::path& folder);

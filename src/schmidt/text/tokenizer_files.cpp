@@ -1,11 +1,13 @@
 // Tokenizer::load: which files a tokenizer lies in.
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/hf_folder.h"
 #include "schmidt/io/json.h"
 #include "schmidt/text/gguf_vocabulary.h"
 #include "schmidt/text/tokenizer_impl.h"
@@ -65,8 +67,12 @@ std::vector<AddedToken> added_tokens_beside_model(const JsonView& config, const 
 
 std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   std::map<std::string, std::string> files;
+  std::set<std::string> outside;  // read, but not handed on
   for (const char* name : kFiles) {
-    if (fs::exists(folder / name)) files[name] = read_file(folder / name);
+    const auto file = io::find_in_folder(folder, name);
+    if (!file) continue;
+    files[name] = read_file(file->path);
+    if (file->is_outside) outside.insert(name);
   }
   const auto object = [&](const char* name) {
     const auto file = files.find(name);
@@ -105,6 +111,10 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
     const fs::path path = folder / name;
     apply_generation_config(*impl, JsonView(generation, path));
   }
+  // The rest means nothing without the tokenizer itself.
+  const char* main = files.contains("tokenizer.json") ? "tokenizer.json" : "tokenizer.model";
+  if (outside.contains(main)) return impl;
+  for (const std::string& name : outside) files.erase(name);
   impl->files = std::move(files);
   return impl;
 }
