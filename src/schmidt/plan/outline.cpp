@@ -38,7 +38,10 @@ Outline outline(const io::Checkpoint& checkpoint) {
   const std::vector<Layer> layers = dense_layers(checkpoint);
   size_t bytes = 0;
   for (const Layer& layer : layers) {
-    bytes = std::max(bytes, at::elementSize(checkpoint.tensors().at(layer.name + ".weight").dtype));
+    const auto weight = checkpoint.tensors().find(layer.name + ".weight");
+    if (weight != checkpoint.tensors().end()) {
+      bytes = std::max(bytes, at::elementSize(weight->second.dtype));
+    }
   }
   return {checkpoint.path(),
           model::parse_config(checkpoint.config(), checkpoint.path()),
