@@ -1,9 +1,6 @@
 #include "schmidt/calibrate/streamed_model.h"
 
-#include <ATen/ops/embedding.h>
-
 #include "schmidt/kernels/rms_norm.h"
-#include "schmidt/model/dense_projection.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/require_model.h"
 
@@ -14,9 +11,8 @@ StreamedModel::StreamedModel(const io::Checkpoint& checkpoint, const model::Load
       weights_(checkpoint, options) {}
 
 torch::Tensor StreamedModel::embed(const torch::Tensor& ids) const {
-  const torch::Tensor table =
-      weights_.read("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
-  return at::embedding(table, ids.to(table.device()));
+  const model::LayerSpec embedding = model::embedding_layer(config_);
+  return model::load_group({&embedding, 1}, config_, weights_)->rows(ids.to(options().device));
 }
 
 model::RopeTable StreamedModel::rope(int64_t t) const {
@@ -25,16 +21,11 @@ model::RopeTable StreamedModel::rope(int64_t t) const {
 
 StreamedModel::Head StreamedModel::head() const {
   Head head{weights_.read("model.norm.weight", {config_.hidden_size}), config_.rms_norm_eps, {}};
-  model::LayerSpec output = model::output_layer(config_);
-  if (!model::has_tied_head(config_)) {
-    model::require_output_layer(config_, weights_);
-    head.output = model::load_group({&output, 1}, config_, weights_);
-  } else {
-    head.output = std::make_shared<model::DenseProjection>(
-        std::vector{output},
-        weights_.read("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size}),
-        std::nullopt);
-  }
+  const bool tied = model::has_tied_head(config_);
+  if (!tied) model::require_output_layer(config_, weights_);
+  const model::LayerSpec output =
+      tied ? model::embedding_layer(config_) : model::output_layer(config_);
+  head.output = model::load_group({&output, 1}, config_, weights_);
   return head;
 }
 

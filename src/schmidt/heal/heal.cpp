@@ -150,7 +150,7 @@ class Healing {
     if (model_level_.schedule.steps == 0) kinds.embedding = false;  // it is in no block
     const package::ModelSummary summary = package::summarize(student_);
     const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
-      if (module.kind == "embedding" || module.name == "lm_head") return kinds.embedding;
+      if (module.name == "model.embed_tokens" || module.name == "lm_head") return kinds.embedding;
       if (module.kind == "norm") return kinds.norms;
       return module.compressed ? kinds.factors : kinds.dense;
     });

@@ -1,6 +1,7 @@
 #include "schmidt/model/dense_projection.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -87,6 +88,11 @@ torch::Tensor DenseProjection::apply(const torch::Tensor& x) const {
     if (member.bias) leaves.push_back(*member.bias);
   }
   return StackedLinear::apply(x, weight_, bias_, at::TensorList(leaves));
+}
+
+torch::Tensor DenseProjection::rows(const torch::Tensor& ids) const {
+  // The leaf of a single layer, which a gradient belongs to.
+  return at::embedding(members_.size() == 1 ? members_.front().weight : weight_, ids);
 }
 
 std::vector<NamedTensor> DenseProjection::parameters() const {

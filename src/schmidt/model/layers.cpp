@@ -66,6 +66,10 @@ std::vector<LayerSpec> block_layers(const ModelConfig& config) {
   return layers;
 }
 
+LayerSpec embedding_layer(const ModelConfig& config) {
+  return {"model.embed_tokens", config.vocab_size, config.hidden_size, false};
+}
+
 LayerSpec output_layer(const ModelConfig& config) {
   return {"lm_head", config.vocab_size, config.hidden_size, false};
 }

@@ -58,6 +58,10 @@ size_t place_in_block(std::string_view module);
 /// Every linear layer of the model's blocks, in the model's order.
 std::vector<LayerSpec> block_layers(const ModelConfig& config);
 
+/// The embedding, whose rows are the tokens' vectors: a layer like the others, which a checkpoint
+/// may hold in any kind.
+LayerSpec embedding_layer(const ModelConfig& config);
+
 /// The map from hidden states to logits, where it is not the tied embedding.
 LayerSpec output_layer(const ModelConfig& config);
 

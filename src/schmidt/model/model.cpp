@@ -4,14 +4,12 @@
 #include <set>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/kernels/linear.h"
 #include "schmidt/kernels/rms_norm.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/require_model.h"
@@ -47,7 +45,7 @@ void check_members(const ModelConfig& config, const Weights& weights, const std:
 }
 
 void check_compressed_names(const ModelConfig& config, const Weights& weights) {
-  std::set<std::string> known = {output_layer(config).name};
+  std::set<std::string> known = {embedding_layer(config).name, output_layer(config).name};
   for (int64_t block = 0; block < config.num_layers; ++block) {
     for (const Group group : kGroups) {
       const std::vector<LayerSpec> members = group_layers(config, block, group);
@@ -64,6 +62,12 @@ void check_compressed_names(const ModelConfig& config, const Weights& weights) {
                         "expected a linear layer of the model, found no such layer");
     }
   }
+}
+
+std::vector<NamedTensor> of_the_vocabulary(const Projection& projection) {
+  std::vector<NamedTensor> all = projection.parameters();
+  for (NamedTensor& parameter : all) parameter.role = Role::kVocabulary;
+  return all;
 }
 
 nlohmann::json config_in_force(const io::Checkpoint& checkpoint) {
@@ -104,16 +108,17 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
   const int64_t stop = end.value_or(c.num_layers);
   TORCH_CHECK_VALUE(begin >= 0 && begin <= stop && stop <= c.num_layers,
                     "[model] expected blocks among ", c.num_layers, ", got ", begin, " to ", stop);
-  const LayerSpec output = output_layer(c);
   const bool head = stop == c.num_layers;
   const bool tied = has_tied_head(c);
   if (begin == 0 || (head && tied)) {
-    model.embedding_ = weights.read("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
+    const LayerSpec embedding = embedding_layer(c);
+    model.embedding_ = load_group({&embedding, 1}, c, weights);
   }
   for (int64_t i = begin; i < stop; ++i) model.blocks_.emplace_back(c, i, weights);
   if (head) {
+    const LayerSpec output = output_layer(c);
     model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
-    if (!tied) model.output_ = load_group({&output, 1}, c, weights);
+    model.output_ = tied ? model.embedding_ : load_group({&output, 1}, c, weights);
   }
   return model;
 }
@@ -121,7 +126,7 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
 torch::Tensor Model::embed(const torch::Tensor& ids) const {
   TORCH_CHECK_VALUE(ids.scalar_type() == torch::kInt64, "[embed] expected int64 ids, got ",
                     ids.scalar_type());
-  TORCH_CHECK_VALUE(embedding_.defined(), "[embed] expected the part with the first block");
+  TORCH_CHECK_VALUE(embedding_ != nullptr, "[embed] expected the part with the first block");
   if (ids.numel() > 0) {
     const auto [low, high] = ids.aminmax();
     const int64_t least = low.item<int64_t>();
@@ -129,7 +134,7 @@ torch::Tensor Model::embed(const torch::Tensor& ids) const {
     TORCH_CHECK_VALUE(least >= 0 && most < config_.vocab_size, "[embed] expected ids in [0, ",
                       config_.vocab_size, "), got ", least < 0 ? least : most);
   }
-  return at::embedding(embedding_, ids.to(device()));
+  return embedding_->rows(ids.to(device()));
 }
 
 torch::Tensor Model::final_norm(const torch::Tensor& h) const {
@@ -151,15 +156,14 @@ torch::Tensor Model::hidden(const torch::Tensor& ids,
 
 torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   TORCH_CHECK_VALUE(norm_.defined(), "[logits] expected the part with the last block");
-  return output_ != nullptr ? output_->apply(hidden) : kernels::linear(hidden, embedding_);
+  return output_->apply(hidden);
 }
 
 torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                           KvCache& cache) const {
   const at::NoGradGuard no_grad;
   const StepPlan plan = plan_step(ids, lengths, cache);
-  if (plan.runs.empty())
-    return at::zeros({cache.batch(), config_.vocab_size}, embedding_.options());
+  if (plan.runs.empty()) return at::zeros({cache.batch(), config_.vocab_size}, like_.options());
   torch::Tensor h = embed(plan.ids);
   for (const Block& block : blocks_) h = block.step(h, plan, cache);
   for (const auto& run : plan.runs) cache.advance(run.row, run.length);
@@ -193,23 +197,16 @@ Block& Model::block(int64_t index) { return const_cast<Block&>(std::as_const(*th
 
 RopeTable Model::rope(int64_t t) const { return rope_table(config_, t, device()); }
 
-std::vector<NamedTensor> Model::output_parameters() const {
-  if (output_ == nullptr) return {{"model.embed_tokens.weight", embedding_, Role::kVocabulary}};
-  std::vector<NamedTensor> all = output_->parameters();
-  for (NamedTensor& parameter : all) parameter.role = Role::kVocabulary;
-  return all;
-}
+std::vector<NamedTensor> Model::output_parameters() const { return of_the_vocabulary(*output_); }
 
 std::vector<NamedTensor> Model::parameters() const {
   std::vector<NamedTensor> all;
-  if (embedding_.defined()) {
-    all.push_back({"model.embed_tokens.weight", embedding_, Role::kVocabulary});
-  }
+  if (embedding_ != nullptr) all = of_the_vocabulary(*embedding_);
   for (const Block& block : blocks_) {
     for (NamedTensor& parameter : block.parameters()) all.push_back(std::move(parameter));
   }
   if (norm_.defined()) all.push_back({"model.norm.weight", norm_});
-  if (output_ != nullptr) {
+  if (output_ != nullptr && output_ != embedding_) {
     for (NamedTensor& parameter : output_parameters()) all.push_back(std::move(parameter));
   }
   return all;
@@ -231,7 +228,8 @@ int64_t Model::bytes() const {
   for (const Block& block : blocks_) {
     for (const Group group : kGroups) add_rest_of(*block.projection(group));
   }
-  if (output_ != nullptr) add_rest_of(*output_);
+  if (embedding_ != nullptr) add_rest_of(*embedding_);
+  if (output_ != nullptr && output_ != embedding_) add_rest_of(*output_);
   return bytes;
 }
 

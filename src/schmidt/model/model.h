@@ -98,10 +98,10 @@ class Model {
 
   ModelConfig config_;
   torch::Tensor like_;       // [0], of the dtype and device of all
-  torch::Tensor embedding_;  // [vocab, hidden]; undefined in a part that needs none
+  ProjectionPtr embedding_;  // W [vocab, hidden]; null in a part that needs none
   std::vector<Block> blocks_;
   torch::Tensor norm_;    // [hidden]; undefined in a part without the last block
-  ProjectionPtr output_;  // to [vocab]; null where the embedding is tied
+  ProjectionPtr output_;  // to [vocab]; the embedding where it is tied, null without the last block
 };
 
 }  // namespace schmidt::model

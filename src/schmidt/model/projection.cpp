@@ -1,6 +1,7 @@
 #include "schmidt/model/projection.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
 
 namespace schmidt::model {
 namespace {
@@ -43,6 +44,10 @@ class Concatenation : public Projection {
 };
 
 }  // namespace
+
+torch::Tensor Projection::rows(const torch::Tensor& ids) const {
+  return at::embedding(weight(), ids);
+}
 
 ProjectionPtr concatenate(std::vector<ProjectionPtr> parts) {
   TORCH_CHECK_VALUE(!parts.empty(), "[concatenate] expected one projection or more, got none");

@@ -20,6 +20,9 @@ class Projection {
   /// x and to those of `parameters` that ask for a gradient.
   virtual torch::Tensor apply(const torch::Tensor& x) const = 0;
 
+  /// Rows of W for ids int64 [...]: an embedding's [..., n]. Differentiable.
+  virtual torch::Tensor rows(const torch::Tensor& ids) const;
+
   virtual int64_t out_features() const = 0;  ///< sum of m_i
 
   /// What training may change, under the names of a checkpoint. Leaf tensors: a caller may
