@@ -1,8 +1,10 @@
 """Held-out perplexity and divergence of healing runs against the tokens they trained on.
 
 usage: healing_curve.py NAME=heal.jsonl [NAME=heal.jsonl ..] -o FIGURE.svg [--value kl]
+                        [--title TITLE] [--dense VALUE]
 
-Reads the logs of `schmidt heal`. Prints the points as a Markdown table and draws them.
+Reads the logs of `schmidt heal`. Prints the points as a Markdown table and draws them, with a
+line for the dense model where its value is given. FIGURE.json holds what FIGURE.svg shows.
 """
 
 import argparse
@@ -10,10 +12,10 @@ import json
 import math
 from pathlib import Path
 
-from line_chart import line_chart
+from line_chart import Figure, save
 
 LABELS = {"perplexity": "perplexity of the held-out rows",
-          "kl": "KL to the original on the held-out rows, nats a token"}
+          "kl": "KL to the original on the held-out rows"}
 
 
 def points_of(log: Path, value: str) -> list[tuple[float, float]]:
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("logs", nargs="+", metavar="NAME=LOG")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--value", choices=LABELS, default="perplexity")
+    parser.add_argument("--title", default="Healing")
+    parser.add_argument("--dense", type=float)
     options = parser.parse_args()
     curves = {}
     for named in options.logs:
@@ -44,8 +48,8 @@ def main() -> None:
     for name, points in curves.items():
         for tokens, measured in points:
             print(f"| {name} | {tokens:.0f} | {measured:.3f} |")
-    options.out.write_text(line_chart("Healing", "thousand tokens", LABELS[options.value], curves,
-                                      log_y=True))
+    save(Figure(options.title, "thousand tokens", LABELS[options.value], curves, log_y=True,
+                dense=options.dense), options.out)
 
 
 if __name__ == "__main__":

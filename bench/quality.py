@@ -8,7 +8,8 @@ Every row below is compressed and evaluated at every keep; what DIR holds alread
 not run again, so an interrupted run goes on. Prints a Markdown table and writes
 DIR/quality.json. Nothing is healed. --layer adds the error of each method on that one
 weight at several shares of its parameters, measured by `schmidt profile`; --figures draws
-both. --known runs nothing and works from what DIR holds.
+both, each beside a file of the values that it shows, with the dense model's. --known runs
+nothing and works from what DIR holds.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from line_chart import line_chart
+from line_chart import Figure, save
 
 FISHER = ["--method", "fisher"]
 SHARED = ["--share-inputs"]
@@ -36,14 +37,14 @@ ROWS = {
                ["--method", "whitened", *SHARED, *ALONE]),
     "fisher": ("low rank in both moments, shared inputs, uniform", [*FISHER, *SHARED, *ALONE]),
     "sensitivity": ("the same, allocated by sensitivity", [*FISHER, *SHARED, "--drift", "0"]),
-    "drift": ("both moments, by sensitivity, drift 0.5, shared inputs", [*FISHER, *SHARED]),
+    "drift": ("both moments, allocated by sensitivity, shared inputs", [*FISHER, *SHARED]),
     "drift-1": ("the same, drift 1", [*FISHER, *SHARED, "--drift", "1"]),
     "uniform": ("drift 0.5, allocated uniformly", [*FISHER, *SHARED, *UNIFORM]),
     "full-gauge": ("the same, plain cores", [*FISHER, *SHARED, *UNIFORM, "--gauge", "full"]),
     "first": ("drift 0.5, calibrated on the first text only", [*FISHER, *SHARED]),
     "second": ("drift 0.5, calibrated on the second text only", [*FISHER, *SHARED]),
-    "alone": ("drift 0.5, each matrix alone: the default", FISHER),
-    "auto": ("auto", ["--method", "auto"]),
+    "alone": ("the same, each matrix alone: the default", FISHER),
+    "auto": ("--method auto", ["--method", "auto"]),
 }
 DRAWN = ("svd", "als", "shared", "drift", "alone", "auto")
 CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened", "low-rank"],
@@ -52,7 +53,7 @@ CURVES = {"plain SVD": ["tt-svd", "low-rank"], "weighted low rank": ["whitened",
           "weighted MPO by Gauss-Newton": ["gauss-newton", "balanced"],
           "weighted low rank plus MPO": ["sum", "balanced"],
           "low rank in both moments": ["fisher", "low-rank"],
-          "auto": ["auto", "balanced"]}
+          "--method auto": ["auto", "balanced"]}
 SHARES = "0.1,0.2,0.3,0.4,0.5,0.6,0.75,0.9"
 
 
@@ -91,15 +92,28 @@ def measure(options: argparse.Namespace, row: str, keep: str) -> dict | None:
     model = folder / "model"
     sizes = call(options.program, "compress", options.model, "--keep", keep, "--json", "-o",
                  str(model), *arguments, "--force")
-    texts = [part for text in options.text for part in ("--text", text)]
-    scores = call(options.program, "eval", str(model), *texts, "--max-tokens",
-                  str(options.max_tokens), "--json")
+    result = {"keep": sizes["keep"], "texts": perplexities(options, str(model))}
     shutil.rmtree(model)
-    result = {"keep": sizes["keep"],
-              "texts": [{"text": Path(t["text"]).name, "perplexity": t["perplexity"]}
-                        for t in scores["texts"]]}
     result_file.write_text(json.dumps(result, indent=1))
     return result
+
+
+def perplexities(options: argparse.Namespace, model: str) -> list[dict]:
+    texts = [part for text in options.text for part in ("--text", text)]
+    scores = call(options.program, "eval", model, *texts, "--max-tokens",
+                  str(options.max_tokens), "--json")
+    return [{"text": Path(t["text"]).name, "perplexity": t["perplexity"]}
+            for t in scores["texts"]]
+
+
+def dense_perplexity(options: argparse.Namespace) -> float | None:
+    """On the first text; None where it was not measured and nothing is to be run."""
+    held = options.out / "dense.json"
+    if not held.exists():
+        if options.known:
+            return None
+        held.write_text(json.dumps(perplexities(options, options.model), indent=1))
+    return json.loads(held.read_text())[0]["perplexity"]
 
 
 def curve(options: argparse.Namespace, name: str) -> list[dict] | None:
@@ -118,28 +132,26 @@ def curve(options: argparse.Namespace, name: str) -> list[dict] | None:
 
 def draw(options: argparse.Namespace, table: list[dict]) -> None:
     options.figures.mkdir(parents=True, exist_ok=True)
-    lines: dict[str, list] = {}
-    drawn = [ROWS[row][0] for row in DRAWN]
+    kept: dict[str, list] = {ROWS[row][0]: [] for row in DRAWN}
     for entry in table:
-        if entry["row"] not in drawn:
-            continue
-        lines.setdefault(entry["row"], []).append(
-            (float(entry["asked"]), entry["texts"][0]["perplexity"]))
+        if entry["row"] in kept:
+            kept[entry["row"]].append((float(entry["asked"]), entry["texts"][0]["perplexity"]))
+    lines = {name: sorted(points) for name, points in kept.items() if points}
     if lines:
-        (options.figures / "perplexity.svg").write_text(
-            line_chart(f"Perplexity of {table[0]['texts'][0]['text']}, nothing healed",
-                       "share of the model's parameters kept", "perplexity", lines, log_y=True))
+        save(Figure(f"Perplexity of {table[0]['texts'][0]['text']}, nothing healed",
+                    "share of the model's parameters kept", "perplexity", lines, log_y=True,
+                    dense=dense_perplexity(options)), options.figures / "perplexity.svg")
     if not options.layer:
         return
     curves = {name: points for name in CURVES if (points := curve(options, name))}
     shares = [float(s) for s in SHARES.split(",")]
-    for file, field, label in (("weight_error.svg", "weighted_error", "error on its inputs"),
-                               ("weight_kl.svg", "value", "KL of the model, nats a token")):
+    for file, field, label in (
+            ("weight_error.svg", "weighted_error", "relative error on the layer's inputs"),
+            ("weight_kl.svg", "value", "KL divergence, nats a token")):
         lines = {name: [(s, p[field]) for s, p in zip(shares, points)]
                  for name, points in curves.items()}
-        (options.figures / file).write_text(
-            line_chart(options.layer, "share of its parameters kept", label, lines,
-                       log_y=field == "value"))
+        save(Figure(f"{options.layer} alone", "share of its parameters kept", label, lines,
+                    log_y=True, dense=0.0), options.figures / file)
 
 
 def main() -> None:
