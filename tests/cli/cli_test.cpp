@@ -393,7 +393,7 @@ TEST_F(CliTest, OutOfMemoryIsSaidInOneLineAndTheRunGoesOnInSmallerPieces) {
   EXPECT_EQ(with_700_mb(heal + " --resume --micro-batch 16"), 0) << test::read_file(tmp / "stderr");
 }
 
-TEST_F(CliTest, Case17WorkGoesOnWhereThereIsMemoryAgain) {
+TEST_F(CliTest, WorkThatRanOutOfMemoryGoesOnWhereThereIsMemoryAgain) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer's address space has no limit";
 #endif

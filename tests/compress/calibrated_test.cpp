@@ -197,7 +197,7 @@ TEST_F(CalibratedTest, LayersAreTheBestForWhatTheCompressedModelReads) {
   }
 }
 
-TEST_F(CalibratedTest, Case10ZeroAndRankOneWeights) {
+TEST_F(CalibratedTest, ZeroAndRankOneWeightsAreCompressed) {
   test::TinyModel model = test::make_tiny_model(1);
   const std::string q = "model.layers.0.self_attn.q_proj", o = "model.layers.0.self_attn.o_proj";
   model.tensors[q + ".weight"].zero_();

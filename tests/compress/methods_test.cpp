@@ -77,7 +77,7 @@ class FactorizeLayer : public ::testing::Test {
   torch::Tensor w = torch::randn({kRows, kCols});
 };
 
-TEST_F(FactorizeLayer, Case18TriesAgainInDouble) {
+TEST_F(FactorizeLayer, TriesAgainInDoubleWhereAnSvdDoesNotConverge) {
   const torch::Tensor expected = unfolded(fit_layer(method_of(plain), w, plan, inputs, {}));
   for (const auto fit : {only_in_double, nan_in_single}) {
     const torch::Tensor found = unfolded(fit_layer(method_of(fit), w, plan, inputs, {}));
@@ -86,7 +86,7 @@ TEST_F(FactorizeLayer, Case18TriesAgainInDouble) {
   }
 }
 
-TEST_F(FactorizeLayer, Case18NamesTheLayerThatDoesNotConverge) {
+TEST_F(FactorizeLayer, NamesTheLayerThatDoesNotConverge) {
   const std::string message = refusal<c10::LinAlgError>(method_of(never));
   EXPECT_NE(message.find(plan.layer.name), std::string::npos) << message;
   EXPECT_NE(message.find("does not converge"), std::string::npos) << message;

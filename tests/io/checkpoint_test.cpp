@@ -114,12 +114,12 @@ TEST_F(CheckpointTest, ConfigsThatAreNoObject) {
   expect_refused("found it twice");
 }
 
-TEST_F(CheckpointTest, Case01TruncatedShard) {
+TEST_F(CheckpointTest, ATruncatedShardIsRefused) {
   fs::resize_file(folder / "2.safetensors", fs::file_size(folder / "2.safetensors") - 1);
   expect_refused("2.safetensors: expected a file of");
 }
 
-TEST_F(CheckpointTest, Case08WeightMapsThatLeaveTheFolder) {
+TEST_F(CheckpointTest, WeightMapsThatLeaveTheFolderAreRefused) {
   save_safetensors(tmp / "outside.safetensors", {{"a", a}});
   const std::string absolute = (tmp / "outside.safetensors").string();
   for (const std::string& name :
@@ -205,24 +205,24 @@ TEST_F(CheckpointTest, TheCacheOfHuggingFaceIsInside) {
   EXPECT_EQ(Checkpoint::open(snapshot).notes().size(), 1U);
 }
 
-TEST_F(CheckpointTest, Case09AnIndexThatNamesAMissingShard) {
+TEST_F(CheckpointTest, AnIndexThatNamesAMissingShardIsRefused) {
   fs::remove(folder / "2.safetensors");
   expect_refused("b: expected its shard 2.safetensors, found no such file");
 }
 
-TEST_F(CheckpointTest, Case09AnIndexThatNamesAMissingTensor) {
+TEST_F(CheckpointTest, AnIndexThatNamesAMissingTensorIsRefused) {
   save_safetensors(folder / "2.safetensors", {{"c", b}});
   expect_refused("2.safetensors: b: expected the tensor that the index places here");
   save_safetensors(folder / "2.safetensors", {});
   expect_refused("2.safetensors: b: expected the tensor that the index places here");
 }
 
-TEST_F(CheckpointTest, Case09ATensorInTheOtherShard) {
+TEST_F(CheckpointTest, ATensorInAnotherShardThanTheIndexSaysIsRefused) {
   write_index("2.safetensors", "1.safetensors");
   expect_refused("expected the tensor that the index places here");
 }
 
-TEST_F(CheckpointTest, Case09ATensorInTwoShards) {
+TEST_F(CheckpointTest, ATensorInTwoShardsIsRefused) {
   save_safetensors(folder / "2.safetensors", {{"a", a}, {"b", b}});
   expect_refused("a: expected a tensor in one shard, found it in another one too");
 }

@@ -56,12 +56,12 @@ TEST(Gguf, AValueOfAnotherTypeIsTheFilesMistake) {
   expect_error<FormatError>([&] { file.get_strings("t"); }, "found a string");
 }
 
-TEST(Gguf, Case13TruncatedAnywhere) {
+TEST(Gguf, AFileTruncatedAnywhereIsRefused) {
   for (size_t size = 0; size < kGood.size(); ++size)
     expect_refused(kGood.substr(0, size), "expected");
 }
 
-TEST(Gguf, Case13MagicAndVersion) {
+TEST(Gguf, AWrongMagicOrVersionIsRefused) {
   expect_refused("GGML" + kGood.substr(4), "the magic bytes GGUF");
   expect_refused("GGUF" + u32(1) + kGood.substr(8), "expected version 2 or 3, found 1");
   expect_refused("GGUF" + u32(0) + kGood.substr(8), "expected version 2 or 3, found 0");
@@ -69,7 +69,7 @@ TEST(Gguf, Case13MagicAndVersion) {
   EXPECT_NO_THROW(parse("GGUF" + u32(2) + kGood.substr(8)));
 }
 
-TEST(Gguf, Case13CountsBeyondTheFile) {
+TEST(Gguf, CountsBeyondTheFileAreRefused) {
   const std::string head = "GGUF" + u32(3);
   for (const uint64_t count : {uint64_t{1} << 63, UINT64_MAX, uint64_t{1} << 32, uint64_t{100}}) {
     expect_refused(head + u64(count) + u64(0) + std::string(64, '\0'), "tensors in this file");
@@ -81,7 +81,7 @@ TEST(Gguf, Case13CountsBeyondTheFile) {
   }
 }
 
-TEST(Gguf, Case13WrongStringLengths) {
+TEST(Gguf, WrongStringLengthsAreRefused) {
   for (const uint64_t length : {uint64_t{100}, uint64_t{1} << 40, UINT64_MAX}) {
     expect_refused(gguf({gguf_entry("a", kText, u64(length) + "x")}, {}, 0),
                    "metadata a: expected");
@@ -91,7 +91,7 @@ TEST(Gguf, Case13WrongStringLengths) {
   }
 }
 
-TEST(Gguf, Case13UnknownTypes) {
+TEST(Gguf, UnknownTypesAreRefused) {
   expect_refused(gguf({gguf_entry("a", 13, u32(0))}, {}, 0), "a value type below 13, found 13");
   expect_refused(gguf({gguf_entry("a", kArray, u32(99) + u64(0))}, {}, 0), "found 99");
   expect_refused(gguf({}, {gguf_tensor("w", {256}, kIQ2, 0)}, 256),
@@ -100,7 +100,7 @@ TEST(Gguf, Case13UnknownTypes) {
   expect_refused(gguf({gguf_entry("a", kU64, u64(1ULL << 63))}, {}, 0), "below 2^63");
 }
 
-TEST(Gguf, Case13BadAlignment) {
+TEST(Gguf, ABadAlignmentIsRefused) {
   const auto aligned = [](uint32_t alignment) {
     return gguf({gguf_entry("general.alignment", kU32, u32(alignment))},
                 {gguf_tensor("w", {4}, kF32, 0)}, 4096);
@@ -115,7 +115,7 @@ TEST(Gguf, Case13BadAlignment) {
   expect_refused(gguf({}, {gguf_tensor("w", {4}, kF32, 4)}, 64), "a multiple of 32, found 4");
 }
 
-TEST(Gguf, Case13TensorsBeyondTheFile) {
+TEST(Gguf, TensorsBeyondTheFileAreRefused) {
   expect_refused(gguf({}, {gguf_tensor("w", {5}, kF32, 0)}, 16), "expected 20 bytes at offset 0");
   for (const uint64_t offset : {uint64_t{32}, uint64_t{1} << 63, UINT64_MAX - 31}) {
     expect_refused(gguf({}, {gguf_tensor("w", {4}, kF32, offset)}, 16),
@@ -123,7 +123,7 @@ TEST(Gguf, Case13TensorsBeyondTheFile) {
   }
 }
 
-TEST(Gguf, Case13ShapeOverflow) {
+TEST(Gguf, AShapeWhoseProductOverflowsIsRefused) {
   const auto shaped = [](const std::vector<uint64_t>& sizes) {
     return gguf({}, {gguf_tensor("w", sizes, kF32, 0)}, 64);
   };
@@ -139,7 +139,7 @@ TEST(Gguf, Case13ShapeOverflow) {
                  "expected rows of a multiple of 32 values for Q4_0, found 16");
 }
 
-TEST(Gguf, Case13OverlapsAndRepeats) {
+TEST(Gguf, OverlappingAndRepeatedTensorsAreRefused) {
   const std::string w = gguf_tensor("w", {16}, kF32, 0);
   expect_refused(gguf({}, {w, gguf_tensor("v", {16}, kF32, 32)}, 96),
                  "expected an offset of at least 64");
@@ -148,7 +148,7 @@ TEST(Gguf, Case13OverlapsAndRepeats) {
   expect_refused(gguf({a, a}, {}, 0), "metadata a: expected a key once, found it twice");
 }
 
-TEST(Gguf, Case13DeepArrays) {
+TEST(Gguf, DeeplyNestedArraysAreRefused) {
   std::string value;
   for (int i = 0; i < 1000; ++i) value += u32(kArray) + u64(1);
   expect_refused(gguf({gguf_entry("a", kArray, value + u32(kU8) + u64(0))}, {}, 0),

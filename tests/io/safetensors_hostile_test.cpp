@@ -32,7 +32,7 @@ TEST(SafetensorsHostile, TheFileThatTheCasesSpoilIsGood) {
   EXPECT_EQ(header.tensors.at("a").begin, 8 + kHeader.size());
 }
 
-TEST(SafetensorsHostile, Case01TruncatedAnywhere) {
+TEST(SafetensorsHostile, AFileTruncatedAnywhereIsRefused) {
   const std::string whole = safetensors(kHeader, 16);
   for (size_t size = 0; size < whole.size(); ++size) {
     expect_refused(whole.substr(0, size), "expected");
@@ -40,16 +40,16 @@ TEST(SafetensorsHostile, Case01TruncatedAnywhere) {
   expect_refused(whole.substr(0, whole.size() - 1), "it is cut short");
 }
 
-TEST(SafetensorsHostile, Case02HeaderLengthBeyondTheFile) {
+TEST(SafetensorsHostile, AHeaderLengthBeyondTheFileIsRefused) {
   expect_refused(u64(1000) + kHeader, "expected 1000 bytes of header, found 57");
 }
 
-TEST(SafetensorsHostile, Case03HeaderOver100Megabytes) {
+TEST(SafetensorsHostile, AHeaderOver100MegabytesIsRefused) {
   expect_refused(u64(100'000'001) + kHeader, "expected a header of at most 100000000 bytes");
   expect_refused(u64(UINT64_MAX) + kHeader, "found 18446744073709551615");
 }
 
-TEST(SafetensorsHostile, Case04OverlappingOrHoledOffsets) {
+TEST(SafetensorsHostile, OffsetsThatOverlapOrLeaveHolesAreRefused) {
   const auto two = [](const std::string& a, const std::string& b) {
     return R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)" + a +
            R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + b + "}}";
@@ -62,7 +62,7 @@ TEST(SafetensorsHostile, Case04OverlappingOrHoledOffsets) {
   expect_header_refused(two("[0,4]", "[8,4]"), 8, "found offsets 8 to 4");
 }
 
-TEST(SafetensorsHostile, Case05ShapeProductOverflow) {
+TEST(SafetensorsHostile, AShapeWhoseProductOverflowsIsRefused) {
   const auto shaped = [](const std::string& shape, const std::string& offsets) {
     return R"({"a":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
   };
@@ -77,7 +77,7 @@ TEST(SafetensorsHostile, Case05ShapeProductOverflow) {
                         "beyond 2^64");
 }
 
-TEST(SafetensorsHostile, Case06BrokenJson) {
+TEST(SafetensorsHostile, BrokenJsonIsRefused) {
   const std::string entry = R"({"dtype":"U8","shape":[4],"data_offsets":[0,4]})";
   expect_header_refused(R"({"a":)" + entry + R"(,"a":)" + entry + "}", 4, "found it twice");
   expect_header_refused(R"({"a":{"dtype":[[[[[[[[1]]]]]]]]}})", 4, "nested levels");
@@ -89,7 +89,7 @@ TEST(SafetensorsHostile, Case06BrokenJson) {
   EXPECT_NO_THROW(parse_safetensors(safetensors("{}   ", 0), "x"));
 }
 
-TEST(SafetensorsHostile, Case07DtypeAndSizeDisagree) {
+TEST(SafetensorsHostile, ADtypeThatDisagreesWithTheSizeIsRefused) {
   const auto typed = [](const std::string& dtype, const std::string& end) {
     return R"({"a":{"dtype":)" + dtype + R"(,"shape":[4],"data_offsets":[0,)" + end + "]}}";
   };

@@ -54,7 +54,7 @@ TEST(Safetensors, DataIsAlignedToItsDtype) {
 }
 
 // Case 10, the reading side: what weights hold is for others to judge.
-TEST(Safetensors, Case10NanAndInfinityAreReadAsTheyAre) {
+TEST(Safetensors, NanAndInfinityAreReadAsTheyAre) {
   test::TemporaryFolder tmp;
   const double inf = std::numeric_limits<double>::infinity();
   const torch::Tensor w = torch::tensor({std::nan(""), inf, -inf, 0.0}, torch::kFloat64);
