@@ -6,18 +6,40 @@ Fails with an assertion.
 """
 
 import copy
+import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
+import accelerate
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 IDS = torch.tensor([[5, 9, 200, 7, 31, 77]])
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32):
-    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype)
+def load(folder: Path, dtype: torch.dtype = torch.float32, **settings):
+    return AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=True, dtype=dtype, **settings
+    )
+
+
+def with_config(folder: Path, copied: Path, change) -> Path:
+    """A copy of the folder with another config.json."""
+    shutil.copytree(folder, copied)
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (copied / "config.json").write_text(json.dumps(config))
+    return copied
+
+
+def message(kind: type[Exception], call) -> str:
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__}")
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -144,6 +166,92 @@ def check_dtype(folder: Path) -> None:
     assert error < 0.1, error
 
 
+def check_offloading(folder: Path, scratch: Path) -> None:
+    """Layers whose weights lie elsewhere and come only as each module is called."""
+    original = load(folder)
+    logits = original(IDS).logits
+    blocks = {f"model.layers.{i}": "disk" for i in range(len(original.model.layers))}
+    rest = {"model.embed_tokens": "cpu", "lm_head": "cpu", "model.norm": "cpu"}
+    places = {**blocks, **rest, "model.rotary_emb": "cpu"}
+    cpu = torch.device("cpu")
+    models = {
+        "device_map": load(folder, device_map=places, offload_folder=scratch / "map"),
+        "cpu_offload": accelerate.cpu_offload(load(folder), cpu, offload_buffers=True),
+        "disk_offload": accelerate.disk_offload(load(folder), scratch / "disk", cpu, True),
+    }
+    for name, model in models.items():
+        stored = [p for n, p in model.named_parameters() if ".cores." in n]
+        assert stored and all(p.is_meta for p in stored), f"{name}: the cores are in memory"
+        for _ in range(2):
+            with torch.no_grad():
+                assert torch.equal(model(IDS).logits, logits), name
+        weights = [m.model.layers[0].self_attn.o_proj.weight_dense() for m in (model, original)]
+        assert torch.equal(*weights), f"{name}: weight_dense"
+    check_generation(models["device_map"])
+
+
+def check_from_config(folder: Path, scratch: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+    shapes = {name: tensor.shape for name, tensor in load(folder).state_dict().items()}
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == shapes
+    for name in config.compression_config["layers"]:
+        std = model.get_submodule(name).weight_dense().std()
+        assert 0.3 < std / config.initializer_range < 3, f"{name}: {std}"
+    logits = model(IDS).logits
+    assert logits.isfinite().all()
+    model.save_pretrained(scratch / "fresh")
+    assert close(load(scratch / "fresh")(IDS).logits, logits)
+
+
+def check_training(folder: Path) -> None:
+    model = load(folder).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    before = model(IDS, labels=IDS).loss
+    before.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert ".cores." not in name or parameter.grad.abs().max() > 0, name
+    optimizer.step()
+    assert model(IDS, labels=IDS).loss < before
+
+
+def check_configs(folder: Path, scratch: Path) -> None:
+    logits = load(folder)(IDS).logits
+    nameless = with_config(folder, scratch / "nameless", lambda c: c.pop("architectures"))
+    assert torch.equal(load(nameless)(IDS).logits, logits), "architectures absent"
+
+    def of_another_kind(config):
+        next(iter(config["compression_config"]["layers"].values()))["kind"] = "wave"
+
+    other = with_config(folder, scratch / "kind", of_another_kind)
+    assert "expected a kind among mpo, sum, got wave" in message(ValueError, lambda: load(other))
+
+    def of_another_version(config):
+        config["compression_config"]["version"] = 2
+
+    other = with_config(folder, scratch / "version", of_another_version)
+    assert "expected version 1, got 2" in message(ValueError, lambda: load(other))
+
+    # Models of the family that are not compressed stay what they are.
+    plain = with_config(folder, scratch / "plain", lambda c: c.pop("compression_config"))
+    config = AutoConfig.from_pretrained(plain)
+    for trust in (False, True):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        assert type(model) is LlamaForCausalLM
+
+
+def check_old_release(folder: Path, scratch: Path) -> None:
+    copied = with_config(folder, scratch / "old", lambda c: None)
+    transformers = sys.modules["transformers"]  # which importing parts of it has replaced
+    found, transformers.__version__ = transformers.__version__, "4.45.2"
+    try:
+        text = message(ImportError, lambda: load(copied))
+    finally:
+        transformers.__version__ = found
+    assert "expected transformers 4.46 or newer, got 4.45.2" in text, text
+
+
 def main() -> None:
     folder, scratch = map(Path, sys.argv[1:])
     torch.manual_seed(0)
@@ -154,6 +262,11 @@ def main() -> None:
     check_generation(load(folder))
     check_saving(folder, scratch)
     check_dtype(folder)
+    check_offloading(folder, scratch)
+    check_from_config(folder, scratch)
+    check_training(folder)
+    check_configs(folder, scratch)
+    check_old_release(folder, scratch)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ TEST_F(CompressTest, ReportsWhatItKept) {
   for (const LayerResult& r : result.layers) replaced += r.plan.layer.numel();
   EXPECT_EQ(result.summary.parameters, original.parameters - replaced + expected);
   EXPECT_EQ(test::read_file(tmp / "out/README.md").find("---\nbase_model: "), 0u);
+  EXPECT_NE(test::read_file(tmp / "out/README.md").find("trust_remote_code=True"),
+            std::string::npos);
 }
 
 TEST_F(CompressTest, FullBondLosesNothing) {

@@ -1,0 +1,289 @@
+"""The kinds of compressed layers: for each its shape, read from the layer's entry in
+`compression_config`, and the module that computes with it.
+
+Part of a checkpoint compressed by schmidt; read by modeling_schmidt.py. A new kind is a
+shape, a module derived from CompressedLinear, and a line in KINDS.
+
+Tensors that a module does not use in its own `forward` belong to a small module whose
+`forward` returns them: tools that keep weights on disk or on another device (device_map)
+fetch a module's tensors as it is called.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Stored(nn.Module):
+    """A module whose tensors a compressed layer stores."""
+
+    def reset(self, std: float) -> None:
+        """Fresh values of this module's own tensors, not of its children's, with which the
+        layer's matrix has entries of about the given standard deviation."""
+
+
+class Cores(Stored):
+    """The stored cores of one network."""
+
+    def __init__(self, shape: "MpoShape", dtype: torch.dtype, device: torch.device):
+        super().__init__()
+        self.shape = shape
+        for k, core in enumerate(shape.stored_shapes()):
+            parameter = nn.Parameter(torch.empty(core, dtype=dtype, device=device))
+            self.register_parameter(str(k), parameter)
+
+    def reset(self, std: float) -> None:
+        for core, core_std in zip(self.parameters(), self.shape.core_stds(std)):
+            nn.init.normal_(core, std=core_std)
+
+    def forward(self) -> tuple[torch.Tensor, ...]:
+        return tuple(self.parameters())
+
+
+class Pivots(Stored):
+    """For each bond, the rows of its left core that are the identity: int32 [r], ascending."""
+
+    def __init__(self, bonds: tuple[int, ...], device: torch.device):
+        super().__init__()
+        for k, bond in enumerate(bonds):
+            self.register_buffer(str(k), torch.arange(bond, dtype=torch.int32, device=device))
+
+    def reset(self, std: float) -> None:
+        for pivots in self.buffers():
+            if not getattr(pivots, "_is_hf_initialized", False):  # set on what was loaded
+                pivots.copy_(torch.arange(len(pivots), dtype=torch.int32, device=pivots.device))
+
+    def forward(self) -> tuple[torch.Tensor, ...]:
+        return tuple(self.buffers())
+
+
+def _places(pivots: torch.Tensor, rows: int) -> torch.Tensor:
+    """int64 [rows]: where row i is found in the pivots' rows followed by the others'."""
+    is_pivot = torch.zeros(rows, dtype=torch.int64, device=pivots.device)
+    is_pivot = is_pivot.index_fill(0, pivots.long(), 1)
+    before = is_pivot.cumsum(0) - is_pivot
+    others = len(pivots) + torch.arange(rows, device=pivots.device) - before
+    return torch.where(is_pivot.bool(), before, others)
+
+
+class CompressedLinear(Stored):
+    """y = x W^T + bias, W [m, n] in a form of the derived class, which gives `product`."""
+
+    def __init__(self, shape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__()
+        self.shape = shape
+        self.in_features, self.out_features = shape.in_features, shape.out_features
+        self.bias = None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(self.out_features, dtype=dtype, device=device))
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """x [rows, n] -> x W^T [rows, m]."""
+        raise NotImplementedError
+
+    def reset(self, std: float) -> None:
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.product(x.reshape(-1, self.in_features))
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias
+
+    def weight_dense(self) -> torch.Tensor:
+        """W [m, n]: for inspection and export."""
+        like = next(p for p in self.parameters() if p.is_floating_point())
+        device = "cpu" if like.is_meta else like.device  # of an offloaded layer
+        return self.product(torch.eye(self.in_features, dtype=like.dtype, device=device)).T
+
+
+@dataclass(frozen=True)
+class MpoShape:
+    """Site k of a matrix's Matrix Product Operator is [r_{k-1}, m_k, n_k, r_k].
+
+    With a fixed gauge r_k rows of core k's unfolding [r_{k-1} m_k n_k, r_k], the pivots,
+    are the identity and only the others are stored; the last core is whole.
+    """
+
+    out_dims: tuple[int, ...]
+    in_dims: tuple[int, ...]
+    bonds: tuple[int, ...]
+    gauge_fixed: bool = False
+
+    def core_shapes(self) -> list[tuple[int, int, int, int]]:
+        ends = (1, *self.bonds, 1)
+        return list(zip(ends[:-1], self.out_dims, self.in_dims, ends[1:]))
+
+    def stored_shapes(self) -> list[tuple[int, ...]]:
+        shapes = self.core_shapes()
+        if not self.gauge_fixed:
+            return shapes
+        return [(prod(core[:3]) - core[3], core[3]) for core in shapes[:-1]] + shapes[-1:]
+
+    def core_stds(self, std: float) -> list[float]:
+        """Standard deviations of random cores whose matrix has entries of about `std`."""
+        if self.gauge_fixed:  # rows of a norm of about 1, as the identity's, up to the last core
+            return [max(bond, 1) ** -0.5 for bond in self.bonds] + [std]
+        sites = len(self.out_dims)
+        return [(std**2 / max(prod(self.bonds), 1)) ** (0.5 / sites)] * sites
+
+    @property
+    def out_features(self) -> int:
+        return prod(self.out_dims)
+
+    @property
+    def in_features(self) -> int:
+        return prod(self.in_dims)
+
+
+def mpo_shape(entry: dict, where: str) -> MpoShape:
+    for key in ("out_dims", "in_dims", "bonds"):
+        sizes = entry.get(key)
+        if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
+            raise ValueError(f"{where}.{key}: expected a list of positive integers, got {sizes}")
+    gauge = entry.get("gauge")
+    if gauge not in (None, "fixed"):
+        raise ValueError(f"{where}: expected gauge fixed or no such key, got {gauge}")
+    dims = (tuple(entry[key]) for key in ("out_dims", "in_dims", "bonds"))
+    shape = MpoShape(*dims, gauge_fixed=gauge == "fixed")
+    if not len(shape.out_dims) == len(shape.in_dims) == len(shape.bonds) + 1:
+        raise ValueError(f"{where}: out_dims, in_dims and bonds do not fit each other")
+    if any(size < 0 for core in shape.stored_shapes() for size in core):
+        raise ValueError(f"{where}: expected no bond beyond what its left side can carry")
+    return shape
+
+
+def _sweep_from_left(cores: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    # The state is [rows, outputs so far, bond, inputs to come].
+    state = x[:, None, None, :]
+    for core in cores:
+        left, out_dim, in_dim, right = core.shape
+        rows, done, _, to_come = state.shape
+        state = state.reshape(rows, done, left, in_dim, to_come // in_dim)
+        state = torch.einsum("zdlit,loir->zdort", state, core)
+        state = state.reshape(rows, done * out_dim, right, to_come // in_dim)
+    return state.flatten(1)
+
+
+def _sweep_from_right(cores: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    # The state is [rows, inputs to come, bond, outputs so far].
+    state = x[:, :, None, None]
+    for core in reversed(cores):
+        left, out_dim, in_dim, right = core.shape
+        rows, to_come, _, done = state.shape
+        state = state.reshape(rows, to_come // in_dim, in_dim, right, done)
+        state = torch.einsum("ztird,loir->ztlod", state, core)
+        state = state.reshape(rows, to_come // in_dim, left, out_dim * done)
+    return state.flatten(1)
+
+
+def _sweep_cost(shape: MpoShape, from_left: bool) -> int:
+    """Multiplications for one row of x."""
+    done, to_come, total = 1, shape.in_features, 0
+    cores = shape.core_shapes()
+    for left, out_dim, in_dim, right in cores if from_left else reversed(cores):
+        to_come //= in_dim
+        total += done * to_come * left * out_dim * in_dim * right
+        done *= out_dim
+    return total
+
+
+class MpoLinear(CompressedLinear):
+    """W as one network of cores."""
+
+    def __init__(self, shape: MpoShape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        self.cores = Cores(shape, dtype, device)
+        self.pivots = Pivots(shape.bonds, device) if shape.gauge_fixed else None
+        from_left = _sweep_cost(shape, from_left=True) < _sweep_cost(shape, from_left=False)
+        self._sweep = _sweep_from_left if from_left else _sweep_from_right
+
+    def full_cores(self) -> list[torch.Tensor]:
+        """The cores [r_{k-1}, m_k, n_k, r_k], the identity rows in their places."""
+        stored = self.cores()
+        if self.pivots is None:
+            return list(stored)
+        cores = []
+        for core, others, pivots in zip(self.shape.core_shapes(), stored, self.pivots()):
+            identity = torch.eye(core[3], dtype=others.dtype, device=others.device)
+            stacked = torch.cat([identity, others])
+            cores.append(stacked[_places(pivots, prod(core[:3]))].reshape(core))
+        return [*cores, stored[-1]]
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        shape = self.shape
+        low_rank = len(shape.bonds) == 1 and shape.in_dims[0] == shape.out_dims[1] == 1
+        if self.pivots is None or not low_rank:
+            return self._sweep(self.full_cores(), x)
+        # The pivots' outputs come from x, all others from those.
+        others, last = self.cores()
+        chosen = functional.linear(x, last.flatten(1))
+        outputs = torch.cat([chosen, functional.linear(chosen, others)], dim=-1)
+        (pivots,) = self.pivots()
+        return outputs.index_select(-1, _places(pivots, self.out_features))
+
+
+@dataclass(frozen=True)
+class SumShape:
+    """Several networks of one size, whose matrices are added."""
+
+    terms: tuple[MpoShape, ...]
+
+    @property
+    def out_features(self) -> int:
+        return self.terms[0].out_features
+
+    @property
+    def in_features(self) -> int:
+        return self.terms[0].in_features
+
+
+def sum_shape(entry: dict, where: str) -> SumShape:
+    entries = entry.get("terms")
+    if not isinstance(entries, list) or not all(isinstance(term, dict) for term in entries):
+        raise ValueError(f"{where}.terms: expected a list of objects, got {entries}")
+    terms = tuple(mpo_shape(term, f"{where}.terms.{i}") for i, term in enumerate(entries))
+    if len(terms) < 2 or len({(term.out_features, term.in_features) for term in terms}) != 1:
+        raise ValueError(f"{where}: expected two terms or more of one size")
+    return SumShape(terms)
+
+
+class SumLinear(CompressedLinear):
+    """W = W_0 + W_1 + .., each a network."""
+
+    def __init__(self, shape: SumShape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        self.terms = nn.ModuleList(MpoLinear(term, False, dtype, device) for term in shape.terms)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        return sum(term(x) for term in self.terms)
+
+
+class Kind(NamedTuple):
+    shape: Callable  # (entry, name for messages) -> shape with out_features and in_features
+    module: type[CompressedLinear]  # (shape, bias, dtype, device)
+
+
+KINDS = {
+    "mpo": Kind(mpo_shape, MpoLinear),
+    "sum": Kind(sum_shape, SumLinear),
+}
+
+
+def layer_shape(kind: str, entry: dict, where: str):
+    """The shape of a layer's entry. Raises ValueError where the entry is none of its kind."""
+    if kind not in KINDS:
+        raise ValueError(f"{where}: expected a kind among {', '.join(KINDS)}, got {kind}")
+    return KINDS[kind].shape(entry, where)
+
+
+def compressed_linear(
+    kind: str, shape, bias: bool, dtype: torch.dtype, device: torch.device
+) -> CompressedLinear:
+    """A layer of the shape, its values not set."""
+    return KINDS[kind].module(shape, bias, dtype, device)
