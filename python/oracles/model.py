@@ -2,10 +2,11 @@
 
 Tiny models have random weights and lie in families/<name>: config.json and
 model.safetensors as transformers saves them, and truth.safetensors with ids,
-logits, loss and the gradients of all parameters. smollm2/ holds logits and greedy
-continuations of models/smollm2.gguf, where that is present.
+logits, loss and the gradients of all parameters, and the logits of pieces of the ids.
+smollm2/ holds logits and greedy continuations of models/smollm2.gguf, where that is present.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -45,11 +46,27 @@ LLAMA3_ROPE = dict(
     original_max_position_embeddings=16,
 )
 
+# The tests' sequences are shorter and longer than the original context of 16.
+YARN_ROPE = dict(
+    rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16
+)
+
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
     "llama3": LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE),
     "llama_linear": LlamaConfig(
         **SIZES, rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=4.0)
+    ),
+    "llama_yarn": LlamaConfig(
+        **SIZES,
+        head_dim=16,
+        rope_parameters=dict(
+            YARN_ROPE, beta_fast=3.0, beta_slow=0.1, mscale=1.5, mscale_all_dim=0.5, truncate=False
+        ),
+    ),
+    "llama_dynamic": LlamaConfig(
+        **{**SIZES, "max_position_embeddings": 16},
+        rope_parameters=dict(rope_type="dynamic", rope_theta=100.0, factor=4.0),
     ),
     "llama_bias": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
     "smollm2": LlamaConfig(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-5),
@@ -58,7 +75,15 @@ FAMILIES = {
     "qwen2_window": Qwen2Config(
         **SIZES, use_sliding_window=True, sliding_window=5, max_window_layers=1
     ),
+    "qwen2_yarn": Qwen2Config(**SIZES, rope_parameters=YARN_ROPE),
     "qwen3": Qwen3Config(**SIZES, head_dim=14),
+    "qwen3_yarn": Qwen3Config(
+        **SIZES,
+        head_dim=14,
+        rope_parameters=dict(
+            rope_type="yarn", rope_theta=100.0, factor=2.0, beta_fast=8.0, attention_factor=1.3
+        ),
+    ),
 }
 
 PROMPTS = [
@@ -115,6 +140,30 @@ def old_spelling(config) -> dict:
     return old
 
 
+def lengths_truth(model, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Logits of what a model computes piece by piece, as one that has seen nothing before.
+
+    prefix_logits [b, t, vocab]: at the end of the first 1, 2, .. t tokens, without a cache;
+    step_logits [b, t - 10 + 1, vocab]: after 10 tokens at once and then one by one.
+    """
+
+    def last(fresh, tokens, **cache):
+        result = fresh(tokens, **cache)
+        return result.logits[:, -1], result
+
+    with torch.no_grad():
+        prefixes = [last(copy.deepcopy(model), ids[:, : n + 1])[0] for n in range(ids.shape[1])]
+        stepped = copy.deepcopy(model)
+        logits, result = last(stepped, ids[:, :10], use_cache=True)
+        steps = [logits]
+        for i in range(10, ids.shape[1]):
+            logits, result = last(
+                stepped, ids[:, i : i + 1], past_key_values=result.past_key_values, use_cache=True
+            )
+            steps.append(logits)
+    return {"prefix_logits": torch.stack(prefixes, 1), "step_logits": torch.stack(steps, 1)}
+
+
 def make_family(config, out: Path) -> None:
     config._attn_implementation = "eager"
     torch.manual_seed(len(out.name))
@@ -130,12 +179,13 @@ def make_family(config, out: Path) -> None:
     (out / "config_v4.json").write_text(json.dumps(old_spelling(saved)))
 
     ids = torch.randint(0, config.vocab_size, (2, 24))
+    pieces = lengths_truth(model, ids)
     result = model(ids)
     loss = torch.nn.functional.cross_entropy(
         result.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
     )
     loss.backward()
-    truth = {"ids": ids, "logits": result.logits.detach(), "loss": loss.detach()}
+    truth = {"ids": ids, "logits": result.logits.detach(), "loss": loss.detach(), **pieces}
     for name, parameter in model.named_parameters():
         truth["grad." + name] = parameter.grad.clone()
 

@@ -1,5 +1,7 @@
 #include "schmidt/io/gguf_model.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -93,6 +95,49 @@ TEST(GgufModel, RopeScalingOfTheMetadata) {
   source.set("rope.scaling.factor", 2.5F);
   const nlohmann::json scaling = source.open().config.at("rope_scaling");
   EXPECT_EQ(scaling, (nlohmann::json{{"rope_type", "linear"}, {"factor", 2.5}}));
+}
+
+TEST(GgufModel, RopeScalingWithoutATypeIsLinearAndOfFactorZeroIsNone) {
+  for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
+    Source source;
+    source.set(key, 2.5F);
+    EXPECT_EQ(source.open().config.at("rope_scaling"),
+              (nlohmann::json{{"rope_type", "linear"}, {"factor", 2.5}}));
+    source.set(key, 0.0F);
+    EXPECT_TRUE(source.open().config.at("rope_scaling").is_null());
+    source.set(key, -1.0F);
+    source.expect_refused("expected a positive number, found -1");
+  }
+}
+
+TEST(GgufModel, YarnOfTheMetadata) {
+  Source source;
+  source.set("rope.scaling.type", "yarn");
+  source.set("rope.scaling.factor", 4.0F);
+  source.set("rope.scaling.original_context_length", 32);
+  nlohmann::json expected = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+  EXPECT_EQ(source.open().config.at("rope_scaling"), expected);
+
+  source.set("rope.scaling.yarn_beta_fast", 16.0F);
+  source.set("rope.scaling.yarn_beta_slow", 2.0F);
+  source.set("rope.scaling.yarn_log_multiplier", 0.5F);
+  expected["beta_fast"] = 16.0;
+  expected["beta_slow"] = 2.0;
+  expected["mscale"] = 1;
+  expected["mscale_all_dim"] = 0.5;
+  EXPECT_EQ(source.open().config.at("rope_scaling"), expected);
+
+  // llama.cpp multiplies by it what it derives from the factor.
+  source.set("rope.scaling.attn_factor", 2.0F);
+  const double logarithm = 0.1 * std::log(4.0);
+  EXPECT_NEAR(source.open().config.at("rope_scaling").at("attention_factor").get<double>(),
+              2 * (1 + logarithm) / (1 + 0.5 * logarithm), 1e-12);
+
+  source.set("rope.scaling.yarn_ext_factor", 0.5F);
+  source.expect_refused("llama.rope.scaling.yarn_ext_factor: expected 1, found 0.5");
+  source.set("rope.scaling.type", "longrope");
+  source.expect_refused("llama.rope.scaling.type: expected none, linear or yarn, found longrope");
 }
 
 TEST(GgufModel, TheEndOfATurnEndsGenerationToo) {

@@ -1,5 +1,7 @@
 #include "schmidt/model/config.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "schmidt/base/format_error.h"
@@ -70,6 +72,58 @@ TEST(Config, TakesBothSpellingsOfRopeAndDtype) {
       EXPECT_EQ(c.dtype, torch::kBFloat16);
     }
   }
+}
+
+RopeConfig rope_of(const json& scaling) {
+  return parse_config(with(llama(), {{"rope_scaling", scaling}}), "config.json").rope;
+}
+
+TEST(Config, YarnAsQwenDocumentsIt) {
+  const json config = with(llama(), {{"max_position_embeddings", 32768}});
+  for (const char* key : {"type", "rope_type"}) {
+    const json scaling = {
+        {key, "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32768}};
+    const ModelConfig c = parse_config(with(config, {{"rope_scaling", scaling}}), "config.json");
+    EXPECT_EQ(c.rope.scaling, RopeScaling::kYarn);
+    EXPECT_EQ(c.rope.original_max_positions, 32768);
+    EXPECT_EQ(c.max_positions, 131072);
+    EXPECT_NEAR(c.rope.attention_factor, 0.1 * std::log(4.0) + 1, 1e-12);
+  }
+}
+
+TEST(Config, YarnReadsWhatTransformersReads) {
+  const json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  EXPECT_EQ(rope_of(yarn).original_max_positions, llama().at("max_position_embeddings"));
+  EXPECT_EQ(rope_of(yarn).beta_fast, 32.0);
+  EXPECT_EQ(rope_of(yarn).beta_slow, 1.0);
+  EXPECT_TRUE(rope_of(yarn).truncate);
+  EXPECT_EQ(rope_of(with(yarn, {{"beta_fast", 0}, {"beta_slow", nullptr}})).beta_fast, 32.0);
+  EXPECT_FALSE(rope_of(with(yarn, {{"truncate", false}})).truncate);
+  EXPECT_EQ(rope_of(with(yarn, {{"attention_factor", 1.5}})).attention_factor, 1.5);
+  const double logarithm = 0.1 * std::log(4.0);
+  EXPECT_NEAR(rope_of(with(yarn, {{"mscale", 2}, {"mscale_all_dim", 0.5}})).attention_factor,
+              (1 + 2 * logarithm) / (1 + 0.5 * logarithm), 1e-12);
+  EXPECT_NEAR(rope_of(with(yarn, {{"mscale", 2}})).attention_factor, 1 + logarithm, 1e-12);
+  EXPECT_EQ(rope_of(with(yarn, {{"factor", 0.5}})).attention_factor, 1.0);
+
+  // Without a factor it is how much longer the context is than the original.
+  const json ratio = {{"rope_type", "yarn"}, {"original_max_position_embeddings", 16}};
+  EXPECT_EQ(rope_of(ratio).factor, llama().at("max_position_embeddings").get<double>() / 16);
+
+  const json outside = with(llama(), {{"original_max_position_embeddings", 32},
+                                      {"rope_scaling", with(ratio, {{"factor", 3}})}});
+  const ModelConfig c = parse_config(outside, "config.json");
+  EXPECT_EQ(c.rope.original_max_positions, 32);
+  EXPECT_EQ(c.rope.factor, 3.0);
+}
+
+TEST(Config, DynamicScalingStretchesTheContext) {
+  const int64_t trained = llama().at("max_position_embeddings");
+  const ModelConfig c = parse_config(
+      with(llama(), {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}}), "config.json");
+  EXPECT_EQ(c.rope.scaling, RopeScaling::kDynamic);
+  EXPECT_EQ(c.rope.original_max_positions, trained);
+  EXPECT_EQ(c.max_positions, 2 * trained);
 }
 
 TEST(Config, KnowsWhatEachFamilyFixes) {
@@ -156,8 +210,29 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"eps", {{"rms_norm_eps", 0}}, "rms_norm_eps: expected a number above 0, got 0"},
         Lie{"theta", {{"rope_theta", -1}}, "rope_theta: expected a number above 0, got -1"},
         Lie{"rope",
-            {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}},
-            "rope_scaling.rope_type: expected one of default, linear, llama3, got \"yarn\""},
+            {{"rope_scaling", {{"type", "longrope"}, {"factor", 2}}}},
+            "rope_scaling.rope_type: expected one of default, linear, llama3, yarn, dynamic, got "
+            "\"longrope\""},
+        Lie{"yarn_factor",
+            {{"rope_scaling", {{"type", "yarn"}}}},
+            "rope_scaling.factor: expected a number above 0, got nothing"},
+        Lie{"yarn_bounds",
+            {{"rope_scaling",
+              {{"type", "yarn"}, {"factor", 2}, {"beta_fast", 1}, {"beta_slow", 2}}}},
+            "rope_scaling.beta_fast: expected beta_slow 2 or more, got 1"},
+        Lie{"yarn_truncate",
+            {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"truncate", 1}}}},
+            "rope_scaling.truncate: expected true or false, got 1"},
+        Lie{"yarn_original",
+            {{"rope_scaling",
+              {{"type", "yarn"}, {"factor", 2}, {"original_max_position_embeddings", 0}}}},
+            "rope_scaling.original_max_position_embeddings: expected an integer in"},
+        Lie{"yarn_theta",
+            {{"rope_theta", 1}, {"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}},
+            "rope_scaling.rope_theta: expected more than 1 with yarn, got 1"},
+        Lie{"dynamic_head",
+            {{"head_dim", 2}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
+            "head_dim: expected more than 2 with dynamic scaling, got 2"},
         Lie{"rope_array", {{"rope_scaling", {1, 2}}}, "rope_scaling.: expected an object"},
         Lie{"factor",
             {{"rope_scaling", {{"type", "linear"}}}},

@@ -38,6 +38,25 @@ TEST_F(Generate, GreedyTokensAreThoseOfTheWholeSequence) {
   }
 }
 
+// Dynamic scaling turns a prompt by the angles of its whole length: it is read in one piece,
+// however many rows there are.
+TEST_F(Generate, APromptThatDynamicScalingStretchesIsReadWhole) {
+  test::TinyModel tiny = test::make_tiny_model();
+  tiny.config["max_position_embeddings"] = 16;
+  tiny.config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 16.0}};
+  model_ = Model::load(tiny.config, Weights(tiny.tensors, "tiny"));
+  Prompts prompts(64, {9});
+  for (int64_t row = 0; row < 12; ++row) {
+    prompts[row].clear();
+    for (int64_t i = 0; i < 100; ++i) prompts[row].push_back((7 * i + 31 * row) % 264);
+  }
+  greedy_.max_new_tokens = 1;
+  const std::vector<Generation> answers = generate(model_, prompts, greedy_);
+  for (int64_t row = 0; row < 12; ++row) {
+    EXPECT_EQ(answers[row].ids, (std::vector<int64_t>{next(prompts[row])})) << row;
+  }
+}
+
 TEST_F(Generate, OtherPromptsDoNotChangeARow) {
   GenerateOptions options = greedy_;
   options.sampling = {.temperature = 1.0, .seed = 3};

@@ -59,6 +59,10 @@ class Metadata {
     return *value;
   }
 
+  double positive_or_zero(std::string_view key, double fallback = 0) const {
+    return file_.get_float(full(key)) == 0.0 ? 0 : find_positive(key).value_or(fallback);
+  }
+
   std::optional<std::string> text(std::string_view key) const {
     return file_.get_string(full(key));
   }
@@ -134,16 +138,49 @@ json scaling_from_factors(const GgufFile& file, const GgufTensor& tensor, int64_
           {"original_max_position_embeddings", static_cast<int64_t>(kLlama3Context)}};
 }
 
+// What llama.cpp does with these keys (llama-context.cpp, rope_yarn in ggml), in the terms of
+// transformers.
+void add_yarn(const Metadata& metadata, json& scaling) {
+  for (const char* key : {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}) {
+    const double value = metadata.find_positive(key).value_or(1);
+    if (value != 1) metadata.fail(key, fmt::format("expected 1, found {}", value));
+  }
+  if (const auto fast = metadata.find_positive("rope.scaling.yarn_beta_fast")) {
+    scaling["beta_fast"] = *fast;
+  }
+  if (const auto slow = metadata.find_positive("rope.scaling.yarn_beta_slow")) {
+    scaling["beta_slow"] = *slow;
+  }
+  const double all_dim = metadata.positive_or_zero("rope.scaling.yarn_log_multiplier");
+  if (all_dim != 0) {
+    scaling["mscale"] = 1;
+    scaling["mscale_all_dim"] = all_dim;
+  }
+  const double attention = metadata.find_positive("rope.scaling.attn_factor").value_or(1);
+  if (attention == 1) return;
+  // A factor on what transformers derives where none is given.
+  const double logarithm = std::max(0.0, 0.1 * std::log(scaling.at("factor").get<double>()));
+  scaling["attention_factor"] = attention * (1 + logarithm) / (1 + all_dim * logarithm);
+}
+
 json rope_scaling(const GgufFile& file, const Metadata& metadata, int64_t head_dim, double theta) {
   if (const GgufTensor* factors = find_tensor(file, "rope_freqs.weight")) {
     return scaling_from_factors(file, *factors, head_dim, theta);
   }
-  const std::string type = metadata.text("rope.scaling.type").value_or("none");
-  if (type == "none") return nullptr;
-  json scaling{{"rope_type", type}, {"factor", metadata.positive("rope.scaling.factor")}};
+  // As llama.cpp: a factor without a type is linear, 0 is none, and older files name it otherwise.
+  const std::string type = metadata.text("rope.scaling.type").value_or("linear");
+  if (type != "none" && type != "linear" && type != "yarn") {
+    metadata.fail("rope.scaling.type",
+                  fmt::format("expected none, linear or yarn, found {}", type.substr(0, 40)));
+  }
+  const double old_factor = metadata.positive_or_zero("rope.scale_linear");
+  const double factor = metadata.positive_or_zero("rope.scaling.factor", old_factor);
+  if (type == "none" || factor == 0) return nullptr;
+  json scaling{{"rope_type", type}, {"factor", factor}};
   if (const auto context = metadata.find_size("rope.scaling.original_context_length")) {
     scaling["original_max_position_embeddings"] = *context;
   }
+  if (type == "yarn") add_yarn(metadata, scaling);
   return scaling;
 }
 

@@ -1,5 +1,6 @@
 #include "schmidt/model/config.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string_view>
@@ -55,6 +56,12 @@ class Fields {
   }
   double positive(const char* key, double fallback) const {
     return find(key) == nullptr ? fallback : positive(key);
+  }
+
+  // 0 means the same as no key, where a config may turn a setting off by it.
+  double positive_unless_zero(const char* key, double fallback) const {
+    const json* value = find(key);
+    return value != nullptr && *value == 0 ? fallback : positive(key, fallback);
   }
 
   bool boolean(const char* key, bool fallback) const {
@@ -116,10 +123,12 @@ Value choose(const std::array<std::pair<std::string_view, Value>, size>& table,
   fields.fail(key, fmt::format("expected one of {}, got \"{}\"", known_names(table), name));
 }
 
-constexpr std::array<std::pair<std::string_view, RopeScaling>, 3> kRopeScalings = {{
+constexpr std::array<std::pair<std::string_view, RopeScaling>, 5> kRopeScalings = {{
     {"default", RopeScaling::kNone},
     {"linear", RopeScaling::kLinear},
     {"llama3", RopeScaling::kLlama3},
+    {"yarn", RopeScaling::kYarn},
+    {"dynamic", RopeScaling::kDynamic},
 }};
 
 constexpr std::array<std::pair<std::string_view, torch::ScalarType>, 4> kDtypes = {{
@@ -143,6 +152,40 @@ bool has_trait(Trait trait, const Fields& fields, const char* key) {
   return trait == Trait::kConfigured ? fields.boolean(key, false) : trait == Trait::kAlways;
 }
 
+void parse_llama3(const Fields& fields, RopeConfig& rope) {
+  rope.low_freq_factor = fields.positive("low_freq_factor");
+  rope.high_freq_factor = fields.positive("high_freq_factor");
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    fields.fail("high_freq_factor", fmt::format("expected more than low_freq_factor {}, got {}",
+                                                rope.low_freq_factor, rope.high_freq_factor));
+  }
+}
+
+// How much YaRN sharpens attention for contexts `factor` times as long.
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
+void parse_yarn(const Fields& fields, RopeConfig& rope) {
+  if (rope.theta <= 1.0) {
+    fields.fail("rope_theta", fmt::format("expected more than 1 with yarn, got {}", rope.theta));
+  }
+  rope.beta_fast = fields.positive_unless_zero("beta_fast", rope.beta_fast);
+  rope.beta_slow = fields.positive_unless_zero("beta_slow", rope.beta_slow);
+  if (rope.beta_fast < rope.beta_slow) {
+    fields.fail("beta_fast", fmt::format("expected beta_slow {} or more, got {}", rope.beta_slow,
+                                         rope.beta_fast));
+  }
+  rope.truncate = fields.boolean("truncate", rope.truncate);
+  const double mscale = fields.positive_unless_zero("mscale", 0.0);
+  const double mscale_all_dim = fields.positive_unless_zero("mscale_all_dim", 0.0);
+  const bool both = mscale > 0.0 && mscale_all_dim > 0.0;
+  rope.attention_factor =
+      fields.positive("attention_factor", both ? yarn_mscale(rope.factor, mscale) /
+                                                     yarn_mscale(rope.factor, mscale_all_dim)
+                                               : yarn_mscale(rope.factor, 1.0));
+}
+
 // transformers 5 keeps theta and scaling in `rope_parameters`; 4 has `rope_theta`
 // beside a `rope_scaling`, whose own type was first called `type`, then `rope_type`.
 RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& path,
@@ -160,17 +203,33 @@ RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& pat
     fields.fail("partial_rotary_factor", "expected 1, the only one supported");
   }
   if (rope.scaling == RopeScaling::kNone) return rope;
-  rope.factor = fields.positive("factor");
-  if (rope.scaling == RopeScaling::kLinear) return rope;
-  rope.low_freq_factor = fields.positive("low_freq_factor");
-  rope.high_freq_factor = fields.positive("high_freq_factor");
-  if (rope.high_freq_factor <= rope.low_freq_factor) {
-    fields.fail("high_freq_factor", fmt::format("expected more than low_freq_factor {}, got {}",
-                                                rope.low_freq_factor, rope.high_freq_factor));
-  }
+  // As in transformers 5: a value outside the block goes before one in it, and `dynamic` takes
+  // the model's context for the original.
+  const char* const original_key = "original_max_position_embeddings";
+  const Fields& original_fields = top.find(original_key) != nullptr ? top : fields;
   rope.original_max_positions =
-      fields.integer("original_max_position_embeddings", 1, kMaxPositions, max_positions);
+      rope.scaling == RopeScaling::kDynamic
+          ? max_positions
+          : original_fields.integer(original_key, 1, kMaxPositions, max_positions);
+  if (rope.scaling == RopeScaling::kYarn && original_fields.find(original_key) != nullptr) {
+    rope.factor = fields.positive("factor", static_cast<double>(max_positions) /
+                                                static_cast<double>(rope.original_max_positions));
+  } else {
+    rope.factor = fields.positive("factor");
+  }
+  if (rope.scaling == RopeScaling::kLlama3) parse_llama3(fields, rope);
+  if (rope.scaling == RopeScaling::kYarn) parse_yarn(fields, rope);
   return rope;
+}
+
+// The context of a model whose scaling is made for more positions than the config names.
+int64_t stretched_context(const RopeConfig& rope, int64_t max_positions) {
+  if (rope.scaling != RopeScaling::kYarn && rope.scaling != RopeScaling::kDynamic) {
+    return max_positions;
+  }
+  const double stretched = rope.factor * static_cast<double>(rope.original_max_positions);
+  return std::max(max_positions,
+                  static_cast<int64_t>(std::min(stretched, static_cast<double>(kMaxPositions))));
 }
 
 // Layers of Qwen at or above `max_window_layers` slide, unless `layer_types` says which.
@@ -280,6 +339,11 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   }
 
   c.rope = parse_rope(fields, config, path, c.max_positions);
+  if (c.rope.scaling == RopeScaling::kDynamic && c.head_dim <= 2) {
+    fields.fail("head_dim",
+                fmt::format("expected more than 2 with dynamic scaling, got {}", c.head_dim));
+  }
+  c.max_positions = stretched_context(c.rope, c.max_positions);
   c.windows = parse_windows(fields, family, c.num_layers);
   const std::vector<int64_t> bos = parse_ids(fields, "bos_token_id");
   if (!bos.empty()) c.bos_id = bos.front();

@@ -12,17 +12,22 @@
 namespace schmidt::model {
 
 /// How rotary frequencies are stretched for contexts longer than those trained on.
-enum class RopeScaling { kNone, kLinear, kLlama3 };
+enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kDynamic };
 
 /// Rotary position embedding: pair i of a head of size d turns by p * theta^(-2i/d)
 /// at position p, before scaling.
 struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1.0;                 ///< kLinear, kLlama3: how much longer the context is
-  double low_freq_factor = 1.0;        ///< kLlama3: wavelengths over original / low are divided
-  double high_freq_factor = 4.0;       ///< kLlama3: wavelengths under original / high are kept
-  int64_t original_max_positions = 0;  ///< kLlama3: the context trained on, in tokens
+  double factor = 1.0;            ///< all but kNone: how much longer the context is
+  double low_freq_factor = 1.0;   ///< kLlama3: wavelengths over original / low are divided
+  double high_freq_factor = 4.0;  ///< kLlama3: wavelengths under original / high are kept
+  /// kLlama3, kYarn, kDynamic: the context trained on, in tokens.
+  int64_t original_max_positions = 0;
+  double beta_fast = 32.0;        ///< kYarn: pairs of more turns in that context are kept
+  double beta_slow = 1.0;         ///< kYarn: pairs of fewer turns in it are divided
+  bool truncate = true;           ///< kYarn: those bounds are rounded outward to whole pairs
+  double attention_factor = 1.0;  ///< kYarn: cos and sin are multiplied by it
 };
 
 /// The architecture of a decoder-only model of the Llama family: families differ
@@ -34,9 +39,9 @@ struct ModelConfig {
   int64_t intermediate_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
-  int64_t num_kv_heads = 0;  ///< divides num_heads
-  int64_t head_dim = 0;      ///< even; num_heads * head_dim need not be hidden_size
-  int64_t max_positions = 0;
+  int64_t num_kv_heads = 0;   ///< divides num_heads
+  int64_t head_dim = 0;       ///< even; num_heads * head_dim need not be hidden_size
+  int64_t max_positions = 0;  ///< the context, as far as kYarn and kDynamic stretch it
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
   bool tie_embeddings = false;

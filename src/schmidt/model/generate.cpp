@@ -48,6 +48,7 @@ std::vector<Generation> run(const Model& model, std::vector<Row>& rows, KvCache&
   const std::vector<int64_t>& eos_ids = options.eos_ids ? *options.eos_ids : model.config().eos_ids;
   const auto count = static_cast<int64_t>(rows.size());
   const int64_t chunk = std::max<int64_t>(1, kPrefillTokens / count);
+  const RopeConfig& rope = model.config().rope;
   std::vector<Generation> results(count);
 
   const auto accept = [&](int64_t i, int64_t id) {
@@ -74,7 +75,10 @@ std::vector<Generation> run(const Model& model, std::vector<Row>& rows, KvCache&
     for (int64_t i = 0; i < count; ++i) {
       if (rows[i].finished) continue;
       const auto left = static_cast<int64_t>(rows[i].tokens.size()) - rows[i].consumed;
-      lengths[i] = std::min(left, chunk);
+      // The angles of a prompt that dynamic scaling stretches are those of its whole length.
+      const bool whole = rope.scaling == RopeScaling::kDynamic &&
+                         std::cmp_greater(rows[i].tokens.size(), rope.original_max_positions);
+      lengths[i] = whole ? left : std::min(left, chunk);
       widest = std::max(widest, lengths[i]);
     }
     if (widest == 0) return results;

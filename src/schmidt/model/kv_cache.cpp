@@ -1,12 +1,14 @@
 #include "schmidt/model/kv_cache.h"
 
+#include <algorithm>
+
 #include <ATen/ops/empty.h>
 
 namespace schmidt::model {
 
 KvCache::KvCache(const ModelConfig& config, int64_t batch, int64_t capacity,
                  torch::ScalarType dtype, torch::Device device)
-    : capacity_(capacity) {
+    : capacity_(capacity), rope_config_(config.rope), head_dim_(config.head_dim) {
   TORCH_CHECK_VALUE(batch >= 1, "[cache] expected one row or more, got ", batch);
   TORCH_CHECK_VALUE(capacity >= 1 && capacity <= config.max_positions,
                     "[cache] expected a capacity in [1, ", config.max_positions,
@@ -17,7 +19,17 @@ KvCache::KvCache(const ModelConfig& config, int64_t batch, int64_t capacity,
     keys_.push_back(at::empty({batch, config.num_kv_heads, capacity, config.head_dim}, options));
     values_.push_back(at::empty_like(keys_.back()));
   }
-  rope_ = rope_table(config, capacity, device);
+  const bool grows = config.rope.scaling == RopeScaling::kDynamic;
+  rope_ = rope_table(
+      config, grows ? std::min(capacity, config.rope.original_max_positions) : capacity, device);
+}
+
+RopeTable KvCache::next_rope(int64_t row, int64_t tokens) const {
+  const int64_t past = lengths_[row];
+  if (past + tokens > rope_.cos.size(0)) {
+    return rope_table_end(rope_config_, head_dim_, past, tokens, rope_.cos.device());
+  }
+  return {rope_.cos.narrow(0, past, tokens), rope_.sin.narrow(0, past, tokens)};
 }
 
 void KvCache::truncate(int64_t row, int64_t length) {

@@ -40,8 +40,12 @@ class KvCache {
   const torch::Tensor& keys(int64_t layer) const { return keys_[layer]; }  // [batch, kv_heads,
   const torch::Tensor& values(int64_t layer) const {
     return values_[layer];
-  }                                                // capacity, head_dim]
-  const RopeTable& rope() const { return rope_; }  // of capacity positions
+  }  // capacity, head_dim]
+  /// Angles [tokens, head_dim / 2] of a row's next tokens. With dynamic scaling they are those
+  /// of the length that the row then has, while the keys before keep the angles of the step
+  /// that wrote them, as in transformers: a whole sequence in one step gives the logits of
+  /// Model::forward, and one in several steps does as long as it is within the original context.
+  RopeTable next_rope(int64_t row, int64_t tokens) const;
   void advance(int64_t row, int64_t tokens) { lengths_[row] += tokens; }
 
  private:
@@ -49,7 +53,9 @@ class KvCache {
   std::vector<int64_t> lengths_;
   std::vector<torch::Tensor> keys_;
   std::vector<torch::Tensor> values_;
-  RopeTable rope_;
+  RopeConfig rope_config_;
+  int64_t head_dim_;
+  RopeTable rope_;  // of as many positions as have the same angles in every step
 };
 
 }  // namespace schmidt::model

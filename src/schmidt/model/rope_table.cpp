@@ -1,5 +1,7 @@
 #include "schmidt/model/rope_table.h"
 
+#include <algorithm>
+#include <cmath>
 #include <numbers>
 
 #include <ATen/ops/arange.h>
@@ -20,26 +22,73 @@ torch::Tensor llama3_frequencies(const torch::Tensor& frequencies, const RopeCon
   return (1.0 - kept) * frequencies / rope.factor + kept * frequencies;
 }
 
+// A pair that turns more than beta_fast times in the original context is kept, one that turns
+// less than beta_slow times is stretched, those between are blended by their index.
+torch::Tensor yarn_frequencies(const torch::Tensor& frequencies, const RopeConfig& rope,
+                               int64_t head_dim) {
+  const auto original = static_cast<double>(rope.original_max_positions);
+  const auto pair_of = [&](double turns) {
+    return static_cast<double>(head_dim) * std::log(original / (turns * 2.0 * std::numbers::pi)) /
+           (2.0 * std::log(rope.theta));
+  };
+  double low = pair_of(rope.beta_fast);
+  double high = pair_of(rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(head_dim - 1));
+  if (low == high) high += 0.001;
+  const torch::Tensor pairs = at::arange(head_dim / 2, torch::kFloat32);
+  const torch::Tensor stretched = ((pairs - low) / (high - low)).clamp(0.0, 1.0);
+  return frequencies / rope.factor * stretched + frequencies * (1.0 - stretched);
+}
+
+double dynamic_theta(const RopeConfig& rope, int64_t head_dim, int64_t length) {
+  const auto original = static_cast<double>(rope.original_max_positions);
+  const double used = std::max(static_cast<double>(length), original);
+  const auto dim = static_cast<double>(head_dim);
+  return rope.theta *
+         std::pow(rope.factor * used / original - (rope.factor - 1.0), dim / (dim - 2.0));
+}
+
 }  // namespace
 
-torch::Tensor rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
+torch::Tensor rope_frequencies(const RopeConfig& rope, int64_t head_dim, int64_t length) {
+  const double theta =
+      rope.scaling == RopeScaling::kDynamic ? dynamic_theta(rope, head_dim, length) : rope.theta;
   const torch::Tensor pairs = at::arange(0, head_dim, 2, torch::kFloat32);
-  const torch::Tensor plain = 1.0 / at::pow(rope.theta, pairs / static_cast<double>(head_dim));
+  const torch::Tensor plain = 1.0 / at::pow(theta, pairs / static_cast<double>(head_dim));
   switch (rope.scaling) {
     case RopeScaling::kNone:
+    case RopeScaling::kDynamic:
       return plain;
     case RopeScaling::kLinear:
       return plain / rope.factor;
     case RopeScaling::kLlama3:
       return llama3_frequencies(plain, rope);
+    case RopeScaling::kYarn:
+      return yarn_frequencies(plain, rope, head_dim);
   }
   TORCH_INTERNAL_ASSERT(false, "unknown rope scaling");
 }
 
 RopeTable rope_table(const ModelConfig& config, int64_t positions, torch::Device device) {
-  const torch::Tensor angles = at::outer(at::arange(positions, torch::kFloat32),
-                                         rope_frequencies(config.rope, config.head_dim));
-  return {angles.cos().to(device), angles.sin().to(device)};
+  return rope_table_end(config.rope, config.head_dim, 0, positions, device);
+}
+
+RopeTable rope_table_end(const RopeConfig& rope, int64_t head_dim, int64_t first, int64_t count,
+                         torch::Device device) {
+  const torch::Tensor angles = at::outer(at::arange(first, first + count, torch::kFloat32),
+                                         rope_frequencies(rope, head_dim, first + count));
+  torch::Tensor cos = angles.cos();
+  torch::Tensor sin = angles.sin();
+  if (rope.attention_factor != 1.0) {
+    cos.mul_(rope.attention_factor);
+    sin.mul_(rope.attention_factor);
+  }
+  return {cos.to(device), sin.to(device)};
 }
 
 }  // namespace schmidt::model

@@ -22,6 +22,8 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
                     cache.batch(), " lengths, got ", lengths.size());
   StepPlan plan;
   std::vector<torch::Tensor> ids_of_runs;
+  std::vector<torch::Tensor> cos_of_runs;
+  std::vector<torch::Tensor> sin_of_runs;
   int64_t count = 0;
   for (int64_t row = 0; row < cache.batch(); ++row) {
     const int64_t length = lengths[row];
@@ -34,6 +36,9 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
     if (length == 0) continue;
     plan.runs.push_back({row, count, length, past});
     ids_of_runs.push_back(ids[row].narrow(0, 0, length));
+    const RopeTable rope = cache.next_rope(row, length);
+    cos_of_runs.push_back(rope.cos);
+    sin_of_runs.push_back(rope.sin);
     for (int64_t i = 0; i < length; ++i) {
       plan.queries.rows.push_back(row);
       plan.queries.positions.push_back(past + i);
@@ -42,17 +47,11 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
     count += length;
   }
   if (count == 0) return plan;
-  plan.ids = ids_of_runs.size() == 1 ? ids_of_runs.front() : at::cat(ids_of_runs);
-  if (plan.runs.size() == 1) {
-    const StepPlan::Run& run = plan.runs.front();
-    plan.rope = {cache.rope().cos.narrow(0, run.past, run.length),
-                 cache.rope().sin.narrow(0, run.past, run.length)};
-  } else {
-    const torch::Tensor positions =
-        at::tensor(plan.queries.positions, torch::kInt64).to(cache.rope().cos.device());
-    plan.rope = {cache.rope().cos.index_select(0, positions),
-                 cache.rope().sin.index_select(0, positions)};
-  }
+  const auto packed = [](const std::vector<torch::Tensor>& of_runs) {
+    return of_runs.size() == 1 ? of_runs.front() : at::cat(of_runs);
+  };
+  plan.ids = packed(ids_of_runs);
+  plan.rope = {packed(cos_of_runs), packed(sin_of_runs)};
   return plan;
 }
 
