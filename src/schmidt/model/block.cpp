@@ -1,7 +1,5 @@
 #include "schmidt/model/block.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include "schmidt/kernels/rms_norm.h"
 #include "schmidt/kernels/rope.h"
 #include "schmidt/kernels/swiglu.h"
@@ -12,12 +10,6 @@ namespace schmidt::model {
 namespace {
 
 size_t slot(Group group) { return static_cast<size_t>(group); }
-
-// h + update; into `update`'s memory where no gradient needs it.
-torch::Tensor residual(const torch::Tensor& h, torch::Tensor update) {
-  const bool recorded = at::GradMode::is_enabled() && (h.requires_grad() || update.requires_grad());
-  return recorded ? h + update : update.add_(h);
-}
 
 }  // namespace
 
@@ -48,46 +40,49 @@ Block::Heads Block::split_heads(const torch::Tensor& qkv, const RopeTable& rope)
   return {kernels::rope(q, rope.cos, rope.sin), kernels::rope(k, rope.cos, rope.sin), v};
 }
 
-torch::Tensor Block::compute(const torch::Tensor& h, const RopeTable& rope,
-                             const Attention& attention, const InputObserver& observer) const {
-  const auto project = [&](Group group, const torch::Tensor& x) {
-    if (observer) observer(group, x);
-    return projections_[slot(group)]->apply(x);
-  };
-  const torch::Tensor x = kernels::rms_norm(h, input_norm_, config_.rms_norm_eps);
-  const torch::Tensor mixed = attention(split_heads(project(Group::kQkv, x), rope));
-  const torch::Tensor attended = residual(h, project(Group::kOut, mixed.flatten(-2)));
-
-  const torch::Tensor z = kernels::rms_norm(attended, post_attention_norm_, config_.rms_norm_eps);
-  const torch::Tensor gated = kernels::swiglu(project(Group::kGateUp, z));
-  return residual(attended, project(Group::kDown, gated));
-}
-
-torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing,
-                             const InputObserver& observer) const {
+// rope and packing by value: a pass may be put aside.
+BlockPass::Attention Block::text_attention(const torch::Tensor& h, const RopeTable& rope,
+                                           const Packing& packing) const {
   TORCH_CHECK_VALUE(
       h.dim() == 3 && h.size(2) == config_.hidden_size && h.size(1) <= rope.cos.size(0),
       "[block] expected h [b, t, ", config_.hidden_size, "] with t up to ", rope.cos.size(0),
       ", got ", h.sizes());
   const RopeTable used = {rope.cos.narrow(0, 0, h.size(1)), rope.sin.narrow(0, 0, h.size(1))};
-  const auto attention = [&](const Heads& heads) {
-    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_], packing);
+  return [this, used, packing](const torch::Tensor& qkv) {
+    const Heads heads = split_heads(qkv, used);
+    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_], packing)
+        .flatten(-2);
   };
-  return compute(h, used, attention, observer);
+}
+
+BlockPass Block::begin(const torch::Tensor& h, const RopeTable& rope,
+                       const Packing& packing) const {
+  return {*this, text_attention(h, rope, packing), h};
+}
+
+BlockPass Block::resume(Group group, const torch::Tensor& residual, const torch::Tensor& input,
+                        const RopeTable& rope, const Packing& packing) const {
+  return {*this, text_attention(residual, rope, packing), group, residual, input};
+}
+
+torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing,
+                             const InputObserver& observer) const {
+  BlockPass pass = begin(h, rope, packing);
+  for (; observer && pass.group(); pass.apply()) observer(*pass.group(), pass.input());
+  return pass.finish();
 }
 
 torch::Tensor Block::input_of(Group group, const torch::Tensor& source,
                               const RopeTable& rope) const {
   switch (group) {
     case Group::kQkv:
-      return kernels::rms_norm(source, input_norm_, config_.rms_norm_eps);
+    case Group::kGateUp:
+      return norm(group, source);
     case Group::kOut: {
       const int64_t t = source.size(-2);
       const Heads heads = split_heads(source, {rope.cos.narrow(0, 0, t), rope.sin.narrow(0, 0, t)});
       return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_]).flatten(-2);
     }
-    case Group::kGateUp:
-      return kernels::rms_norm(source, post_attention_norm_, config_.rms_norm_eps);
     case Group::kDown:
       return kernels::swiglu(source);
   }
@@ -95,11 +90,20 @@ torch::Tensor Block::input_of(Group group, const torch::Tensor& source,
 }
 
 torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const {
-  const auto attention = [&](const Heads& heads) {
+  const auto attention = [&](const torch::Tensor& qkv) {
+    const Heads heads = split_heads(qkv, plan.rope);
     return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_],
-                          cache.keys(index_), cache.values(index_));
+                          cache.keys(index_), cache.values(index_))
+        .flatten(-2);
   };
-  return compute(h, plan.rope, attention, {});
+  return BlockPass(*this, attention, h).finish();
+}
+
+torch::Tensor Block::norm(Group group, const torch::Tensor& h) const {
+  TORCH_CHECK_VALUE(reads_residual(group),
+                    "[block] expected a group that reads the residual stream");
+  const torch::Tensor& weight = group == Group::kQkv ? input_norm_ : post_attention_norm_;
+  return kernels::rms_norm(h, weight, config_.rms_norm_eps);
 }
 
 const ProjectionPtr& Block::projection(Group group) const { return projections_[slot(group)]; }

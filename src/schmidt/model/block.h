@@ -8,6 +8,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/model/block_pass.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/kv_cache.h"
 #include "schmidt/model/layers.h"
@@ -36,9 +37,20 @@ class Block {
   torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {},
                         const InputObserver& observer = {}) const;
 
+  /// The same pass, halted before each group of layers.
+  BlockPass begin(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {}) const;
+
+  /// A pass that was put aside before `group`, of the states `residual` [b, t, hidden] and what
+  /// the group reads, `input` [b, t, n].
+  BlockPass resume(Group group, const torch::Tensor& residual, const torch::Tensor& input,
+                   const RopeTable& rope, const Packing& packing = {}) const;
+
   /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values
   /// go into the cache. Not differentiable.
   torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const;
+
+  /// The norm in front of a group that reads the residual stream. h [.., hidden] -> [.., hidden].
+  torch::Tensor norm(Group group, const torch::Tensor& h) const;
 
   /// What a group's layers read, for work that goes through a block group by group:
   ///   kQkv, kGateUp: norm(source), source [.., hidden] the residual stream there
@@ -62,11 +74,10 @@ class Block {
     torch::Tensor k;  // [..., kv_heads, d]
     torch::Tensor v;  // [..., kv_heads, d]
   };
-  using Attention = std::function<torch::Tensor(const Heads&)>;
 
   Heads split_heads(const torch::Tensor& qkv, const RopeTable& rope) const;
-  torch::Tensor compute(const torch::Tensor& h, const RopeTable& rope, const Attention& attention,
-                        const InputObserver& observer) const;
+  BlockPass::Attention text_attention(const torch::Tensor& h, const RopeTable& rope,
+                                      const Packing& packing) const;
 
   ModelConfig config_;
   int64_t index_;
