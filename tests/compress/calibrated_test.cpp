@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/compress.h"
@@ -31,14 +32,15 @@ class CalibratedTest : public testing::Test {
   calibrate::Statistics collect(const fs::path& folder, const ProgressFn& progress = {}) const {
     const calibrate::StreamedModel streamed(checkpoint, {});
     return calibrate::Statistics::collect(checkpoint, streamed, layers, windows, folder,
-                                          {.batch = 4}, progress);
+                                          {.batch = 4, .activations = activations}, progress);
   }
 
   CompressResult run(const std::vector<plan::LayerPlan>& plan,
                      const calibrate::Statistics* statistics, const fs::path& out,
                      const ProgressFn& progress = {}) const {
     CompressOptions options;
-    options.calibration = Calibration{.windows = windows, .statistics = statistics, .batch = 4};
+    options.calibration = Calibration{
+        .windows = windows, .statistics = statistics, .batch = 4, .activations = activations};
     return compress(checkpoint, plan, out, options, progress);
   }
 
@@ -68,7 +70,25 @@ class CalibratedTest : public testing::Test {
   io::Checkpoint checkpoint;
   std::vector<plan::Layer> layers;
   torch::Tensor windows;
+  calibrate::ActivationOptions activations;
 };
+
+// In memory or on disk, saved after each step or never.
+const std::vector<calibrate::ActivationOptions> kPlaces = {
+    {.memory = 1 << 30, .save_after = 0.0},
+    {.memory = 0, .save_after = 0.0},
+    {.memory = 2 * 10 * 24 * 24 * 4, .save_after = 1e9},  // two streams of the text
+};
+
+std::map<std::string, std::string> files_of(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) {
+      files[fs::relative(entry.path(), folder)] = test::read_file(entry.path());
+    }
+  }
+  return files;
+}
 
 TEST_F(CalibratedTest, SpectrumPredictsTheDivergenceOfASmallCut) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
@@ -145,13 +165,11 @@ torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& w
                         int64_t block, model::Group group) {
   const auto model = model::Model::load(checkpoint);
   const model::RopeTable rope = model.rope(windows.size(1));
-  torch::Tensor h = model.embed(windows), read;
-  for (int64_t b = 0; b <= block; ++b) {
-    h = model.block(b).forward(h, rope, {}, [&](model::Group at, const torch::Tensor& x) {
-      if (b == block && at == group) read = x;
-    });
-  }
-  return read.flatten(0, -2).to(torch::kFloat64);
+  torch::Tensor h = model.embed(windows);
+  for (int64_t b = 0; b < block; ++b) h = model.block(b).forward(h, rope);
+  model::BlockPass at = model.block(block).begin(h, rope);
+  at.apply_until(group);
+  return at.input().flatten(0, -2).to(torch::kFloat64);
 }
 
 TEST_F(CalibratedTest, StatisticsHoldTheMomentsOfEveryInput) {
@@ -225,20 +243,23 @@ TEST_F(CalibratedTest, ZeroAndRankOneWeightsAreCompressed) {
 
 TEST_F(CalibratedTest, StatisticsResumeToTheSameBytes) {
   collect(tmp / "whole");
-  int kills = 0;
-  for (int calls = 0;; ++calls) {
-    const fs::path folder = tmp / ("s" + std::to_string(calls));
-    const auto work = [&](const ProgressFn& progress) { collect(folder, progress); };
-    const bool killed = killed_at(calls, work);
-    if (!killed) break;
-    ++kills;
-    collect(folder);
-    for (const char* file : {"block.0.safetensors", "block.1.safetensors"}) {
-      EXPECT_EQ(test::read_file(folder / file), test::read_file(tmp / "whole" / file)) << calls;
+  const auto whole = files_of(tmp / "whole");
+  EXPECT_EQ(whole.size(), 3U);  // a block each, and what they were made from
+  for (size_t place = 0; place < kPlaces.size(); ++place) {
+    activations = kPlaces[place];
+    int kills = 0;
+    for (int calls = 0;; ++calls) {
+      const fs::path folder = tmp / fmt::format("s{}-{}", place, calls);
+      const auto work = [&](const ProgressFn& progress) { collect(folder, progress); };
+      const bool killed = killed_at(calls, work);
+      if (!killed) break;
+      ++kills;
+      killed_at(1, work);  // again, a step later
+      collect(folder);
+      EXPECT_EQ(files_of(folder), whole) << place << " " << calls;
     }
-    EXPECT_FALSE(fs::exists(folder / "stream.0"));
+    EXPECT_EQ(kills, 6);  // the embedding, two blocks and the head forward, two blocks back
   }
-  EXPECT_EQ(kills, 6);  // the embedding, two blocks and the head forward, two blocks back
 }
 
 TEST_F(CalibratedTest, OutputMomentsPullBackToThoseOfTheSmallerSide) {
@@ -293,19 +314,48 @@ TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
   const auto plans = plan(0.8, "fisher");
   run(plans, &statistics, tmp / "whole");
-  const std::string expected = test::read_file(tmp / "whole/model.safetensors");
+  const auto whole = files_of(tmp / "whole");
   int kills = 0;
   for (int calls = 0;; calls += 2) {
-    const fs::path out = tmp / ("out" + std::to_string(calls));
+    activations = kPlaces[static_cast<size_t>(kills) % kPlaces.size()];
+    const fs::path out = tmp / fmt::format("out{}", calls);
     const auto work = [&](const ProgressFn& progress) { run(plans, &statistics, out, progress); };
     const bool killed = killed_at(calls, work);
     if (!killed) break;
     ++kills;
     EXPECT_FALSE(fs::exists(out));
     run(plans, &statistics, out);
-    EXPECT_EQ(test::read_file(out / "model.safetensors"), expected) << calls;
+    EXPECT_EQ(test::read_file(out / "model.safetensors"), whole.at("model.safetensors")) << calls;
+    EXPECT_FALSE(fs::exists(out / "layers"));
   }
-  EXPECT_GE(kills, 4);
+  EXPECT_GE(kills, 6);
+}
+
+TEST_F(CalibratedTest, SavesAPlaceAfterWorkThatIsWorthIt) {
+  const calibrate::Statistics statistics = collect(tmp / "statistics");
+  const auto plans = plan(0.8, "fisher");
+  const auto saved = [&](double save_after) {
+    activations = {.save_after = save_after};
+    std::set<std::string> seen;
+    const auto look = [&](const char* folder) {
+      return [&, folder](const Progress&) {
+        if (fs::exists(tmp / folder)) {
+          for (const auto& [name, bytes] : files_of(tmp / folder)) seen.insert(name);
+        }
+      };
+    };
+    collect(tmp / "s", look("s/unfinished"));
+    run(plans, &statistics, tmp / "out", look("out.partial/layers/streams"));
+    fs::remove_all(tmp / "s");
+    fs::remove_all(tmp / "out");
+    return seen;
+  };
+  EXPECT_TRUE(saved(1e9).empty());
+  const auto all = saved(0.0);
+  for (const char* file : {"residual.0", "residual.2", "forward.json", "gradient.2", "gradient.1",
+                           "backward.json", "original.1", "compressed.1", "position.json"}) {
+    EXPECT_TRUE(all.contains(file)) << file;
+  }
 }
 
 TEST_F(CalibratedTest, RefusesOtherText) {

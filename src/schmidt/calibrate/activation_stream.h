@@ -35,7 +35,7 @@ int64_t default_activation_memory();
 
 struct ActivationOptions {
   std::optional<int64_t> memory;  ///< bytes for activations, beyond which they lie on disk
-  double save_after = 120.0;  ///< seconds of work after which a place is saved, for a killed run
+  double save_after = 300.0;  ///< seconds of work after which a place is saved, for a killed run
 };
 
 class ActivationStream;

@@ -9,10 +9,11 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/calibrate/embedded_text.h"
+#include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
-#include "schmidt/io/tensor_spill.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/tn/convergence.h"
 #include "schmidt/tn/magnitude.h"
@@ -21,6 +22,9 @@ namespace schmidt::calibrate {
 namespace {
 
 namespace fs = std::filesystem;
+using calibrate::ActivationStream;
+using calibrate::SavedPosition;
+using calibrate::TextBatches;
 using model::Group;
 
 /// Rows of logits that are held at once.
@@ -69,95 +73,109 @@ class Collector {
         options_(options),
         progress_(progress),
         blocks_(model.config().num_layers),
-        batches_((windows.size(0) + options.batch - 1) / options.batch),
-        rope_(model.rope(windows.size(1))) {
-    for (int64_t b = 0; b < batches_; ++b) {
-      if (options.workers.takes(b)) own_.push_back(b);
-    }
-  }
+        hidden_(model.config().hidden_size),
+        space_(TextBatches::of(windows, options.batch, options.workers), unfinished(),
+               model.options().dtype, model.options().device, options.activations.memory),
+        forward_(unfinished(), "forward", options.workers, options.activations.save_after),
+        backward_(unfinished(), "backward", options.workers, options.activations.save_after),
+        rope_(model.rope(windows.size(1))) {}
 
-  /// `done` counts steps: blocks_ + 1 forward (the embedding is one), then one for the
-  /// head and one for each block backward.
-  void run(int64_t done, const std::function<void(int64_t)>& save) {
-    for (int64_t step = done; step < total_steps(); ++step) {
-      if (progress_) progress_({"calibrate", "", step, total_steps(), "passes through a block"});
-      // A step is done when all have done their batches of it.
-      if (step == 0) {
-        for (int64_t i = 0; i <= blocks_; ++i) open(stream_path(i));  // a full disk shows now
-        embed();
-      } else if (step <= blocks_) {
-        forward(step - 1);
-      } else if (step == blocks_ + 1) {
-        head();
+  /// Forward, a step for the embedding and for each block, then backward, one for the head and
+  /// for each block. A block's file is finished when it is there; a run after a kill goes forward
+  /// and backward again from the places that were saved, without the sums of finished blocks.
+  void run() {
+    const int64_t open = open_blocks();
+    if (open > 0) {
+      std::optional<int64_t> place = backward_.place();
+      if (place && *place < open) place.reset();  // a file of those above is gone
+      std::vector<ActivationStream> residual = forward_to(place ? *place - 1 : blocks_);
+      ActivationStream gradient;
+      if (place) {
+        gradient = space_.kept(gradient_name(*place), hidden_);
       } else {
-        backward(2 * blocks_ + 1 - step);
+        report(blocks_ + 1);
+        gradient = head(residual.back());
+        residual.pop_back();
+        save_gradient(blocks_, gradient);
       }
-      options_.workers.meet();
-      if (options_.workers.first()) save(step + 1);
+      for (int64_t index = place.value_or(blocks_) - 1; index >= 0; --index) {
+        report(2 * blocks_ + 1 - index);
+        gradient = backward(index, residual.back(), std::move(gradient), index < open);
+        residual.pop_back();
+        save_gradient(index, gradient);
+      }
     }
     options_.workers.meet();
-  }
-
-  int64_t total_steps() const { return 2 * blocks_ + 2; }
-
-  void remove_streams() const {
-    for (int64_t i = 0; i <= blocks_; ++i) fs::remove(stream_path(i));
-    for (int64_t i = 0; i < 2; ++i) fs::remove(gradient_path(i));
+    if (options_.workers.first()) fs::remove_all(unfinished());
   }
 
  private:
-  fs::path stream_path(int64_t block) const { return folder_ / fmt::format("stream.{}", block); }
-  fs::path gradient_path(int64_t block) const {
-    return folder_ / fmt::format("gradient.{}", block % 2);
+  fs::path unfinished() const { return folder_ / "unfinished"; }
+  fs::path block_file(int64_t index) const {
+    return folder_ / fmt::format("block.{}.safetensors", index);
   }
-  io::TensorSpill open(const fs::path& path) const {
-    return io::TensorSpill(path, batches_,
-                           {options_.batch, windows_.size(1), model_.config().hidden_size},
-                           model_.options().dtype);
-  }
-  /// Valid windows of a batch; the last one may be short.
-  int64_t count(int64_t batch) const {
-    return std::min(options_.batch, windows_.size(0) - batch * options_.batch);
-  }
-  torch::Tensor read(const io::TensorSpill& spill, int64_t batch) const {
-    return spill.read(batch).narrow(0, 0, count(batch)).to(model_.options().device);
-  }
-  void write(io::TensorSpill& spill, int64_t batch, const torch::Tensor& h) const {
-    torch::Tensor slot = at::zeros({options_.batch, windows_.size(1), model_.config().hidden_size},
-                                   h.options().device(torch::kCPU));
-    slot.narrow(0, 0, count(batch)).copy_(h);
-    spill.write(batch, slot);
+  static std::string gradient_name(int64_t block) { return fmt::format("gradient.{}", block); }
+
+  void report(int64_t step) const {
+    if (progress_) progress_({"calibrate", "", step, 2 * blocks_ + 2, "passes through a block"});
   }
 
-  void embed() {
+  /// Blocks [0, n) are not finished: they are worked on from the last to the first.
+  int64_t open_blocks() const {
+    int64_t open = blocks_;
+    while (open > 0 && fs::exists(block_file(open - 1))) --open;
+    return static_cast<int64_t>(options_.workers.agreed(static_cast<double>(open)));
+  }
+
+  /// The residual stream before blocks 0, 1, .., last.
+  std::vector<ActivationStream> forward_to(int64_t last) {
     const at::NoGradGuard no_grad;
-    io::TensorSpill out = open(stream_path(0));
-    std::vector<torch::Tensor> own;
-    for (const int64_t b : own_) own.push_back(windows_.narrow(0, b * options_.batch, count(b)));
-    const torch::Tensor h = own.empty() ? torch::Tensor() : model_.embed(at::cat(own));
-    int64_t row = 0;
-    for (const int64_t b : own_) {
-      write(out, b, h.narrow(0, row, count(b)));
-      row += count(b);
+    const int64_t kept = forward_.place().value_or(-1);
+    std::vector<ActivationStream> residual;
+    for (int64_t i = 0; i <= last; ++i) {
+      const std::string name = fmt::format("residual.{}", i);
+      if (i <= kept) {
+        residual.push_back(space_.kept(name, hidden_));
+        continue;
+      }
+      report(i);
+      {
+        const SavedPosition::Work work(forward_);
+        if (i == 0) {
+          residual.push_back(embedded_text(model_, windows_, space_, name));
+        } else {
+          const model::Block block = model_.block(i - 1);
+          ActivationStream stream = space_.make(name, hidden_);
+          for (const int64_t b : own()) {
+            stream.write(b, block.forward(residual.back().read(b), rope_));
+          }
+          residual.push_back(std::move(stream));
+        }
+      }
+      if (!forward_.due()) continue;
+      std::vector<ActivationStream*> all;
+      for (ActivationStream& stream : residual) all.push_back(&stream);
+      forward_.save(i, all);
     }
-    out.sync();
+    return residual;
   }
 
-  void forward(int64_t index) {
-    const at::NoGradGuard no_grad;
-    const model::Block block = model_.block(index);
-    const io::TensorSpill in = open(stream_path(index));
-    io::TensorSpill out = open(stream_path(index + 1));
-    for (const int64_t b : own_) write(out, b, block.forward(read(in, b), rope_));
-    out.sync();
+  void save_gradient(int64_t block, ActivationStream& gradient) {
+    if (block > 0 && backward_.due()) backward_.save(block, {&gradient});
   }
 
-  void head() {
+  const std::vector<int64_t>& own() const { return space_.batches().own; }
+  int64_t rows(int64_t batch) const {
+    return space_.batches().shapes[static_cast<size_t>(batch)].rows;
+  }
+
+  /// The gradient of log p at `in`, the residual stream after the last block.
+  ActivationStream head(const ActivationStream& in) {
+    const SavedPosition::Work work(backward_);
     const StreamedModel::Head head = model_.head();
-    const io::TensorSpill in = open(stream_path(blocks_));
-    io::TensorSpill out = open(gradient_path(blocks_));
-    for (const int64_t b : own_) {
-      const torch::Tensor h = read(in, b).flatten(0, 1);  // [tokens, hidden]
+    ActivationStream out = space_.make(gradient_name(blocks_), hidden_);
+    for (const int64_t b : own()) {
+      const torch::Tensor h = in.read(b).flatten(0, 1);  // [tokens, hidden]
       TORCH_CHECK_VALUE(std::isfinite(tn::largest_entry(h)),
                         "[calibrate] expected finite states after the last block, got NaN or "
                         "infinity: the model's activations overflow in ",
@@ -175,16 +193,27 @@ class Collector {
         const torch::Tensor nll = -log_p.gather(1, drawn).sum();
         gradient.narrow(0, begin, rows).copy_(torch::autograd::grad({nll}, {part})[0]);
       }
-      write(out, b, gradient.unflatten(0, {count(b), windows_.size(1)}));
+      out.write(b, gradient.unflatten(0, {rows(b), windows_.size(1)}));
     }
-    out.sync();
+    return out;
   }
 
-  void backward(int64_t index) {
+  /// The gradient before a block, of its inputs and the gradient after it; its file too, if it is
+  /// to be made.
+  ActivationStream backward(int64_t index, ActivationStream& in, ActivationStream above,
+                            bool make_file) {
     const model::Block block = model_.block(index);
-    const io::TensorSpill in = open(stream_path(index));
-    const io::TensorSpill above = open(gradient_path(index + 1));
-    io::TensorSpill below = open(gradient_path(index));
+    ActivationStream below = space_.make(gradient_name(index), hidden_);
+    const auto differentiated = [&](int64_t b) {
+      const SavedPosition::Work work(backward_);
+      Pass pass = differentiate(block, in.take(b), above.take(b));
+      below.write(b, pass.input_gradient);
+      return pass;
+    };
+    if (!make_file) {
+      for (const int64_t b : own()) differentiated(b);
+      return below;
+    }
 
     std::vector<const plan::Layer*> layers;
     for (const plan::Layer& layer : layers_) {
@@ -203,9 +232,8 @@ class Collector {
       sum.gradient = none(pulled_back(*layer) ? layer->cols : layer->rows);
       if (keeps_outputs(*layer)) sum.outputs = none(layer->rows);
     }
-    for (const int64_t b : own_) {
-      const Pass pass = differentiate(block, read(in, b), read(above, b));
-      write(below, b, pass.input_gradient);
+    for (const int64_t b : own()) {
+      const Pass pass = differentiated(b);
       const at::NoGradGuard no_grad;
       for (auto& [group, sum] : inputs) Sums::add(sum, pass.inputs.at(group));
       for (const plan::Layer* layer : layers) {
@@ -217,7 +245,6 @@ class Collector {
         if (keeps_outputs(*layer)) Sums::add(sum.outputs, g);
       }
     }
-    below.sync();
     for (auto& [group, sum] : inputs) sum = options_.workers.summed(sum);
     for (auto& [name, sum] : sums) {
       sum.gradient = options_.workers.summed(sum.gradient);
@@ -226,6 +253,7 @@ class Collector {
       sum.square = options_.workers.summed(square).item<double>();
     }
     if (options_.workers.first()) save(index, layers, weights, inputs, sums);
+    return below;
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.
@@ -239,16 +267,14 @@ class Collector {
     h.requires_grad_();
     Pass pass;
     std::vector<torch::Tensor> outputs;
-    const auto project = [&](Group group, const torch::Tensor& source) {
-      const torch::Tensor x = block.input_of(group, source, rope_);
-      pass.inputs[group] = x.detach().flatten(0, 1);
-      outputs.push_back(block.projection(group)->apply(x));
-      return outputs.back();
-    };
-    const torch::Tensor attended = h + project(Group::kOut, project(Group::kQkv, h));
-    const torch::Tensor out = attended + project(Group::kDown, project(Group::kGateUp, attended));
-    const auto gradients =
-        torch::autograd::grad({out}, {h, outputs[0], outputs[1], outputs[2], outputs[3]}, {above});
+    model::BlockPass at = block.begin(h, rope_);
+    while (const auto group = at.group()) {
+      pass.inputs[*group] = at.input().detach().flatten(0, 1);
+      outputs.push_back(block.projection(*group)->apply(at.input()));
+      at.advance(outputs.back());
+    }
+    const auto gradients = torch::autograd::grad(
+        {at.residual()}, {h, outputs[0], outputs[1], outputs[2], outputs[3]}, {above});
     pass.input_gradient = gradients[0];
     for (size_t i = 0; i < model::kGroups.size(); ++i) {
       pass.gradients[model::kGroups[i]] = gradients[i + 1].flatten(0, 1).to(torch::kFloat32);
@@ -309,7 +335,7 @@ class Collector {
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
-    io::save_safetensors(folder_ / fmt::format("block.{}.safetensors", index), tensors);
+    io::save_safetensors(block_file(index), tensors);
   }
 
   const io::Checkpoint& checkpoint_;
@@ -320,8 +346,10 @@ class Collector {
   const StatisticsOptions& options_;
   const ProgressFn& progress_;
   int64_t blocks_;
-  int64_t batches_;
-  std::vector<int64_t> own_;  // batches of this worker
+  int64_t hidden_;
+  calibrate::ActivationSpace space_;
+  SavedPosition forward_;   // that many residual streams and one are kept
+  SavedPosition backward_;  // the gradient before that block is kept
   model::RopeTable rope_;
 };
 
@@ -341,12 +369,9 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
   return hash.hex();
 }
 
-/// Steps that a folder holds of the work of that fingerprint; none if it holds other work.
-std::optional<int64_t> steps_done(const fs::path& path, const std::string& fingerprint) {
-  if (!fs::exists(path)) return 0;
-  const nlohmann::json json = io::read_json_object(path);
-  if (json.value("fingerprint", "") != fingerprint) return std::nullopt;
-  return json.value("done", int64_t{0});
+/// Whether a folder holds work of that fingerprint, or none yet.
+bool fits(const fs::path& path, const std::string& fingerprint) {
+  return !fs::exists(path) || io::read_json_object(path).value("fingerprint", "") == fingerprint;
 }
 
 void make_folder(const fs::path& folder) {
@@ -371,28 +396,22 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
   make_folder(folder);
   const std::string fingerprint = fingerprint_of(checkpoint, model, layers, windows, options);
   const fs::path state_path = folder / "statistics.json";
-  const std::optional<int64_t> held = steps_done(state_path, fingerprint);
-  TORCH_CHECK_VALUE(held || options.force, "[statistics] ", folder.string(),
+  const bool same = fits(state_path, fingerprint);
+  TORCH_CHECK_VALUE(same || options.force, "[statistics] ", folder.string(),
                     " was made from another model, other layers, calibration text or options, or "
                     "by another version; expected the same again, or a new folder");
   options.workers.meet();  // before the first of them writes another state
-  if (!held) {
-    if (options.workers.first()) {
+  if (options.workers.first()) {
+    if (!same) {
       fs::remove_all(folder);
       make_folder(folder);
     }
-    options.workers.meet();
-  }
-  const auto save = [&](int64_t done) {
     write_file_atomically(
         state_path,
-        nlohmann::json{{"fingerprint", fingerprint}, {"done", done}, {"tokens", windows.numel()}}
-            .dump());
-  };
-  if (held.value_or(0) == 0 && options.workers.first()) save(0);
-  Collector collector(checkpoint, model, layers, windows, folder, options, progress);
-  collector.run(held.value_or(0), save);
-  if (options.workers.first()) collector.remove_streams();
+        nlohmann::json{{"fingerprint", fingerprint}, {"tokens", windows.numel()}}.dump());
+  }
+  options.workers.meet();
+  Collector(checkpoint, model, layers, windows, folder, options, progress).run();
   return {folder, fingerprint};
 }
 

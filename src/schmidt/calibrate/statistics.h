@@ -9,6 +9,7 @@
 #include <torch/types.h>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/gradient_moments.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/calibrate/workers.h"
@@ -24,11 +25,12 @@ struct LayerStatistics {
 };
 
 struct StatisticsOptions {
-  int64_t batch = 8;           ///< windows in one step
-  double damping = 0.05;       ///< of H, relative to the mean of its diagonal
-  uint64_t seed = 0;           ///< of the tokens drawn from the model
-  bool outputs = false;        ///< also H itself, of layers of at most kJudgedOutputs outputs
-  bool force = false;          ///< drop what other work has left in the folder
+  int64_t batch = 8;      ///< windows in one step
+  double damping = 0.05;  ///< of H, relative to the mean of its diagonal
+  uint64_t seed = 0;      ///< of the tokens drawn from the model
+  bool outputs = false;   ///< also H itself, of layers of at most kJudgedOutputs outputs
+  bool force = false;     ///< drop what other work has left in the folder
+  calibrate::ActivationOptions activations;  ///< where they lie, and what a kill may cost
   calibrate::Workers workers;  ///< share the windows; another number may finish the work
 };
 
@@ -36,8 +38,10 @@ struct StatisticsOptions {
 constexpr int64_t kJudgedOutputs = 4096;
 
 /// What a model's layers do on calibration text, kept in a folder: one file for each
-/// block and, while the work is under way, the residual stream between blocks. Made
-/// by one forward and one backward pass with one block in memory at a time.
+/// block and, while the work is under way, what does not fit in memory of the residual stream
+/// between blocks, and the last saved place. Made by one forward and one backward pass with one
+/// block in memory at a time. A killed run goes on at the block it was in, to the same bytes;
+/// what it had computed since the saved place is computed again.
 class Statistics {
  public:
   /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice. Several

@@ -1,25 +1,30 @@
 #include "schmidt/compress/sequential.h"
 
+#include <utility>
+
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
-#include "schmidt/base/atomic_file.h"
-#include "schmidt/io/json.h"
-#include "schmidt/io/tensor_spill.h"
+#include "schmidt/calibrate/saved_position.h"
+#include "schmidt/calibrate/embedded_text.h"
 
 namespace schmidt::compress {
 namespace {
 
 namespace fs = std::filesystem;
+using calibrate::ActivationStream;
+using calibrate::SavedPosition;
+using calibrate::TextBatches;
 using model::Group;
 
-/// This worker's part of the calibration text at one place of a model, a tensor for each
-/// batch.
-using Batches = std::vector<torch::Tensor>;
+/// The text before a group of layers: what they read, and the residual stream.
+struct Halted {
+  ActivationStream residual, input;
+};
 
-/// The original model's text and the compressed one's.
-struct Streams {
-  Batches original, compressed;
+/// The text in the original model and in the compressed one.
+struct Texts {
+  Halted original, compressed;
 };
 
 class Run {
@@ -28,7 +33,7 @@ class Run {
       const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
       const MethodOptions& options,
       const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
-      const LayerStore& store, fs::path folder, const ProgressFn& progress)
+      const LayerStore& store, const fs::path& folder, const ProgressFn& progress)
       : checkpoint_(checkpoint),
         model_(model),
         plan_(plan),
@@ -36,15 +41,11 @@ class Run {
         options_(options),
         stored_dtype_(stored_dtype),
         store_(store),
-        folder_(std::move(folder)),
         progress_(progress),
         rope_(model.rope(calibration.windows.size(1))),
-        rows_(std::min(calibration.batch, calibration.windows.size(0))) {
-    windows_ = calibration.windows.split(calibration.batch);
-    for (size_t b = 0; b < windows_.size(); ++b) {
-      if (calibration.workers.takes(static_cast<int64_t>(b))) own_.push_back(b);
-    }
-  }
+        space_(TextBatches::of(calibration.windows, calibration.batch, calibration.workers), folder,
+               calibration.dtype, calibration.device, calibration.activations.memory),
+        position_(folder, "position", calibration.workers, calibration.activations.save_after) {}
 
   void run() {
     const at::NoGradGuard no_grad;
@@ -53,109 +54,95 @@ class Run {
       last = std::max(last, p.layer.block);
       if (store_.has(p.layer)) done_.insert(p.layer.name);
     }
-    fs::create_directories(folder_);
-    int64_t block = 0;
-    if (fs::exists(state_file())) {
-      block = io::read_json_object(state_file()).value("blocks", int64_t{0});
-    }
-    calibration_.workers.meet();  // all have seen the same state before anyone changes it
-    Streams residual = block == 0 ? embedded() : read_streams(block);
+    int64_t block = position_.place().value_or(0);
+    Texts texts = block == 0 ? embedded() : kept(block);
     for (; block <= last; ++block) {
-      process(block, residual);
-      if (block < last) write_streams(block + 1, residual);
+      process(block, texts);
+      if (block < last && position_.due()) {
+        position_.save(block + 1, {&texts.original.residual, &texts.compressed.residual});
+      }
     }
   }
 
  private:
-  fs::path state_file() const { return folder_ / "state.json"; }
+  static constexpr const char* kOriginal = "original";
+  static constexpr const char* kCompressed = "compressed";
 
-  Streams embedded() const {
-    Streams streams;
-    std::vector<torch::Tensor> own;
-    for (const size_t b : own_) own.push_back(windows_[b]);
-    const torch::Tensor h = own.empty() ? torch::Tensor() : model_.embed(at::cat(own));
-    int64_t row = 0;
-    for (const torch::Tensor& windows : own) {
-      // Sums go into a stream in place: each has its own memory.
-      streams.original.push_back(h.narrow(0, row, windows.size(0)).clone());
-      streams.compressed.push_back(streams.original.back().clone());
-      row += windows.size(0);
+  /// Of the residual stream before a block.
+  static std::string name(const char* which, int64_t block) {
+    return fmt::format("{}.{}", which, block);
+  }
+
+  Texts embedded() const {
+    Texts texts;
+    texts.original.residual =
+        embedded_text(model_, calibration_.windows, space_, name(kOriginal, 0));
+    texts.compressed.residual = space_.make(name(kCompressed, 0), hidden());
+    for (const int64_t b : own()) {
+      texts.compressed.residual.write(b, texts.original.residual.read(b));
     }
-    return streams;
+    return texts;
   }
 
-  // Two files in turn, so that the last whole pair stays while the next is written.
-  io::TensorSpill open(const char* which, int64_t block) const {
-    return {folder_ / fmt::format("{}.{}", which, block % 2),
-            static_cast<int64_t>(windows_.size()),
-            {rows_, calibration_.windows.size(1), model_.config().hidden_size},
-            calibration_.dtype};
+  Texts kept(int64_t block) const {
+    Texts texts;
+    texts.original.residual = space_.kept(name(kOriginal, block), hidden());
+    texts.compressed.residual = space_.kept(name(kCompressed, block), hidden());
+    return texts;
   }
 
-  void write_streams(int64_t block, const Streams& streams) const {
-    for (const auto& [which, batches] :
-         {std::pair{"original", &streams.original}, std::pair{"compressed", &streams.compressed}}) {
-      io::TensorSpill spill = open(which, block);
-      for (size_t i = 0; i < own_.size(); ++i) {
-        spill.write(static_cast<int64_t>(own_[i]), padded((*batches)[i]));
-      }
-      spill.sync();
-    }
-    calibration_.workers.meet();
-    if (calibration_.workers.first()) {
-      write_file_atomically(state_file(), nlohmann::json{{"blocks", block}}.dump());
-    }
-    calibration_.workers.meet();
-  }
+  int64_t hidden() const { return model_.config().hidden_size; }
+  const std::vector<int64_t>& own() const { return space_.batches().own; }
 
-  Streams read_streams(int64_t block) const {
-    const auto read = [&](const char* which) {
-      const io::TensorSpill spill = open(which, block);
-      Batches all;
-      for (const size_t b : own_) {
-        all.push_back(spill.read(static_cast<int64_t>(b))
-                          .narrow(0, 0, windows_[b].size(0))
-                          .to(calibration_.device));
-      }
-      return all;
-    };
-    Batches original = read("original");
-    return {std::move(original), read("compressed")};
-  }
-
-  torch::Tensor padded(const torch::Tensor& batch) const {
-    if (batch.size(0) == rows_) return batch;
-    std::vector<int64_t> shape = batch.sizes().vec();
-    shape[0] = rows_ - batch.size(0);
-    return at::cat({batch, at::zeros(shape, batch.options())});
-  }
-
-  void process(int64_t index, Streams& residual) {
-    const model::Block original = model_.block(index);
-    model::Block compressed = original;
-    Streams x = residual;  // inputs of the group at work, [b, t, n]
+  /// Compresses a block, with the texts before it; they go on to the next.
+  void process(int64_t index, Texts& texts) {
+    const model::Block block = model_.block(index);
+    begin(index, block, kOriginal, texts.original);
+    begin(index, block, kCompressed, texts.compressed);
     for (const Group group : model::kGroups) {
-      const auto read = [&](Group reader, const Streams& source, size_t b) {
-        x.original[b] = original.input_of(reader, source.original[b], rope_);
-        x.compressed[b] = compressed.input_of(reader, source.compressed[b], rope_);
-      };
-      for (size_t b = 0; b < x.original.size() && group != Group::kDown; ++b) {
-        read(group, model::reads_residual(group) ? residual : x, b);
-      }
+      model::ProjectionPtr compressed = block.projection(group);
       if (const auto layers = planned(index, group); !layers.empty()) {
-        factorize(layers, x);
-        compressed.replace(group, stored_projection(index, group, layers));
+        factorize(layers, texts);
+        compressed = stored_projection(index, group, layers);
       }
-      for (size_t b = 0; b < x.original.size(); ++b) {
-        x.original[b] = original.projection(group)->apply(x.original[b]);
-        x.compressed[b] = compressed.projection(group)->apply(x.compressed[b]);
-        // The widest of all waits as the half that the next group reads.
-        if (group == Group::kGateUp) read(Group::kDown, x, b);
-        if (!model::adds_to_residual(group)) continue;
-        residual.original[b] += x.original[b];
-        residual.compressed[b] += x.compressed[b];
-      }
+      advance(index, block, group, *block.projection(group), kOriginal, texts.original);
+      advance(index, block, group, *compressed, kCompressed, texts.compressed);
     }
+  }
+
+  ActivationStream input(const char* which, int64_t block, Group group) const {
+    return space_.make(fmt::format("{}.{}.input.{}", which, block, static_cast<int>(group)),
+                       model::group_layers(model_.config(), block, group).front().in_features);
+  }
+
+  void begin(int64_t index, const model::Block& block, const char* which, Halted& at) {
+    const SavedPosition::Work work(position_);
+    at.input = input(which, index, Group::kQkv);
+    for (const int64_t b : own()) {
+      at.input.write(b, block.begin(at.residual.read(b), rope_).input());
+    }
+  }
+
+  void advance(int64_t index, const model::Block& block, Group group,
+               const model::Projection& projection, const char* which, Halted& at) {
+    const SavedPosition::Work work(position_);
+    Halted next;
+    const bool last = group == Group::kDown;
+    if (!last) next.input = input(which, index, model::kGroups[static_cast<size_t>(group) + 1]);
+    const bool grows = model::adds_to_residual(group);
+    if (grows) {
+      next.residual =
+          space_.make(last ? name(which, index + 1) : name(which, index) + ".attended", hidden());
+    }
+    for (const int64_t b : own()) {
+      model::BlockPass pass = block.resume(group, grows ? at.residual.take(b) : at.residual.read(b),
+                                           at.input.take(b), rope_);
+      pass.apply(projection);
+      if (!last) next.input.write(b, pass.input());
+      if (grows) next.residual.write(b, pass.residual());
+    }
+    at.input = std::move(next.input);
+    if (grows) at.residual = std::move(next.residual);
   }
 
   std::vector<const plan::LayerPlan*> planned(int64_t block, Group group) const {
@@ -166,18 +153,18 @@ class Run {
     return found;
   }
 
-  void factorize(const std::vector<const plan::LayerPlan*>& layers, const Streams& x) {
+  void factorize(const std::vector<const plan::LayerPlan*>& layers, const Texts& texts) {
     std::vector<const plan::LayerPlan*> open;
     for (const plan::LayerPlan* p : layers) {
       if (!done_.contains(p->layer.name)) open.push_back(p);
     }
     if (open.empty()) return;
-    const LayerInputs inputs = moments(x, open.front()->layer.cols);
+    const LayerInputs inputs = moments(texts, open.front()->layer.cols);
     for (size_t i = 0; i < open.size(); ++i) {
       const plan::LayerPlan& p = *open[i];
       if (progress_) {
-        const auto at = static_cast<int64_t>(open[i] - plan_.data());
-        progress_({"compress", p.layer.name, at, static_cast<int64_t>(plan_.size()), "layers"});
+        const auto number = static_cast<int64_t>(open[i] - plan_.data());
+        progress_({"compress", p.layer.name, number, static_cast<int64_t>(plan_.size()), "layers"});
       }
       if (calibration_.workers.takes(static_cast<int64_t>(i))) factorize(p, inputs);
     }
@@ -198,15 +185,19 @@ class Run {
     store_.save(p, fit);
   }
 
+  static torch::Tensor wide(const torch::Tensor& x) {  // [tokens, n]
+    return x.flatten(0, 1).to(torch::kFloat32);
+  }
+
   /// Of n inputs.
-  LayerInputs moments(const Streams& x, int64_t n) const {
+  LayerInputs moments(const Texts& texts, int64_t n) const {
     LayerInputs inputs;
     inputs.moments =
         at::zeros({n, n}, at::TensorOptions(torch::kFloat32).device(calibration_.device));
     inputs.cross = inputs.moments.clone();
-    for (size_t b = 0; b < x.original.size(); ++b) {
-      const torch::Tensor before = x.original[b].flatten(0, 1).to(torch::kFloat32);
-      const torch::Tensor after = x.compressed[b].flatten(0, 1).to(torch::kFloat32);
+    for (const int64_t b : own()) {
+      const torch::Tensor before = wide(texts.original.input.read(b));
+      const torch::Tensor after = wide(texts.compressed.input.read(b));
       inputs.moments.addmm_(after.t(), after);
       inputs.cross.addmm_(before.t(), after);
     }
@@ -239,13 +230,11 @@ class Run {
   const MethodOptions& options_;
   const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype_;
   const LayerStore& store_;
-  fs::path folder_;
   const ProgressFn& progress_;
   model::RopeTable rope_;
-  std::vector<torch::Tensor> windows_;  // of each batch
-  int64_t rows_;                        // windows of a whole batch
-  std::vector<size_t> own_;             // batches of this worker
-  std::set<std::string> done_;          // layers that an earlier run has finished
+  calibrate::ActivationSpace space_;
+  SavedPosition position_;      // the block before which both texts are kept
+  std::set<std::string> done_;  // layers that an earlier run has finished
 };
 
 }  // namespace
