@@ -55,11 +55,13 @@ TEST(Model, PiecesMakeTheWhole) {
   torch::Tensor h = model.embed(ids);
   std::vector<Group> seen;
   for (int64_t i = 0; i < model.num_blocks(); ++i) {
-    h = model.block(i).forward(h, model.rope(8), {}, [&](Group group, const torch::Tensor& input) {
-      seen.push_back(group);
-      EXPECT_EQ(input.size(0) * input.size(1), 10);
-      EXPECT_EQ(input.size(2), group == Group::kDown ? 36 : 24);
-    });
+    BlockPass at = model.block(i).begin(h, model.rope(8));
+    for (; at.group(); at.apply()) {
+      seen.push_back(*at.group());
+      EXPECT_EQ(at.input().size(0) * at.input().size(1), 10);
+      EXPECT_EQ(at.input().size(2), at.group() == Group::kDown ? 36 : 24);
+    }
+    h = at.residual();
   }
   EXPECT_TRUE(torch::equal(model.final_norm(h), model.hidden(ids)));
   EXPECT_EQ(seen.size(), 12);

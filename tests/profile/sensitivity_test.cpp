@@ -90,6 +90,16 @@ TEST_F(SensitivityTest, IsTheDivergenceOfAModelWithOneLayerCompressed) {
   }
 }
 
+TEST_F(SensitivityTest, ActivationsOnDiskGiveTheSameProfile) {
+  layers = {layers[1], layers[4], layers[13]};
+  options.method = "whitened";
+  options.shape.low_rank = true;
+  write_profile(tmp / "memory.json", measure("memory"));
+  options.activations.memory = 0;
+  write_profile(tmp / "disk.json", measure("disk"));
+  EXPECT_EQ(test::read_file(tmp / "disk.json"), test::read_file(tmp / "memory.json"));
+}
+
 TEST_F(SensitivityTest, MeasuresPerplexityAsEvalDoes) {
   options.metric = "perplexity";
   layers = {layers[1], layers[16]};

@@ -2,7 +2,6 @@
 
 #include "schmidt/kernels/rms_norm.h"
 #include "schmidt/kernels/rope.h"
-#include "schmidt/kernels/swiglu.h"
 #include "schmidt/model/attention.h"
 #include "schmidt/model/layer_kinds.h"
 
@@ -65,28 +64,9 @@ BlockPass Block::resume(Group group, const torch::Tensor& residual, const torch:
   return {*this, text_attention(residual, rope, packing), group, residual, input};
 }
 
-torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing,
-                             const InputObserver& observer) const {
-  BlockPass pass = begin(h, rope, packing);
-  for (; observer && pass.group(); pass.apply()) observer(*pass.group(), pass.input());
-  return pass.finish();
-}
-
-torch::Tensor Block::input_of(Group group, const torch::Tensor& source,
-                              const RopeTable& rope) const {
-  switch (group) {
-    case Group::kQkv:
-    case Group::kGateUp:
-      return norm(group, source);
-    case Group::kOut: {
-      const int64_t t = source.size(-2);
-      const Heads heads = split_heads(source, {rope.cos.narrow(0, 0, t), rope.sin.narrow(0, 0, t)});
-      return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_]).flatten(-2);
-    }
-    case Group::kDown:
-      return kernels::swiglu(source);
-  }
-  TORCH_INTERNAL_ASSERT(false, "[block] unknown group");
+torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
+                             const Packing& packing) const {
+  return begin(h, rope, packing).finish();
 }
 
 torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const {

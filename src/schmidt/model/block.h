@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -20,10 +19,6 @@
 
 namespace schmidt::model {
 
-/// Sees the input [..., n] of each group of layers as a block computes, for
-/// calibration.
-using InputObserver = std::function<void(Group group, const torch::Tensor& input)>;
-
 /// One decoder block: h + attention(norm(h)), then h + mlp(norm(h)).
 /// A value: copies share their tensors.
 class Block {
@@ -34,8 +29,8 @@ class Block {
   /// h [b, t, hidden] -> [b, t, hidden], positions from 0 in every row. Right padding
   /// changes nothing before it. Differentiable.
   /// rope: of at least t positions; packing: of this batch.
-  torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {},
-                        const InputObserver& observer = {}) const;
+  torch::Tensor forward(const torch::Tensor& h, const RopeTable& rope,
+                        const Packing& packing = {}) const;
 
   /// The same pass, halted before each group of layers.
   BlockPass begin(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {}) const;
@@ -51,13 +46,6 @@ class Block {
 
   /// The norm in front of a group that reads the residual stream. h [.., hidden] -> [.., hidden].
   torch::Tensor norm(Group group, const torch::Tensor& h) const;
-
-  /// What a group's layers read, for work that goes through a block group by group:
-  ///   kQkv, kGateUp: norm(source), source [.., hidden] the residual stream there
-  ///   kOut:          attention's mix of source [b, t, q + 2 kv], the outputs of q/k/v
-  ///   kDown:         silu(gate) * up of source [.., 2 * intermediate]
-  /// -> [.., n]. The residual stream grows by the outputs of kOut and of kDown.
-  torch::Tensor input_of(Group group, const torch::Tensor& source, const RopeTable& rope) const;
 
   const ProjectionPtr& projection(Group group) const;
 

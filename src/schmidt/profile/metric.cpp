@@ -26,15 +26,18 @@ double mean_over_tokens(const Reading& reading, bool with_reference, const Sum& 
   for (size_t b = 0; b < reading.ids.size(); ++b) {
     const int64_t t = reading.ids[b].size(1);
     tokens += reading.ids[b].size(0) * (t - 1);
+    const auto batch = static_cast<int64_t>(b);
+    const torch::Tensor hidden = reading.hidden.read(batch);
+    const torch::Tensor reference =
+        with_reference ? reading.reference.read(batch) : torch::Tensor();
     for (int64_t w = 0; w < reading.ids[b].size(0); ++w) {
       for (int64_t begin = 0; begin + 1 < t; begin += kRows) {
         const int64_t rows = std::min(kRows, t - 1 - begin);
         const torch::Tensor next =
             reading.ids[b][w].narrow(0, begin + 1, rows).unsqueeze(1);  // [rows, 1]
-        const torch::Tensor q = with_reference
-                                    ? log_p(reading.reference[b][w].narrow(0, begin, rows))
-                                    : torch::Tensor();
-        total += sum(log_p(reading.hidden[b][w].narrow(0, begin, rows)), q, next);
+        const torch::Tensor q =
+            with_reference ? log_p(reference[w].narrow(0, begin, rows)) : torch::Tensor();
+        total += sum(log_p(hidden[w].narrow(0, begin, rows)), q, next);
       }
     }
   }
@@ -58,8 +61,11 @@ double measure_perplexity(const Reading& reading) {
 
 double measure_accuracy(const Reading& reading) {
   TORCH_INTERNAL_ASSERT(reading.questions != nullptr);
-  return reading.questions->accuracy(
-      reading.questions->log_likelihoods(reading.model, reading.hidden));
+  Batches hidden;
+  for (size_t b = 0; b < reading.ids.size(); ++b) {
+    hidden.push_back(reading.hidden.read(static_cast<int64_t>(b)));
+  }
+  return reading.questions->accuracy(reading.questions->log_likelihoods(reading.model, hidden));
 }
 
 double same(double value, double) { return value; }

@@ -6,6 +6,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/eval/multiple_choice.h"
 #include "schmidt/model/model.h"
 
@@ -16,10 +17,10 @@ using Batches = std::vector<torch::Tensor>;
 
 /// A changed model after it has read the text or the questions, beside the original.
 struct Reading {
-  const model::Model& model;              ///< for its output layer, which is never changed
-  const Batches& ids;                     ///< int64 [b, t]
-  const Batches& hidden;                  ///< after the final norm [b, t, hidden]
-  const Batches& reference;               ///< the same of the original
+  const model::Model& model;                     ///< for its output layer, which is never changed
+  const Batches& ids;                            ///< int64 [b, t]
+  const calibrate::ActivationStream& hidden;     ///< after the final norm [b, t, hidden]
+  const calibrate::ActivationStream& reference;  ///< the same of the original
   const eval::MultipleChoice* questions;  ///< whose rows the ids are, where the metric asks any
 };
 

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
 #include "schmidt/model/layer_kinds.h"
@@ -20,6 +21,8 @@ namespace schmidt::profile {
 namespace {
 
 namespace fs = std::filesystem;
+using calibrate::ActivationSpace;
+using calibrate::ActivationStream;
 using model::Group;
 using nlohmann::ordered_json;
 using plan::LayerPlan;
@@ -104,21 +107,34 @@ int64_t longest(const Batches& ids) {
   return t;
 }
 
+/// Of all batches: every rank reads the whole text.
+calibrate::TextBatches all_of(const Batches& ids) {
+  calibrate::TextBatches batches;
+  for (const torch::Tensor& batch : ids) {
+    batches.own.push_back(static_cast<int64_t>(batches.shapes.size()));
+    batches.shapes.push_back({batch.size(0), batch.size(1)});
+  }
+  return batches;
+}
+
 /// The points of one rank.
 class Run {
  public:
+  /// What does not fit in memory goes to `folder`, which is this rank's own.
   Run(const io::Checkpoint& checkpoint, const model::Model& model, const torch::Tensor& windows,
-      const ProfileOptions& options)
+      const ProfileOptions& options, const fs::path& folder)
       : checkpoint_(checkpoint),
         model_(model),
         options_(options),
+        folder_(folder),
         method_(compress::find_method(options.method)),
         metric_(find_metric(options.metric)),
         text_(windows.defined() ? on_device(windows.split(options.batch)) : Batches{}),
         ids_(metric_.asks ? on_device(options.questions->batches()) : text_),
         rope_(model.rope(std::max(longest(text_), longest(ids_)))),
-        embedded_(embedded(ids_)),
-        reference_(final_states(0, embedded_)),
+        space_(all_of(ids_), folder, model.dtype(), model.device(), options.activations.memory),
+        embedded_(embedded(ids_, space_)),
+        reference_(final_states(embedded_)),
         dense_(metric_.measure({model_, ids_, reference_, reference_, options.questions})) {}
 
   double dense() const { return dense_; }
@@ -126,9 +142,15 @@ class Run {
   /// `tasks` in the model's order; `done` sees each point.
   void measure(const std::vector<Task>& tasks,
                const std::function<void(const Task&, const Point&)>& done) {
-    Batches hidden = embedded_;  // [b, t, hidden] before the block at work
-    Batches text;                // the same of the text, where it is not what is measured on
-    if (metric_.asks && sees_inputs()) text = embedded(text_);
+    ActivationStream hidden = std::move(embedded_);  // [b, t, hidden] before the block at work
+    // The same of the text, where it is not what is measured on.
+    std::optional<ActivationSpace> text_space;
+    std::optional<ActivationStream> text;
+    if (metric_.asks && sees_inputs()) {
+      text_space.emplace(all_of(text_), folder_ / "text", model_.dtype(), model_.device(),
+                         options_.activations.memory);
+      text = embedded(text_, *text_space);
+    }
     size_t next = 0;
     for (int64_t block = 0; next < tasks.size(); ++block) {
       size_t end = next;
@@ -138,8 +160,9 @@ class Run {
       }
       if (!sees_inputs()) groups.clear();
       moments_.clear();
-      if (!text.empty()) text = pass(block, text, groups);
-      Batches after = pass(block, hidden, metric_.asks ? std::set<Group>{} : groups);
+      if (text) text = pass(block, *text_space, *text, groups);
+      ActivationStream after =
+          pass(block, space_, hidden, metric_.asks ? std::set<Group>{} : groups);
       for (; next < end; ++next) done(tasks[next], point(tasks[next], hidden));
       prefix_ = {};
       hidden = std::move(after);
@@ -159,25 +182,30 @@ class Run {
     return moved;
   }
 
-  Batches embedded(const Batches& ids) const {
-    Batches hidden;
-    for (const torch::Tensor& batch : ids) hidden.push_back(model_.embed(batch));
+  ActivationStream embedded(const Batches& ids, const ActivationSpace& space) const {
+    ActivationStream hidden = make(space, "residual.0");
+    for (size_t b = 0; b < ids.size(); ++b) {
+      hidden.write(static_cast<int64_t>(b), model_.embed(ids[b]));
+    }
     return hidden;
   }
 
+  ActivationStream make(const ActivationSpace& space, const std::string& name) const {
+    return space.make(name, model_.config().hidden_size);
+  }
+
   /// The original block; its groups' inputs go into the moments.
-  Batches pass(int64_t block, const Batches& hidden, const std::set<Group>& groups) {
+  ActivationStream pass(int64_t block, const ActivationSpace& space, const ActivationStream& hidden,
+                        const std::set<Group>& groups) {
     int64_t tokens = 0;
-    const auto observe = [&](Group group, const torch::Tensor& input) {
-      if (!groups.contains(group)) return;
-      const torch::Tensor x = input.flatten(0, -2).to(torch::kFloat32);  // [tokens, n]
-      torch::Tensor& g = moments_[group];
-      if (!g.defined()) g = at::zeros({x.size(1), x.size(1)}, x.options());
-      g.addmm_(x.t(), x);
-    };
-    Batches after;
-    for (const torch::Tensor& h : hidden) {
-      after.push_back(model_.block(block).forward(h, rope_, {}, observe));
+    ActivationStream after = make(space, fmt::format("residual.{}", block + 1));
+    for (const int64_t b : space.batches().own) {
+      const torch::Tensor h = hidden.read(b);
+      model::BlockPass at = model_.block(block).begin(h, rope_);
+      for (; at.group(); at.apply()) {
+        if (groups.contains(*at.group())) add_moments(*at.group(), at.input());
+      }
+      after.write(b, at.residual());
       tokens += h.size(0) * h.size(1);
     }
     if (!groups.empty()) {
@@ -186,48 +214,53 @@ class Run {
     return after;
   }
 
-  /// After the final norm [b, t, hidden], from the states before `block`.
-  Batches final_states(int64_t block, Batches hidden) const {
-    for (torch::Tensor& h : hidden) {
-      for (int64_t b = block; b < model_.num_blocks(); ++b) h = model_.block(b).forward(h, rope_);
-      h = model_.final_norm(h);
-    }
-    return hidden;
+  void add_moments(Group group, const torch::Tensor& input) {
+    const torch::Tensor x = input.flatten(0, -2).to(torch::kFloat32);  // [tokens, n]
+    torch::Tensor& g = moments_[group];
+    if (!g.defined()) g = at::zeros({x.size(1), x.size(1)}, x.options());
+    g.addmm_(x.t(), x);
+  }
+
+  /// After the final norm, from the states h [b, t, hidden] before `block`.
+  torch::Tensor final_state(int64_t block, torch::Tensor h) const {
+    for (int64_t b = block; b < model_.num_blocks(); ++b) h = model_.block(b).forward(h, rope_);
+    return model_.final_norm(h);
+  }
+
+  ActivationStream final_states(const ActivationStream& hidden) const {
+    ActivationStream states = make(space_, "reference");
+    for (const int64_t b : space_.batches().own) states.write(b, final_state(0, hidden.read(b)));
+    return states;
   }
 
   /// The original up to the inputs of a group, once for all points of its layers.
-  void read_up_to(int64_t block, Group group, const Batches& hidden) {
+  void read_up_to(int64_t block, Group group, const ActivationStream& hidden) {
     if (prefix_.block == block && prefix_.group == group) return;
-    prefix_ = {block, group, hidden, hidden};
-    const model::Block& original = model_.block(block);
-    for (size_t i = 0; i < hidden.size(); ++i) {
-      torch::Tensor &x = prefix_.inputs[i], &h = prefix_.residual[i];
-      for (const Group g : model::kGroups) {
-        x = original.input_of(g, model::reads_residual(g) ? h : x, rope_);
-        if (g == group) break;
-        x = original.projection(g)->apply(x);
-        if (model::adds_to_residual(g)) h = h + x;
-      }
+    prefix_ = {};  // its memory, before more of it is asked for
+    const int64_t width = model::group_layers(model_.config(), block, group).front().in_features;
+    prefix_ = {block, group, make(space_, "halted.residual"), space_.make("halted.input", width)};
+    for (const int64_t b : space_.batches().own) {
+      model::BlockPass at = model_.block(block).begin(hidden.read(b), rope_);
+      at.apply_until(group);
+      prefix_.residual.write(b, at.residual());
+      prefix_.input.write(b, at.input());
     }
   }
 
-  /// The rest of that block, its group changed: [b, t, hidden] after it.
-  Batches rest_of(const model::Block& changed) const {
-    Batches after;
-    for (size_t i = 0; i < prefix_.inputs.size(); ++i) {
-      torch::Tensor x = prefix_.inputs[i], h = prefix_.residual[i];
-      for (const Group g : model::kGroups) {
-        if (g < prefix_.group) continue;
-        if (g > prefix_.group) x = changed.input_of(g, model::reads_residual(g) ? h : x, rope_);
-        x = changed.projection(g)->apply(x);
-        if (model::adds_to_residual(g)) h = h + x;
-      }
-      after.push_back(h);
+  /// What the model makes of it with `changed` in place of that group.
+  ActivationStream states_with(const model::Projection& changed) const {
+    ActivationStream states = make(space_, "changed");
+    for (const int64_t b : space_.batches().own) {
+      model::BlockPass at =
+          model_.block(prefix_.block)
+              .resume(prefix_.group, prefix_.residual.read(b), prefix_.input.read(b), rope_);
+      at.apply(changed);
+      states.write(b, final_state(prefix_.block + 1, at.finish()));
     }
-    return after;
+    return states;
   }
 
-  Point point(const Task& task, const Batches& hidden) {
+  Point point(const Task& task, const ActivationStream& hidden) {
     const LayerPlan& plan = task.plan;
     compress::LayerInputs inputs;
     if (sees_inputs()) inputs.moments = moments_.at(plan.layer.group());
@@ -250,10 +283,9 @@ class Run {
     point.relative_error = fitted.relative_error;
     point.weighted_error = fitted.weighted_error;
 
-    model::Block changed = model_.block(plan.layer.block);
-    changed.replace(plan.layer.group(), projection(plan.layer, approximation));
+    const model::ProjectionPtr changed = projection(plan.layer, approximation);
     read_up_to(plan.layer.block, plan.layer.group(), hidden);
-    const Batches states = final_states(plan.layer.block + 1, rest_of(changed));
+    const ActivationStream states = states_with(*changed);
     point.value = metric_.measure({model_, ids_, states, reference_, options_.questions});
     point.loss = metric_.loss(point.value, dense_);
     return point;
@@ -277,12 +309,14 @@ class Run {
   const io::Checkpoint& checkpoint_;
   const model::Model& model_;
   const ProfileOptions& options_;
+  fs::path folder_;
   const compress::Method& method_;
   const Metric& metric_;
   Batches text_, ids_;  // int64 [b, t]: windows, and what the metric is measured on
   model::RopeTable rope_;
-  Batches embedded_;   // [b, t, hidden]
-  Batches reference_;  // [b, t, hidden] of the original, after the final norm
+  ActivationSpace space_;       // of the ids
+  ActivationStream embedded_;   // [b, t, hidden]
+  ActivationStream reference_;  // [b, t, hidden] of the original, after the final norm
   double dense_;
   std::map<Group, torch::Tensor> moments_;  // of the block at work, [n, n]
 
@@ -290,8 +324,8 @@ class Run {
   struct Prefix {
     int64_t block = -1;
     Group group = Group::kQkv;
-    Batches inputs;    // of the group [b, t, n]
-    Batches residual;  // [b, t, hidden]
+    ActivationStream residual;  // [b, t, hidden]
+    ActivationStream input;     // [b, t, n]
   };
   Prefix prefix_;
 };
@@ -357,7 +391,8 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
     if (points.contains(std::to_string(task.number))) continue;
     if (open++ % parallel::size() == parallel::rank()) mine.push_back(task);
   }
-  Run run(checkpoint, model, windows, options);
+  const fs::path activations = folder / fmt::format("activations.{}", parallel::rank());
+  Run run(checkpoint, model, windows, options, activations);
   ordered_json measured = ordered_json::object();
   {
     std::error_code ignored;  // ranks on other machines have a folder of their own

@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/checkpoint.h"
@@ -28,6 +29,7 @@ struct ProfileOptions {
   const calibrate::Statistics* statistics = nullptr;  ///< for methods that need the gradient
   const eval::MultipleChoice* questions = nullptr;    ///< of the task that is the metric
   int64_t batch = 4;                                  ///< windows in one step
+  calibrate::ActivationOptions activations;           ///< where they lie; points are what is saved
   bool force = false;                                 ///< drop unfinished work of another recipe
   nlohmann::json made_by;                             ///< goes into the profile
 };
@@ -43,8 +45,8 @@ void check_points(const std::vector<plan::Layer>& layers, const ProfileOptions& 
 ///           \_____ once, for all points of layers with these inputs _____/
 ///
 /// A layer of block b reads what the original has there; only what comes after is run for a
-/// point. In memory: the model, the text's hidden states at block b, [windows, t, hidden], at
-/// the layer's inputs and after the last block.
+/// point. In memory: the model and, as far as they fit, the text's hidden states at block b,
+/// [windows, t, hidden], at the layer's inputs and after the last block.
 /// Where the metric is a task, its questions go that way, and the windows only as far as
 /// methods need the inputs of layers.
 ///
