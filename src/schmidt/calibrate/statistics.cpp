@@ -22,9 +22,6 @@ namespace schmidt::calibrate {
 namespace {
 
 namespace fs = std::filesystem;
-using calibrate::ActivationStream;
-using calibrate::SavedPosition;
-using calibrate::TextBatches;
 using model::Group;
 
 /// Rows of logits that are held at once.
@@ -347,7 +344,7 @@ class Collector {
   const ProgressFn& progress_;
   int64_t blocks_;
   int64_t hidden_;
-  calibrate::ActivationSpace space_;
+  ActivationSpace space_;
   SavedPosition forward_;   // that many residual streams and one are kept
   SavedPosition backward_;  // the gradient before that block is kept
   model::RopeTable rope_;

@@ -25,13 +25,13 @@ struct LayerStatistics {
 };
 
 struct StatisticsOptions {
-  int64_t batch = 8;      ///< windows in one step
-  double damping = 0.05;  ///< of H, relative to the mean of its diagonal
-  uint64_t seed = 0;      ///< of the tokens drawn from the model
-  bool outputs = false;   ///< also H itself, of layers of at most kJudgedOutputs outputs
-  bool force = false;     ///< drop what other work has left in the folder
-  calibrate::ActivationOptions activations;  ///< where they lie, and what a kill may cost
-  calibrate::Workers workers;  ///< share the windows; another number may finish the work
+  int64_t batch = 8;              ///< windows in one step
+  double damping = 0.05;          ///< of H, relative to the mean of its diagonal
+  uint64_t seed = 0;              ///< of the tokens drawn from the model
+  bool outputs = false;           ///< also H itself, of layers of at most kJudgedOutputs outputs
+  bool force = false;             ///< drop what other work has left in the folder
+  ActivationOptions activations;  ///< where they lie, and what a kill may cost
+  Workers workers;                ///< share the windows; another number may finish the work
 };
 
 /// H [m, m] of more outputs than this would outgrow the block it belongs to.

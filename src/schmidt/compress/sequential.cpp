@@ -5,8 +5,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
-#include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/embedded_text.h"
+#include "schmidt/calibrate/saved_position.h"
 
 namespace schmidt::compress {
 namespace {
@@ -76,7 +76,7 @@ class Run {
   Texts embedded() const {
     Texts texts;
     texts.original.residual =
-        embedded_text(model_, calibration_.windows, space_, name(kOriginal, 0));
+        calibrate::embedded_text(model_, calibration_.windows, space_, name(kOriginal, 0));
     texts.compressed.residual = space_.make(name(kCompressed, 0), hidden());
     for (const int64_t b : own()) {
       texts.compressed.residual.write(b, texts.original.residual.read(b));

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/grad_mode.h>
@@ -22,9 +24,7 @@ namespace schmidt::heal {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Of each batch this rank's rows [rows, context, hidden]; undefined where it has none.
-using Streams = std::vector<torch::Tensor>;
+using calibrate::ActivationStream;
 
 /// This rank's rows of a batch.
 struct Rows {
@@ -55,6 +55,16 @@ class BlockLevel {
     TORCH_CHECK_VALUE(s.num_layers == t.num_layers && s.hidden_size == t.hidden_size,
                       "[heal] expected a teacher of ", s.num_layers, " blocks of width ",
                       s.hidden_size, ", got ", t.num_layers, " of ", t.hidden_size);
+    calibrate::TextBatches own;  // this rank's rows of each batch
+    for (const Batch& batch : run.batches) {
+      const auto [begin, rows] = share_of(batch);
+      if (rows > 0) own.own.push_back(static_cast<int64_t>(own.shapes.size()));
+      own.shapes.push_back({rows, batch.ids.size(1)});
+    }
+    space_.emplace(std::move(own), run.folder / fmt::format("activations.{}", run.team.all.rank()),
+                   run.load.dtype, run.load.device, options.activations.memory);
+    inputs_ = make("inputs.0");
+    targets_ = make("targets.0");
     for (const Batch& batch : run.batches) add(batch);
     rope_.emplace(student_.rope(run.batches.front().ids.size(1)));
     if (run.team.leads()) fs::create_directories(run.folder);
@@ -68,7 +78,7 @@ class BlockLevel {
         run_.progress({"heal blocks", fmt::format("block {}", index), index,
                        student_.config().num_layers, "blocks"});
       }
-      advance(targets_, teacher_.block(index));
+      advance(targets_, fmt::format("targets.{}", index + 1), teacher_.block(index));
       model::Block block = student_.block(index);
       const model::Block exact = exact_.block(index);
       Parameters parameters(block.parameters(), exact.parameters(), options_.trained);
@@ -78,7 +88,7 @@ class BlockLevel {
       } else if (parameters.numel() > 0 && !train(index, block, parameters)) {
         return false;
       }
-      advance(inputs_, block);
+      advance(inputs_, fmt::format("inputs.{}", index + 1), block);
     }
     wait_for_all(run_.team.all);  // every file is there
     return true;
@@ -97,44 +107,52 @@ class BlockLevel {
     return sum_over(run_.team.all, {run_.team.leads() ? value() : 0.0})[0];
   }
 
-  /// This rank's rows of a batch, in front of the first block.
-  void add(const Batch& batch) {
+  /// The first of this rank's rows of a batch, and how many they are.
+  std::pair<int64_t, int64_t> share_of(const Batch& batch) const {
     const std::vector<int64_t> shares =
         parallel::even_offsets(batch.ids.size(0), run_.team.all.size());
     const auto rank = static_cast<size_t>(run_.team.all.rank());
-    const int64_t rows = shares[rank + 1] - shares[rank];
-    rows_.push_back({{}, {}, batch.tokens()});
-    inputs_.emplace_back();
-    targets_.emplace_back();
-    tokens_ += batch.tokens();
-    if (rows == 0) return;
-    const Batch mine = narrow_rows(batch, shares[rank], rows);
-    rows_.back().packing = model::packing_of(mine.segments);
-    rows_.back().valid = (mine.segments >= 0).to(run_.load.device, torch::kFloat32);
-    inputs_.back() = student_.embed(mine.ids);
-    targets_.back() = teacher_.embed(mine.ids);
+    return {shares[rank], shares[rank + 1] - shares[rank]};
   }
 
-  void advance(Streams& streams, const model::Block& block) const {
+  ActivationStream make(const std::string& name) const {
+    return space_->make(name, student_.config().hidden_size);
+  }
+
+  /// This rank's rows of a batch, in front of the first block.
+  void add(const Batch& batch) {
+    const auto [begin, rows] = share_of(batch);
+    const auto number = static_cast<int64_t>(rows_.size());
+    rows_.push_back({{}, {}, batch.tokens()});
+    tokens_ += batch.tokens();
+    if (rows == 0) return;
+    const Batch mine = narrow_rows(batch, begin, rows);
+    rows_.back().packing = model::packing_of(mine.segments);
+    rows_.back().valid = (mine.segments >= 0).to(run_.load.device, torch::kFloat32);
+    inputs_.write(number, student_.embed(mine.ids));
+    targets_.write(number, teacher_.embed(mine.ids));
+  }
+
+  void advance(ActivationStream& stream, const std::string& name, const model::Block& block) const {
     const at::NoGradGuard no_grad;
-    for (size_t b = 0; b < streams.size(); ++b) {
-      if (!streams[b].defined()) continue;
-      streams[b] = block.forward(streams[b], *rope_, rows_[b].packing);
+    ActivationStream after = make(name);
+    for (const int64_t b : space_->batches().own) {
+      after.write(b, block.forward(stream.take(b), *rope_, rows_[static_cast<size_t>(b)].packing));
     }
+    stream = std::move(after);
   }
 
   /// The sum over this rank's tokens of a batch.
-  torch::Tensor error_of(const model::Block& block, size_t b) const {
-    const torch::Tensor out = block.forward(inputs_[b], *rope_, rows_[b].packing);
-    return relative_error(out, targets_[b], rows_[b].valid);
+  torch::Tensor error_of(const model::Block& block, int64_t b) const {
+    const Rows& rows = rows_[static_cast<size_t>(b)];
+    const torch::Tensor out = block.forward(inputs_.read(b), *rope_, rows.packing);
+    return relative_error(out, targets_.read(b), rows.valid);
   }
 
   double error(const model::Block& block) const {
     const at::NoGradGuard no_grad;
     double sum = 0.0;
-    for (size_t b = 0; b < inputs_.size(); ++b) {
-      if (inputs_[b].defined()) sum += error_of(block, b).item<double>();
-    }
+    for (const int64_t b : space_->batches().own) sum += error_of(block, b).item<double>();
     return sum_over(run_.team.all, {sum})[0] / static_cast<double>(tokens_);
   }
 
@@ -149,14 +167,13 @@ class BlockLevel {
     run_.log.rewind_to_block(index);
     BlockResult result{index, error(block), 0.0};
     RunState state = resumed(store, parameters, optimizer);
-    const auto batches = static_cast<int64_t>(inputs_.size());
+    const auto batches = static_cast<int64_t>(rows_.size());
     const Schedule schedule{options_.learning_rate, options_.epochs * batches, options_.warmup};
     for (; state.step < schedule.steps; ++state.step) {
       const SavePoints::Wishes wishes = run_.save_points.ask();
       if (wishes.save) save(store, state, parameters, optimizer);
       if (wishes.stop) return false;
-      step(block, static_cast<size_t>(state.step % batches), schedule.rate(state.step), parameters,
-           optimizer);
+      step(block, state.step % batches, schedule.rate(state.step), parameters, optimizer);
     }
     result.error_after = error(block);
     if (!(result.error_after < result.error_before)) {
@@ -171,11 +188,12 @@ class BlockLevel {
     return true;
   }
 
-  void step(const model::Block& block, size_t b, double rate, Parameters& parameters,
+  void step(const model::Block& block, int64_t b, double rate, Parameters& parameters,
             AdamW& optimizer) {
     parameters.gradient().zero_();
-    if (inputs_[b].defined()) {
-      const auto tokens = static_cast<double>(std::max<int64_t>(rows_[b].batch_tokens, 1));
+    if (std::ranges::binary_search(space_->batches().own, b)) {
+      const auto tokens =
+          static_cast<double>(std::max<int64_t>(rows_[static_cast<size_t>(b)].batch_tokens, 1));
       (error_of(block, b) / tokens).backward();
     }
     run_.team.all.sum(parameters.gradient());
@@ -225,7 +243,8 @@ class BlockLevel {
   calibrate::StreamedModel student_, exact_, teacher_;
   std::vector<Rows> rows_;  // of each batch
   int64_t tokens_ = 0;      // of all ranks' rows
-  Streams inputs_, targets_;
+  std::optional<calibrate::ActivationSpace> space_;
+  ActivationStream inputs_, targets_;  // of the healed prefix and of the original
   std::optional<model::RopeTable> rope_;
 };
 

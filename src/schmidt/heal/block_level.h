@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "schmidt/base/progress.h"
+#include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/heal/adamw.h"
 #include "schmidt/heal/batch.h"
 #include "schmidt/heal/parameters.h"
@@ -31,7 +32,8 @@ struct BlockLevelOptions {
   double warmup = 0.1;
   double clip = 1.0;
   AdamWOptions adamw;
-  TrainedKinds trained;  ///< `embedding` says nothing here
+  TrainedKinds trained;                      ///< `embedding` says nothing here
+  calibrate::ActivationOptions activations;  ///< where they lie; finished blocks are what is saved
 };
 
 struct BlockResult {
@@ -45,7 +47,8 @@ struct BlockLevelRun {
   const io::Checkpoint& student;
   const io::Checkpoint& teacher;
   model::LoadOptions load;  ///< dtype and device of the computation
-  /// The text, a batch each step. A rank keeps the activations of its rows at one place.
+  /// The text, a batch each step. A rank keeps the activations of its rows at one place: in memory
+  /// as far as they fit.
   const std::vector<Batch>& batches;
   /// Finished blocks, and the state of the one at work, so that a killed run goes on there.
   std::filesystem::path folder;
