@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/parallel/host_copy.h"
 #include "schmidt/parallel/lost_rank.h"
 #include "schmidt/parallel/pause.h"
 #include "schmidt/parallel/ranks.h"
@@ -24,11 +25,11 @@ using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 struct Operation {
-  Operation(const char* what_, torch::Tensor tensor_, std::function<void(const Ring&)> run_ = {})
+  Operation(const char* what_, HostCopy tensor_, std::function<void(const Ring&)> run_ = {})
       : what(what_), tensor(std::move(tensor_)), run(std::move(run_)) {}
 
   const char* what;
-  torch::Tensor tensor;                  // kept until it is done
+  HostCopy tensor;                       // kept until it is done
   std::function<void(const Ring&)> run;  // a collective
   std::unique_ptr<Message> message;      // or one message
   std::optional<int64_t> peer;           // of the message
@@ -53,12 +54,14 @@ struct Exchange::State {
   [[noreturn]] void give_up(const Operation& operation);
 
   Ticket start(Ticket operation);
+  void bring_back(const Ticket& operation);
 
   struct Stopped {};
 
   std::unique_ptr<Transport> transport;
   ExchangeOptions options;
   std::string work_described;
+  std::vector<Ticket> copies;  // whose tensors are not yet what was exchanged
   std::atomic<int64_t> bytes = 0;
   std::atomic<Clock::time_point> progress{Clock::now()};
 
@@ -186,7 +189,13 @@ void Exchange::State::give_up(const Operation& operation) {
                              operation.what, place));
 }
 
+// At the end of a wait: a GPU's work goes on in the thread that asked for it.
+void Exchange::State::bring_back(const Ticket& operation) {
+  if (std::erase(copies, operation) > 0) operation->tensor.write_back();
+}
+
 Ticket Exchange::State::start(Ticket operation) {
+  if (operation->tensor.is_copy()) copies.push_back(operation);
   const std::lock_guard lock(mutex);
   if (operation->message != nullptr) {
     messages.push_back(operation);
@@ -242,12 +251,6 @@ void Exchange::describe(std::string work) {
 
 namespace {
 
-void check_tensor(const torch::Tensor& x) {
-  TORCH_CHECK_VALUE(x.is_cpu() && x.is_contiguous(),
-                    "[exchange] expected a contiguous tensor on the CPU, got strides ", x.strides(),
-                    " on ", x.device());
-}
-
 void check_offsets(const torch::Tensor& flat, const std::vector<int64_t>& offsets, int64_t size) {
   TORCH_CHECK_VALUE(flat.dim() == 1 && std::cmp_equal(offsets.size(), size + 1) &&
                         offsets.front() == 0 && offsets.back() == flat.numel() &&
@@ -256,16 +259,21 @@ void check_offsets(const torch::Tensor& flat, const std::vector<int64_t>& offset
                     flat.numel(), "], got ", fmt::format("{}", fmt::join(offsets, ", ")));
 }
 
-Ticket collective(const char* what, const torch::Tensor& x, std::function<void(const Ring&)> run) {
-  return std::make_shared<Operation>(what, x, std::move(run));
+/// `run` gets the tensor on the CPU.
+Ticket collective(const char* what, const torch::Tensor& x,
+                  const std::function<void(const Ring&, const torch::Tensor&)>& run) {
+  HostCopy copy(x);
+  const torch::Tensor host = copy.tensor();
+  return std::make_shared<Operation>(what, std::move(copy),
+                                     [=](const Ring& ring) { run(ring, host); });
 }
 
 }  // namespace
 
 Ticket Exchange::start_sum(const torch::Tensor& x) {
   if (state_ == nullptr) return nullptr;
-  check_tensor(x);
-  return state_->start(collective("sum", x, [flat = x.view({-1})](const Ring& ring) {
+  return state_->start(collective("sum", x, [](const Ring& ring, const torch::Tensor& host) {
+    const torch::Tensor flat = host.view({-1});
     const std::vector<int64_t> offsets = even_offsets(flat.numel(), ring.transport.size());
     parallel::reduce_scatter(ring, flat, offsets);
     all_gather(ring, flat, offsets);
@@ -276,47 +284,47 @@ Ticket Exchange::start_reduce_scatter(const torch::Tensor& flat,
                                       const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
-  check_tensor(flat);
-  return state_->start(collective("reduce-scatter", flat, [=](const Ring& ring) {
-    parallel::reduce_scatter(ring, flat, offsets);
-  }));
+  return state_->start(
+      collective("reduce-scatter", flat, [=](const Ring& ring, const torch::Tensor& host) {
+        parallel::reduce_scatter(ring, host, offsets);
+      }));
 }
 
 Ticket Exchange::start_gather_slices(const torch::Tensor& flat,
                                      const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
-  check_tensor(flat);
-  return state_->start(
-      collective("gather", flat, [=](const Ring& ring) { all_gather(ring, flat, offsets); }));
+  return state_->start(collective("gather", flat, [=](const Ring& ring, const torch::Tensor& host) {
+    all_gather(ring, host, offsets);
+  }));
 }
 
 Ticket Exchange::start_broadcast(const torch::Tensor& x, int64_t root) {
   TORCH_CHECK_VALUE(root >= 0 && root < size(), "[broadcast] expected a root below ", size(),
                     ", got ", root);
   if (state_ == nullptr) return nullptr;
-  check_tensor(x);
-  return state_->start(
-      collective("broadcast", x, [=](const Ring& ring) { parallel::broadcast(ring, x, root); }));
+  return state_->start(collective("broadcast", x, [=](const Ring& ring, const torch::Tensor& host) {
+    parallel::broadcast(ring, host, root);
+  }));
 }
 
 Ticket Exchange::start_send(const torch::Tensor& x, int64_t to) {
-  check_tensor(x);
   TORCH_CHECK_VALUE(to >= 0 && to < size() && to != rank(), "[send] expected another rank below ",
                     size(), ", got ", to);
-  auto operation = std::make_shared<Operation>("send", x);
-  operation->message = state_->transport->send(bytes_of(x), to, Transport::kDirect);
+  auto operation = std::make_shared<Operation>("send", HostCopy(x));
+  operation->message =
+      state_->transport->send(bytes_of(operation->tensor.tensor()), to, Transport::kDirect);
   operation->peer = to;
   state_->bytes += static_cast<int64_t>(x.nbytes());
   return state_->start(std::move(operation));
 }
 
 Ticket Exchange::start_receive(const torch::Tensor& x, int64_t from) {
-  check_tensor(x);
   TORCH_CHECK_VALUE(from >= 0 && from < size() && from != rank(),
                     "[receive] expected another rank below ", size(), ", got ", from);
-  auto operation = std::make_shared<Operation>("receive", x);
-  operation->message = state_->transport->receive(bytes_of(x), from, Transport::kDirect);
+  auto operation = std::make_shared<Operation>("receive", HostCopy(x));
+  operation->message =
+      state_->transport->receive(bytes_of(operation->tensor.tensor()), from, Transport::kDirect);
   operation->peer = from;
   return state_->start(std::move(operation));
 }
@@ -332,7 +340,9 @@ void Exchange::wait(const Ticket& ticket) {
     state_->check_silence(*ticket, began);
     lock.lock();
   }
+  lock.unlock();
   if (ticket->error) std::rethrow_exception(ticket->error);
+  state_->bring_back(ticket);
 }
 
 void Exchange::wait_all() {
@@ -347,8 +357,11 @@ void Exchange::wait_all() {
     if (next == nullptr) break;
     wait(next);
   }
-  const std::lock_guard lock(state_->mutex);
-  if (state_->failure != nullptr) std::rethrow_exception(state_->failure);
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->failure != nullptr) std::rethrow_exception(state_->failure);
+  }
+  while (!state_->copies.empty()) state_->bring_back(state_->copies.front());
 }
 
 std::vector<int64_t> all_ranks() {

@@ -31,8 +31,8 @@ using Ticket = std::shared_ptr<Operation>;
 /// died, was stopped or hangs ends the others so. Then, and when an exchange ends before
 /// its operations do, what is under way is given up.
 ///
-/// A group of one has nothing to exchange: every call returns at once. Otherwise tensors
-/// are contiguous and on the CPU; the calls throw c10::ValueError for others.
+/// A group of one has nothing to exchange: every call returns at once. Tensors that are not
+/// contiguous or not on the CPU go through a copy there, which `wait` and `wait_all` bring back.
 /// Not for several threads at once.
 class Exchange {
  public:
