@@ -72,6 +72,17 @@ TEST(Json, ReadsAFile) {
   expect_error<FormatError>([&] { read_json(tmp.path()); }, "expected a regular file");
 }
 
+TEST(Json, WritesBytesThatAreNoText) {
+  const nlohmann::json text = {{"a", {1, "\u00e9"}}};
+  EXPECT_EQ(json_text(text), text.dump());
+  EXPECT_EQ(json_text(text, 2), text.dump(2));
+  const nlohmann::ordered_json bytes = {{"z\xff", {"caf\xe9", 1, nullptr}},
+                                        {"a", {{"b", "\xc3\xa9\xc3"}}}};
+  EXPECT_EQ(json_text(bytes),
+            "{\"z\\\\xFF\":[\"caf\\\\xE9\",1,null],\"a\":{\"b\":\"\xc3\xa9\\\\xC3\"}}");
+  EXPECT_EQ(parse(json_text(nlohmann::json(bytes)))["a"]["b"], "\xc3\xa9\\xC3");
+}
+
 TEST(Json, DoesNotWaitForAPipe) {
   test::TemporaryFolder tmp;
   ASSERT_EQ(::mkfifo((tmp / "pipe").c_str(), 0600), 0);

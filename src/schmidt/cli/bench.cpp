@@ -11,7 +11,7 @@
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/verbs.h"
-
+#include "schmidt/io/json.h"
 namespace schmidt::cli {
 namespace {
 
@@ -166,7 +166,7 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
                                 {"ratio_to_first", ratio(row)},
                                 {"samples", *row.rates}});
     }
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", io::json_text(out));
     return;
   }
   Table table;

@@ -14,6 +14,7 @@
 #include "schmidt/pipeline/compress_model.h"
 
 namespace schmidt::cli {
+#include "schmidt/io/json.h"
 namespace {
 
 struct CompressVerbOptions {
@@ -134,7 +135,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
       if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
       if (r.rounding_error) out["layers"].back()["rounding_error"] = *r.rounding_error;
     }
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", io::json_text(out));
     return;
   }
   Table table;

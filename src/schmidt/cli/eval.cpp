@@ -9,6 +9,7 @@
 namespace schmidt::cli {
 namespace {
 
+#include "schmidt/io/json.h"
 struct EvalOptions {
   CommonOptions common;
   std::string model;
@@ -77,7 +78,7 @@ void print_json(const EvalOptions& options, const std::vector<FileResult>& resul
     }
     out["texts"].push_back(std::move(entry));
   }
-  fmt::print("{}\n", out.dump());
+  fmt::print("{}\n", io::json_text(out));
 }
 
 void print_table(const std::vector<FileResult>& results) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/sampling.h"
@@ -45,9 +46,12 @@ void run(const GenerateVerbOptions& options) {
     std::fputs("\n", stdout);
     return;
   }
-  nlohmann::ordered_json out = {
-      {"model", options.model}, {"prompt", prompt},  {"prompt_tokens", ids.size()},
-      {"text", result.text},    {"ids", result.ids}, {"finish_reason", result.finish_reason}};
+  nlohmann::ordered_json out = {{"model", escaped_bytes(options.model)},
+                                {"prompt", prompt},
+                                {"prompt_tokens", ids.size()},
+                                {"text", result.text},
+                                {"ids", result.ids},
+                                {"finish_reason", result.finish_reason}};
   fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 

@@ -15,6 +15,7 @@
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/heal/team.h"
+#include "schmidt/io/json.h"
 #include "schmidt/report/healing_page.h"
 
 namespace schmidt::cli {
@@ -107,7 +108,7 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
     out["before"] = result.before.json();
     out["after"] = result.after.json();
     out["skipped_lines"] = result.skipped_lines;
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", io::json_text(out));
     return;
   }
   if (options.heal.stream.held_out > 0 && result.steps > 0) {

@@ -10,6 +10,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/network.h"
+#include "schmidt/io/json.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
@@ -98,7 +99,7 @@ Run add_inspect(CLI::App& verb) {
     const io::Checkpoint checkpoint = open_checkpoint(options->model, options->common);
     const package::ModelSummary summary = package::summarize(checkpoint);
     if (options->common.json) {
-      fmt::print("{}\n", as_json(checkpoint, summary).dump());
+      fmt::print("{}\n", io::json_text(as_json(checkpoint, summary)));
     } else {
       print(checkpoint, summary);
     }

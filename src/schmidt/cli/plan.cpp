@@ -9,6 +9,7 @@
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
+#include "schmidt/io/json.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/plan_file.h"
 #include "schmidt/plan/preset.h"
@@ -332,7 +333,7 @@ void run(const PlanOptions& options) {
     out["healing_seconds"] = f.healing_flops() * options.heal_tokens / flops;
     out["layers"] = made.layers.size();
     out["out"] = options.out;
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", io::json_text(out));
   } else {
     print(options, model, made, f, flops);
   }

@@ -7,6 +7,7 @@
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/multiple_choice.h"
+#include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/calibration_text.h"
 #include "schmidt/pipeline/statistics.h"
@@ -106,7 +107,7 @@ void print(const ProfileVerbOptions& options, const profile::Profile& profile,
                                   {"layers", profile.layers.size()},
                                   {"points", profile.layers.size() * profile.settings.size()}};
     for (const fs::path& file : files) out["files"].push_back(file.string());
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", io::json_text(out));
     return;
   }
   const bool bonds = profile.setting == profile::Setting::kBonds;

@@ -56,7 +56,7 @@ void LayerStore::save(const plan::LayerPlan& plan, const StoredFit& fit) const {
                                          {"parameters", c.parameters},
                                          {"finished", c.finished}});
   }
-  write_file_atomically(form_file(plan.layer), description.dump());
+  write_file_atomically(form_file(plan.layer), io::json_text(description));
 }
 
 nlohmann::json LayerStore::form(const plan::Layer& layer) const {

@@ -14,6 +14,7 @@
 #include "schmidt/heal/pipeline.h"
 #include "schmidt/heal/save_points.h"
 #include "schmidt/heal/trained_tensors.h"
+#include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
@@ -32,7 +33,9 @@ std::string work_fingerprint(const io::Checkpoint& student,
                              const std::optional<io::Checkpoint>& teacher, const Stream& stream,
                              const HealOptions& options, int64_t stages) {
   package::Fingerprint hash;
-  hash.add(package::fingerprint(student)).add(stream.fingerprint()).add(recipe(options).dump());
+  hash.add(package::fingerprint(student))
+      .add(stream.fingerprint())
+      .add(io::json_text(recipe(options)));
   if (teacher) hash.add(package::fingerprint(*teacher));
   if (stages > 1) hash.add(fmt::format("{} stages", stages));  // each with a state of its own
   return hash.hex();

@@ -33,7 +33,7 @@ void RunLog::keep_if(const std::function<bool(const json& line)>& wanted) {
   if (path_.empty()) return;
   std::string kept;
   for (const json& line : read_run_log(path_)) {
-    if (wanted(line)) kept += line.dump() + "\n";
+    if (wanted(line)) kept += io::json_text(line) + "\n";
   }
   write_file_atomically(path_, kept);
 }
@@ -41,7 +41,7 @@ void RunLog::keep_if(const std::function<bool(const json& line)>& wanted) {
 void RunLog::write(const json& line) {
   if (path_.empty()) return;
   std::ofstream file(path_, std::ios::app);
-  file << line.dump() << "\n" << std::flush;
+  file << io::json_text(line) << "\n" << std::flush;
   if (!file) throw SystemError("cannot write", path_, errno);
 }
 

@@ -123,7 +123,7 @@ void StateStore::save(const RunState& state, const Parameters& parameters,
   write_moments(made / kMoments, moments);
   nlohmann::json json = to_json(state);
   json["optimizer_steps"] = moments.steps;
-  write_file_atomically(made / "state.json", json.dump());
+  write_file_atomically(made / "state.json", io::json_text(json));
   const fs::path whole = state_folder(folder_, state.step);
   if (fs::exists(whole)) {  // the same state: a step is saved after its evaluation or not at all
     fs::remove_all(made);

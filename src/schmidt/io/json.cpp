@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/mapped_file.h"
 
@@ -93,7 +94,37 @@ class StrictBuilder : public nlohmann::json_sax<json> {
   std::vector<json*> open_;
 };
 
+template <typename Json>
+Json escaped(const Json& value) {
+  if (value.is_string()) return escaped_bytes(value.template get_ref<const std::string&>());
+  Json result = value;
+  if (value.is_array()) {
+    for (Json& element : result) element = escaped(element);
+  } else if (value.is_object()) {
+    result = Json::object();
+    for (const auto& [key, element] : value.items()) {
+      result[escaped_bytes(key)] = escaped(element);
+    }
+  }
+  return result;
+}
+
+template <typename Json>
+std::string text_of(const Json& value, int indent) {
+  try {
+    return value.dump(indent);
+  } catch (const nlohmann::json::type_error&) {  // the one that dump throws
+    return escaped(value).dump(indent);
+  }
+}
+
 }  // namespace
+
+std::string json_text(const json& value, int indent) { return text_of(value, indent); }
+
+std::string json_text(const nlohmann::ordered_json& value, int indent) {
+  return text_of(value, indent);
+}
 
 json parse_json(std::string_view text, const std::filesystem::path& path,
                 const JsonLimits& limits) {

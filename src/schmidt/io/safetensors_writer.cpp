@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/safetensors_layout.h"
 
@@ -74,7 +75,7 @@ struct SafetensorsWriter::Impl {
       }
     }
     const nlohmann::json index{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-    write_file_atomically(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+    write_file_atomically(folder / "model.safetensors.index.json", json_text(index, 2) + "\n");
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/io/hf_folder.h"
+#include "schmidt/io/json.h"
 #include "schmidt/package/model_card.h"
 #include "schmidt/package/remote_code.h"
 #include "schmidt/text/tokenizer.h"
@@ -31,10 +32,10 @@ void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
 ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
                                   const fs::path& folder) {
   add_remote_code(folder, config);
-  write_file_atomically(folder / "config.json", config.dump(2) + "\n");
+  write_file_atomically(folder / "config.json", io::json_text(config, 2) + "\n");
   if (!original.generation_config().empty() && !is_outside(original, "generation_config.json")) {
     write_file_atomically(folder / "generation_config.json",
-                          original.generation_config().dump(2) + "\n");
+                          io::json_text(original.generation_config(), 2) + "\n");
   }
   copy_tokenizer(original, folder);
   ModelSummary summary = summarize(io::Checkpoint::open(folder));

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/io/json.h"
+
 namespace schmidt::package {
 namespace {
 
@@ -31,7 +33,7 @@ std::string Fingerprint::hex() const { return fmt::format("{:016x}", state_); }
 
 std::string fingerprint(const io::Checkpoint& checkpoint) {
   Fingerprint hash;
-  hash.add(checkpoint.config().dump());
+  hash.add(io::json_text(checkpoint.config()));
   for (const auto& [name, info] : checkpoint.tensors()) {
     hash.add(name).add(info.stored_as).add(fmt::format("{}", fmt::join(info.shape, "x")));
     for (const std::string_view bytes : checkpoint.stored_bytes(name)) add_sample(hash, bytes);

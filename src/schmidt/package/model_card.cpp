@@ -4,12 +4,13 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/model/network.h"
+#include "schmidt/base/escaped_bytes.h"
 
 namespace schmidt::package {
 
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
   const std::string base = original.config().value("_name_or_path", std::string());
-  const std::string name = base.empty() ? original.path().filename().string() : base;
+  const std::string name = escaped_bytes(base.empty() ? original.path().filename().string() : base);
   std::string card = fmt::format(
       "---\n"
       "base_model: {}\n"

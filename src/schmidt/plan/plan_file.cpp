@@ -152,7 +152,7 @@ void write_plan(const std::filesystem::path& path, const PlanFile& plan, const O
     if (!planned.contains(layer.name)) file["dense"].push_back(layer.name);
   }
   file["layers"] = planned_json(plan.layers);
-  write_file_atomically(path, file.dump(1) + "\n");
+  write_file_atomically(path, io::json_text(file, 1) + "\n");
 }
 
 PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {

@@ -10,6 +10,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/io/json.h"
 
 namespace schmidt::profile {
 
@@ -57,7 +58,7 @@ std::map<int64_t, nlohmann::ordered_json> PointLog::read(const fs::path& folder)
 
 void PointLog::append(int64_t number, const nlohmann::ordered_json& point) {
   const std::string line =
-      nlohmann::ordered_json{{"number", number}, {"point", point}}.dump() + "\n";
+      io::json_text(nlohmann::ordered_json{{"number", number}, {"point", point}}) + "\n";
   // One write, so that a line is there or not but for a full disk or a crash.
   const ssize_t written = ::write(fd_, line.data(), line.size());
   if (written != static_cast<ssize_t>(line.size())) {

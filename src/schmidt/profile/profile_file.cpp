@@ -106,7 +106,7 @@ void write_profile(const std::filesystem::path& path, const Profile& profile) {
     for (const Point& point : layer.points) entry["points"].push_back(point_json(point));
     file["layers"].push_back(std::move(entry));
   }
-  write_file_atomically(path, file.dump(1) + "\n");
+  write_file_atomically(path, io::json_text(file, 1) + "\n");
 }
 
 Profile read_profile(const std::filesystem::path& path) {

@@ -13,6 +13,7 @@
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/io/json.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/profile/point_log.h"
@@ -348,7 +349,7 @@ ordered_json finished_points(const std::string& work, const ProfileOptions& opti
     PointLog::prepare(folder, work, options.force);
     for (auto& [number, point] : PointLog::read(folder)) finished[std::to_string(number)] = point;
   }
-  return ordered_json::parse(parallel::broadcast(finished.dump()));
+  return ordered_json::parse(parallel::broadcast(io::json_text(finished)));
 }
 
 }  // namespace
@@ -408,7 +409,7 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
       }
     });
   }
-  for (const std::string& text : parallel::gather(measured.dump())) {
+  for (const std::string& text : parallel::gather(io::json_text(measured))) {
     points.update(ordered_json::parse(text));
   }
 

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/io/json.h"
 #include "schmidt/report/page.h"
 #include "schmidt/report/plot.h"
 
@@ -323,7 +324,8 @@ void add_options(Page& page, const Run& run) {
   page.heading("Options of the run");
   std::vector<std::vector<std::string>> rows;
   for (const auto& [key, value] : run.options.items()) {
-    rows.push_back({spaced(key), value.is_string() ? value.get<std::string>() : value.dump()});
+    rows.push_back(
+        {spaced(key), value.is_string() ? value.get<std::string>() : io::json_text(value)});
   }
   page.table({"option", "value"}, rows);
 }

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
+#include "schmidt/report/page.h"
+
 namespace schmidt::report {
 namespace {
 
@@ -28,7 +31,7 @@ std::string attributes(const Stroke& stroke) {
 
 std::string escaped(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (const char c : escaped_bytes(text)) {
     switch (c) {
       case '&':
         out += "&amp;";
