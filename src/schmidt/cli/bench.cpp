@@ -10,6 +10,7 @@
 
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
 namespace schmidt::cli {
@@ -227,7 +228,13 @@ Run add_bench(CLI::App& verb) {
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    check_options_are_read("bench", given_options(verb),
+                           {{{"--output"},
+                             !options->common.json || options->format == "json",
+                             "text as output, without --json,"}});
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

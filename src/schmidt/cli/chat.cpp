@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
 
@@ -75,7 +76,10 @@ Run add_chat(CLI::App& verb) {
   verb.add_option("--system", options->system, "System message");
   add_sampling_flags(verb, options->flags);
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    check_sampling_options("chat", given_options(verb), options->flags);
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

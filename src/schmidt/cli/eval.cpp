@@ -2,6 +2,7 @@
 
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/perplexity.h"
 #include "schmidt/eval/self_text.h"
@@ -148,7 +149,15 @@ Run add_eval(CLI::App& verb) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    const auto self = std::ranges::count(options->texts, "self");
+    check_options_are_read("eval", given_options(verb),
+                           {{{"--self-tokens"}, self > 0, "--text self"},
+                            {{"--no-special"},
+                             std::cmp_less(self, options->texts.size()),
+                             "a --text that is a file"}});
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

@@ -5,6 +5,7 @@
 #include "schmidt/base/escaped_bytes.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
 
@@ -67,7 +68,13 @@ Run add_generate(CLI::App& verb) {
   verb.add_flag("--no-special", options->no_special, "Special tokens in the prompt are plain text");
   add_sampling_flags(verb, options->flags);
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    check_sampling_options("generate", given_options(verb), options->flags);
+    check_options_are_read(
+        "generate", given_options(verb),
+        {{{"--echo"}, !options->common.json, "text as output, without --json,"}});
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/heal/team.h"
@@ -40,6 +42,7 @@ struct HealVerbOptions {
   int64_t stages = 1;
   parallel::ExchangeOptions exchange;
   heal::HealOptions heal;
+  std::set<std::string> given;  // options on the command line
 };
 
 /// 200000, "200k", "1.5M": a number of tokens.
@@ -130,10 +133,44 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
   fmt::print("written to {}\n", options.out);
 }
 
+/// Settings of one part of a run say nothing where that part is not asked for.
+void check_options(const HealVerbOptions& options, const heal::HealOptions& heal) {
+  const heal::ModelLevelOptions& model = heal.model_level;
+  const bool blocks = heal.block_tokens > 0, whole = heal::model_level_steps(heal) > 0;
+  const bool measures = whole && heal.stream.held_out > 0;
+  const bool asks_teacher = whole && model.weights.kl > 0.0;
+  // Given as 0, these say that nothing of the kind is wanted.
+  std::set<std::string> given = options.given;
+  if (heal.stream.held_out == 0) given.erase("--held-out");
+  if (model.evaluate_every == 0) given.erase("--evaluate-every");
+  if (model.patience == 0) given.erase("--patience");
+  if (heal.top_k == 0) given.erase("--top-k");
+  if (model.weights.kl == 0.0) given.erase("--kl");
+  if (model.weights.cross_entropy == 0.0) given.erase("--cross-entropy");
+  const char* rest = "--tokens beyond those of the block level";
+  check_options_are_read(
+      "heal", given,
+      {{{"--block-epochs", "--block-learning-rate"}, blocks, "--block-tokens above 0"},
+       {{"--learning-rate", "--final-share", "--cross-entropy", "--kl", "--held-out",
+         "--micro-batch", "--checkpointing"},
+        whole,
+        rest},
+       {{"--evaluate-every"}, measures, "--held-out above 0"},
+       {{"--patience"},
+        measures && model.evaluate_every > 0,
+        "--held-out and --evaluate-every above 0"},
+       {{"--top-k"}, asks_teacher, "--kl above 0"},
+       {{"--teacher"}, asks_teacher || blocks, "--kl or --block-tokens above 0"},
+       {{"--mix"}, options.data.size() > 1, "several files of --data"}});
+  TORCH_CHECK_VALUE(whole || !heal.trained.embedding || heal.tokens == 0,
+                    "[heal] --train embedding is read with ", rest, " alone");
+}
+
 void run(const HealVerbOptions& options) {
   keep_freed_memory();
   apply_common_options(options.common);
   const heal::HealOptions heal = heal_options(options);
+  check_options(options, heal);
   const io::Checkpoint student = open_checkpoint(options.model, options.common);
   std::optional<io::Checkpoint> teacher;
   if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
@@ -305,7 +342,10 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(ranks);
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    options->given = given_options(verb);
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

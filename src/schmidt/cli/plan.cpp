@@ -7,6 +7,7 @@
 
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
@@ -396,7 +397,14 @@ Run add_plan(CLI::App& verb) {
                   "Speed of the machine that heals; measured here if not given")
       ->check(CLI::PositiveNumber);
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    const bool measured = !options->profile.empty();
+    check_options_are_read(
+        "plan", given_options(verb),
+        {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
+         {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

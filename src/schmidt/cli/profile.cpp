@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/multiple_choice.h"
 #include "schmidt/io/json.h"
@@ -32,7 +34,8 @@ struct ProfileVerbOptions {
   std::string metric = "kl", method = "whitened", shape = "auto", gauge = "fixed";
   bool share_inputs = false;
   compress::MethodOptions factorize;
-  std::string statistics;  // a folder to keep them in
+  std::string statistics;       // a folder to keep them in
+  std::set<std::string> given;  // options on the command line
 };
 
 profile::ProfileOptions measuring(const ProfileVerbOptions& options) {
@@ -128,8 +131,23 @@ void print(const ProfileVerbOptions& options, const profile::Profile& profile,
   fmt::print("\n");
 }
 
+void check_options(const ProfileVerbOptions& options, const compress::Method& method) {
+  const bool asks = profile::find_metric(options.metric).asks;
+  const bool has_sites = method.any_shape && (options.shape != "low-rank" || !method.one_network);
+  check_options_are_read(
+      "profile", options.given,
+      {{{"--limit", "--fewshot"}, asks, "a --metric that is a benchmark"},
+       {{"--text", "--max-tokens", "--context", "--skip-bad"},
+        !asks || method.needs_inputs,
+        "a --metric of text, or a --method that reads a layer's inputs,"},
+       {{"--ridge"}, method.needs_inputs, "a --method that reads a layer's inputs"},
+       {{"--damping"}, method.needs_gradient, "--method fisher and auto"},
+       {{"--sites"}, has_sites, "a --method and --shape of several sites"}});
+}
+
 void run(const ProfileVerbOptions& options) {
   apply_common_options(options.common);
+  check_options(options, compress::find_method(options.method));
   const fs::path out = options.out;
   TORCH_CHECK_VALUE(out.extension() == ".json", "[output] expected a .json file, got ",
                     options.out);
@@ -273,7 +291,10 @@ Run add_profile(CLI::App& verb) {
       "fisher, auto: folder in which the statistics of calibration are kept for another "
       "run");
   add_common_options(verb, options->common);
-  return [options] { run(*options); };
+  return [options, &verb] {
+    options->given = given_options(verb);
+    run(*options);
+  };
 }
 
 }  // namespace schmidt::cli

@@ -1,5 +1,7 @@
 #include "schmidt/cli/sampling.h"
 
+#include "schmidt/cli/read_options.h"
+
 namespace schmidt::cli {
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
@@ -25,6 +27,14 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--stop", flags.stop, "End before this text; may be given several times");
+}
+
+void check_sampling_options(const std::string& verb, const std::set<std::string>& given,
+                            const SamplingFlags& flags) {
+  check_options_are_read(verb, given,
+                         {{{"--top-k", "--top-p", "--min-p"},
+                           flags.sampling.temperature > 0.0,
+                           "--temperature above 0"}});
 }
 
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,

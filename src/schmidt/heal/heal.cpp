@@ -76,6 +76,15 @@ void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& opti
                     options.block_tokens);
 }
 
+int64_t step_tokens(const HealOptions& options) {
+  return options.model_level.batch * options.stream.context;
+}
+
+/// Steps of one pass of the block level.
+int64_t block_batches(const HealOptions& options) {
+  return (options.block_tokens + step_tokens(options) - 1) / step_tokens(options);
+}
+
 class Healing {
  public:
   Healing(const io::Checkpoint& student, const std::optional<io::Checkpoint>& teacher,
@@ -89,11 +98,10 @@ class Healing {
                 student.config().value("model_type", ""), options.stream),
         save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
-    const int64_t a_step = options.model_level.batch * options.stream.context;
-    block_batches_ = (options.block_tokens + a_step - 1) / a_step;
-    const int64_t block_tokens = block_batches_ * a_step * options.block_level.epochs;
+    const int64_t a_step = step_tokens(options);
+    block_batches_ = block_batches(options);
     model_level_ = options.model_level;
-    model_level_.schedule.steps = std::max<int64_t>(0, options.tokens - block_tokens) / a_step;
+    model_level_.schedule.steps = model_level_steps(options);
     TORCH_CHECK_VALUE(model_level_.schedule.steps + block_batches_ > 0, "[heal] expected ", a_step,
                       " tokens, one step, or more, got ", options.tokens);
     check_something_is_trained();
@@ -336,6 +344,12 @@ class Healing {
 };
 
 }  // namespace
+
+int64_t model_level_steps(const HealOptions& options) {
+  const int64_t a_step = step_tokens(options);
+  const int64_t block_tokens = block_batches(options) * a_step * options.block_level.epochs;
+  return std::max<int64_t>(0, options.tokens - block_tokens) / a_step;
+}
 
 json recipe(const HealOptions& options) {
   const ModelLevelOptions& m = options.model_level;

@@ -73,6 +73,9 @@ HealResult heal(const io::Checkpoint& student, const std::optional<io::Checkpoin
                 const std::filesystem::path& out, const HealOptions& options,
                 const HealCallbacks& callbacks);
 
+/// Steps of the model level: what `tokens` leave after the block level.
+int64_t model_level_steps(const HealOptions& options);
+
 /// The recipe as compression_config keeps it.
 nlohmann::json recipe(const HealOptions& options);
 

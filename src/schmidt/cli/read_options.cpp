@@ -1,0 +1,26 @@
+#include "schmidt/cli/read_options.h"
+
+#include <c10/util/Exception.h>
+
+namespace schmidt::cli {
+
+std::set<std::string> given_options(const CLI::App& verb) {
+  std::set<std::string> given;
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->count() > 0) given.insert("--" + option->get_single_name());
+  }
+  return given;
+}
+
+void check_options_are_read(const std::string& verb, const std::set<std::string>& given,
+                            const std::vector<ConditionalOptions>& options) {
+  for (const ConditionalOptions& conditional : options) {
+    for (const char* name : conditional.names) {
+      TORCH_CHECK_VALUE(conditional.read || !given.contains(name), "[", verb, "] ", name,
+                        " is read with ", conditional.by,
+                        " alone; expected both or neither of them");
+    }
+  }
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+namespace schmidt::cli {
+
+/// Names of the options on the command line: "--keep".
+std::set<std::string> given_options(const CLI::App& verb);
+
+/// Options that have an effect on a condition only.
+struct ConditionalOptions {
+  std::vector<const char*> names;
+  bool read = false;    ///< whether anything reads them in this run
+  const char* by = "";  ///< what would: "--held-out above 0"
+};
+
+/// An option that nothing reads is a mistake about what is going to happen.
+/// Throws c10::ValueError for the first that was given; `verb` opens the message.
+void check_options_are_read(const std::string& verb, const std::set<std::string>& given,
+                            const std::vector<ConditionalOptions>& options);
+
+}  // namespace schmidt::cli
