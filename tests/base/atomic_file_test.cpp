@@ -1,5 +1,7 @@
 #include "schmidt/base/atomic_file.h"
 
+#include <functional>
+
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
@@ -37,31 +39,109 @@ TEST(AtomicFile, ReportsAFullDisk) {
   }
 }
 
-TEST(AtomicFolder, RefusesAnExistingFolderWithoutForce) {
+// Folders that hold a file `ours`, or unfinished `work`.
+const FolderKind kKind = {
+    [](const fs::path& folder) {
+      return foreign_name(folder, [](const std::string& name) { return name == "ours"; });
+    },
+    [](const std::string& name) { return name == "work" || name == "new" || name == "ours"; }};
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const c10::ValueError& e) {
+    return e.what_without_backtrace();
+  }
+  return "";
+}
+
+TEST(AtomicFolder, ReplacesWhatIsOfItsKindByForceAlone) {
   test::TemporaryFolder tmp;
+  const auto made = [&](bool force) { AtomicFolder(tmp / "out", force, kKind).commit(); };
   fs::create_directory(tmp / "out");
-  EXPECT_THROW(AtomicFolder(tmp / "out", false), c10::ValueError);
+  made(false);  // an empty one is as good as none
+  test::write_file(tmp / "out/ours", "1");
+  EXPECT_NE(message_of([&] { made(false); }).find("exists"), std::string::npos);
+  test::write_file(tmp / "out/theirs", "1");
+  EXPECT_NE(message_of([&] { made(true); }).find("holds theirs"), std::string::npos);
+  EXPECT_EQ(test::read_file(tmp / "out/theirs"), "1");
+  fs::remove(tmp / "out/theirs");
+  made(true);
+  EXPECT_TRUE(fs::is_empty(tmp / "out"));
+  fs::remove(tmp / "out");
+  test::write_file(tmp / "out", "a file");
+  EXPECT_NE(message_of([&] { made(true); }).find("no folder"), std::string::npos);
+}
+
+TEST(AtomicFolder, LeavesOtherPeoplesThingsInAPartialFolderAlone) {
+  test::TemporaryFolder tmp;
+  fs::create_directory(tmp / "out.partial");
+  test::write_file(tmp / "out.partial/theirs", "1");
+  EXPECT_NE(message_of([&] { AtomicFolder(tmp / "out", true, kKind); }).find("holds theirs"),
+            std::string::npos);
+  EXPECT_EQ(std::distance(fs::directory_iterator(tmp / "out.partial"), fs::directory_iterator()),
+            1);
+}
+
+TEST(AtomicFolder, FollowsALinkAndLeavesIt) {
+  test::TemporaryFolder tmp;
+  fs::create_directory(tmp / "disk");
+  fs::create_symlink("disk/models", tmp / "out");
+  for (const bool force : {false, true}) {  // to nothing yet, and to the first
+    AtomicFolder folder(tmp / "out", force, kKind);
+    EXPECT_EQ(folder.path(), fs::canonical(tmp / "disk") / "models.partial");
+    test::write_file(folder.path() / "ours", force ? "2" : "1");
+    folder.commit();
+    EXPECT_TRUE(fs::is_symlink(tmp / "out"));
+    EXPECT_EQ(test::read_file(tmp / "disk/models/ours"), force ? "2" : "1");
+  }
+}
+
+TEST(AtomicFolder, NeverTakesTheWorkingDirectoryAway) {
+  test::TemporaryFolder tmp;
+  const fs::path before = fs::current_path();
+  fs::create_directories(tmp / "here/below");
+  fs::current_path(tmp / "here/below");
+  for (const char* out : {".", "..", "./", "../below", "../../here/"}) {
+    EXPECT_NE(message_of([&] { AtomicFolder(out, true, kKind); }).find("working directory"),
+              std::string::npos)
+        << out;
+  }
+  EXPECT_NE(message_of([&] { AtomicFolder("/proc", true, kKind); }).find("file system"),
+            std::string::npos);
+  fs::current_path(before);
+}
+
+TEST(AtomicFolder, WhatCameMeanwhileStaysAndTheWorkToo) {
+  test::TemporaryFolder tmp;
+  AtomicFolder folder(tmp / "out", false, kKind);
+  test::write_file(folder.path() / "work", "1");
+  fs::create_directory(tmp / "out");
+  test::write_file(tmp / "out/theirs", "1");
+  EXPECT_THROW(folder.commit(), c10::ValueError);
+  EXPECT_EQ(test::read_file(tmp / "out/theirs"), "1");
+  EXPECT_EQ(test::read_file(tmp / "out.partial/work"), "1");
 }
 
 TEST(AtomicFolder, ReplacesOnlyOnCommit) {
   test::TemporaryFolder tmp;
   fs::create_directory(tmp / "out");
-  test::write_file(tmp / "out/old", "1");
-  AtomicFolder folder(tmp / "out/", true);
+  test::write_file(tmp / "out/ours", "1");
+  AtomicFolder folder(tmp / "out/", true, kKind);
   test::write_file(folder.path() / "new", "2");
-  EXPECT_TRUE(fs::exists(tmp / "out/old"));
+  EXPECT_TRUE(fs::exists(tmp / "out/ours"));
   folder.commit();
-  EXPECT_FALSE(fs::exists(tmp / "out/old"));
+  EXPECT_FALSE(fs::exists(tmp / "out/ours"));
   EXPECT_EQ(test::read_file(tmp / "out/new"), "2");
   EXPECT_EQ(std::distance(fs::directory_iterator(tmp.path()), fs::directory_iterator()), 1);
 }
 
 TEST(AtomicFolder, LeavesNoFolderInWhichNothingWasMade) {
   test::TemporaryFolder tmp;
-  { const AtomicFolder folder(tmp / "out", false); }
-  EXPECT_FALSE(fs::exists(tmp / "out.partial"));
+  { const AtomicFolder folder(tmp / "new/parent/out", false, kKind); }
+  EXPECT_TRUE(fs::is_empty(tmp.path()));
   {
-    const AtomicFolder folder(tmp / "out", false);
+    const AtomicFolder folder(tmp / "out", false, kKind);
     test::write_file(folder.path() / "work", "1");
   }
   EXPECT_EQ(test::read_file(tmp / "out.partial/work"), "1");

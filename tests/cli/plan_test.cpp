@@ -165,7 +165,9 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   EXPECT_FALSE(fs::exists(tmp / "p.json.statistics")) << "known before anything is collected";
   test::write_file(tmp / "p.svg", "mine");
   expect_error(profile + "--bonds 4", 2, "p.svg exists");
-  fs::create_directory(tmp / "p.json.partial");  // a kill between figure and profile
+  fs::create_directory(tmp / "p.json.partial");
+  expect_error(profile + "--bonds 4", 2, "p.svg was not written by schmidt");
+  test::write_file(tmp / "p.svg", "<!-- made by schmidt -->");  // a kill before the profile
   test::write_file(tmp / "text", std::string(300, 'a'));
   EXPECT_EQ(run(profile + "--bonds 4 --blocks 0"), 0) << test::read_file(tmp / "err");
 }

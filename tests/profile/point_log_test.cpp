@@ -13,14 +13,14 @@ namespace fs = std::filesystem;
 
 TEST(PointLog, FindsWhatEveryRankHasAppended) {
   test::TemporaryFolder tmp;
-  PointLog::prepare(tmp / "log", "work", false);
+  const WorkFolder work = PointLog::prepare(tmp / "log", "work", false);
   {
     PointLog first(tmp / "log", 0), second(tmp / "log", 1);
     first.append(7, {{"a", 0.1}});
     second.append(3, {{"a", 1.0 / 3}});
   }
   PointLog(tmp / "log", 0).append(8, {{"a", 2}});
-  PointLog::prepare(tmp / "log", "work", false);
+  const WorkFolder again = PointLog::prepare(tmp / "log", "work", false);
   const auto points = PointLog::read(tmp / "log");
   ASSERT_EQ(points.size(), 3u);
   EXPECT_EQ(points.at(3)["a"].get<double>(), 1.0 / 3);  // to the last bit
@@ -29,7 +29,7 @@ TEST(PointLog, FindsWhatEveryRankHasAppended) {
 
 TEST(PointLog, ALineThatWasCutOffDoesNotCountAndSpoilsNoOther) {
   test::TemporaryFolder tmp;
-  PointLog::prepare(tmp / "log", "work", false);
+  const WorkFolder work = PointLog::prepare(tmp / "log", "work", false);
   PointLog(tmp / "log", 0).append(1, {{"a", 1}});
   const std::string whole = test::read_file(tmp / "log/points.0");
   for (size_t cut = 0; cut < whole.size() - 1; ++cut) {
@@ -43,18 +43,18 @@ TEST(PointLog, ALineThatWasCutOffDoesNotCountAndSpoilsNoOther) {
 
 TEST(PointLog, RefusesOtherWorkUnlessForced) {
   test::TemporaryFolder tmp;
-  PointLog::prepare(tmp / "log", "work", false);
+  const WorkFolder work = PointLog::prepare(tmp / "log", "work", false);
   PointLog(tmp / "log", 0).append(1, {});
-  EXPECT_THROW(PointLog::prepare(tmp / "log", "other", false), c10::ValueError);
+  EXPECT_THROW((void)PointLog::prepare(tmp / "log", "other", false), c10::ValueError);
   EXPECT_EQ(PointLog::read(tmp / "log").size(), 1u);
-  PointLog::prepare(tmp / "log", "other", true);
+  const WorkFolder other = PointLog::prepare(tmp / "log", "other", true);
   EXPECT_TRUE(PointLog::read(tmp / "log").empty());
 }
 
 TEST(PointLog, AFullDiskIsASystemError) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "absent: /dev/full";
   test::TemporaryFolder tmp;
-  PointLog::prepare(tmp / "log", "work", false);
+  const WorkFolder work = PointLog::prepare(tmp / "log", "work", false);
   fs::create_symlink("/dev/full", tmp / "log/points.0");
   PointLog log(tmp / "log", 0);
   EXPECT_THROW(log.append(1, {{"a", 1}}), SystemError);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/work_folder.h"
 
 namespace schmidt {
 namespace fs = std::filesystem;
@@ -17,6 +18,29 @@ namespace {
 
 void move_to_place(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) throw SystemError("cannot rename to", to, errno);
+}
+
+bool holds_something(const fs::path& folder) {
+  return foreign_name(folder, [](const std::string&) { return false; }).has_value();
+}
+
+/// Where `out` leads; throws unless it is free there or may be replaced.
+fs::path free_place(const fs::path& out, bool force, const FolderKind& kind) {
+  fs::path place = resolved_place(out);
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(place, error);
+  if (!fs::exists(status)) return place;
+  TORCH_CHECK_VALUE(fs::is_directory(status), "[output] ", place.string(),
+                    " exists and is no folder; expected a new or an empty folder");
+  check_can_be_replaced(place);
+  if (!holds_something(place)) return place;
+  TORCH_CHECK_VALUE(force, "[output] ", place.string(),
+                    " exists; expected a new or an empty folder (force replaces what schmidt "
+                    "wrote)");
+  const auto foreign = kind.foreign(place);
+  TORCH_CHECK_VALUE(!foreign, "[output] ", place.string(), " holds ", foreign.value_or(""),
+                    "; expected nothing but what schmidt wrote, which alone is replaced");
+  return place;
 }
 
 }  // namespace
@@ -92,43 +116,45 @@ void sync_folder(const fs::path& folder) {
   if (failed != 0 && failed != EINVAL) throw SystemError("cannot flush", folder, failed);
 }
 
-AtomicFolder::AtomicFolder(fs::path out, bool force) : out_(std::move(out)) {
-  if (out_.filename().empty()) out_ = out_.parent_path();  // "out/" names the same folder
-  TORCH_CHECK_VALUE(!out_.empty(), "[output] expected a folder name, got an empty one");
-  TORCH_CHECK_VALUE(force || !fs::exists(fs::symlink_status(out_)), "[output] ", out_.string(),
-                    " exists; expected a new folder (--force replaces it)");
-  partial_ = out_;
-  partial_ += ".partial";
-  std::error_code ec;
-  fs::create_directories(partial_, ec);
-  if (ec) throw SystemError("cannot make folder", partial_, ec.value());
+fs::path partial_folder(const fs::path& out) {
+  return with_ending(resolved_place(out), ".partial");
 }
 
-AtomicFolder::~AtomicFolder() {
-  ::rmdir(partial_.c_str());  // which leaves a folder that holds something
-}
+AtomicFolder::AtomicFolder(const fs::path& out, bool force, const FolderKind& kind)
+    : out_(free_place(out, force, kind)),
+      force_(force),
+      kind_(kind),
+      held_(partial_folder(out_), kind.unfinished) {}
 
 void AtomicFolder::commit() {
-  sync_folder(partial_);
+  free_place(out_, force_, kind_);
+  sync_folder(path());
   fs::path replaced;
-  if (!fs::exists(fs::symlink_status(out_))) {
-    move_to_place(partial_, out_);
-  } else if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) ==
-             0) {
-    replaced = partial_;
-  } else {  // as a file system without exchange answers
-    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) {
-      throw SystemError("cannot rename to", out_, errno);
+  std::optional<FileLock> lock;  // of what is replaced, until it is gone
+  if (!holds_something(out_)) {
+    move_to_place(path(), out_);
+  } else {
+    lock = FileLock::take(out_ / kLockFile, FileLock::Mode::kExclusive);
+    replaced = path();
+    if (::renameat2(AT_FDCWD, path().c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) != 0) {
+      if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) {
+        throw SystemError("cannot rename to", out_, errno);
+      }
+      replaced = with_ending(out_, ".old" + std::to_string(::getpid()));
+      move_to_place(out_, replaced);
+      move_to_place(path(), out_);
     }
-    replaced = out_;
-    replaced += ".old" + std::to_string(::getpid());
-    move_to_place(out_, replaced);
-    move_to_place(partial_, out_);
   }
-  sync_folder(out_.has_parent_path() ? out_.parent_path() : fs::path("."));
-  if (!replaced.empty()) fs::remove_all(replaced);
+  sync_folder(out_.parent_path());
+  std::error_code error;
+  fs::remove(out_ / kLockFile, error);
+  if (replaced.empty()) return;
+  try {
+    remove_all_but(replaced, {});
+    fs::remove_all(replaced);
+  } catch (const fs::filesystem_error& e) {
+    throw SystemError("cannot remove what was replaced,", replaced, e.code().value());
+  }
 }
-
-void AtomicFolder::discard() { fs::remove_all(partial_); }
 
 }  // namespace schmidt

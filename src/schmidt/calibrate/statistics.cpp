@@ -11,6 +11,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
+#include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
@@ -366,17 +367,6 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
   return hash.hex();
 }
 
-/// Whether a folder holds work of that fingerprint, or none yet.
-bool fits(const fs::path& path, const std::string& fingerprint) {
-  return !fs::exists(path) || io::read_json_object(path).value("fingerprint", "") == fingerprint;
-}
-
-void make_folder(const fs::path& folder) {
-  std::error_code ec;
-  fs::create_directories(folder, ec);
-  if (ec) throw SystemError("cannot make folder", folder, ec.value());
-}
-
 }  // namespace
 
 Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
@@ -390,26 +380,17 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
   TORCH_CHECK_VALUE(windows.min().item<int64_t>() >= 0 &&
                         windows.max().item<int64_t>() < model.config().vocab_size,
                     "[statistics] expected token ids below ", model.config().vocab_size);
-  make_folder(folder);
+  const bool first = options.workers.first();
   const std::string fingerprint = fingerprint_of(checkpoint, model, layers, windows, options);
-  const fs::path state_path = folder / "statistics.json";
-  const bool same = fits(state_path, fingerprint);
-  TORCH_CHECK_VALUE(same || options.force, "[statistics] ", folder.string(),
+  const StatisticsFolder held(folder, fingerprint, model.config().num_layers, first);
+  TORCH_CHECK_VALUE(held.fits() || options.force, "[statistics] ", folder.string(),
                     " was made from another model, other layers, calibration text or options, or "
                     "by another version; expected the same again, or a new folder");
-  options.workers.meet();  // before the first of them writes another state
-  if (options.workers.first()) {
-    if (!same) {
-      fs::remove_all(folder);
-      make_folder(folder);
-    }
-    write_file_atomically(
-        state_path,
-        nlohmann::json{{"fingerprint", fingerprint}, {"tokens", windows.numel()}}.dump());
-  }
+  options.workers.meet();  // before the first of them drops other work
+  if (first) held.begin(windows.numel());
   options.workers.meet();
   Collector(checkpoint, model, layers, windows, folder, options, progress).run();
-  return {folder, fingerprint};
+  return {folder, fingerprint, held.share()};
 }
 
 LayerStatistics Statistics::of(const plan::Layer& layer) const {

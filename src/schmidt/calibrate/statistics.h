@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <torch/types.h>
 
+#include "schmidt/base/file_lock.h"
 #include "schmidt/base/progress.h"
 #include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/gradient_moments.h"
@@ -47,8 +49,10 @@ class Statistics {
   /// Collects what `folder` lacks. windows int64 [windows, t]; no layers twice. Several
   /// workers differ from one in the rounding of their float32 sums.
   /// Throws c10::ValueError if the folder was made from another model, other layers,
-  /// windows or options (and not `force`), or windows do not fit the model; SystemError from
-  /// the disk.
+  /// windows or options (and not `force`), or holds anything else, or another process collects
+  /// there, or windows do not fit the model; SystemError from the disk.
+  /// The folder is locked for this process: while it collects, and against changes as long as
+  /// the statistics are read.
   static Statistics collect(const io::Checkpoint& checkpoint, const StreamedModel& model,
                             const std::vector<plan::Layer>& layers, const torch::Tensor& windows,
                             const std::filesystem::path& folder, const StatisticsOptions& options,
@@ -64,8 +68,8 @@ class Statistics {
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
-  Statistics(std::filesystem::path folder, std::string fingerprint)
-      : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
+  Statistics(std::filesystem::path folder, std::string fingerprint, std::optional<FileLock> lock)
+      : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)), lock_(std::move(lock)) {}
 
   /// Tensors of that prefix of the layer's block; throws as `of`.
   std::map<std::string, torch::Tensor> load(const plan::Layer& layer,
@@ -73,6 +77,7 @@ class Statistics {
 
   std::filesystem::path folder_;
   std::string fingerprint_;
+  std::optional<FileLock> lock_;  // none of a worker that leaves it to the first
 };
 
 }  // namespace schmidt::calibrate

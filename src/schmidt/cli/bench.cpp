@@ -13,6 +13,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
+
 namespace schmidt::cli {
 namespace {
 

@@ -9,12 +9,12 @@
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/compress_model.h"
 
 namespace schmidt::cli {
-#include "schmidt/io/json.h"
 namespace {
 
 struct CompressVerbOptions {
@@ -243,6 +243,8 @@ void run(const CompressVerbOptions& options) {
   if (options.recipe.empty()) check_options(options, methods_of(recipe));
   pipeline::CompressRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
+  if (!options.plan.empty()) run.also_read.push_back({"the plan", options.plan});
+  if (!options.recipe.empty()) run.also_read.push_back({"the recipe", options.recipe});
   run.load = {options.common.calibration_dtype(), options.common.torch_device()};
   run.sampling = {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()};
 
@@ -258,7 +260,7 @@ Run add_compress(CLI::App& verb) {
   auto options = std::make_shared<CompressVerbOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();
-  verb.add_flag("--force", options->force, "Replace the folder if it exists");
+  verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");

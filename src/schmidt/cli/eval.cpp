@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
@@ -6,11 +9,11 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/perplexity.h"
 #include "schmidt/eval/self_text.h"
+#include "schmidt/io/json.h"
 
 namespace schmidt::cli {
 namespace {
 
-#include "schmidt/io/json.h"
 struct EvalOptions {
   CommonOptions common;
   std::string model;

@@ -18,6 +18,8 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/heal/team.h"
 #include "schmidt/io/json.h"
+#include "schmidt/package/checkpoint_folder.h"
+#include "schmidt/pipeline/output_folder.h"
 #include "schmidt/report/healing_page.h"
 
 namespace schmidt::cli {
@@ -176,6 +178,12 @@ void run(const HealVerbOptions& options) {
   if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
 
   heal::Team team = heal::make_team(options.stages, options.exchange);
+  std::vector<InputPath> inputs = pipeline::inputs_of("data", options.data);
+  inputs.push_back({"the model", options.model});
+  if (!options.teacher.empty()) inputs.push_back({"the teacher", options.teacher});
+  const fs::path out = pipeline::output_folder(options.out, {}, inputs);
+  std::optional<AtomicFolder> claimed;  // held for all from here on
+  if (team.leads()) claimed.emplace(out, heal.force, package::checkpoint_folder());
 
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
@@ -191,7 +199,7 @@ void run(const HealVerbOptions& options) {
     write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
   };
   const heal::HealResult result =
-      heal::heal(student, teacher, options.out, heal,
+      heal::heal(student, teacher, out, heal,
                  {progress.callback(), [] { return stop_signal != 0; }, page}, team);
   progress.clear();
   if (result.ended == heal::Ended::kInterrupted) {
@@ -199,14 +207,16 @@ void run(const HealVerbOptions& options) {
     const int signal = stop_signal != 0 ? stop_signal : SIGTERM;
     const std::string after =
         result.steps > 0 ? fmt::format("stopped after {} steps", result.steps) : "stopped";
-    throw Interrupted(signal, fmt::format("{}; the state is saved in {}.partial, and --resume "
-                                          "goes on there",
-                                          after, options.out));
+    const fs::path partial = partial_folder(out);
+    throw Interrupted(signal, holds_anything(partial)
+                                  ? fmt::format("{}; the state is saved in {}, and --resume goes "
+                                                "on there",
+                                                after, partial.string())
+                                  : after + " before anything was done");
   }
   if (!team.leads()) return;
-  const fs::path log = fs::path(options.out) / "heal.jsonl";
-  write_file_atomically(fs::path(options.out) / "heal.html",
-                        report::healing_page(heal::read_run_log(log), title));
+  const fs::path log = out / "heal.jsonl";
+  write_file_atomically(out / "heal.html", report::healing_page(heal::read_run_log(log), title));
   print(options, result);
 }
 
@@ -226,7 +236,8 @@ Run add_heal(CLI::App& verb) {
       ->required();
   verb.add_option("-o,--out", options->out, "Folder of the healed checkpoint")->required();
   verb.add_flag("--resume", heal.resume, "Go on with unfinished work, if there is any");
-  verb.add_flag("--force", heal.force, "Replace the folder, and drop unfinished work there");
+  verb.add_flag("--force", heal.force,
+                "Replace the checkpoint that schmidt wrote there, and drop unfinished work");
 
   const char* data = "Data";
   verb.add_option("--tokens", options->tokens, "Training tokens in all: 200000, 200k, 1M")

@@ -11,6 +11,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
+#include "schmidt/pipeline/outputs.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/plan_file.h"
 #include "schmidt/plan/preset.h"
@@ -294,8 +295,9 @@ void run(const PlanOptions& options) {
       (options.keep ? 1 : 0) + (options.size.empty() ? 0 : 1) + (options.preset.empty() ? 0 : 1);
   TORCH_CHECK_VALUE(budgets == 1, "[plan] expected one of --keep, --size and --preset, got ",
                     budgets);
-  TORCH_CHECK_VALUE(options.force || !std::filesystem::exists(options.out), "[output] ",
-                    options.out, " exists; expected a new file (or --force)");
+  std::vector<InputPath> inputs = {{"the model", options.model}};
+  if (!options.profile.empty()) inputs.push_back({"the profile", options.profile});
+  const std::filesystem::path out = output_file(options.out, options.force, inputs);
   TORCH_CHECK_VALUE(options.allocation != "profile" || !options.profile.empty(),
                     "[plan] --allocation profile expected --profile");
   TORCH_CHECK_VALUE((options.limits.floor == 0.0 && options.limits.ceiling == 1.0) ||
@@ -322,9 +324,8 @@ void run(const PlanOptions& options) {
   }
   const auto predicted = predicted_json(options, model, f, made);
   const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
-  plan::write_plan(options.out,
-                   {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)},
-                   model);
+  plan::write_plan(
+      out, {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)}, model);
 
   const double flops =
       options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());

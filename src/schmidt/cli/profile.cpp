@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
@@ -12,7 +13,9 @@
 #include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/calibration_text.h"
+#include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/statistics.h"
+#include "schmidt/profile/point_log.h"
 #include "schmidt/profile/sensitivity.h"
 #include "schmidt/report/sensitivity_figure.h"
 
@@ -131,6 +134,47 @@ void print(const ProfileVerbOptions& options, const profile::Profile& profile,
   fmt::print("\n");
 }
 
+/// Where a profile writes.
+struct Places {
+  fs::path profile, svg, html;  ///< what stays
+  fs::path partial;             ///< a folder of finished points
+  fs::path statistics;          ///< a folder of them, where the method reads them
+};
+
+std::vector<InputPath> inputs_of(const ProfileVerbOptions& options) {
+  std::vector<InputPath> inputs = {{"the model", options.model}};
+  for (const std::string& file : options.text.files) {
+    if (file != "self") inputs.push_back({"text", file});
+  }
+  if (!options.data.empty()) inputs.push_back({"data", options.data});
+  return inputs;
+}
+
+/// Throws where something lies in the way.
+Places places_of(const ProfileVerbOptions& options, const compress::Method& method) {
+  const std::vector<InputPath> inputs = inputs_of(options);
+  Places places;
+  places.profile = output_file(options.out, options.force, inputs);
+  places.partial = with_ending(places.profile, ".partial");
+  places.statistics = options.statistics.empty() ? with_ending(places.profile, ".statistics")
+                                                 : fs::path(options.statistics);
+  // A killed run may have left figures, which are written first.
+  const bool goes_on = fs::exists(places.partial);
+  const auto figure = [&](const char* extension) {
+    fs::path file = options.out;
+    return output_file(file.replace_extension(extension), options.force || goes_on, inputs);
+  };
+  places.svg = figure(".svg");
+  places.html = figure(".html");
+  if (parallel::rank() != 0) return places;
+  std::vector<fs::path> folders = {places.profile, places.partial};
+  if (method.needs_gradient) folders.push_back(places.statistics);
+  check_apart(folders, inputs);
+  check_apart_from_each_other(folders);
+  if (method.needs_gradient) calibrate::check_statistics_folder(places.statistics);
+  return places;
+}
+
 void check_options(const ProfileVerbOptions& options, const compress::Method& method) {
   const bool asks = profile::find_metric(options.metric).asks;
   const bool has_sites = method.any_shape && (options.shape != "low-rank" || !method.one_network);
@@ -147,31 +191,23 @@ void check_options(const ProfileVerbOptions& options, const compress::Method& me
 
 void run(const ProfileVerbOptions& options) {
   apply_common_options(options.common);
-  check_options(options, compress::find_method(options.method));
-  const fs::path out = options.out;
-  TORCH_CHECK_VALUE(out.extension() == ".json", "[output] expected a .json file, got ",
-                    options.out);
-  fs::path svg = out, html = out;
-  svg.replace_extension(".svg");
-  html.replace_extension(".html");
-  const fs::path partial = options.out + ".partial";
-  for (const fs::path& file : {out, svg, html}) {
-    // A killed run may have left figures, which are written first.
-    if (file != out && fs::exists(partial)) continue;
-    TORCH_CHECK_VALUE(options.force || !fs::exists(file), "[output] ", file.string(),
-                      " exists; expected a new file (or --force)");
-  }
+  TORCH_CHECK_VALUE(fs::path(options.out).extension() == ".json",
+                    "[output] expected a .json file, got ", options.out);
+  const compress::Method& method = compress::find_method(options.method);
+  check_options(options, method);
+  const Places places = places_of(options, method);
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto layers = chosen_layers(checkpoint, options);
   profile::ProfileOptions measure = measuring(options);
   profile::check_points(layers, measure);
 
-  const compress::Method& method = compress::find_method(options.method);
   TORCH_CHECK_VALUE(options.statistics.empty() || method.needs_gradient,
                     "[statistics] expected --method fisher or auto, which read them, got ",
                     options.method);
   const std::optional<eval::MultipleChoice> questions = questions_of(checkpoint, options);
   if (questions) measure.questions = &*questions;
+  std::optional<HeldFolder> held;  // for all ranks, from here on
+  if (parallel::rank() == 0) held.emplace(places.partial, profile::PointLog::is_own);
 
   ProgressLine progress(options.common.quiet || parallel::rank() != 0);
   torch::Tensor windows;
@@ -191,26 +227,27 @@ void run(const ProfileVerbOptions& options) {
     collecting.outputs = method.needs_outputs;
     collecting.seed = options.common.seed;
     collecting.force = options.force && options.statistics.empty();
-    std::optional<fs::path> kept;
-    if (!options.statistics.empty()) kept = options.statistics;
     statistics.emplace(
         checkpoint, layers, windows,
-        model::LoadOptions{options.common.calibration_dtype(), options.common.torch_device()}, kept,
-        options.out + ".statistics", collecting, progress.reporter());
+        model::LoadOptions{options.common.calibration_dtype(), options.common.torch_device()},
+        places.statistics, options.statistics.empty(), collecting, progress.reporter());
     measure.statistics = &statistics->statistics();
   }
   const model::Model model = load_model(checkpoint, options.common);
-  const profile::Profile profile = profile::measure_profile(checkpoint, model, layers, windows,
-                                                            measure, partial, progress.callback());
+  const profile::Profile profile = profile::measure_profile(
+      checkpoint, model, layers, windows, measure, places.partial, progress.callback());
   progress.clear();
   if (parallel::rank() == 0) {
     const std::string name = fs::path(options.model).filename().string();
-    write_file_atomically(svg, report::sensitivity_svg(profile));
-    write_file_atomically(html, report::sensitivity_page(profile, name));
-    profile::write_profile(out, profile);
-    fs::remove_all(partial);
+    write_file_atomically(places.svg, report::sensitivity_svg(profile));
+    write_file_atomically(places.html, report::sensitivity_page(profile, name));
+    profile::write_profile(places.profile, profile);
+    held->remove();
     if (statistics) statistics->done();
-    print(options, profile, {out, svg, html});
+    fs::path svg = options.out, html = options.out;
+    svg.replace_extension(".svg");
+    html.replace_extension(".html");
+    print(options, profile, {options.out, svg, html});
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,11 @@ struct SamplingFlags {
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
 
-struct Continuation {
-  /// Throws c10::ValueError for one of them that was given and that the others leave without
-  /// effect.
-  void check_sampling_options(const std::string& verb, const std::set<std::string>& given,
-                              const SamplingFlags& flags);
+/// Throws c10::ValueError for one of them that was given and that the others leave without effect.
+void check_sampling_options(const std::string& verb, const std::set<std::string>& given,
+                            const SamplingFlags& flags);
 
+struct Continuation {
   std::string text;
   std::vector<int64_t> ids;
   std::string finish_reason;  ///< "stop" (end of text, stop string) or "length"

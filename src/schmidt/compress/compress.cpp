@@ -8,6 +8,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/rewrite.h"
 #include "schmidt/tn/site_shape.h"
@@ -145,8 +146,10 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
   }
   const calibrate::Workers& workers = options.workers;
   if (!workers.first()) workers.meet();  // the first makes the folders, or empties them
-  AtomicFolder folder(out, options.force);
-  const LayerStore store(folder.path() / "layers", work_fingerprint(checkpoint, plan, options),
+  std::optional<AtomicFolder> folder;    // held by the first for all
+  if (workers.first()) folder.emplace(out, options.force, package::checkpoint_folder());
+  const fs::path partial = partial_folder(out);
+  const LayerStore store(partial / "layers", work_fingerprint(checkpoint, plan, options),
                          options.force);
   if (workers.first()) workers.meet();
 
@@ -167,13 +170,13 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
     workers.meet();
     return {};
   }
-  remove_all_but(folder.path(), store.folder());  // what a killed run had begun to write
+  remove_all_but(partial, store.folder());  // what a killed run had begun to write
   for (const plan::LayerPlan& p : plan) result.layers.push_back(store.result(p));
   result.summary = package::write_checkpoint(
       checkpoint, rewrite_of(checkpoint, plan, options, store),
-      compressed_config(checkpoint, plan, store, options), folder.path(), progress);
+      compressed_config(checkpoint, plan, store, options), partial, progress);
   // What a run goes on from leaves last: a kill in between finds it, or OUT.
-  folder.commit();
+  folder->commit();
   fs::remove_all(out / store.folder().filename());
   workers.meet();
   return result;

@@ -1,5 +1,6 @@
 #include "schmidt/compress/layer_store.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <fmt/format.h>
@@ -19,10 +20,17 @@ double number_or_nan(const nlohmann::json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
+/// A layer's form, or the activations in front of a block, as what is needed to go on.
+bool has_results(const fs::path& folder) {
+  if (fs::exists(folder / "streams" / "state.json")) return true;
+  return std::ranges::any_of(fs::directory_iterator(folder),
+                             [](const auto& entry) { return entry.path().extension() == ".json"; });
+}
+
 }  // namespace
 
 LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
-    : folder_(std::move(folder), work) {
+    : folder_(std::move(folder), work, has_results) {
   if (folder_.holds_in_own_folder() == WorkFolder::Holds::kOtherWork) {
     const fs::path around = folder_.path().parent_path();
     TORCH_CHECK_VALUE(force, "[output] ", around.string(),

@@ -11,6 +11,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/output_place.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/heal/run_state.h"
 #include "schmidt/heal/schedule.h"
@@ -257,6 +258,10 @@ bool heal_blocks(const BlockLevelRun& run, const BlockLevelOptions& options) {
 
 fs::path healed_block(const fs::path& folder, int64_t block) {
   return folder / fmt::format("block-{}.safetensors", block);
+}
+
+bool is_healed_block(const fs::path& path) {
+  return is_numbered(path.filename().string(), "block-", ".safetensors");
 }
 
 }  // namespace schmidt::heal

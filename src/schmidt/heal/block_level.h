@@ -68,5 +68,6 @@ bool heal_blocks(const BlockLevelRun& run, const BlockLevelOptions& options);
 
 /// Where heal_blocks leaves what it trained of a block, for TrainedTensors.
 std::filesystem::path healed_block(const std::filesystem::path& folder, int64_t block);
+bool is_healed_block(const std::filesystem::path& path);
 
 }  // namespace schmidt::heal

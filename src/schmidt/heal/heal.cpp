@@ -12,10 +12,13 @@
 #include "schmidt/base/work_folder.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
+#include "schmidt/heal/run_state.h"
 #include "schmidt/heal/save_points.h"
+#include "schmidt/heal/teacher_rows.h"
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
 #include "schmidt/text/tokenizer.h"
@@ -41,11 +44,22 @@ std::string work_fingerprint(const io::Checkpoint& student,
   return hash.hex();
 }
 
-fs::path run_folder(const AtomicFolder& folder) { return folder.path() / "run"; }
+fs::path run_folder(const fs::path& partial) { return partial / "run"; }
+
+/// Whether a run that was ended here has left something to go on from.
+bool has_results(const fs::path& run) {
+  for (const auto& entry : fs::recursive_directory_iterator(run)) {
+    if (StateStore::is_state(entry.path()) || is_healed_block(entry.path()) ||
+        StoredTeacher::is_record(entry.path())) {
+      return true;
+    }
+  }
+  return false;
+}
 
 /// Makes the folder of a run's own files, which is there if its work goes on.
-void claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
-  const WorkFolder run(run_folder(folder), kStamp + work);
+WorkFolder claim(const AtomicFolder& folder, const std::string& work, const HealOptions& options) {
+  WorkFolder run(run_folder(folder.path()), kStamp + work, has_results);
   const auto holds = run.holds_in_own_folder();
   if (!options.force) {
     TORCH_CHECK_VALUE(holds != WorkFolder::Holds::kOtherWork, "[output] ", folder.path().string(),
@@ -59,6 +73,7 @@ void claim(const AtomicFolder& folder, const std::string& work, const HealOption
   const bool goes_on = holds == WorkFolder::Holds::kThisWork && options.resume;
   if (!goes_on) remove_all_but(folder.path(), {});
   run.claim();
+  return run;
 }
 
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
@@ -108,13 +123,16 @@ class Healing {
   }
 
   HealResult go(const fs::path& out) {
+    std::optional<AtomicFolder> folder;  // held by the leader for all
+    std::optional<WorkFolder> work;
     if (team_.leads()) {
-      claim(AtomicFolder(out, options_.force),
-            work_fingerprint(student_, teacher_, stream_, options_, team_.grid.stages), options_);
+      folder.emplace(out, options_.force, package::checkpoint_folder());
+      work.emplace(claim(*folder,
+                         work_fingerprint(student_, teacher_, stream_, options_, team_.grid.stages),
+                         options_));
     }
     wait_for_all(team_.all);  // the folder is there
-    AtomicFolder folder(out, options_.force);
-    const fs::path run = run_folder(folder);
+    const fs::path partial = partial_folder(out), run = run_folder(partial);
     RunLog log = team_.leads() ? RunLog(run / "heal.jsonl") : RunLog();
     if (team_.leads() && fs::file_size(log.path()) == 0) log.write({{"run", recipe(options_)}});
 
@@ -136,14 +154,14 @@ class Healing {
       if (result.ended == Ended::kInterrupted) return result;
     }
     if (!team_.leads()) return result;
-    remove_all_but(folder.path(), run);  // what a run that was killed here had begun to write
+    remove_all_but(partial, run);  // what a run that was killed here had begun to write
     result.summary =
-        write_healed(student_, TrainedTensors(trained_files(run)), recipe(options_), folder.path());
-    fs::copy_file(log.path(), folder.path() / "heal.jsonl");
-    RunLog(folder.path() / "heal.jsonl")
+        write_healed(student_, TrainedTensors(trained_files(run)), recipe(options_), partial);
+    fs::copy_file(log.path(), partial / "heal.jsonl");
+    RunLog(partial / "heal.jsonl")
         .write({{"before", result.before.json()}, {"after", result.after.json()}});
     // What a run goes on from leaves last: a kill in between finds the old state or OUT.
-    folder.commit();
+    folder->commit();
     fs::remove_all(out / "run");
     result.skipped_lines = stream_.skipped();
     return result;

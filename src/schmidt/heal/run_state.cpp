@@ -9,6 +9,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/output_place.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 
@@ -111,6 +112,10 @@ RunState from_json(const nlohmann::json& json, const fs::path& file) {
 }
 
 }  // namespace
+
+bool StateStore::is_state(const fs::path& path) {
+  return is_numbered(path.filename().string(), kPrefix);
+}
 
 void StateStore::save(const RunState& state, const Parameters& parameters,
                       const Moments& moments) const {

@@ -48,6 +48,9 @@ class StateStore {
  public:
   explicit StateStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
+  /// Whether a path is that of a whole state.
+  static bool is_state(const std::filesystem::path& path);
+
   /// Beside the states before. Throws SystemError from the disk, and what `piece` throws.
   void save(const RunState& state, const Parameters& parameters, const Moments& moments) const;
 

@@ -35,6 +35,11 @@ class StoredTeacher {
   /// earlier run stored there. Throws SystemError, a full disk included.
   StoredTeacher(std::filesystem::path folder, int64_t rows, int64_t context, int64_t k);
 
+  /// Whether a path is that of the record of rows that are stored.
+  static bool is_record(const std::filesystem::path& path) {
+    return path.filename() == "stored.json";
+  }
+
   int64_t stored() const { return stored_; }  ///< rows, from the first
 
   /// Stores rows that follow those stored. hidden [rows, context, hidden]: the teacher's,

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -26,8 +27,9 @@ nlohmann::json read_json(const std::filesystem::path& path, const JsonLimits& li
 /// `read_json` of a file that has to hold an object, as every config does.
 nlohmann::json read_json_object(const std::filesystem::path& path, const JsonLimits& limits = {});
 
-}  // namespace schmidt::io
 /// A value as JSON text, in one line or indented. Whatever comes from outside may be in it: in
 /// strings and keys, bytes that are not UTF-8, as of a file's name, are written by escaped_bytes.
 std::string json_text(const nlohmann::json& value, int indent = -1);
 std::string json_text(const nlohmann::ordered_json& value, int indent = -1);
+
+}  // namespace schmidt::io

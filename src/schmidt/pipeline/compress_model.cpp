@@ -3,8 +3,12 @@
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/model/require_model.h"
+#include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/summary.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/output_folder.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
 
@@ -68,6 +72,29 @@ void check_allocation(const CompressRecipe& recipe) {
                     "since sensitivity is known of low ranks only");
 }
 
+/// Where a compression writes, links followed.
+struct Places {
+  std::filesystem::path out;
+  std::filesystem::path statistics;  ///< kept, or beside `out` while it runs
+};
+
+/// Throws where something lies in the way.
+Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, const CompressRun& run,
+                 bool collects) {
+  std::vector<InputPath> inputs = run.also_read;
+  inputs.push_back({"the model", model.path()});
+  for (const std::string& file : recipe.text.files) {
+    if (file != "self") inputs.push_back({"calibration text", file});
+  }
+  Places places;
+  places.statistics = run.statistics.value_or(with_ending(resolved_place(run.out), ".statistics"));
+  std::vector<std::filesystem::path> beside;
+  if (collects) beside.push_back(places.statistics);
+  places.out = output_folder(run.out, beside, inputs);
+  if (collects && parallel::rank() == 0) calibrate::check_statistics_folder(places.statistics);
+  return places;
+}
+
 }  // namespace
 
 CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe& recipe,
@@ -87,7 +114,11 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     plan = plan_ahead(recipe, layers, parameters);
     compress::check_plan(*plan, recipe.fit);
   }
-  const AtomicFolder claimed(run.out, run.force);
+  const Places places = places_of(model, recipe, run, calibrated && needs.gradient);
+  std::optional<AtomicFolder> claimed;  // held for all ranks from here on
+  if (parallel::rank() == 0) {
+    claimed.emplace(places.out, run.force, package::checkpoint_folder());
+  }
 
   compress::CompressOptions options;
   options.method = recipe.fit;
@@ -113,8 +144,8 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
       collecting.outputs = needs.outputs;
       collecting.force = run.force && !run.statistics;
       collecting.workers = options.workers;
-      statistics.emplace(model, layers, calibration.windows, run.load, run.statistics,
-                         run.out.string() + ".statistics", collecting, reporter);
+      statistics.emplace(model, layers, calibration.windows, run.load, places.statistics,
+                         !run.statistics, collecting, reporter);
       calibration.statistics = &statistics->statistics();
     }
     options.calibration = std::move(calibration);
@@ -125,7 +156,7 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;
   }
-  outcome.result = compress::compress(model, *plan, run.out, options, reporter.progress);
+  outcome.result = compress::compress(model, *plan, places.out, options, reporter.progress);
   if (statistics) statistics->done();
   return outcome;
 }

@@ -2,9 +2,11 @@
 
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include <torch/types.h>
 
+#include "schmidt/base/output_place.h"
 #include "schmidt/base/progress.h"
 #include "schmidt/compress/compress.h"
 #include "schmidt/io/checkpoint.h"
@@ -19,8 +21,9 @@ struct CompressRun {
   bool force = false;         ///< replace it, and drop unfinished work there
   /// A folder that keeps what calibration has measured; none: OUT.statistics, while it runs.
   std::optional<std::filesystem::path> statistics;
-  model::LoadOptions load;      ///< dtype and device that calibration computes in
-  model::LoadOptions sampling;  ///< the same of a model that samples its own text
+  std::vector<InputPath> also_read = {};  ///< beside the model and its texts; no output lies there
+  model::LoadOptions load;                ///< dtype and device that calibration computes in
+  model::LoadOptions sampling;            ///< the same of a model that samples its own text
 };
 
 struct CompressOutcome {

@@ -19,14 +19,13 @@ calibrate::Workers ranks_as_workers() {
 
 KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                                const torch::Tensor& windows, const model::LoadOptions& load,
-                               const std::optional<std::filesystem::path>& kept,
-                               const std::filesystem::path& temporary,
+                               const std::filesystem::path& folder, bool temporary,
                                const calibrate::StatisticsOptions& options,
                                const Reporter& reporter) {
   const calibrate::StreamedModel streamed(model, load);
   const auto collect = [&] {
-    statistics_ = calibrate::Statistics::collect(
-        model, streamed, layers, windows, kept.value_or(temporary), options, reporter.progress);
+    statistics_ = calibrate::Statistics::collect(model, streamed, layers, windows, folder, options,
+                                                 reporter.progress);
   };
   // Workers share the work. Without them rank 0 does it all, to the bytes of a single process,
   // and the others find what it left.
@@ -36,7 +35,7 @@ KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<pl
     parallel::barrier();
     if (parallel::rank() != 0) collect();
   }
-  if (!kept) temporary_ = temporary;
+  if (temporary) temporary_ = folder;
 }
 
 void KeptStatistics::done() const {

@@ -22,12 +22,10 @@ calibrate::Workers ranks_as_workers();
 /// runs too, or a temporary one that is removed when the work is done.
 class KeptStatistics {
  public:
-  /// `kept`: the folder that stays; without it `temporary` is used.
   /// Throws as calibrate::Statistics::collect.
   KeptStatistics(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                  const torch::Tensor& windows, const model::LoadOptions& load,
-                 const std::optional<std::filesystem::path>& kept,
-                 const std::filesystem::path& temporary,
+                 const std::filesystem::path& folder, bool temporary,
                  const calibrate::StatisticsOptions& options, const Reporter& reporter);
 
   const calibrate::Statistics& statistics() const { return *statistics_; }

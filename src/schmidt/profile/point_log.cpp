@@ -9,22 +9,30 @@
 #include <unistd.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/base/work_folder.h"
+#include "schmidt/base/output_place.h"
 #include "schmidt/io/json.h"
 
 namespace schmidt::profile {
 
 namespace fs = std::filesystem;
 
-void PointLog::prepare(const fs::path& folder, const std::string& work, bool force) {
-  const WorkFolder claimed(folder, work);
+WorkFolder PointLog::prepare(const fs::path& folder, const std::string& work, bool force) {
+  WorkFolder claimed(folder, work, [](const fs::path& f) { return !read(f).empty(); });
   if (claimed.holds() == WorkFolder::Holds::kOtherWork) {
     TORCH_CHECK_VALUE(force, "[output] ", folder.string(),
                       " holds an unfinished profile of another model, text or recipe; expected the "
                       "same again (remove it, or --force drops it)");
-    fs::remove_all(folder);
+    remove_all_but(folder, {});
   }
   claimed.claim();
+  return claimed;
+}
+
+bool PointLog::is_own(const std::string& name) {
+  constexpr size_t kFingerprint = 16;  // digits of the stamp
+  const bool stamp = name.size() == kFingerprint &&
+                     name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return stamp || is_numbered(name, "points.");
 }
 
 PointLog::PointLog(fs::path folder, int64_t rank)

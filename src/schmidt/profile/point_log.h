@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "schmidt/base/work_folder.h"
+
 namespace schmidt::profile {
 
 /// The finished points of a profile that is under way: a folder with a file for each
@@ -14,9 +16,14 @@ namespace schmidt::profile {
 class PointLog {
  public:
   /// `work` names the model, text and options; what other work left is refused, or
-  /// dropped if `force`. Only one rank `prepares`, before the others open the log.
+  /// dropped if `force`. Only one rank `prepares`, before the others open the log, and keeps
+  /// what it gets: at its end a folder without a point is emptied.
   /// Throws c10::ValueError, SystemError.
-  static void prepare(const std::filesystem::path& folder, const std::string& work, bool force);
+  [[nodiscard]] static WorkFolder prepare(const std::filesystem::path& folder,
+                                          const std::string& work, bool force);
+
+  /// Whether a name may stand in the folder.
+  static bool is_own(const std::string& name);
   PointLog(std::filesystem::path folder, int64_t rank);
   ~PointLog();
   PointLog(const PointLog&) = delete;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
 #include <ATen/core/grad_mode.h>
@@ -12,8 +13,8 @@
 #include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
-#include "schmidt/model/layer_kinds.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/profile/point_log.h"
@@ -342,11 +343,9 @@ std::vector<Task> all_tasks(const std::vector<plan::Layer>& layers, const Profil
 }
 
 /// The points that rank 0 finds finished, on every rank.
-ordered_json finished_points(const std::string& work, const ProfileOptions& options,
-                             const fs::path& folder) {
+ordered_json finished_points(const fs::path& folder) {
   ordered_json finished = ordered_json::object();
   if (parallel::rank() == 0) {
-    PointLog::prepare(folder, work, options.force);
     for (auto& [number, point] : PointLog::read(folder)) finished[std::to_string(number)] = point;
   }
   return ordered_json::parse(parallel::broadcast(io::json_text(finished)));
@@ -383,8 +382,12 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
   check(model, layers, windows, options);
   const at::NoGradGuard no_grad;
   const std::vector<Task> tasks = all_tasks(layers, options);
-  ordered_json points = finished_points(
-      work_fingerprint(checkpoint, model, layers, windows, options), options, folder);
+  std::optional<WorkFolder> work;
+  if (parallel::rank() == 0) {
+    work.emplace(PointLog::prepare(
+        folder, work_fingerprint(checkpoint, model, layers, windows, options), options.force));
+  }
+  ordered_json points = finished_points(folder);
 
   std::vector<Task> mine;
   int64_t open = 0;

@@ -43,9 +43,10 @@ void Page::table(const std::vector<std::string>& header,
 std::string Page::document() const {
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n"
+      "<meta name=\"viewport\" content=\"width=device-width\">\n"
+      "<meta name=\"generator\" content=\"{3}\">\n<title>{0}</title>\n"
       "<style>{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n{2}</body>\n</html>\n",
-      title_, kStyle, body_);
+      title_, kStyle, body_, kMadeBy);
 }
 
 }  // namespace schmidt::report

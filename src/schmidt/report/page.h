@@ -6,6 +6,9 @@
 
 namespace schmidt::report {
 
+/// What every page and figure says of itself near its beginning.
+constexpr std::string_view kMadeBy = "made by schmidt";
+
 /// A page of HTML in one file that opens without a network: no scripts, styles inside.
 class Page {
  public:

@@ -105,8 +105,9 @@ std::string Svg::document() const {
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
       "{1}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n"
+      "<!-- {3} -->\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n{2}</svg>\n",
-      number(width_), number(height_), body_);
+      number(width_), number(height_), body_, kMadeBy);
 }
 
 }  // namespace schmidt::report
