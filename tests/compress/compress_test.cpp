@@ -211,13 +211,17 @@ TEST_F(CompressTest, LeavesTheUnfinishedWorkOfAnotherVerbAlone) {
   EXPECT_FALSE(fs::exists(tmp / "out.partial"));
 }
 
-TEST_F(CompressTest, NeverOverwritesWithoutForce) {
+TEST_F(CompressTest, OverwritesACheckpointByForceAndNothingElse) {
   fs::create_directory(tmp / "out");
   test::write_file(tmp / "out/mine", "1");
   EXPECT_THROW(compress(checkpoint, plan(5), tmp / "out", {}), c10::ValueError);
+  EXPECT_THROW(compress(checkpoint, plan(5), tmp / "out", kForce), c10::ValueError);
   EXPECT_EQ(test::read_file(tmp / "out/mine"), "1");
-  compress(checkpoint, plan(5), tmp / "out", kForce);
-  EXPECT_FALSE(fs::exists(tmp / "out/mine"));
+  fs::remove(tmp / "out/mine");
+  compress(checkpoint, plan(5), tmp / "out", {});
+  EXPECT_THROW(compress(checkpoint, plan(4), tmp / "out", {}), c10::ValueError);
+  compress(checkpoint, plan(4), tmp / "out", kForce);
+  EXPECT_FALSE(fs::exists(tmp / "out.partial"));
 }
 
 TEST(CompressWeights, RefusesNanAndTakesZeroAndRankOne) {
