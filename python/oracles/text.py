@@ -231,6 +231,144 @@ TRAINED = {
 }
 
 
+# The words of llama.cpp's pre-tokenizers (src/llama-vocab.cpp): expressions that cut one after
+# the other, and the normal form of the models that use them.
+GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+CASED = (
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-\u1f15\u1f18-\u1f1d"
+    "\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc"
+    "\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc"
+    "ℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ"
+    "𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
+PRE_TOKENIZERS = {
+    "gpt-2": ([GPT2_WORDS], None),
+    "mpt": ([GPT2_WORDS], "NFC"),
+    "smollm": ([r"\p{N}", GPT2_WORDS], None),
+    "starcoder": ([r"\p{N}", GPT2_WORDS], None),
+    "refact": ([r"\p{N}", GPT2_WORDS], None),
+    "command-r": ([r"\p{N}", GPT2_WORDS], "NFC"),
+    "llama-bpe": ([SPLIT_LLAMA3], None),
+    "qwen2": ([SPLIT_QWEN2], "NFC"),
+    "deepseek-r1-qwen": ([SPLIT_QWEN2], "NFC"),
+    "qwen35": (
+        [
+            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+            r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        ],
+        "NFC",
+    ),
+    "deepseek-llm": (
+        ["[\r\n]", rf"\s?[{CASED}]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}+"],
+        None,
+    ),
+    "deepseek-coder": (["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}"], None),
+    "deepseek-v3": (
+        [
+            r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
+        None,
+    ),
+    "falcon": ([r"[\p{P}\$\+<=>\^~\|`]+", GPT2_WORDS, "[0-9][0-9][0-9]"], None),
+    "default": ([r"[\p{P}\$\+<=>\^~\|]+", GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"], None),
+}
+
+
+def write_pre_tokenizers(out: Path, texts: list[str]) -> None:
+    """Ids of one vocabulary whose merges heed no border, so that every cut shows."""
+    tokenizer = trained(pre_tokenizers.ByteLevel(False, use_regex=False))
+    (out / "uncut").mkdir()
+    tokenizer.save(str(out / "uncut" / "tokenizer.json"))
+    plain = json.loads(tokenizer.to_str()) | {"added_tokens": []}
+    for name, (patterns, form) in PRE_TOKENIZERS.items():
+        cutter = Tokenizer.from_str(json.dumps(plain))
+        cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
+        cutter.pre_tokenizer = pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(False, use_regex=False)])
+        if form is not None:
+            cutter.normalizer = getattr(normalizers, form)()
+        encoded = cutter.encode_batch(texts, add_special_tokens=False)
+        write_ids(out / f"pre_{name}.ids", [e.ids for e in encoded])
+
+
+# Folders of vocab.json and merges.txt: class, tokenizer_config.json and other files.
+VOCABULARY_FOLDERS = {
+    "gpt2_files": ("GPT2Tokenizer", {"tokenizer_class": "GPT2Tokenizer"}, {}),
+    "gpt2_prefix_files": (
+        "GPT2Tokenizer",
+        {"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": True},
+        {"special_tokens_map.json": {"bos_token": "<s>", "eos_token": {
+            "content": "</s>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}}},
+    ),
+    "qwen2_files": (
+        "Qwen2Tokenizer",
+        {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "eos_token": "<|im_end|>",
+            "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
+            "added_tokens_decoder": {
+                str(2000 + i): {"content": token, "special": i < 3, "lstrip": False, "rstrip": False,
+                                "normalized": False, "single_word": i == 3}
+                for i, token in enumerate(["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|word|>", "tool_call"])
+            },
+        },
+        {},
+    ),
+    "qwen2_old_files": (
+        "Qwen2Tokenizer",
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"], "eos_token": "<|im_end|>"},
+        {
+            "config.json": {"model_type": "qwen2"},
+            "added_tokens.json": {"<|endoftext|>": 2000, "<|im_start|>": 2001, "<|im_end|>": 2002, "tool_call": 2003},
+        },
+    ),
+    "qwen35_files": ("Qwen3_5Tokenizer", {"tokenizer_class": "Qwen3_5Tokenizer"}, {}),
+    "gpt_neox_files": ("GPTNeoXTokenizer", {"tokenizer_class": "GPTNeoXTokenizer"}, {}),
+}
+
+
+def write_vocabulary_folders(out: Path, texts: list[str]) -> None:
+    """Ids of transformers' classes of tokenizers without a tokenizer.json."""
+    import transformers
+
+    model = json.loads((out / "uncut" / "tokenizer.json").read_text())["model"]
+    # Special tokens lie beside the vocabulary: none comes out of merges.
+    vocabulary: dict[str, int] = {}
+    for token in model["vocab"]:
+        if len(token) == 1:
+            vocabulary[token] = len(vocabulary)
+    merges = []
+    for left, right in model["merges"]:
+        token = left + right
+        if left in vocabulary and right in vocabulary and token not in SPECIAL:
+            vocabulary.setdefault(token, len(vocabulary))
+            merges.append((left, right))
+    lines = "".join(f"{left} {right}\n" for left, right in merges)
+    for name, (class_name, config, others) in VOCABULARY_FOLDERS.items():
+        folder = out / name
+        folder.mkdir()
+        size = len(vocabulary)
+        shifted = json.loads(json.dumps([config, others]))
+        decoder = shifted[0].get("added_tokens_decoder", {})
+        if decoder:
+            shifted[0]["added_tokens_decoder"] = {str(size + int(i) - 2000): t for i, t in decoder.items()}
+        added = shifted[1].get("added_tokens.json", {})
+        for token in added:
+            added[token] += size - 2000
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + lines)
+        (folder / "tokenizer_config.json").write_text(json.dumps(shifted[0]))
+        for file, content in shifted[1].items():
+            (folder / file).write_text(json.dumps(content))
+        build = getattr(transformers, class_name)
+        # transformers 5.23 does not find the files of the newest class.
+        loads = class_name != "Qwen3_5Tokenizer"
+        tokenizer = build.from_pretrained(folder) if loads else build(vocab=vocabulary, merges=merges)
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        write_ids(out / f"{name}.ids", encoded)
+
+
 def real_tokenizers() -> dict[str, Tokenizer]:
     found = {}
     for name, folder in [("tinyllama", "tinyllama-1.1b-3T"), ("mistral", "mistral-7b-v0.1")]:
@@ -552,6 +690,8 @@ def make(out: Path) -> None:
     for name, tokenizer in real_tokenizers().items():
         write_truths(out, name, tokenizer, texts)
     write_sentencepiece(out, lines)
+    write_pre_tokenizers(out, texts[:6000] + texts[-3000:])
+    write_vocabulary_folders(out, texts[:3000] + texts[-3000:])
     (out / "classes.json").write_text(json.dumps(character_classes()))
     (out / "punctuation.json").write_text(json.dumps(punctuation()))
     normal_forms(out, texts)

@@ -139,6 +139,22 @@ TEST(GgufVocabulary, SavesWhatGivesTheSameIds) {
   }
 }
 
+TEST(GgufVocabulary, PaddingTokensAreNone) {
+  GgufBytes file;
+  file.put("tokenizer.ggml.model", std::string("gpt2"))
+      .put("tokenizer.ggml.pre", std::string("gpt-2"))
+      .put("tokenizer.ggml.tokens", Strings{"a", "b", "[PAD2]", "[PAD3]", "ab", "[PAD9]"})
+      .put("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 5, 1, 1, 5})
+      .put("tokenizer.ggml.merges", Strings{"a b"})
+      .put("tokenizer.ggml.padding_token_id", uint32_t{2});
+  const Tokenizer tokenizer = load(file);
+  EXPECT_EQ(tokenizer.ids_without_token(6), std::vector<int64_t>{2});
+  EXPECT_EQ(tokenizer.decode({4, 2, 3}), "ab[PAD3]") << "only what the converter made is none";
+  const test::TemporaryFolder folder;
+  tokenizer.save(folder.path());
+  EXPECT_EQ(Tokenizer::load(folder.path()).ids_without_token(6), std::vector<int64_t>{2});
+}
+
 void expect_refused(const GgufBytes& file, const std::string& reason) {
   try {
     load(file);
@@ -154,11 +170,11 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
   expect_refused(file(), model);
   expect_refused(file().put(model, std::string("bert")), tokens.substr(0, 14));
   expect_refused(file().put(model, std::string("gpt2")), tokens);
-  expect_refused(byte_level("deepseek-llm"), "\"deepseek-llm\" is not supported");
+  expect_refused(byte_level("no-such-words"), "\"no-such-words\" is not supported");
   const auto pieces = [&](const char* kind, const Strings& list) {
     return file().put(model, std::string(kind)).put(tokens, list);
   };
-  expect_refused(pieces("gpt2", {"a"}), "tokenizer.ggml.pre");
+  expect_refused(pieces("gpt2", {"a"}), "tokenizer.ggml.merges");
   expect_refused(pieces("llama", {"a"}), "tokenizer.ggml.scores");
   expect_refused(pieces("llama", {"a"}).put("tokenizer.ggml.scores", std::vector<float>{1, 2}),
                  "expected 1 values, got 2");
@@ -169,6 +185,68 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
   expect_refused(pieces("llama", {"\xFF"}), "UTF-8");
   expect_refused(pieces("llama", {"a"}).put("tokenizer.ggml.scores", std::vector<float>{0}),
                  "byte tokens");
+}
+
+// Words of each pre-tokenizer --------------------------------------------------
+
+TEST(GgufVocabulary, AnAbsentPreTokenizerIsLlamaCppsDefaultWithANote) {
+  GgufBytes file;
+  file.put("tokenizer.ggml.model", std::string("gpt2"))
+      .put("tokenizer.ggml.tokens", Strings{"1", "2", "12", "1212", "a", "a1"})
+      .put("tokenizer.ggml.merges", Strings{"1 2", "12 12", "a 1"});
+  const Tokenizer tokenizer = load(file);
+  ASSERT_EQ(tokenizer.notes().size(), 1u);
+  EXPECT_NE(tokenizer.notes()[0].find("tokenizer.ggml.pre"), std::string::npos);
+  EXPECT_EQ(tokenizer.encode("a1212"), (std::vector<int64_t>{4, 2, 0, 1})) << "a 121 2";
+  EXPECT_EQ(load(file.put("tokenizer.ggml.pre", std::string("default"))).notes(), Strings{});
+}
+
+// The vocabulary of python/oracles/text.py whose merges heed no border, with the words of `pre`.
+GgufBytes uncut(const std::string& pre) {
+  const json model =
+      json::parse(test::read_file(test::text_oracle("uncut") / "tokenizer.json")).at("model");
+  Strings tokens(model.at("vocab").size()), merges;
+  for (const auto& [token, id] : model.at("vocab").items()) tokens.at(id.get<size_t>()) = token;
+  for (const json& merge : model.at("merges")) {
+    merges.push_back(merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
+  }
+  GgufBytes file;
+  file.put("tokenizer.ggml.model", std::string("gpt2"))
+      .put("tokenizer.ggml.tokens", tokens)
+      .put("tokenizer.ggml.merges", merges);
+  return pre.empty() ? file : file.put("tokenizer.ggml.pre", pre);
+}
+
+class PreTokenizer : public testing::TestWithParam<std::string> {};
+
+TEST_P(PreTokenizer, CutsAsItsExpressionsDo) {
+  const std::string name = "pre_" + GetParam() + ".ids";
+  SCHMIDT_REQUIRE_PATH(test::text_oracle(name));
+  std::vector<std::string> lines = test::read_hex("lines");
+  lines.erase(lines.begin() + 6000, lines.end() - 3000);
+  const auto truth = test::read_ids(name);
+  ASSERT_EQ(truth.size(), lines.size());
+  const Tokenizer tokenizer = load(uncut(GetParam()));
+  int different = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    if (tokenizer.encode(lines[i]) == truth[i]) continue;
+    if (++different <= 3) ADD_FAILURE() << "line " << i << " \"" << lines[i] << '"';
+  }
+  EXPECT_EQ(different, 0) << "of " << truth.size();
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PreTokenizer,
+                         testing::Values("gpt-2", "mpt", "smollm", "starcoder", "refact",
+                                         "command-r", "llama-bpe", "qwen2", "deepseek-r1-qwen",
+                                         "qwen35", "deepseek-llm", "deepseek-coder", "deepseek-v3",
+                                         "falcon", "default"));
+
+TEST(GgufVocabulary, AnAbsentPreTokenizerCutsAsTheDefaultDoes) {
+  SCHMIDT_REQUIRE_PATH(test::text_oracle("uncut"));
+  const Tokenizer absent = load(uncut("")), named = load(uncut("default"));
+  for (const std::string& line : test::read_hex("lines")) {
+    ASSERT_EQ(absent.encode(line), named.encode(line)) << line;
+  }
 }
 
 // SentencePiece vocabularies -------------------------------------------------

@@ -176,6 +176,27 @@ TEST(TokenizerFolder, ReadsRolesTemplateAndStops) {
   EXPECT_EQ(Tokenizer::load(folder.path()).chat_template(), "J");
 }
 
+TEST(TokenizerFolder, IdsOfPaddingRowsHaveNoText) {
+  const test::TemporaryFolder folder;
+  json config = small();
+  config["added_tokens"][2]["id"] = 9;  // 7 and 8 are holes
+  test::write_file(folder / "tokenizer.json", config.dump());
+  test::write_file(folder / "config.json", R"({"vocab_size": 12})");
+  const Tokenizer tokenizer = Tokenizer::load(folder.path());
+  EXPECT_EQ(tokenizer.ids_without_token(12), (Ids{7, 8, 10, 11}));
+  EXPECT_EQ(tokenizer.ids_without_token(4), Ids{});
+  EXPECT_EQ(tokenizer.decode({2, 7, 10, 3, 11, 9, 8}), "ab<call>");
+  StreamDecoder decoder(tokenizer);
+  EXPECT_EQ(decoder.push(11) + decoder.push(2) + decoder.push(8) + decoder.flush(), "a");
+  for (const int64_t id : {int64_t{-1}, int64_t{12}}) {
+    EXPECT_THROW(tokenizer.decode({id}), c10::ValueError);
+    EXPECT_THROW(tokenizer.id_to_token(id), c10::ValueError);
+  }
+  EXPECT_THROW(tokenizer.id_to_token(7), c10::ValueError);
+  test::write_file(folder / "config.json", R"({"vocab_size": "many"})");
+  EXPECT_THROW(Tokenizer::load(folder.path()), FormatError);
+}
+
 TEST(TokenizerFolder, SavesCopiesOfItsFiles) {
   const test::TemporaryFolder from, to;
   test::write_file(from / "tokenizer.json", small().dump(3));

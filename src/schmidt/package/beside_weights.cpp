@@ -21,8 +21,9 @@ bool is_outside(const io::Checkpoint& checkpoint, const std::string& name) {
 
 void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
   const fs::path& from = checkpoint.path();
-  if (checkpoint.is_gguf() || fs::exists(from / "tokenizer.json") ||
-      fs::exists(from / "tokenizer.model")) {
+  const auto has = [&](const char* name) { return fs::exists(from / name); };
+  if (checkpoint.is_gguf() || has("tokenizer.json") || has("tokenizer.model") ||
+      (has("vocab.json") && has("merges.txt"))) {
     text::Tokenizer::load(from).save(folder);
   }
 }

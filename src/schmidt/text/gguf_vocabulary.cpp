@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/text/byte_level_kinds.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::text {
@@ -18,65 +19,27 @@ using nlohmann::json;
 constexpr const char* kMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
 // llama.cpp's llama_token_type.
-enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6 };
+enum TokenType : int64_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 struct RawVocabulary {
   std::vector<std::string> tokens;
   std::vector<int64_t> types;  // TokenType; all normal where the file has none
+
+  // A row of the embedding that no token has: llama.cpp's converter names it to fill the list.
+  bool is_padding(size_t id) const {
+    return types[id] == kUnused && tokens[id] == fmt::format("[PAD{}]", id);
+  }
 };
-
-json split_by(const char* regex) {
-  return {{"type", "Split"},
-          {"pattern", {{"Regex", regex}}},
-          {"behavior", "Isolated"},
-          {"invert", false}};
-}
-
-json byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", false},
-          {"trim_offsets", false},
-          {"use_regex", use_regex}};
-}
 
 json sequence(const char* key, json items) {
   return {{"type", "Sequence"}, {key, std::move(items)}};
-}
-
-// How the text is cut for a `tokenizer.ggml.pre`, as the model's tokenizer.json says.
-struct PreKind {
-  json pre_tokenizer;
-  json normalizer;
-  bool ignore_merges;
-  bool add_bos;  // where the file does not say
-};
-
-const std::map<std::string, PreKind>& pre_kinds() {
-  static const PreKind kLlama3{
-      sequence("pretokenizers",
-               json::array({split_by(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)"
-                                     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
-                                     R"(\s+(?!\S)|\s+)"),
-                            byte_level(false)})),
-      nullptr, true, true};
-  static const std::map<std::string, PreKind> kTable = {
-      {"gpt-2", {byte_level(true), nullptr, false, false}},
-      {"smollm",
-       {sequence("pretokenizers", json::array({{{"type", "Digits"}, {"individual_digits", true}},
-                                               byte_level(true)})),
-        nullptr, false, false}},
-      {"llama-bpe", kLlama3},
-      {"llama3", kLlama3},
-      {"qwen2",
-       {sequence("pretokenizers",
-                 json::array({split_by(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)"
-                                       R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
-                                       R"(\s+(?!\S)|\s+)"),
-                              byte_level(false)})),
-        {{"type", "NFC"}},
-        false,
-        false}}};
-  return kTable;
 }
 
 template <typename T>
@@ -106,6 +69,7 @@ RawVocabulary read_tokens(const io::GgufFile& file) {
 json vocabulary_of(const io::GgufFile& file, const RawVocabulary& raw) {
   json vocabulary = json::object();
   for (size_t i = 0; i < raw.tokens.size(); ++i) {
+    if (raw.is_padding(i)) continue;
     const auto [entry, is_new] = vocabulary.emplace(raw.tokens[i], i);
     if (!is_new) {
       throw FormatError(file.path(), "tokenizer.ggml.tokens",
@@ -143,7 +107,8 @@ json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scor
   };
   std::unordered_map<std::string_view, size_t> ids;
   const auto is_piece = [&](size_t i) {
-    return raw.types[i] != kUnknown && raw.types[i] != kControl && raw.types[i] != kByte;
+    return raw.types[i] != kUnknown && raw.types[i] != kControl && raw.types[i] != kByte &&
+           !raw.is_padding(i);
   };
   for (size_t i = 0; i < raw.tokens.size(); ++i) {
     if (is_piece(i)) ids.emplace(raw.tokens[i], i);
@@ -173,33 +138,28 @@ json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scor
 struct Parts {
   json tokenizer;
   bool add_bos;
+  std::vector<std::string> notes = {};
 };
 
 Parts byte_level_parts(const io::GgufFile& file, const RawVocabulary& raw) {
   constexpr const char* kPre = "tokenizer.ggml.pre";
   constexpr const char* kMerges = "tokenizer.ggml.merges";
-  const std::string pre = require(file.get_string(kPre), file, kPre);
-  const auto kind = pre_kinds().find(pre);
-  if (kind == pre_kinds().end()) {
+  const std::string pre = file.get_string(kPre).value_or("");
+  std::vector<std::string> notes;
+  if (pre.empty()) {
+    notes.push_back(
+        fmt::format("{} does not say how its tokenizer cuts words ({}): llama.cpp's "
+                    "default is taken, which may give worse text",
+                    file.path().string(), kPre));
+  }
+  const ByteLevelKind* kind = find_byte_level_kind(pre.empty() ? "default" : pre);
+  if (kind == nullptr) {
     throw FormatError(file.path(), kPre,
                       fmt::format("the pre-tokenizer \"{}\" is not supported", pre));
   }
-  json tokenizer = {{"normalizer", kind->second.normalizer},
-                    {"pre_tokenizer", kind->second.pre_tokenizer},
-                    {"post_processor", byte_level(true)},
-                    {"decoder", byte_level(true)},
-                    {"model",
-                     {{"type", "BPE"},
-                      {"dropout", nullptr},
-                      {"unk_token", nullptr},
-                      {"continuing_subword_prefix", nullptr},
-                      {"end_of_word_suffix", nullptr},
-                      {"fuse_unk", false},
-                      {"byte_fallback", false},
-                      {"ignore_merges", kind->second.ignore_merges},
-                      {"vocab", vocabulary_of(file, raw)},
-                      {"merges", require(file.get_strings(kMerges), file, kMerges)}}}};
-  return {std::move(tokenizer), kind->second.add_bos};
+  return {byte_level_tokenizer(*kind, vocabulary_of(file, raw),
+                               require(file.get_strings(kMerges), file, kMerges)),
+          kind->add_bos, std::move(notes)};
 }
 
 Parts sentencepiece_parts(const io::GgufFile& file, const RawVocabulary& raw) {
@@ -298,6 +258,7 @@ GgufVocabulary read_gguf_vocabulary(const io::GgufFile& file) {
           file.path(), key,
           fmt::format("expected an id of 0 .. {}, got {}", raw.tokens.size() - 1, *id));
     }
+    if (raw.is_padding(static_cast<size_t>(*id))) return {};
     if (*name != '\0') config[name] = raw.tokens[*id];
     return {raw.tokens[*id]};
   };
@@ -333,7 +294,7 @@ GgufVocabulary read_gguf_vocabulary(const io::GgufFile& file) {
     }
     config["chat_template"] = *source;
   }
-  return {std::move(tokenizer), std::move(config), std::move(generation)};
+  return {std::move(tokenizer), std::move(config), std::move(generation), std::move(parts.notes)};
 }
 
 }  // namespace schmidt::text

@@ -65,15 +65,24 @@ std::optional<int64_t> Tokenizer::token_to_id(std::string_view token) const {
 
 std::string Tokenizer::id_to_token(int64_t id) const {
   const std::string* token = impl_->token(id);
-  TORCH_CHECK_VALUE(token != nullptr, "[Tokenizer] expected an id of the vocabulary (0 .. ",
+  TORCH_CHECK_VALUE(token != nullptr, "[Tokenizer] expected the id of a token (0 .. ",
                     vocab_size() - 1, "), got ", id);
   return *token;
+}
+
+std::vector<int64_t> Tokenizer::ids_without_token(int64_t vocab_size) const {
+  std::vector<int64_t> ids;
+  for (int64_t id = 0; id < vocab_size; ++id) {
+    if (impl_->token(id) == nullptr) ids.push_back(id);
+  }
+  return ids;
 }
 
 bool Tokenizer::is_special(int64_t id) const { return impl_->added->is_special(id); }
 std::optional<int64_t> Tokenizer::bos_id() const { return impl_->bos_id; }
 std::optional<int64_t> Tokenizer::eos_id() const { return impl_->eos_id; }
 const std::vector<int64_t>& Tokenizer::stop_ids() const { return impl_->stop_ids; }
+const std::vector<std::string>& Tokenizer::notes() const { return impl_->notes; }
 const std::string& Tokenizer::chat_template() const { return impl_->chat_template; }
 
 void Tokenizer::save(const std::filesystem::path& folder) const {
@@ -90,9 +99,16 @@ StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
 
 std::string StreamDecoder::push(int64_t id) {
-  std::string token = tokenizer_.id_to_token(id);
+  const Tokenizer::Impl& impl = *tokenizer_.impl_;
+  const std::string* token = impl.token(id);
+  if (token == nullptr) {
+    const int64_t end = std::max(impl.size(), impl.model_vocab_size);
+    TORCH_CHECK_VALUE(id >= 0 && id < end, "[Tokenizer] expected an id of the vocabulary (0 .. ",
+                      end - 1, "), got ", id);
+    return {};
+  }
   if (skip_special_ && tokenizer_.is_special(id)) return {};
-  return decoding_->push(std::move(token));
+  return decoding_->push(*token);
 }
 
 std::string StreamDecoder::flush() {

@@ -23,9 +23,9 @@ struct EncodeOptions {
 ///   ids -> tokens -> decoder -> text
 class Tokenizer {
  public:
-  /// From a Hugging Face folder (tokenizer.json first, then tokenizer.model) or a
-  /// .gguf file. Throws c10::ValueError if there is no such path, FormatError if
-  /// what is there is missing, broken or of a kind that is not supported.
+  /// From a Hugging Face folder (tokenizer.json first, then tokenizer.model, then vocab.json
+  /// with merges.txt) or a .gguf file. Throws c10::ValueError if there is no such path, FormatError
+  /// if what is there is missing, broken or of a kind that is not supported.
   static Tokenizer load(const std::filesystem::path& path);
 
   /// From the content of a tokenizer.json; `path` is for messages. Throws FormatError.
@@ -36,12 +36,17 @@ class Tokenizer {
   /// FormatError where a pattern of the tokenizer takes too many steps.
   std::vector<int64_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
-  /// Throws c10::ValueError for an id that is not in the vocabulary.
+  /// An id without a token gives no text, as in Hugging Face, where the vocabulary of the
+  /// tokenizer or of the model beside it reaches so far: embeddings are padded with rows that
+  /// stand for nothing. Throws c10::ValueError for an id beyond both.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
 
   int64_t vocab_size() const;  ///< highest id + 1, added tokens included
   std::optional<int64_t> token_to_id(std::string_view token) const;
-  /// The token as the vocabulary spells it. Throws c10::ValueError as `decode`.
+  /// Every id of 0 .. vocab_size - 1 that has no token, ascending: the padding of a model
+  /// whose embedding has that many rows.
+  std::vector<int64_t> ids_without_token(int64_t vocab_size) const;
+  /// The token as the vocabulary spells it. Throws c10::ValueError for an id without one.
   std::string id_to_token(int64_t id) const;
   bool is_special(int64_t id) const;
   std::optional<int64_t> bos_id() const;
@@ -49,6 +54,10 @@ class Tokenizer {
   /// Every id that ends a generation: `eos_id` and what the model's
   /// generation_config.json or GGUF adds; ascending.
   const std::vector<int64_t>& stop_ids() const;
+
+  /// What was taken for granted in reading the tokenizer and may be wrong: full sentences for
+  /// the user, mostly none.
+  const std::vector<std::string>& notes() const;
 
   /// The Jinja source of the model's chat template; empty where there is none.
   const std::string& chat_template() const;

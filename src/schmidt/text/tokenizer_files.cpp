@@ -12,6 +12,7 @@
 #include "schmidt/text/gguf_vocabulary.h"
 #include "schmidt/text/tokenizer_impl.h"
 #include "schmidt/text/utf8.h"
+#include "schmidt/text/vocabulary_files.h"
 
 namespace schmidt::text {
 namespace {
@@ -26,6 +27,9 @@ constexpr uintmax_t kMaxFileBytes = 200'000'000;
 constexpr const char* kFiles[] = {"tokenizer.json",        "tokenizer.model",
                                   "tokenizer_config.json", "special_tokens_map.json",
                                   "added_tokens.json",     "chat_template.jinja"};
+// These two are handed on as one tokenizer.json.
+constexpr const char* kVocabulary = "vocab.json";
+constexpr const char* kMerges = "merges.txt";
 
 std::string read_file(const fs::path& path) {
   std::error_code code;
@@ -96,8 +100,25 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
         files["tokenizer.model"],
         added_tokens_beside_model(JsonView(config, config_path), JsonView(added, added_path)),
         folder / "tokenizer.model");
+  } else if (fs::exists(folder / kVocabulary) && fs::exists(folder / kMerges)) {
+    const fs::path model_path = folder / "config.json";
+    const JoinedVocabulary joined = join_vocabulary_files(
+        {io::read_json_object(folder / kVocabulary), read_file(folder / kMerges), config, map,
+         object("added_tokens.json"),
+         fs::exists(model_path) ? io::read_json_object(model_path) : json::object()},
+        folder);
+    impl = build_from_json(joined.tokenizer, folder);
+    apply_tokenizer_config(*impl, JsonView(joined.roles, folder));
+    json saved_config = config;
+    if (!saved_config.contains("tokenizer_class")) {
+      saved_config["tokenizer_class"] = joined.tokenizer_class;
+    }
+    files["tokenizer.json"] = joined.tokenizer.dump();
+    files["tokenizer_config.json"] = saved_config.dump(2);
   } else {
-    throw FormatError(folder, "", "expected tokenizer.json or tokenizer.model, found neither");
+    throw FormatError(
+        folder, "",
+        "expected tokenizer.json, tokenizer.model, or vocab.json with merges.txt, found none");
   }
   // The map first: what the configuration says replaces it.
   apply_tokenizer_config(*impl, JsonView(map, map_path));
@@ -110,6 +131,9 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
     const json generation = io::read_json_object(folder / name);
     const fs::path path = folder / name;
     apply_generation_config(*impl, JsonView(generation, path));
+    if (name == std::string_view("config.json")) {
+      apply_model_config(*impl, JsonView(generation, path));
+    }
   }
   // The rest means nothing without the tokenizer itself.
   const char* main = files.contains("tokenizer.json") ? "tokenizer.json" : "tokenizer.model";
@@ -119,11 +143,21 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   return impl;
 }
 
+// 0 for a file of a vocabulary alone.
+int64_t embedding_rows(const io::GgufFile& file) {
+  const auto embedding = file.tensors().find("token_embd.weight");
+  const bool is_table = embedding != file.tensors().end() && embedding->second.shape.size() == 2;
+  return is_table ? embedding->second.shape.front() : 0;
+}
+
 std::shared_ptr<Tokenizer::Impl> load_gguf(const fs::path& path) {
-  const GgufVocabulary vocabulary = read_gguf_vocabulary(io::GgufFile::open(path));
+  const io::GgufFile file = io::GgufFile::open(path);
+  const GgufVocabulary vocabulary = read_gguf_vocabulary(file);
   std::shared_ptr<Tokenizer::Impl> impl = build_from_json(vocabulary.tokenizer, path);
   apply_tokenizer_config(*impl, JsonView(vocabulary.tokenizer_config, path));
   apply_generation_config(*impl, JsonView(vocabulary.generation_config, path));
+  impl->model_vocab_size = embedding_rows(file);
+  impl->notes = vocabulary.notes;
   json map = json::object();
   for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
     if (vocabulary.tokenizer_config.contains(key)) map[key] = vocabulary.tokenizer_config[key];

@@ -26,6 +26,8 @@ struct Tokenizer::Impl {
   std::vector<int64_t> stop_ids;
   std::string chat_template;
   std::map<std::string, std::string> files;  ///< name -> content, what `save` writes
+  std::vector<std::string> notes;
+  int64_t model_vocab_size = 0;  ///< rows of the model's embedding; 0: no model is known
 
   int64_t size() const;
   const std::string* token(int64_t id) const;  ///< nullptr for none
@@ -47,6 +49,9 @@ void set_added_tokens(Tokenizer::Impl& impl, std::vector<AddedToken> tokens,
 
 /// Takes chat template, BOS, EOS and what is added from a tokenizer_config.json.
 void apply_tokenizer_config(Tokenizer::Impl& impl, const JsonView& config);
+
+/// Takes the size of the model's vocabulary from a config.json.
+void apply_model_config(Tokenizer::Impl& impl, const JsonView& config);
 
 /// Takes BOS, EOS and stop ids from a generation_config.json or config.json, where
 /// they are not known yet.

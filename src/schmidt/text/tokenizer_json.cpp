@@ -142,6 +142,10 @@ void apply_tokenizer_config(Tokenizer::Impl& impl, const JsonView& config) {
   }
 }
 
+void apply_model_config(Tokenizer::Impl& impl, const JsonView& config) {
+  if (const auto size = config.find("vocab_size")) impl.model_vocab_size = size->integer();
+}
+
 void apply_generation_config(Tokenizer::Impl& impl, const JsonView& config) {
   const auto ids = [&](const std::string& key) {
     std::vector<int64_t> result;
