@@ -105,6 +105,12 @@ TEST_F(PerplexityTest, SelfTextHalvesAreReproducibleAndApart) {
 TEST_F(PerplexityTest, AModelPredictsItsOwnTextAtItsEntropy) {
   // Sampled at temperature 1, the expected NLL is the mean entropy of the predictions.
   const auto ids = sample_self_text(model, {.tokens = 4096, .length = 64, .seed = 1});
+  std::vector<int64_t> padding;
+  for (int64_t id = 100; id < 264; ++id) padding.push_back(id);
+  const auto without =
+      sample_self_text(model, {.tokens = 4096, .length = 64, .seed = 1, .never_drawn = padding});
+  EXPECT_GE(*std::max_element(ids.begin(), ids.end()), 100);
+  EXPECT_LT(*std::max_element(without.begin(), without.end()), 100);
   const Evaluation result = evaluate_text(model, nullptr, ids, {.context = 64});
   double entropy = 0.0;
   const torch::Tensor windows = torch::tensor(ids).view({-1, 64});

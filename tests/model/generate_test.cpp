@@ -101,6 +101,26 @@ TEST_F(Generate, StopsWhereTheContextIsFull) {
   }
 }
 
+TEST_F(Generate, NeverDrawsWhatItIsToldNotTo) {
+  GenerateOptions options = greedy_;
+  options.never_drawn = generate(model_, {prompts_[0]}, greedy_)[0].ids;  // the likeliest
+  for (const double temperature : {0.0, 1.0, 50.0}) {
+    options.sampling.temperature = temperature;
+    for (const Generation& answer : generate(model_, prompts_, options)) {
+      EXPECT_EQ(answer.ids.size(), 12);
+      for (const int64_t id : answer.ids) {
+        EXPECT_EQ(std::count(options.never_drawn.begin(), options.never_drawn.end(), id), 0) << id;
+      }
+    }
+  }
+  KeptSequence kept;
+  options.sampling.temperature = 0.0;
+  EXPECT_EQ(generate(model_, prompts_[1], options, kept).ids,
+            generate(model_, {prompts_[1]}, options)[0].ids);
+  options.never_drawn = {264};
+  EXPECT_THROW(generate(model_, prompts_, options), c10::ValueError);
+}
+
 TEST_F(Generate, AKeptSequenceAnswersLikeAFreshOne) {
   GenerateOptions options = greedy_;
   options.sampling = {.repetition_penalty = 1.2, .temperature = 1.0, .seed = 9};

@@ -36,6 +36,7 @@ std::vector<int64_t> sample_self_text(const model::Model& model, const SelfTextO
     model::GenerateOptions generate;
     generate.max_new_tokens = options.length - 1;
     generate.eos_ids.emplace();  // an end of text is text too: go on behind it
+    generate.never_drawn = options.never_drawn;
     generate.sampling.temperature = 1.0;
     // Interleaved, so that no seed of one half is a seed of the other.
     const auto batch = static_cast<uint64_t>(first / kRowsAtOnce);

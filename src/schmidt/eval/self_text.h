@@ -17,6 +17,7 @@ struct SelfTextOptions {
   int64_t length = 512;   ///< of each sample, in tokens
   uint64_t seed = 0;
   SelfHalf half = SelfHalf::kHeldOut;
+  std::vector<int64_t> never_drawn = {};  ///< ids that no token has
 };
 
 /// A text sampled from the model itself at temperature 1: every sample starts from

@@ -1,5 +1,8 @@
 #include "schmidt/model/generate.h"
 
+#include <limits>
+
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 namespace schmidt::model {
@@ -23,6 +26,10 @@ void check(const std::vector<std::vector<int64_t>>& prompts, const GenerateOptio
   TORCH_CHECK_VALUE(context >= 1 && context <= config.max_positions,
                     "[generate] expected a context in [1, ", config.max_positions, "], got ",
                     context);
+  for (const int64_t id : options.never_drawn) {
+    TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "[generate] expected ids in [0, ",
+                      config.vocab_size, ") that are never drawn, got ", id);
+  }
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto length = static_cast<int64_t>(prompts[i].size());
     TORCH_CHECK_VALUE(length >= 1, "[generate] expected a token or more in prompt ", i,
@@ -49,6 +56,8 @@ std::vector<Generation> run(const Model& model, std::vector<Row>& rows, KvCache&
   const auto count = static_cast<int64_t>(rows.size());
   const int64_t chunk = std::max<int64_t>(1, kPrefillTokens / count);
   const RopeConfig& rope = model.config().rope;
+  torch::Tensor never_drawn;  // undefined where every id may be drawn
+  if (!options.never_drawn.empty()) never_drawn = at::tensor(options.never_drawn);
   std::vector<Generation> results(count);
 
   const auto accept = [&](int64_t i, int64_t id) {
@@ -88,7 +97,11 @@ std::vector<Generation> run(const Model& model, std::vector<Row>& rows, KvCache&
                   ids.mutable_data_ptr<int64_t>() + i * widest);
       rows[i].consumed += lengths[i];
     }
-    const torch::Tensor logits = model.step(ids, lengths, cache);
+    torch::Tensor logits = model.step(ids, lengths, cache);
+    if (never_drawn.defined()) {
+      never_drawn = never_drawn.to(logits.device());
+      logits = logits.index_fill(1, never_drawn, -std::numeric_limits<double>::infinity());
+    }
     for (int64_t i = 0; i < count; ++i) {
       if (lengths[i] == 0 || std::cmp_less(rows[i].consumed, rows[i].tokens.size())) continue;
       accept(i, rows[i].sampler.draw(logits[i], rows[i].tokens));

@@ -15,6 +15,8 @@ struct GenerateOptions {
   SamplingOptions sampling = {};
   std::optional<std::vector<int64_t>> eos_ids = {};  ///< end a sequence; none: the model's own
   std::optional<int64_t> context = {};  ///< tokens of prompt and answer; none: max_positions
+  /// Ids that are never drawn, as rows of the embedding beyond the tokenizer's tokens are.
+  std::vector<int64_t> never_drawn = {};
 };
 
 enum class FinishReason {
