@@ -214,16 +214,16 @@ Run add_bench(CLI::App& verb) {
   auto options = std::make_shared<BenchOptions>();
   verb.add_option("MODEL", options->models, "Hugging Face folders or .gguf files")->required();
   verb.add_option("-p,--n-prompt", options->prompt, "Tokens of the prefill test (0: none)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("-n,--n-gen", options->generate, "Tokens of the decode test (0: none)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("-b,--batch", options->batch, "Sequences at once")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("-r,--repetitions", options->repetitions, "Rounds that count")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("-o,--output", options->format, "md, csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}))

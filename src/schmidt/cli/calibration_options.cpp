@@ -1,5 +1,7 @@
 #include "schmidt/cli/calibration_options.h"
 
+#include "schmidt/cli/options.h"
+
 namespace schmidt::cli {
 
 void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
@@ -8,10 +10,10 @@ void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
       ->delimiter(',')
       ->capture_default_str();
   verb.add_option("--calibration-tokens", text.tokens, "Tokens of it that are used")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--calibration-context", text.context, "Tokens in a window of it")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_flag("--skip-bad", text.skip_bad, "Leave out broken lines of .jsonl files");
 }

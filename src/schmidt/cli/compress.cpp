@@ -301,19 +301,19 @@ Run add_compress(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--damping", options->factorize.damping,
                   "Added to the gradient's moments, relative to their mean")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--ridge", options->factorize.ridge,
                   "Added to the inputs' moments, relative to their mean")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--sweeps", options->factorize.als.sweeps,
                   "als: sweeps over the sites at most, each there and back")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--rounds", options->factorize.fit.rounds,
                   "gauss-newton, sum, auto: rounds at most, each on all cores at once")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--tolerance", options->factorize.tolerance,
                   "tt-svd, als, gauss-newton: relative error of the first truncation at which a "

@@ -37,7 +37,7 @@ struct Loaded {
 
   Loaded(const std::string& path, const CommonOptions& options)
       : checkpoint(open_checkpoint(path, options)),
-        tokenizer(text::Tokenizer::load(path)),
+        tokenizer(load_tokenizer(path, options)),
         model(load_model(checkpoint, options)) {}
 };
 
@@ -49,8 +49,9 @@ std::vector<int64_t> ids_of(const EvalOptions& options, const std::string& text,
     self.tokens = options.self_tokens;
     self.length = options.perplexity.context;
     self.seed = options.common.seed;
-    return eval::sample_self_text(reference != nullptr ? reference->model : model.model, self,
-                                  progress);
+    const Loaded& author = reference != nullptr ? *reference : model;
+    self.never_drawn = author.tokenizer.ids_without_token(author.model.config().vocab_size);
+    return eval::sample_self_text(author.model, self, progress);
   }
   const std::string content = read_text(text);
   const text::EncodeOptions encode{!options.no_special, false};
@@ -149,7 +150,7 @@ Run add_eval(CLI::App& verb) {
                   "Only the first N tokens of each text (0: all)");
   verb.add_flag("--no-special", options->no_special, "Special tokens in the text are plain text");
   verb.add_option("--self-tokens", options->self_tokens, "Length of the text \"self\", in tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   add_common_options(verb, options->common);
   return [options, &verb] {

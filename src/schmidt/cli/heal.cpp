@@ -245,7 +245,7 @@ Run add_heal(CLI::App& verb) {
       ->group(data);
   verb.add_option("--mix", options->mix, "Share of the tokens for each file; equal")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(data);
   verb.add_option("--context", heal.stream.context, "Tokens in a row")
       ->check(CLI::Range(2, 1 << 20))
@@ -256,7 +256,7 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(data);
   verb.add_option("--held-out", heal.stream.held_out, "Rows kept for measuring, never trained on")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(data);
   verb.add_flag("--skip-bad", heal.stream.skip_bad, "Leave out broken lines of .jsonl files")
@@ -269,29 +269,29 @@ Run add_heal(CLI::App& verb) {
       ->group(training);
   verb.add_option("--cross-entropy", model.weights.cross_entropy,
                   "Weight of the next token's cross entropy")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--kl", model.weights.kl, "Weight of the KL divergence to the teacher")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--top-k", heal.top_k,
                   "Store so many of the teacher's likeliest tokens first, and train without it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(training);
   verb.add_option("--batch", model.batch, "Rows of a step")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--micro-batch", model.micro_batch, "Rows of one pass; all of them")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(training);
   verb.add_flag("--checkpointing", model.checkpointing,
                 "Run every block twice instead of keeping what it computes")
       ->group(training);
   verb.add_option("--learning-rate", model.schedule.peak, "Peak of the model level's")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--warmup", model.schedule.warmup, "Share of the steps in which it rises")
@@ -307,11 +307,11 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(training);
   verb.add_option("--weight-decay", model.adamw.weight_decay, "Of matrices and cores")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--clip", model.clip, "Largest norm of the gradient; 0: any")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-tokens", options->block_tokens,
@@ -319,37 +319,37 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-epochs", heal.block_level.epochs, "Passes of a block over its tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-learning-rate", heal.block_level.learning_rate,
                   "Peak of the block level's")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(training);
 
   const char* upkeep = "Run";
   verb.add_option("--evaluate-every", model.evaluate_every, "Steps between held-out losses")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(upkeep);
   verb.add_option("--patience", model.patience, "Held-out losses without a better one that end it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(upkeep);
   verb.add_option("--save-minutes", heal.save_minutes, "Between saved states")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str()
       ->group(upkeep);
 
   const char* ranks = "Under mpirun";
   verb.add_option("--stages", options->stages,
                   "Ranks that a model's blocks are spread over; the others share the rows")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(ranks);
   verb.add_option("--deadline", options->exchange.deadline_seconds,
                   "Seconds in which another rank has to answer")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str()
       ->group(ranks);
   add_common_options(verb, options->common);

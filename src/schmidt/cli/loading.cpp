@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include <fmt/format.h>
+
 #include "schmidt/base/format_error.h"
 #include "schmidt/parallel/ranks.h"
 
@@ -34,6 +36,14 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options) {
   return model::Model::load(checkpoint,
                             {options.torch_dtype(torch::kFloat32), options.torch_device()});
+}
+
+text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options) {
+  text::Tokenizer tokenizer = text::Tokenizer::load(path);
+  if (!options.quiet) {
+    for (const std::string& note : tokenizer.notes()) fmt::print(stderr, "note: {}\n", note);
+  }
+  return tokenizer;
 }
 
 std::string read_text(const std::string& path) {

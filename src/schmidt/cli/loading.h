@@ -19,6 +19,9 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
 /// The model at `path` in the dtype and on the device that were asked for.
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options);
 
+/// The tokenizer at `path`; what it has to note is said on stderr unless `options` are quiet.
+text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options);
+
 /// A file's bytes. Throws SystemError if it cannot be read.
 std::string read_text(const std::string& path);
 

@@ -4,6 +4,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include <c10/util/Exception.h>
@@ -12,6 +13,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/interrupted.h"
+#include "schmidt/cli/output.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/parallel/lost_rank.h"
 #include "schmidt/parallel/ranks.h"
@@ -20,7 +22,14 @@ namespace schmidt::cli {
 namespace {
 
 // What the exit code means is part of the interface: docs/usage.md lists it.
-enum ExitCode : int { kDone = 0, kDefect = 1, kCallersMistake = 2, kBadFile = 3 };
+// kReaderLeft is what a shell reports of a program that SIGPIPE has ended.
+enum ExitCode : int {
+  kDone = 0,
+  kDefect = 1,
+  kCallersMistake = 2,
+  kBadFile = 3,
+  kReaderLeft = 141
+};
 
 struct Verb {
   const char* name;
@@ -48,6 +57,10 @@ int fail(ExitCode code, std::string message) {
   std::fflush(stdout);
   std::fputs(fmt::format("error: {}\n", message).c_str(), stderr);
   return code;
+}
+
+int fail(const OutputError& error) {
+  return error.reader_left() ? kReaderLeft : fail(kCallersMistake, error.what());
 }
 
 bool out_of_memory(const std::string& message) {
@@ -89,11 +102,16 @@ int run(int argc, char** argv) {
   }
   try {
     check_verb(argc, argv);
-    app.parse(argc, argv);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() != 0) return fail(kCallersMistake, e.what());
+      app.exit(e);  // --help and --version
+    }
+    flush_output();
     return kDone;
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help and --version
-    return fail(kCallersMistake, e.what());
+  } catch (const OutputError& e) {
+    return fail(e);
   } catch (const Interrupted& e) {
     if (parallel::rank() == 0) std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
     parallel::finalize();  // all ranks have agreed to stop: none has to end the others
@@ -112,6 +130,10 @@ int run(int argc, char** argv) {
     const std::string message = e.what_without_backtrace();
     if (out_of_memory(message)) return fail(kCallersMistake, without_memory(message));
     return fail(kDefect, "this is a defect of schmidt: " + message);
+  } catch (const std::system_error& e) {
+    // fmt throws it where a print fills the buffer.
+    if (std::ferror(stdout) != 0) return fail(OutputError(e.code().value()));
+    return fail(kCallersMistake, e.what());
   } catch (const std::bad_alloc&) {
     return fail(kCallersMistake, "out of memory");
   } catch (const std::exception& e) {
@@ -123,6 +145,7 @@ int run(int argc, char** argv) {
 }  // namespace schmidt::cli
 
 int main(int argc, char** argv) {
+  schmidt::cli::guard_standard_streams();
   const int code = schmidt::cli::run(argc, argv);
   if (code != 0) schmidt::parallel::abort(code);  // the other ranks would wait for this one
   schmidt::parallel::finalize();

@@ -1,6 +1,7 @@
 #include "schmidt/cli/options.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -12,6 +13,25 @@
 #include "schmidt/parallel/ranks.h"
 
 namespace schmidt::cli {
+namespace {
+
+// `expected` reads like "above 0".
+CLI::Validator number(bool (*is_valid)(double), const char* expected, const char* name) {
+  const auto check = [=](const std::string& text) {
+    double value = 0.0;
+    const bool is_number = CLI::detail::lexical_cast(text, value);
+    if (is_number && std::isfinite(value) && is_valid(value)) return std::string();
+    return fmt::format("expected a number {}, got {}", expected, text.substr(0, 40));
+  };
+  return CLI::Validator(check, name);
+}
+
+}  // namespace
+
+const CLI::Validator kPositive =
+    number([](double value) { return value > 0.0; }, "above 0", "POSITIVE");
+const CLI::Validator kNonNegative =
+    number([](double value) { return value >= 0.0; }, "of 0 or more", "NONNEGATIVE");
 
 torch::Device CommonOptions::torch_device() const { return torch::Device(device); }
 

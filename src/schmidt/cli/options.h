@@ -30,6 +30,11 @@ struct CommonOptions {
 /// bfloat16 where the processors of all ranks multiply it, float32 elsewhere. All ranks call it.
 torch::ScalarType fastest_dtype(const torch::Device& device);
 
+/// Checks of number options. CLI11's own name the bounds of a double, in 309 digits, to say
+/// what they expect.
+extern const CLI::Validator kPositive;     ///< above 0, finite
+extern const CLI::Validator kNonNegative;  ///< 0 or more, finite
+
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);
 void apply_common_options(const CommonOptions& options);

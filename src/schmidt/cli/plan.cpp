@@ -389,14 +389,14 @@ Run add_plan(CLI::App& verb) {
       ->check(CLI::IsMember({"fixed", "full"}))
       ->capture_default_str();
   verb.add_option("--context", options->context, "Tokens for which memory is predicted")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--heal-tokens", options->heal_tokens, "Tokens of healing to estimate")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--tflops", options->tflops,
                   "Speed of the machine that heals; measured here if not given")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   add_common_options(verb, options->common);
   return [options, &verb] {
     const bool measured = !options->profile.empty();

@@ -101,7 +101,7 @@ std::optional<eval::MultipleChoice> questions_of(const io::Checkpoint& checkpoin
   const eval::Task& task = eval::find_task(options.metric);
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   return eval::MultipleChoice(task, task.read(options.data, options.questions),
-                              text::Tokenizer::load(checkpoint.path()),
+                              load_tokenizer(checkpoint.path(), options.common),
                               {.context = std::min<int64_t>(2048, config.max_positions)});
 }
 
@@ -265,16 +265,16 @@ Run add_profile(CLI::App& verb) {
       ->delimiter(',')
       ->capture_default_str();
   verb.add_option("--max-tokens", options->text.tokens, "Tokens of it that are used")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--context", options->text.context, "Tokens in a window of it")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_flag("--skip-bad", options->text.skip_bad, "Leave out broken lines of .jsonl files");
   CLI::Option* bonds = verb.add_option("--bonds", options->bonds,
                                        "Bond dimensions to try: 10,20,.., as in the paper")
                            ->delimiter(',')
-                           ->check(CLI::PositiveNumber);
+                           ->check(kPositive);
   verb.add_option("--keep", options->keep,
                   "Shares of a layer's parameters to try instead (0.1,0.2,0.35,0.5,0.75)")
       ->delimiter(',')
@@ -291,11 +291,11 @@ Run add_profile(CLI::App& verb) {
       "Folder of the benchmarks, where the metric is one: DATA/mmlu, DATA/hellaswag, ..");
   verb.add_option("--limit", options->questions.limit,
                   "Questions of each of its files (of each subject of mmlu); 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--fewshot", options->questions.fewshot,
                   "Worked examples before each question; mmlu has up to 5")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--blocks", options->blocks, "Blocks to take: 0,5,15,..; all")->delimiter(',');
   verb.add_option("--layers", options->layers,
@@ -317,11 +317,11 @@ Run add_profile(CLI::App& verb) {
                 "q, k, v and gate, up each as one layer on one basis");
   verb.add_option("--ridge", options->factorize.ridge,
                   "Added to the inputs' moments, relative to their mean")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--damping", options->factorize.damping,
                   "fisher: added to the gradient's moments, relative to their mean")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option(
       "--statistics", options->statistics,

@@ -7,6 +7,7 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/format_error.h"
 #include "schmidt/calibrate/windows.h"
 #include "schmidt/eval/self_text.h"
 #include "schmidt/model/model.h"
@@ -16,6 +17,24 @@
 
 namespace schmidt::pipeline {
 namespace {
+
+text::Tokenizer load_tokenizer(const io::Checkpoint& checkpoint, const Reporter& reporter) {
+  text::Tokenizer tokenizer = text::Tokenizer::load(checkpoint.path());
+  for (const std::string& note : tokenizer.notes()) reporter.tell("note: " + note);
+  return tokenizer;
+}
+
+// Text of the model's own needs no tokenizer: of one that is absent or of another kind nothing
+// is known, and every id may be drawn.
+std::vector<int64_t> ids_without_token(const io::Checkpoint& checkpoint,
+                                       const Reporter& reporter) {
+  const int64_t vocabulary = model::parse_config(checkpoint.config(), checkpoint.path()).vocab_size;
+  try {
+    return load_tokenizer(checkpoint, reporter).ids_without_token(vocabulary);
+  } catch (const FormatError&) {
+    return {};
+  }
+}
 
 std::vector<int64_t> file_ids(const std::string& file, const text::Tokenizer& tokenizer,
                               const std::string& model_type, const CalibrationText& text,
@@ -55,11 +74,12 @@ torch::Tensor drawn(const io::Checkpoint& checkpoint, const CalibrationText& tex
       self.length = context;
       self.seed = text.seed;
       self.half = eval::SelfHalf::kCalibration;
+      self.never_drawn = ids_without_token(checkpoint, reporter);
       texts.push_back(
           eval::sample_self_text(model::Model::load(checkpoint, load), self, reporter.progress));
       continue;
     }
-    if (!tokenizer) tokenizer = text::Tokenizer::load(checkpoint.path());
+    if (!tokenizer) tokenizer = load_tokenizer(checkpoint, reporter);
     texts.push_back(
         file_ids(file, *tokenizer, checkpoint.config().value("model_type", ""), text, reporter));
     TORCH_CHECK_VALUE(std::cmp_greater_equal(texts.back().size(), context), "[calibration] ", file,
