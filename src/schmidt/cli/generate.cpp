@@ -1,10 +1,11 @@
-#include <cstdio>
+#include <optional>
 
-#include <fmt/format.h>
+#include <unistd.h>
 
 #include "schmidt/base/escaped_bytes.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/output.h"
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
@@ -15,36 +16,50 @@ namespace {
 struct GenerateVerbOptions {
   CommonOptions common;
   std::string model;
-  std::string prompt;
-  std::string prompt_file;
+  std::optional<std::string> prompt;
+  std::string prompt_file;  // "-" and, from a pipe, "": standard input
   bool echo = false;
   bool no_special = false;
   SamplingFlags flags;
 };
 
+// The end of the last line belongs to the file or to `echo`, not to the prompt.
+std::string without_line_end(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+std::string read_prompt(const GenerateVerbOptions& options) {
+  if (options.prompt) return *options.prompt;
+  if (options.prompt_file == "-") return without_line_end(read_stdin());
+  if (!options.prompt_file.empty()) return without_line_end(read_text(options.prompt_file));
+  return ::isatty(STDIN_FILENO) != 0 ? "" : without_line_end(read_stdin());
+}
+
 void run(const GenerateVerbOptions& options) {
   apply_common_options(options.common);
-  const std::string prompt =
-      options.prompt_file.empty() ? options.prompt : read_text(options.prompt_file);
+  const std::string prompt = read_prompt(options);
   TORCH_CHECK_VALUE(!prompt.empty(),
-                    "[generate] expected a prompt (--prompt or --prompt-file), got an empty one");
+                    "[generate] expected a prompt (--prompt, --prompt-file or standard input), got "
+                    "an empty one");
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
-  const auto tokenizer = text::Tokenizer::load(options.model);
+  const auto tokenizer = load_tokenizer(options.model, options.common);
   const model::Model model = load_model(checkpoint, options.common);
 
   const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
   const bool live = !options.common.json;
-  if (options.echo && live) fmt::print("{}", prompt);
+  bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
+  note_two_bos(tokenizer, ids, options.common, said_two_bos);
+  if (options.echo && live) print_now(prompt);
   const auto show = [&](const std::string& piece) {
-    if (!live) return;
-    std::fputs(piece.c_str(), stdout);
-    std::fflush(stdout);
+    if (live) print_now(piece);
   };
   model::KeptSequence kept;
   const Continuation result =
       continue_prompt(model, tokenizer, ids, options.flags, options.common, kept, show);
   if (live) {
-    std::fputs("\n", stdout);
+    print_now("\n");
     return;
   }
   nlohmann::ordered_json out = {{"model", escaped_bytes(options.model)},
@@ -53,7 +68,7 @@ void run(const GenerateVerbOptions& options) {
                                 {"text", result.text},
                                 {"ids", result.ids},
                                 {"finish_reason", result.finish_reason}};
-  fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_now(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace
@@ -62,7 +77,9 @@ Run add_generate(CLI::App& verb) {
   auto options = std::make_shared<GenerateVerbOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   auto* prompt = verb.add_option("-p,--prompt", options->prompt, "Text to continue");
-  verb.add_option("-f,--prompt-file", options->prompt_file, "File with the text to continue")
+  verb.add_option("-f,--prompt-file", options->prompt_file,
+                  "File with the text to continue, without its last line's end; - and a pipe: "
+                  "standard input")
       ->excludes(prompt);
   verb.add_flag("--echo", options->echo, "Print the prompt first");
   verb.add_flag("--no-special", options->no_special, "Special tokens in the prompt are plain text");

@@ -9,8 +9,8 @@
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
-#include "schmidt/model/network.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/network.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {

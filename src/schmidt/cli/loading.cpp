@@ -9,8 +9,6 @@
 
 #include <fmt/format.h>
 
-#include <fmt/format.h>
-
 #include "schmidt/base/format_error.h"
 #include "schmidt/parallel/ranks.h"
 

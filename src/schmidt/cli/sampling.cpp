@@ -1,19 +1,21 @@
 #include "schmidt/cli/sampling.h"
 
+#include <fmt/format.h>
+
 #include "schmidt/cli/read_options.h"
 
 namespace schmidt::cli {
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
   verb.add_option("-n,--max-tokens", flags.max_tokens, "Tokens to generate at most")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--temperature,--temp", flags.sampling.temperature,
                   "0 takes the most likely token every time")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--top-k", flags.sampling.top_k, "Only the K most likely tokens (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--top-p", flags.sampling.top_p, "Only the likeliest tokens that make up P")
       ->check(CLI::Range(0.0, 1.0))
@@ -24,7 +26,7 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->capture_default_str();
   verb.add_option("--repetition-penalty,--repeat-penalty", flags.sampling.repetition_penalty,
                   "Over 1 makes tokens that were there less likely")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--stop", flags.stop, "End before this text; may be given several times");
 }
@@ -37,6 +39,23 @@ void check_sampling_options(const std::string& verb, const std::set<std::string>
                            "--temperature above 0"}});
 }
 
+bool adds_bos(const text::Tokenizer& tokenizer) {
+  const std::vector<int64_t> frame = tokenizer.encode("", {.add_special = true});
+  return tokenizer.bos_id() && !frame.empty() && frame.front() == *tokenizer.bos_id();
+}
+
+void note_two_bos(const text::Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
+                  const CommonOptions& options, bool& said) {
+  const auto bos = tokenizer.bos_id();
+  if (said || options.quiet || !bos || prompt.size() < 2) return;
+  if (prompt[0] != *bos || prompt[1] != *bos) return;
+  said = true;
+  fmt::print(stderr,
+             "note: the text begins with two BOS tokens, {0} {0}: its own and the one that is set "
+             "before every text\n",
+             tokenizer.id_to_token(*bos));
+}
+
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
                              const std::vector<int64_t>& prompt, const SamplingFlags& flags,
                              const CommonOptions& options, model::KeptSequence& kept,
@@ -47,6 +66,12 @@ Continuation continue_prompt(const model::Model& model, const text::Tokenizer& t
   generate_options.sampling.seed = options.seed;
   std::vector<int64_t> ends = model.config().eos_ids;
   for (const int64_t id : tokenizer.stop_ids()) ends.push_back(id);
+  for (const int64_t id : tokenizer.ids_without_token(model.config().vocab_size)) {
+    // An end without a token ends the answer all the same.
+    if (std::find(ends.begin(), ends.end(), id) == ends.end()) {
+      generate_options.never_drawn.push_back(id);
+    }
+  }
   generate_options.eos_ids = std::move(ends);
 
   text::StreamDecoder decoder(tokenizer, /*skip_special=*/true);

@@ -31,6 +31,14 @@ struct Continuation {
   std::string finish_reason;  ///< "stop" (end of text, stop string) or "length"
 };
 
+/// Whether the tokenizer sets a BOS token before a text of itself.
+bool adds_bos(const text::Tokenizer& tokenizer);
+
+/// Says on stderr, once as `said` keeps, that a prompt begins with two BOS tokens. Quiet options
+/// say nothing.
+void note_two_bos(const text::Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
+                  const CommonOptions& options, bool& said);
+
 /// Continues `prompt` and hands the text to `show` as it comes, in whole characters.
 /// `kept` takes along what was computed for the prompts before.
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "schmidt/cli/loading.h"
+#include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
 
 namespace schmidt::cli {
@@ -19,14 +19,17 @@ struct TokenizeOptions {
 };
 
 void tokenize(const TokenizeOptions& options) {
-  const auto tokenizer = text::Tokenizer::load(options.model);
+  const auto tokenizer = load_tokenizer(options.model, options.common);
   const std::string input = options.text.empty() ? read_stdin() : read_text(options.text);
   const text::EncodeOptions encode{!options.no_special, options.add_special};
   nlohmann::json lines = nlohmann::json::array();
+  // Two that the text brings are meant.
+  bool said_two_bos = !options.add_special || !adds_bos(tokenizer);
   std::string_view rest = input;
   while (!rest.empty()) {
     const size_t end = rest.find('\n');
     const auto ids = tokenizer.encode(rest.substr(0, end), encode);
+    note_two_bos(tokenizer, ids, options.common, said_two_bos);
     if (options.common.json) {
       lines.push_back(ids);
     } else {
@@ -55,7 +58,7 @@ std::vector<int64_t> parse_ids(const std::string& line, int64_t number) {
 }
 
 void detokenize(const TokenizeOptions& options) {
-  const auto tokenizer = text::Tokenizer::load(options.model);
+  const auto tokenizer = load_tokenizer(options.model, options.common);
   nlohmann::json texts = nlohmann::json::array();
   std::string line;
   for (int64_t number = 1; std::getline(std::cin, line); ++number) {

@@ -26,8 +26,7 @@ text::Tokenizer load_tokenizer(const io::Checkpoint& checkpoint, const Reporter&
 
 // Text of the model's own needs no tokenizer: of one that is absent or of another kind nothing
 // is known, and every id may be drawn.
-std::vector<int64_t> ids_without_token(const io::Checkpoint& checkpoint,
-                                       const Reporter& reporter) {
+std::vector<int64_t> ids_without_token(const io::Checkpoint& checkpoint, const Reporter& reporter) {
   const int64_t vocabulary = model::parse_config(checkpoint.config(), checkpoint.path()).vocab_size;
   try {
     return load_tokenizer(checkpoint, reporter).ids_without_token(vocabulary);
