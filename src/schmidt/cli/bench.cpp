@@ -233,7 +233,7 @@ Run add_bench(CLI::App& verb) {
     check_options_are_read("bench", given_options(verb),
                            {{{"--output"},
                              !options->common.json || options->format == "json",
-                             "text as output, without --json,"}});
+                             "output as text (without --json)"}});
     run(*options);
   };
 }

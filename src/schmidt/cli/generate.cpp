@@ -89,7 +89,7 @@ Run add_generate(CLI::App& verb) {
     check_sampling_options("generate", given_options(verb), options->flags);
     check_options_are_read(
         "generate", given_options(verb),
-        {{{"--echo"}, !options->common.json, "text as output, without --json,"}});
+        {{{"--echo"}, !options->common.json, "output as text (without --json)"}});
     run(*options);
   };
 }

@@ -183,7 +183,7 @@ void check_options(const ProfileVerbOptions& options, const compress::Method& me
       {{{"--limit", "--fewshot"}, asks, "a --metric that is a benchmark"},
        {{"--text", "--max-tokens", "--context", "--skip-bad"},
         !asks || method.needs_inputs,
-        "a --metric of text, or a --method that reads a layer's inputs,"},
+        "a --metric of text or a --method that reads a layer's inputs"},
        {{"--ridge"}, method.needs_inputs, "a --method that reads a layer's inputs"},
        {{"--damping"}, method.needs_gradient, "--method fisher and auto"},
        {{"--sites"}, has_sites, "a --method and --shape of several sites"}});
