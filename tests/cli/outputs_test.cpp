@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <limits>
 #include <set>
+#include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -238,18 +239,21 @@ TEST_F(OutputsTest, ARefusedFirstTryLeavesNothingInTheWayOfTheCorrectedOne) {
       " --calibration @text --calibration-tokens 256 --calibration-context 64 -o @new/o";
   const std::string wrong_teacher =
       "heal @c --teacher @other --data @text --tokens 4096 --context 32 --held-out 2 -o @new/o";
-  for (const std::string& refused :
-       {wrong_teacher, wrong_teacher + " --top-k 4", wrong_teacher + " --block-tokens 128",
-        std::string("heal @c --teacher @broken --data @text --tokens 256 --context 32 -o @new/o"),
-        std::string("compress @broken --bond 3 -o @new/o"),
-        "compress @broken --keep 0.8" + calibration,
-        "compress @broken --keep 0.8 --method whitened" + calibration,
-        "compress @models/m --keep 0.8 --calibration @missing -o @new/o",
-        std::string("profile @broken --text @text --max-tokens 128 --context 64 --keep 0.5 "
-                    "-o @new/o.json"),
-        std::string("profile @broken --text @text --max-tokens 128 --context 64 --keep 0.5 "
-                    "--method fisher -o @new/o.json"),
-        std::string("profile @models/m --text @missing --keep 0.5 -o @new/o.json")}) {
+  const std::vector<std::string> mistakes = {
+      wrong_teacher,
+      wrong_teacher + " --top-k 4",
+      wrong_teacher + " --block-tokens 128",
+      std::string("heal @c --teacher @broken --data @text --tokens 256 --context 32 -o @new/o"),
+      std::string("compress @broken --bond 3 -o @new/o"),
+      "compress @broken --keep 0.8" + calibration,
+      "compress @broken --keep 0.8 --method whitened" + calibration,
+      "compress @models/m --keep 0.8 --calibration @missing -o @new/o",
+      std::string("profile @broken --text @text --max-tokens 128 --context 64 --keep 0.5 "
+                  "-o @new/o.json"),
+      std::string("profile @broken --text @text --max-tokens 128 --context 64 --keep 0.5 "
+                  "--method fisher -o @new/o.json"),
+      std::string("profile @models/m --text @missing --keep 0.5 -o @new/o.json")};
+  for (const std::string& refused : mistakes) {
     const int code = run(refused);
     EXPECT_TRUE(code == 2 || code == 3) << refused << ": " << said();
     EXPECT_EQ(everything(), before) << refused << ": " << said();
