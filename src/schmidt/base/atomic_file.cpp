@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/work_folder.h"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/base/format_error.h"
+#include "schmidt/base/file_system.h"
 
 namespace schmidt {
 
@@ -18,7 +18,6 @@ void remove_all_but(const fs::path& folder, const fs::path& kept) {
       others.push_back(entry.path());
     }
   }
-  for (const fs::path& path : others) fs::remove_all(path);
 }
 
 WorkFolder::~WorkFolder() {

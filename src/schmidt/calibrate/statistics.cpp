@@ -12,6 +12,7 @@
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/statistics_folder.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"

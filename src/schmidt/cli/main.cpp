@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <string_view>
@@ -120,6 +121,8 @@ int run(int argc, char** argv) {
     return fail(kBadFile, e.what());
   } catch (const SystemError& e) {
     return fail(kCallersMistake, e.what());
+  } catch (const std::filesystem::filesystem_error& e) {
+    return fail(kCallersMistake, SystemError("cannot access", e.path1(), e.code().value()).what());
   } catch (const parallel::LostRank& e) {
     return fail(kCallersMistake, e.what());
   } catch (const c10::ValueError& e) {

@@ -5,6 +5,7 @@
 #include <ATen/ops/ones.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"

@@ -5,6 +5,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/calibrate/statistics_folder.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"

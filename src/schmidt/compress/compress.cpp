@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/layer_kinds.h"
@@ -49,7 +50,7 @@ fs::path LayerStore::form_file(const plan::Layer& layer) const {
 }
 
 // The form is written last: where it is, the tensors are.
-bool LayerStore::has(const plan::Layer& layer) const { return fs::exists(form_file(layer)); }
+bool LayerStore::has(const plan::Layer& layer) const { return path_exists(form_file(layer)); }
 
 void LayerStore::save(const plan::LayerPlan& plan, const StoredFit& fit) const {
   const FittedWeight& fitted = fit.fitted;

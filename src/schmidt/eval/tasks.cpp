@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/io/csv.h"
@@ -23,14 +24,9 @@ using nlohmann::json;
 
 /// Files of a folder with that ending, by name.
 std::vector<fs::path> files_of(const fs::path& folder, std::string_view extension) {
-  std::error_code ec;
-  std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ec)) {
-    if (entry.path().extension() == extension) files.push_back(entry.path());
-  }
-  if (ec) throw SystemError("cannot read", folder, ec.value());
+  std::vector<fs::path> files = folder_entries(folder);
+  std::erase_if(files, [&](const fs::path& file) { return file.extension() != extension; });
   if (files.empty()) throw SystemError("no benchmark file in", folder, ENOENT);
-  std::sort(files.begin(), files.end());
   return files;
 }
 

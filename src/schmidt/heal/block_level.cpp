@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/output_place.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/heal/run_state.h"
 #include "schmidt/heal/schedule.h"
@@ -68,7 +69,7 @@ class BlockLevel {
     targets_ = make("targets.0");
     for (const Batch& batch : run.batches) add(batch);
     rope_.emplace(student_.rope(run.batches.front().ids.size(1)));
-    if (run.team.leads()) fs::create_directories(run.folder);
+    if (run.team.leads()) make_folders(run.folder);
   }
 
   bool go() {
@@ -83,7 +84,7 @@ class BlockLevel {
       model::Block block = student_.block(index);
       const model::Block exact = exact_.block(index);
       Parameters parameters(block.parameters(), exact.parameters(), options_.trained);
-      if (of_leader([&] { return fs::exists(file_of(index)) ? 1.0 : 0.0; }) > 0.0) {
+      if (of_leader([&] { return path_exists(file_of(index)) ? 1.0 : 0.0; }) > 0.0) {
         parameters.set(io::load_safetensors(file_of(index)));
         parameters.write_to_model();
       } else if (parameters.numel() > 0 && !train(index, block, parameters)) {

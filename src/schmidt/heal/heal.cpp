@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
@@ -134,7 +135,7 @@ class Healing {
     wait_for_all(team_.all);  // the folder is there
     const fs::path partial = partial_folder(out), run = run_folder(partial);
     RunLog log = team_.leads() ? RunLog(run / "heal.jsonl") : RunLog();
-    if (team_.leads() && fs::file_size(log.path()) == 0) log.write({{"run", recipe(options_)}});
+    if (team_.leads() && bytes_of_file(log.path()) == 0) log.write({{"run", recipe(options_)}});
 
     std::vector<Batch> block_text;
     for (int64_t b = 0; b < block_batches_; ++b) {
@@ -200,7 +201,7 @@ class Healing {
     const int64_t blocks = model::parse_config(student_.config(), student_.path()).num_layers;
     for (int64_t b = 0; b < blocks; ++b) {
       const fs::path file = healed_block(blocks_of(run), b);
-      if (fs::exists(file)) files.push_back(file);
+      if (path_exists(file)) files.push_back(file);
     }
     return files;
   }
@@ -244,7 +245,7 @@ class Healing {
       if (trained) parameters.set(io::load_safetensors(healed_block(blocks_of(run), b)));
     }
     const fs::path folder = stage_folder(run, team_.grid.stage);
-    fs::create_directories(folder);
+    make_folders(folder);
     const ModelLevelResult healed =
         heal_model({team_, student, parameters, *teacher, teacher_part ? &*teacher_part : nullptr,
                     stream_, held_out, StateStore(folder), log, save_points_,

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/output_place.h"
 #include "schmidt/io/json.h"
@@ -32,9 +33,9 @@ fs::path state_folder(const fs::path& folder, int64_t step) {
 /// Steps of the whole states in a folder, ascending.
 std::set<int64_t> saved_steps(const fs::path& folder) {
   std::set<int64_t> steps;
-  if (!fs::exists(folder)) return steps;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename();
+  if (!path_exists(folder)) return steps;
+  for (const fs::path& entry : folder_entries(folder)) {
+    const std::string name = entry.filename();
     if (!name.starts_with(kPrefix)) continue;
     int64_t step = 0;
     const auto [end, error] =
@@ -120,27 +121,25 @@ bool StateStore::is_state(const fs::path& path) {
 void StateStore::save(const RunState& state, const Parameters& parameters,
                       const Moments& moments) const {
   const fs::path made = folder_ / "state.new";
-  fs::remove_all(made);
-  std::error_code error;
-  fs::create_directories(made / kMoments, error);
-  if (error) throw SystemError("cannot make folder", made, error.value());
+  remove_tree(made);
+  make_folders(made / kMoments);
   write_values(made / kValues, parameters);
   write_moments(made / kMoments, moments);
   nlohmann::json json = to_json(state);
   json["optimizer_steps"] = moments.steps;
   write_file_atomically(made / "state.json", io::json_text(json));
   const fs::path whole = state_folder(folder_, state.step);
-  if (fs::exists(whole)) {  // the same state: a step is saved after its evaluation or not at all
-    fs::remove_all(made);
+  if (path_exists(whole)) {  // the same state: a step is saved after its evaluation or not at all
+    remove_tree(made);
   } else {
-    fs::rename(made, whole);
+    move_path(made, whole);
   }
   sync_folder(folder_);
 }
 
 void StateStore::keep_only(int64_t step) const {
   for (const int64_t other : saved_steps(folder_)) {
-    if (other != step) fs::remove_all(state_folder(folder_, other));
+    if (other != step) remove_tree(state_folder(folder_, other));
   }
 }
 
@@ -171,7 +170,7 @@ void StateStore::save_best(const Parameters& parameters) const {
 }
 
 bool StateStore::load_best(const Parameters& parameters) const {
-  if (!fs::exists(folder_ / kBest)) return false;
+  if (!path_exists(folder_ / kBest)) return false;
   read_values(folder_ / kBest, parameters);
   return true;
 }

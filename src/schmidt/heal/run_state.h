@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/heal/parameters.h"
 
 namespace schmidt::heal {
@@ -58,7 +59,7 @@ class StateStore {
   void keep_only(int64_t step) const;
 
   /// Drops the whole folder.
-  void remove() const { std::filesystem::remove_all(folder_); }
+  void remove() const { remove_tree(folder_); }
 
   /// Steps done in the last state; none where there is none.
   std::optional<int64_t> last_step() const;

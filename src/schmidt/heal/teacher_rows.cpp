@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/tensor_spill.h"
 
@@ -42,9 +43,9 @@ TeacherRows live_teacher(const model::Model& model) {
 
 StoredTeacher::StoredTeacher(std::filesystem::path folder, int64_t rows, int64_t context, int64_t k)
     : folder_(std::move(folder)), rows_(rows), context_(context), k_(k) {
-  std::filesystem::create_directories(folder_);
+  make_folders(folder_);
   open(folder_, rows_, context_, k_);
-  if (const auto file = folder_ / "stored.json"; std::filesystem::exists(file)) {
+  if (const auto file = folder_ / "stored.json"; path_exists(file)) {
     stored_ = io::read_json_object(file).value("rows", int64_t{0});
   }
 }

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/quantization_config.h"
@@ -93,8 +94,8 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
 }
 
 [[noreturn]] void refuse_without_weights(const fs::path& folder) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::path& entry : folder_entries(folder)) {
+    const std::string name = entry.filename().string();
     if (name.starts_with("pytorch_model") && name.ends_with(".bin")) {
       throw FormatError(folder, name,
                         "expected safetensors: pickles can run code and are never read; convert "
@@ -105,11 +106,11 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
 }
 
 [[noreturn]] void refuse_without_config(const fs::path& folder) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() == ".gguf") {
+  for (const fs::path& entry : folder_entries(folder)) {
+    if (entry.extension() == ".gguf") {
       throw FormatError(folder, "",
                         fmt::format("expected config.json, found none; to open {}, name the file",
-                                    entry.path().filename().string()));
+                                    entry.filename().string()));
     }
   }
   throw FormatError(folder, "", "expected config.json, found none");

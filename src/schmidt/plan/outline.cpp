@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
@@ -53,10 +54,10 @@ Outline outline(const io::Checkpoint& checkpoint) {
 }
 
 Outline open_outline(const fs::path& path) {
-  if (fs::is_regular_file(path) && path.extension() == ".json") return from_config(path);
-  const bool weights = !fs::is_directory(path) || fs::exists(path / "model.safetensors") ||
-                       fs::exists(path / "model.safetensors.index.json");
-  if (!weights && fs::exists(path / "config.json")) return from_config(path / "config.json");
+  if (is_plain_file(path) && path.extension() == ".json") return from_config(path);
+  const bool weights = !is_folder(path) || path_exists(path / "model.safetensors") ||
+                       path_exists(path / "model.safetensors.index.json");
+  if (!weights && path_exists(path / "config.json")) return from_config(path / "config.json");
   return outline(io::Checkpoint::open(path));
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/output_place.h"
 #include "schmidt/io/json.h"
@@ -51,9 +52,9 @@ PointLog::~PointLog() {
 
 std::map<int64_t, nlohmann::ordered_json> PointLog::read(const fs::path& folder) {
   std::map<int64_t, nlohmann::ordered_json> points;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (!entry.path().filename().string().starts_with("points.")) continue;
-    std::ifstream file(entry.path());
+  for (const fs::path& entry : folder_entries(folder)) {
+    if (!entry.filename().string().starts_with("points.")) continue;
+    std::ifstream file(entry);
     for (std::string line; std::getline(file, line);) {
       const auto read = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
       if (!read.is_object() || !read.contains("number") || !read.contains("point")) continue;
