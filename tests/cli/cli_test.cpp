@@ -294,10 +294,11 @@ TEST_F(CliTest, BadFiles) {
   };
   // Each verb that reads weights says so, and writes nothing.
   const auto expect_bad = [&](const std::string& folder, const std::string& part) {
-    for (const std::string& command : {fmt::format("generate {} --prompt a", folder),
-                                       fmt::format("eval {} --text {} --context 64", folder, text),
-                                       fmt::format("compress {} --bond 3 -o {}", folder, out),
-                                       fmt::format("compress {} --keep 0.8 -o {}", folder, out)}) {
+    for (const std::string& command :
+         {"inspect " + folder, fmt::format("generate {} --prompt a", folder),
+          fmt::format("eval {} --text {} --context 64", folder, text),
+          fmt::format("compress {} --bond 3 -o {}", folder, out),
+          fmt::format("compress {} --keep 0.8 -o {}", folder, out)}) {
       expect_error(command, 3, part);
       EXPECT_FALSE(fs::exists(out));
       EXPECT_FALSE(fs::exists(out + ".partial"));

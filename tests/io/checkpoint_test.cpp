@@ -93,7 +93,7 @@ TEST_F(CheckpointTest, ReadsOneFileBeforeAnIndex) {
 TEST_F(CheckpointTest, PathsThatAreNoModel) {
   expect_error<c10::ValueError>([&] { Checkpoint::open(tmp / "nothing"); }, "does not exist");
   expect_error<c10::ValueError>([&] { Checkpoint::open(folder / "config.json"); },
-                                "expected a model folder or a .gguf file");
+                                "expected a model folder or a GGUF file");
 }
 
 TEST_F(CheckpointTest, FoldersThatLackSomething) {

@@ -1,10 +1,13 @@
 #include "schmidt/model/require_model.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/model.h"
 
+#include "tests/support/compressed_model.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -35,7 +38,7 @@ TEST_F(RequireModel, EveryTensorThatAModelReadsIsAskedFor) {
     bad.tensors.erase(name);
     EXPECT_NE(refusal(bad).find(name + ": expected a tensor"), std::string::npos) << name;
     bad.tensors[name] = tensor.to(torch::kInt32);
-    EXPECT_NE(refusal(bad).find(name + ": expected a floating type, found I32"), std::string::npos)
+    EXPECT_NE(refusal(bad).find(name + ": expected a floating type, found Int"), std::string::npos)
         << name;
     bad.tensors[name] = torch::zeros({3, 5});
     EXPECT_NE(refusal(bad).find(name + ": expected shape"), std::string::npos) << name;
@@ -63,14 +66,36 @@ TEST_F(RequireModel, BiasesNormsAndHeadWhereTheConfigHasThem) {
   EXPECT_NE(refusal(model_).find("gpt_neox"), std::string::npos);
 }
 
-TEST_F(RequireModel, CompressedLayersHoldNoWeight) {
-  model_.tensors.erase("model.layers.1.mlp.down_proj.weight");
-  model_.tensors.erase("model.layers.0.mlp.gate_proj.weight");
-  model_.tensors.erase("model.layers.0.mlp.up_proj.weight");
-  nlohmann::json& layers = model_.config["compression_config"]["layers"];
-  model_.config["compression_config"]["version"] = 1;
-  layers["model.layers.1.mlp.down_proj"] = {{"kind", "mpo"}};
-  layers["model.layers.0.mlp.gate_up_proj"] = {{"kind", "mpo"}};
+TEST_F(RequireModel, CompressedLayersByTheirFormsAndTensors) {
+  test::CompressedModel models = test::make_compressed_model();
+  const test::TinyModel& good = models.compressed;
+  EXPECT_EQ(refusal(good), "");
+  for (const auto& [name, tensor] : good.tensors) {
+    test::TinyModel bad = good;
+    bad.tensors.erase(name);
+    EXPECT_NE(refusal(bad).find(name + ": expected a tensor"), std::string::npos) << name;
+    bad.tensors[name] = torch::zeros({3, 5}, tensor.options());
+    EXPECT_NE(refusal(bad).find(name + ": expected shape"), std::string::npos) << name;
+  }
+  models.form(test::kFixedOut)["out_dims"] = {4, 3, 3};
+  EXPECT_NE(refusal(good).find("out_dims: expected a product of 24"), std::string::npos);
+  models.form(test::kFixedOut) = {{"kind", "wavelet"}};
+  EXPECT_NE(refusal(good).find("expected a kind among"), std::string::npos);
+}
+
+TEST_F(RequireModel, WhatTheConfigLeavesOver) {
+  test::TinyModel bad = model_;
+  bad.config["num_hidden_layers"] = 1;
+  EXPECT_NE(refusal(bad).find("expected layers below num_hidden_layers 1"), std::string::npos);
+  bad = model_;
+  bad.config["compression_config"] = {{"version", 1},
+                                      {"layers", {{"model.layers.9.mlp", {{"kind", "mpo"}}}}}};
+  EXPECT_NE(refusal(bad).find("found no such layer"), std::string::npos);
+}
+
+// Values are no matter of headers: none is read, whatever the model's size.
+TEST_F(RequireModel, ReadsNoData) {
+  model_.tensors["model.norm.weight"][3] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(refusal(model_), "");
 }
 

@@ -11,6 +11,7 @@
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
+#include "schmidt/model/require_model.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
@@ -93,10 +94,11 @@ void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summar
 
 Run add_inspect(CLI::App& verb) {
   auto options = std::make_shared<InspectOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  verb.add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
   add_common_options(verb, options->common);
   return [options] {
     const io::Checkpoint checkpoint = open_checkpoint(options->model, options->common);
+    model::require_model(checkpoint);  // what no other verb can open is no model
     const package::ModelSummary summary = package::summarize(checkpoint);
     if (options->common.json) {
       fmt::print("{}\n", io::json_text(as_json(checkpoint, summary)));

@@ -5,6 +5,7 @@
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/hf_folder.h"
 #include "schmidt/io/mapped_file.h"
+#include "schmidt/io/model_path.h"
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::io {
@@ -40,11 +41,7 @@ const auto& find_tensor(const Tensors& tensors, const std::string& name, const f
 }
 
 std::variant<HfFolder, GgufModel> open_source(const fs::path& path) {
-  TORCH_CHECK_VALUE(fs::exists(path), "[checkpoint] expected a model folder or a .gguf file, got ",
-                    path.string(), ", which does not exist");
-  if (fs::is_directory(path)) return open_hf_folder(path);
-  TORCH_CHECK_VALUE(path.extension() == ".gguf",
-                    "[checkpoint] expected a model folder or a .gguf file, got ", path.string());
+  if (kind_of_model_path(path) == ModelPath::kFolder) return open_hf_folder(path);
   return open_gguf_model(path);
 }
 

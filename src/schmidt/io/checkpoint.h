@@ -22,7 +22,7 @@ struct TensorInfo {
 };
 
 /// A model on disk, opened for reading: a Hugging Face folder (model.safetensors,
-/// or shards with an index) or a .gguf file, with one view of both. Names,
+/// or shards with an index) or a GGUF file, with one view of both. Names,
 /// layouts and config are those of Hugging Face: GGUF's names are translated, its
 /// block formats decoded and llama's permuted q/k rows put back in order; FP8 weights come
 /// times their scales, which are no tensors of their own, and config names no quantization.

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -32,19 +33,25 @@ struct GgufTensor {
 };
 
 /// A GGUF file of version 2 or 3, little-endian, opened for reading: metadata in
-/// memory, tensor data mapped. Immutable, cheap to copy.
+/// memory, tensor data mapped. A model in several files (gguf_split.h) is one GgufFile: the
+/// first part's metadata, the tensors of all. Immutable, cheap to copy.
 ///
 /// The getters answer nullopt where the key is absent and throw FormatError
 /// where its value has another type: that is the file's mistake.
 class GgufFile {
  public:
-  /// Throws SystemError if it cannot be read, FormatError for what it holds.
+  /// The whole model, whichever of its parts `path` is.
+  /// Throws SystemError if a file cannot be read, FormatError for what it holds, and for a part
+  /// that is missing or does not belong.
   static GgufFile open(const std::filesystem::path& path);
+
+  /// This file alone, which may be one part of a model.
+  static GgufFile open_part(const std::filesystem::path& path);
 
   /// The same from memory, which must outlive the result; `path` is for messages.
   static GgufFile parse(std::string_view bytes, const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const;
+  const std::filesystem::path& path() const;  ///< the first part's
   const std::map<std::string, GgufValue>& metadata() const;
   const std::map<std::string, GgufTensor>& tensors() const;
 
@@ -58,6 +65,7 @@ class GgufFile {
 
  private:
   struct Impl;
+  explicit GgufFile(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };
 

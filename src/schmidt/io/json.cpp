@@ -8,6 +8,7 @@
 
 #include "schmidt/base/escaped_bytes.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/lfs_pointer.h"
 #include "schmidt/io/mapped_file.h"
 
 namespace schmidt::io {
@@ -133,6 +134,7 @@ json parse_json(std::string_view text, const std::filesystem::path& path,
         path, "",
         fmt::format("expected at most {} bytes of JSON, found {}", limits.max_bytes, text.size()));
   }
+  refuse_lfs_pointer(text, path);
   StrictBuilder builder(path, limits);
   json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();

@@ -6,6 +6,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/lfs_pointer.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/safetensors_dtypes.h"
 
@@ -20,6 +21,7 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as the reference implement
 
 // The JSON text between the length and the data.
 std::string_view header_text(std::string_view bytes, const fs::path& path) {
+  refuse_lfs_pointer(bytes, path);
   if (bytes.size() < kLengthBytes) {
     throw FormatError(path, "header",
                       fmt::format("expected at least 8 bytes, found {}", bytes.size()));

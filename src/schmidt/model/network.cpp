@@ -81,6 +81,7 @@ tn::Mpo load_free(const Sites& sites, const std::string& name, const Weights& we
 torch::Tensor load_pivots(const std::string& name, int64_t r, int64_t rows,
                           const Weights& weights) {
   const torch::Tensor pivots = weights.read_indices(name, {r});
+  if (pivots.is_meta()) return pivots;
   const int64_t* const p = pivots.const_data_ptr<int64_t>();
   for (int64_t j = 0; j < r; ++j) {
     if (p[j] < 0 || p[j] >= rows) {

@@ -6,11 +6,12 @@
 
 namespace schmidt::model {
 
-/// Refuses a checkpoint that lacks what its config.json describes, before work on it
-/// begins: headers alone are read. Compressed layers, and values that are not finite,
-/// are checked where they are read.
-/// Throws FormatError for an unknown model type or a config that lies, and for a
-/// tensor that is missing, has another shape or is not of a floating type.
+/// Refuses a checkpoint that does not hold the model that its config.json describes, before work
+/// on it begins: what Model::load refuses, by headers alone. Values (weights that are not finite,
+/// pivots out of their range) are checked where they are read.
+/// Throws FormatError for an unknown model type or a config that lies, for a tensor that is
+/// missing, has another shape or is not of a floating type, and for a compressed layer whose form
+/// does not fit it.
 void require_model(const io::Checkpoint& checkpoint);
 
 /// Refuses a model whose config ties nothing and which has no output layer of its own.

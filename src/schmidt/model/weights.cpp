@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -29,7 +30,11 @@ bool all_finite(const torch::Tensor& tensor) {
 Weights::Weights(const io::Checkpoint& checkpoint, const LoadOptions& options)
     : path_(checkpoint.path()),
       options_(options),
-      load_([checkpoint](const std::string& name) { return checkpoint.load(name); }) {
+      load_([checkpoint, device = options.device](const std::string& name) {
+        if (!device.is_meta()) return checkpoint.load(name);
+        const io::TensorInfo& info = checkpoint.tensors().at(name);
+        return at::empty(info.shape, at::TensorOptions(device).dtype(info.dtype));
+      }) {
   check_options(options);
   for (const auto& [name, info] : checkpoint.tensors()) shapes_[name] = info.shape;
 }
@@ -63,7 +68,8 @@ torch::Tensor Weights::load_checked(const std::string& name, torch::IntArrayRef 
         path_, name,
         fmt::format("expected a floating type, found {}", c10::toString(tensor.scalar_type())));
   }
-  if (!all_finite(tensor)) throw FormatError(path_, name, "holds NaN or infinite weights");
+  if (!tensor.is_meta() && !all_finite(tensor))
+    throw FormatError(path_, name, "holds NaN or infinite weights");
   return tensor;
 }
 
@@ -82,6 +88,7 @@ torch::Tensor Weights::read_indices(const std::string& name, torch::IntArrayRef 
         path_, name,
         fmt::format("expected indices of type I32, found {}", c10::toString(tensor.scalar_type())));
   }
+  if (tensor.is_meta()) return tensor.to(torch::kInt64);
   return tensor.to(torch::kCPU, torch::kInt64).contiguous();
 }
 

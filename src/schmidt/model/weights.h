@@ -16,6 +16,8 @@ namespace schmidt::model {
 struct LoadOptions {
   /// float32 or bfloat16; float64 for weights that are looked at, not run.
   torch::ScalarType dtype = torch::kFloat32;
+  /// On torch::kMeta shapes and types alone are read and checked, and no data: what is loaded
+  /// can compute nothing.
   torch::Device device = torch::kCPU;
   /// Networks are read as plain cores, balanced as tn::balance does, for training in the
   /// full gauge. What is saved of such a model is in the full gauge too.

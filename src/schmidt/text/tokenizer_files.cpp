@@ -3,12 +3,14 @@
 #include <iterator>
 #include <set>
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/hf_folder.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/lfs_pointer.h"
+#include "schmidt/io/model_path.h"
 #include "schmidt/text/gguf_vocabulary.h"
 #include "schmidt/text/tokenizer_impl.h"
 #include "schmidt/text/utf8.h"
@@ -21,7 +23,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Larger than any real tokenizer file.
-constexpr uintmax_t kMaxFileBytes = 200'000'000;
+constexpr uint64_t kMaxFileBytes = 200'000'000;
 
 // Everything that AutoTokenizer may read, and `save` hands on.
 constexpr const char* kFiles[] = {"tokenizer.json",        "tokenizer.model",
@@ -32,9 +34,7 @@ constexpr const char* kVocabulary = "vocab.json";
 constexpr const char* kMerges = "merges.txt";
 
 std::string read_file(const fs::path& path) {
-  std::error_code code;
-  const uintmax_t size = fs::file_size(path, code);
-  if (code) throw SystemError("cannot read", path, code.value());
+  const uint64_t size = bytes_of_file(path);
   if (size > kMaxFileBytes) {
     throw FormatError(path, "",
                       fmt::format("expected at most {} bytes, got {}", kMaxFileBytes, size));
@@ -42,6 +42,7 @@ std::string read_file(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (!in) throw SystemError("cannot read", path, errno);
+  io::refuse_lfs_pointer(content, path);
   return content;
 }
 
@@ -127,7 +128,7 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
     impl->chat_template = to_valid_utf8(files["chat_template.jinja"]);
   }
   for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!fs::exists(folder / name)) continue;
+    if (!path_exists(folder / name)) continue;
     const json generation = io::read_json_object(folder / name);
     const fs::path path = folder / name;
     apply_generation_config(*impl, JsonView(generation, path));
@@ -171,13 +172,8 @@ std::shared_ptr<Tokenizer::Impl> load_gguf(const fs::path& path) {
 }  // namespace
 
 Tokenizer Tokenizer::load(const fs::path& path) {
-  TORCH_CHECK_VALUE(fs::exists(path), "[Tokenizer] expected a model folder or a .gguf file, got \"",
-                    path.string(), "\", which does not exist");
-  const bool is_folder = fs::is_directory(path);
-  TORCH_CHECK_VALUE(is_folder || path.extension() == ".gguf",
-                    "[Tokenizer] expected a model folder or a .gguf file, got \"", path.string(),
-                    "\"");
-  const std::shared_ptr<Impl> impl = is_folder ? load_folder(path) : load_gguf(path);
+  const std::shared_ptr<Impl> impl =
+      io::kind_of_model_path(path) == io::ModelPath::kFolder ? load_folder(path) : load_gguf(path);
   if (impl->eos_id) impl->stop_ids.push_back(*impl->eos_id);
   std::sort(impl->stop_ids.begin(), impl->stop_ids.end());
   impl->stop_ids.erase(std::unique(impl->stop_ids.begin(), impl->stop_ids.end()),
