@@ -32,6 +32,28 @@ TEST(Axis, TicksAreRound) {
   EXPECT_EQ(labels(Axis(1e-4, 10, 0, 1, true), 5), "1e-04 0.001 0.01 0.1 1 10 ");
 }
 
+TEST(Axis, EveryTickHasItsOwnLabel) {
+  EXPECT_EQ(labels(Axis(0, 2e-4, 0, 1, false), 4), "0 5e-05 1e-04 1.5e-04 2e-04 ");
+  EXPECT_EQ(labels(Axis(1e5, 1.6e5, 0, 1, false), 3), "1e+05 1.2e+05 1.4e+05 1.6e+05 ");
+}
+
+TEST(Axis, TicksSideBySideDoNotTouch) {
+  const Axis narrow(1e5, 1.6e5, 0, 120, false), wide(1e5, 1.6e5, 0, 900, false);
+  const auto few = narrow.ticks_side_by_side(10);
+  ASSERT_GE(few.size(), 2u);
+  EXPECT_GE(narrow.pixel(few[1].value) - narrow.pixel(few[0].value), 7 * 6.4);
+  EXPECT_GT(wide.ticks_side_by_side(10).size(), few.size());
+}
+
+TEST(Axis, FewValuesFarAboveAllOthersAreNotShown) {
+  EXPECT_EQ(largest_shown({32, 48, 75, 182, 274, 3277, 2e7}, true), 3277);
+  EXPECT_EQ(largest_shown({101, 38.9, 29.1, 26.4, 23.7, 18.6}, true), 101);  // a start of its own
+  EXPECT_EQ(largest_shown({1, 1.1, 1.2, 1.3, 29}, false), 1.3);
+  EXPECT_EQ(largest_shown({1, 1.1, 29, 29.1}, false), 29.1);  // half of the values
+  EXPECT_EQ(largest_shown({1, 9e9}, true), 9e9);              // too few to say
+  EXPECT_EQ(largest_shown({7}, false), 7);
+}
+
 TEST(Axis, ARangeWithoutWidthHasOneToo) {
   const Axis axis(3, 3, 0, 100, false);
   EXPECT_DOUBLE_EQ(axis.pixel(3), 50);

@@ -32,7 +32,10 @@ TEST(SensitivityFigure, HasAPanelForEachKindAndALineForEachBlock) {
   EXPECT_EQ(count(svg, ">dense 0<"), 7u);
   EXPECT_EQ(count(svg, "stroke-dasharray"), 7u);
   for (const char* title : {">L1 q_proj<", ">L4 o_proj<", ">L7 down_proj<"}) {
-    EXPECT_EQ(count(svg, title), 2u) << title;  // panel and heat map
+    EXPECT_EQ(count(svg, title), 1u) << title;  // of a panel
+  }
+  for (const char* title : {">L1<", ">q_proj<", ">L7<", ">down_proj<"}) {
+    EXPECT_EQ(count(svg, title), 1u) << title;  // of a column of the heat map
   }
   EXPECT_EQ(svg, sensitivity_svg(example(4)));
 }
@@ -74,11 +77,20 @@ TEST(SensitivityFigure, PointsThatBrokeDownAreLeftOutOfLinesAndNamedInMaps) {
   EXPECT_EQ(count(heat_map_svg(profile, 1), ">broken<"), 1u);
 }
 
+TEST(SensitivityFigure, AValueThatWouldFlattenTheOthersIsBeyondTheAxis) {
+  profile::Profile profile = example(2);
+  profile.layers[3].points[0].value = 1e9;
+  const std::string svg = sensitivity_svg(profile);
+  EXPECT_EQ(count(svg, ">beyond the axis: 1, up to 1e+09<"), 1u);
+  EXPECT_EQ(count(svg, ">1e+06<"), 0u);
+  EXPECT_EQ(count(sensitivity_svg(example(2)), "beyond"), 0u);
+}
+
 TEST(SensitivityFigure, ThePageOpensWithoutANetwork) {
   const std::string page = sensitivity_page(example(3), "a <model> & more");
   EXPECT_TRUE(well_formed(page));
   EXPECT_EQ(count(page, "a &lt;model&gt; &amp; more"), 2u);
-  EXPECT_EQ(count(page, "<svg"), 1u + 3);
+  EXPECT_EQ(count(page, "<svg"), 7u + 1 + 3) << "panels, their legend, heat maps";
   EXPECT_EQ(count(page, "<tr>"), 1u + 21);
   for (const char* outside : {"src=", "href=", "<script", "@import", "url("}) {
     EXPECT_EQ(count(page, outside), 0u) << outside;
@@ -91,7 +103,8 @@ TEST(SensitivityFigure, StackedLayersAndFewKindsHaveTheirPanels) {
   profile.layers[0].network.layer.kinds = {1, 2, 3};
   const std::string svg = sensitivity_svg(profile);
   EXPECT_TRUE(well_formed(svg));
-  EXPECT_EQ(count(svg, ">L1+L2+L3 q_proj k_proj v_proj<"), 1u);
+  EXPECT_EQ(count(svg, ">L1+L2+L3 q_proj<"), 1u);
+  EXPECT_EQ(count(svg, ">k_proj v_proj<"), 1u) << "a long title goes on in the next line";
 }
 
 TEST(Svg, EscapesWhatItIsGiven) {

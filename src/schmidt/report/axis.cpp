@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
+
+#include "schmidt/report/text_layout.h"
 
 namespace schmidt::report {
 namespace {
@@ -22,7 +25,25 @@ double round_step(double value) {
 std::string short_number(double value) {
   if (value == 0.0) return "0";
   const double size = std::abs(value);
-  return size >= 1e5 || size < 1e-3 ? fmt::format("{:.0e}", value) : fmt::format("{:g}", value);
+  if (size >= 1e-3 && size < 1e5) return fmt::format("{:g}", value);
+  // The fewest digits that are still the number, to six: neighbouring ticks have their own names.
+  for (int digits = 0; digits < 5; ++digits) {
+    std::string text = fmt::format("{:.{}e}", value, digits);
+    if (std::abs(std::stod(text) - value) <= 1e-6 * size) return text;
+  }
+  return fmt::format("{:.5e}", value);
+}
+
+double largest_shown(std::vector<double> values, bool log) {
+  TORCH_INTERNAL_ASSERT(!values.empty());
+  std::sort(values.begin(), values.end());
+  const auto place = [&](size_t i) { return log ? std::log10(values[i]) : values[i]; };
+  const double span = place(values.size() - 1) - place(0);
+  for (size_t i = (3 * values.size() + 3) / 4; i < values.size(); ++i) {
+    const double gap = place(i) - place(i - 1);
+    if (span > 0 && (log ? gap > 1.0 && gap > 0.4 * span : gap > 0.8 * span)) return values[i - 1];
+  }
+  return values.back();
 }
 
 Axis::Axis(double low, double high, double from, double to, bool log)
@@ -70,6 +91,23 @@ std::vector<Axis::Tick> Axis::ticks(int count) const {
     ticks.push_back({value, short_number(std::abs(value) < 1e-12 ? 0.0 : value)});
   }
   return ticks;
+}
+
+std::vector<Axis::Tick> Axis::ticks_side_by_side(double size) const {
+  constexpr int kMost = 8;
+  constexpr double kBetween = 10.0;
+  for (int count = kMost; count > 1; --count) {
+    std::vector<Tick> found = ticks(count);
+    double right = -1e9;
+    bool apart = true;
+    for (const Tick& tick : found) {
+      const double half = text_width(tick.label, size) / 2;
+      apart = apart && pixel(tick.value) - half >= right;
+      right = pixel(tick.value) + half + kBetween;
+    }
+    if (apart) return found;
+  }
+  return ticks(1);
 }
 
 }  // namespace schmidt::report

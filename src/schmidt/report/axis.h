@@ -22,13 +22,21 @@ class Axis {
   };
   /// About `count` round values inside the range; powers of ten on a wide logarithmic one.
   std::vector<Tick> ticks(int count) const;
+  /// As many as their labels, in text of this size, leave room for side by side; 8 at most.
+  std::vector<Tick> ticks_side_by_side(double size) const;
 
  private:
   double low_, high_, from_, to_;
   bool log_;
 };
 
-/// "0.25", "1e-05", "1200": short, exact for round numbers.
+/// "0.25", "1e-05", "1.5e-04", "1200": short, exact for round numbers.
 std::string short_number(double value);
+
+/// The largest value that an axis has to show: all of them, but for a few, a quarter at most,
+/// that lie so far above the others that these would be pressed flat: the gap between takes 0.8 of
+/// a linear axis, or a power of ten and 0.4 of a logarithmic one. `values` must not be empty; log:
+/// they are above 0.
+double largest_shown(std::vector<double> values, bool log);
 
 }  // namespace schmidt::report

@@ -17,12 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kBlue = "#1f5fa8";
-constexpr const char* kPaleBlue = "#b9cfe8";
-constexpr const char* kGreen = "#1f8f6f";
-constexpr const char* kPaleGreen = "#b5dccf";
-constexpr const char* kRed = "#c0392b";
-constexpr const char* kOrange = "#d9822b";
+constexpr Box kPanel = {0, 0, 420, 290};
 constexpr size_t kMostPoints = 1500;  // of a curve: more than pixels across
 
 /// The log sorted out.
@@ -139,7 +134,7 @@ Points smoothed(const Points& points) {
 }
 
 void add_trained(std::vector<Curve>& curves, const Run& run, const char* key,
-                 const std::string& name, const char* pale, const char* colour) {
+                 const std::string& name, Colour pale, Colour colour) {
   const Points points = values(run.steps, key);
   curves.push_back({.name = "", .colour = pale, .points = thinned(points), .width = 1.0});
   curves.push_back(
@@ -147,57 +142,54 @@ void add_trained(std::vector<Curve>& curves, const Run& run, const char* key,
 }
 
 void add_dots(std::vector<Curve>& curves, const Run& run, const char* key, const std::string& name,
-              const char* colour) {
+              Colour colour) {
   Points points = values(run.evaluations, key);
   if (points.empty()) return;
   curves.push_back(
       {.name = name, .colour = colour, .points = std::move(points), .width = 0.0, .radius = 3.5});
 }
 
-std::string loss_figure(const Run& run) {
-  std::vector<Curve> curves;
-  add_trained(curves, run, "loss", "training, smoothed", kPaleBlue, kBlue);
-  curves[0].name = "training";
-  add_dots(curves, run, "held_out_loss", "held out", kRed);
-  const Box cell = {0, 0, 1120, 380};
-  Svg svg(cell.width, cell.height);
-  draw_curves(svg, cell, {"Loss", "step", "loss"}, curves);
+std::string panel(const PlotLabels& labels, const std::vector<Curve>& curves) {
+  Svg svg(kPanel.width, kPanel.height);
+  draw_curves(svg, kPanel, labels, curves);
   return svg.document();
 }
 
-std::string parts_figure(const Run& run) {
-  const double width = 560.0, height = 270.0;
-  Svg svg(2 * width, 3 * height);
-  const auto cell = [&](int i) { return Box{i % 2 * width, i / 2 * height, width, height}; };
+std::vector<std::string> curve_figures(const Run& run) {
+  std::vector<std::string> figures;
+  std::vector<Curve> loss;
+  add_trained(loss, run, "loss", "training, smoothed", kPaleBlue, kBlue);
+  loss[0].name = "training";
+  add_dots(loss, run, "held_out_loss", "held out", kRed);
+  figures.push_back(panel({"Loss", "step", "loss"}, loss));
 
   std::vector<Curve> entropy;
   add_trained(entropy, run, "cross_entropy", "training", kPaleBlue, kBlue);
   add_dots(entropy, run, "held_out_cross_entropy", "held out", kRed);
-  draw_curves(svg, cell(0), {"Cross entropy to the text", "step", "nats per token"}, entropy);
+  figures.push_back(panel({"Cross entropy to the text", "step", "nats a token"}, entropy));
 
   std::vector<Curve> kl;
   add_trained(kl, run, "kl", "training", kPaleGreen, kGreen);
   add_dots(kl, run, "held_out_kl", "held out", kRed);
-  draw_curves(svg, cell(1), {"KL divergence from the original", "step", "nats per token"}, kl);
+  figures.push_back(panel({.title = "KL divergence from the original",
+                           .x = "step",
+                           .y = "nats a token",
+                           .original = 0.0},
+                          kl));
 
-  struct Panel {
-    const char* key;
-    PlotLabels labels;
-  };
-  const std::vector<Panel> panels = {
+  const std::vector<std::pair<const char*, PlotLabels>> others = {
       {"learning_rate", {.title = "Learning rate", .x = "step", .linear = true}},
       {"gradient_norm", {"Gradient norm before clipping", "step", ""}},
-      {"tokens_per_second", {"Speed", "step", "tokens per second"}},
+      {"tokens_per_second", {"Speed", "step", "tokens a second"}},
       {"memory", {"Memory", "step", "GB"}}};
-  for (size_t i = 0; i < panels.size(); ++i) {
-    Points points = values(run.steps, panels[i].key);
-    if (panels[i].key == std::string_view("memory")) {
+  for (const auto& [key, labels] : others) {
+    Points points = values(run.steps, key);
+    if (key == std::string_view("memory")) {
       for (CurvePoint& point : points) point.y /= 1e9;
     }
-    draw_curves(svg, cell(static_cast<int>(i) + 2), panels[i].labels,
-                {{.colour = kBlue, .points = thinned(points), .width = 1.3}});
+    figures.push_back(panel(labels, {{.colour = kBlue, .points = thinned(points), .width = 1.3}}));
   }
-  return svg.document();
+  return figures;
 }
 
 std::string block_figure(const Run& run) {
@@ -210,12 +202,13 @@ std::string block_figure(const Run& run) {
     }
     return all;
   };
-  const Box cell = {0, 0, 760, 300};
-  Svg svg(cell.width, cell.height);
-  draw_curves(svg, cell, {"Error of each block's output", "block", "relative error"},
-              {{.name = "before", .colour = kOrange, .points = points("error_before"), .radius = 3},
-               {.name = "after", .colour = kBlue, .points = points("error_after"), .radius = 3}});
-  return svg.document();
+  return panel(
+      {.title = "Error of each block's output",
+       .x = "block",
+       .y = "relative error",
+       .original = 0.0},
+      {{.name = "before", .colour = kOrange, .points = points("error_before"), .radius = 3},
+       {.name = "after", .colour = kBlue, .points = points("error_after"), .radius = 3}});
 }
 
 // Tables ---------------------------------------------------------------------
@@ -310,7 +303,7 @@ void add_evaluations(Page& page, const Run& run) {
 void add_blocks(Page& page, const Run& run) {
   if (run.blocks.empty()) return;
   page.heading("Block by block");
-  page.figure(block_figure(run));
+  page.figures({block_figure(run)});
   std::vector<std::vector<std::string>> rows;
   for (const json& line : run.blocks) {
     rows.push_back({figure(number(line, "block")), figure(number(line, "error_before")),
@@ -338,8 +331,7 @@ std::string healing_page(const std::vector<json>& log, std::string_view title) {
   add_summary(page, run);
   add_comparison(page, run);
   page.heading("Curves");
-  page.figure(loss_figure(run));
-  page.figure(parts_figure(run));
+  page.figures(curve_figures(run));
   add_evaluations(page, run);
   add_blocks(page, run);
   add_options(page, run);

@@ -1,9 +1,12 @@
 #include "schmidt/report/svg.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "schmidt/base/escaped_bytes.h"
 #include "schmidt/report/page.h"
+#include "schmidt/report/text_layout.h"
 
 namespace schmidt::report {
 namespace {
@@ -20,9 +23,18 @@ std::string closed(std::string_view element, std::string_view tip) {
   return fmt::format("><title>{}</title></{}>\n", escaped(tip), element);
 }
 
+/// The attribute for viewers that know one colour only, the style for those that know of dark
+/// pages, which goes before the attribute there.
+std::string painted(std::string_view attribute, Colour colour) {
+  std::string text = fmt::format(" {}=\"#{:06x}\"", attribute, colour.light);
+  if (colour.light == colour.dark) return text;
+  return text + fmt::format(" style=\"{}:light-dark(#{:06x},#{:06x})\"", attribute, colour.light,
+                            colour.dark);
+}
+
 std::string attributes(const Stroke& stroke) {
   std::string text =
-      fmt::format(" stroke=\"{}\" stroke-width=\"{:g}\"", escaped(stroke.colour), stroke.width);
+      painted("stroke", stroke.colour) + fmt::format(" stroke-width=\"{:g}\"", stroke.width);
   if (!stroke.dashes.empty()) text += fmt::format(" stroke-dasharray=\"{}\"", stroke.dashes);
   return text;
 }
@@ -68,11 +80,11 @@ void Svg::polyline(const std::vector<Spot>& spots, const Stroke& stroke, std::st
            closed("polyline", tip);
 }
 
-void Svg::rectangle(const Box& box, std::string_view fill, std::string_view tip) {
-  body_ += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"",
-                       number(box.left), number(box.top), number(box.width), number(box.height),
-                       escaped(fill)) +
-           closed("rect", tip);
+void Svg::rectangle(const Box& box, Colour fill, std::string_view tip) {
+  body_ +=
+      fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"{}", number(box.left),
+                  number(box.top), number(box.width), number(box.height), painted("fill", fill)) +
+      closed("rect", tip);
 }
 
 void Svg::frame(const Box& box, const Stroke& stroke) {
@@ -81,10 +93,16 @@ void Svg::frame(const Box& box, const Stroke& stroke) {
                        attributes(stroke));
 }
 
-void Svg::dot(Spot centre, double radius, std::string_view fill, std::string_view tip) {
-  body_ += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\"", number(centre.x),
-                       number(centre.y), number(radius), escaped(fill)) +
+void Svg::dot(Spot centre, double radius, Colour fill, std::string_view tip) {
+  body_ += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"{}\"{}", number(centre.x), number(centre.y),
+                       number(radius), painted("fill", fill)) +
            closed("circle", tip);
+}
+
+void Svg::arrowhead(Spot top, Colour fill, std::string_view tip) {
+  body_ += fmt::format("<path d=\"M{} {}l4 7h-8z\"{}", number(top.x), number(top.y),
+                       painted("fill", fill)) +
+           closed("path", tip);
 }
 
 void Svg::text(Spot at, std::string_view content, const TextStyle& style) {
@@ -96,18 +114,30 @@ void Svg::text(Spot at, std::string_view content, const TextStyle& style) {
                         number(at.y));
   }
   body_ += fmt::format(
-      "<text x=\"{}\" y=\"{}\" font-size=\"{}\" text-anchor=\"{}\" fill=\"{}\"{}>{}</text>\n",
-      number(at.x), number(at.y), number(style.size), kAnchors[static_cast<int>(style.anchor)],
-      escaped(style.colour), more, escaped(content));
+      "<text x=\"{}\" y=\"{}\" font-size=\"{}\" text-anchor=\"{}\"{}{}>{}</text>\n", number(at.x),
+      number(at.y), number(style.size), kAnchors[static_cast<int>(style.anchor)],
+      painted("fill", style.colour), more, escaped(content));
+}
+
+double Svg::paragraph(Spot at, std::string_view content, double width, const TextStyle& style) {
+  const double step = line_height(style.size);
+  const double angle = style.turned * std::acos(-1.0) / 180.0;
+  double reach = 0.0;
+  for (const std::string& line : wrapped(content, width, style.size, style.bold)) {
+    text({at.x + reach * std::sin(angle), at.y + reach * std::cos(angle)}, line, style);
+    reach += step;
+  }
+  return reach;
 }
 
 std::string Svg::document() const {
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
-      "{1}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n"
-      "<!-- {3} -->\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n{2}</svg>\n",
-      number(width_), number(height_), body_, kMadeBy);
+      "{1}\" style=\"color-scheme:light dark\" "
+      "font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n"
+      "<!-- {4} -->\n"
+      "<rect width=\"{0}\" height=\"{1}\"{2}/>\n{3}</svg>\n",
+      number(width_), number(height_), painted("fill", kPaper), body_, kMadeBy);
 }
 
 }  // namespace schmidt::report

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "schmidt/report/colour.h"
+
 namespace schmidt::report {
 
 /// In pixels; y points down.
@@ -22,30 +24,35 @@ enum class Anchor { kStart, kMiddle, kEnd };
 struct TextStyle {
   double size = 11.0;
   Anchor anchor = Anchor::kStart;
-  std::string colour = "#333";
+  Colour colour = kInk;
   bool bold = false;
   double turned = 0.0;  ///< degrees, counter-clockwise
 };
 
 struct Stroke {
-  std::string colour = "#333";
+  Colour colour = kInk;
   double width = 1.0;
   std::string dashes;  ///< "4 3"; empty: a whole line
 };
 
-/// A drawing that grows shape by shape and stands by itself: no scripts, no outside
-/// fonts. `tip`, where there is one, shows when a mouse rests on the shape. Numbers are
-/// written to a tenth of a pixel, so that the same figure is the same bytes.
+/// A drawing that grows shape by shape and stands by itself, on light pages and on dark ones:
+/// no scripts, no outside fonts. `tip`, where there is one, shows when a mouse rests on the shape.
+/// Numbers are written to a tenth of a pixel, so that the same figure is the same bytes.
 class Svg {
  public:
   Svg(double width, double height) : width_(width), height_(height) {}
 
   void line(Spot from, Spot to, const Stroke& stroke);
   void polyline(const std::vector<Spot>& spots, const Stroke& stroke, std::string_view tip = "");
-  void rectangle(const Box& box, std::string_view fill, std::string_view tip = "");
+  void rectangle(const Box& box, Colour fill, std::string_view tip = "");
   void frame(const Box& box, const Stroke& stroke);
-  void dot(Spot centre, double radius, std::string_view fill, std::string_view tip = "");
+  void dot(Spot centre, double radius, Colour fill, std::string_view tip = "");
+  /// Points up to `top`: a value that lies beyond the axis there.
+  void arrowhead(Spot top, Colour fill, std::string_view tip = "");
   void text(Spot at, std::string_view content, const TextStyle& style = {});
+  /// Text in lines no wider than `width`, the first at `at`, the others below it (beside it where
+  /// the text is turned). Returns how far they reach from `at`, a line's height for each.
+  double paragraph(Spot at, std::string_view content, double width, const TextStyle& style = {});
 
   /// The whole document.
   std::string document() const;
