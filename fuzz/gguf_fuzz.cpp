@@ -14,7 +14,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       schmidt::io::decode_tensor(tensor.bytes, *tensor.format, tensor.shape);
     }
     const auto model = schmidt::io::as_hugging_face(file);
-    for (const auto& [name, weight] : model.tensors) schmidt::io::load_tensor(weight);
+    for (const auto& [name, weight] : model.tensors) {
+      schmidt::io::load_tensor(weight);
+      schmidt::io::load_encoded(weight, nullptr);
+    }
   } catch (const schmidt::FormatError&) {
     // What a broken file has to give; anything else is a finding.
   }

@@ -10,9 +10,10 @@ from pathlib import Path
 
 ALLOWED = {
     "base": set(),
+    "quant": {"base"},
     "kernels": {"base"},
     "tn": {"base", "kernels"},
-    "io": {"base"},
+    "io": {"base", "quant"},
     "parallel": {"base"},
     "text": {"base", "io"},
     "model": {"base", "kernels", "tn", "io"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "pipeline": {"base", "parallel", "io", "text", "model", "package", "plan", "calibrate",
                  "eval", "compress"},
     "report": {"base", "tn", "io", "model", "plan", "profile", "heal"},
-    "cli": {"base", "kernels", "tn", "io", "parallel", "text", "model", "package", "plan",
+    "cli": {"base", "quant", "kernels", "tn", "io", "parallel", "text", "model", "package", "plan",
             "calibrate", "eval", "compress", "heal", "profile", "pipeline", "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

@@ -7,6 +7,7 @@
 #include "schmidt/base/memory.h"
 #include "schmidt/io/hf_folder.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/io/tensor_data.h"
 
 #include "tests/io/expect_error.h"
 #include "tests/support/support.h"
@@ -66,8 +67,23 @@ TEST_F(CheckpointTest, ReadsShards) {
 
 TEST_F(CheckpointTest, LoadedTensorsOutliveTheCheckpoint) {
   const torch::Tensor loaded = Checkpoint::open(folder).load("a");
+  const EncodedTensor encoded = Checkpoint::open(folder).load_encoded("b");
   fs::remove_all(folder);
   EXPECT_TRUE(torch::equal(loaded, a));
+  EXPECT_TRUE(torch::equal(decode_tensor(encoded.bytes, *encoded.format, encoded.shape), b));
+}
+
+TEST_F(CheckpointTest, EncodedTensorsAreTheFilesBytes) {
+  save_safetensors(folder / "1.safetensors", {{"a", a}, {"ids", torch::arange(3)}});
+  write_index("1.safetensors", "2.safetensors");
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  const EncodedTensor encoded = checkpoint.load_encoded("b");
+  EXPECT_EQ(encoded.format, quant::find_format("BF16"));
+  EXPECT_EQ(encoded.shape, std::vector<int64_t>{3});
+  EXPECT_EQ(encoded.bytes.data(), checkpoint.stored_bytes("b").data()) << "mapped, not copied";
+  expect_error<c10::ValueError>([&] { checkpoint.load_encoded("ids"); },
+                                "expected a tensor in one of F32, F16, BF16");
+  expect_error<c10::ValueError>([&] { checkpoint.load_encoded("c"); }, "got c");
 }
 
 TEST_F(CheckpointTest, WhatWasReadDoesNotStayInMemory) {

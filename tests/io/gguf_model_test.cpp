@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/tensor_data.h"
 
 #include "tests/io/expect_error.h"
 #include "tests/io/file_bytes.h"
@@ -19,12 +20,13 @@ using test::gguf_text;
 using test::le;
 using test::u32;
 
-constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kF32 = 0, kF16 = 1;
+constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kF32 = 0, kF16 = 1, kQ4_0 = 2;
 
 // A model of one tensor, whose metadata the tests change.
 struct Source {
   std::map<std::string, std::string> entries{
       {"general.architecture", gguf_entry("general.architecture", kText, gguf_text("llama"))}};
+  std::string data;  // of the tensors; empty: zeros
   std::vector<std::string> tensors{gguf_tensor("token_embd.weight", {8, 4}, kF32, 0)};
 
   Source() {
@@ -48,7 +50,7 @@ struct Source {
   GgufModel open() const {
     std::vector<std::string> list;
     for (const auto& [key, entry] : entries) list.push_back(entry);
-    bytes = test::gguf(list, tensors, 512);
+    bytes = test::gguf(list, tensors, data.empty() ? 512 : 0) + data;
     return as_hugging_face(GgufFile::parse(bytes, "x.gguf"));
   }
   void expect_refused(const std::string& reason) const {
@@ -146,6 +148,30 @@ TEST(GgufModel, TheEndOfATurnEndsGenerationToo) {
   EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", 2}}));
   source.entries["eot"] = gguf_entry("tokenizer.ggml.eot_token_id", kU32, u32(3));
   EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", {2, 3}}}));
+}
+
+// Four heads of size 4 in Q4_0, whose rows the file has in llama.cpp's order.
+TEST(GgufModel, EncodedRowsComeInHuggingFacesOrder) {
+  Source source;
+  source.set("embedding_length", 32);
+  source.set("attention.head_count", 4);
+  source.set("attention.head_count_kv", 2);
+  source.set("attention.key_length", 4);
+  source.tensors = {gguf_tensor("token_embd.weight", {32, 4}, kF32, 0),
+                    gguf_tensor("blk.0.attn_q.weight", {32, 16}, kQ4_0, 512),
+                    gguf_tensor("blk.0.attn_v.weight", {32, 8}, kQ4_0, 832),
+                    gguf_tensor("blk.0.attn_k.bias", {32}, kQ4_0, 992)};
+  for (size_t i = 0; i < 1024; ++i) source.data += static_cast<char>(i * i % 61);
+  const GgufModel model = source.open();
+  for (const auto& [name, weight] : model.tensors) {
+    const EncodedTensor encoded = load_encoded(weight, nullptr);
+    const bool held = name.find("k_proj") == name.npos;  // blocks that would be torn are decoded
+    EXPECT_EQ(encoded.format->name, held ? weight.stored->format->name : "F32") << name;
+    EXPECT_EQ(encoded.bytes.data() == weight.stored->bytes.data(), weight.interleaved_heads == 0);
+    EXPECT_TRUE(
+        decode_tensor(encoded.bytes, *encoded.format, encoded.shape).equal(load_tensor(weight)))
+        << name;
+  }
 }
 
 TEST(GgufModel, RefusesMetadataThatIsMissingOrWrong) {

@@ -25,8 +25,8 @@ fs::path oracle(const std::string& name) { return test::oracle_dir() / "io" / na
 TEST(GgufOracle, EveryFormatBitForBit) {
   const GgufFile file = GgufFile::open(oracle("formats.gguf"));
   const auto truth = load_safetensors(oracle("formats.safetensors"));
-  EXPECT_EQ(file.tensors().size(), block_formats().size());
-  for (const BlockFormat& format : block_formats()) {
+  EXPECT_EQ(file.tensors().size(), quant::formats().size());
+  for (const quant::Format& format : quant::formats()) {
     SCOPED_TRACE(format.name);
     const std::string name(format.name);
     const GgufTensor& stored = file.tensors().at(name);
@@ -112,6 +112,8 @@ TEST_P(GgufFamily, IsWhatTransformersReads) {
     ASSERT_TRUE(checkpoint.tensors().contains(name)) << name;
     EXPECT_EQ(checkpoint.tensors().at(name).shape, tensor.sizes().vec()) << name;
     EXPECT_TRUE(torch::equal(checkpoint.load(name), tensor)) << name;
+    const EncodedTensor encoded = checkpoint.load_encoded(name);
+    EXPECT_TRUE(decode_tensor(encoded.bytes, *encoded.format, encoded.shape).equal(tensor)) << name;
   }
 
   // It takes a Mistral for a Llama and does not read Qwen's head size.
@@ -166,6 +168,11 @@ TEST(GgufOracle, SmolLM2) {
   const Checkpoint checkpoint = Checkpoint::open(test::smollm2_path());
   expect_same_config(checkpoint.config(), read_json(oracle("smollm2.config.json")), {});
   EXPECT_EQ(checkpoint.config().at("rms_norm_eps"), 1e-5);
+
+  const EncodedTensor q = checkpoint.load_encoded("model.layers.3.self_attn.q_proj.weight");
+  EXPECT_EQ(q.format->name, "Q4_1");  // held as it is stored
+  EXPECT_TRUE(decode_tensor(q.bytes, *q.format, q.shape)
+                  .equal(checkpoint.load("model.layers.3.self_attn.q_proj.weight")));
 
   const json summary = read_json(oracle("smollm2.json"));
   EXPECT_EQ(checkpoint.tensors().size(), summary.size());

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/io/block_formats.h"
+#include "schmidt/quant/format.h"
 
 #include "tests/io/expect_error.h"
 #include "tests/io/file_bytes.h"
@@ -164,18 +164,6 @@ TEST(Gguf, OpensAFileAndKeepsItMapped) {
   EXPECT_EQ(copy.get_float("f"), 0.5);
   EXPECT_EQ(copy.tensors().at("v").bytes, std::string(16, '\0'));
   expect_error<SystemError>([&] { GgufFile::open(tmp / "b.gguf"); }, "No such file");
-}
-
-TEST(BlockFormats, AKnownBlock) {
-  // Scale 2 (float16 0x4000), then the numbers -8..7 in the low halves, 7..-8 in the high.
-  std::string block("\x00\x40", 2);
-  for (int i = 0; i < 16; ++i) block += static_cast<char>(i | (15 - i) << 4);
-  float out[32];
-  find_block_format(kQ4_0)->decode(reinterpret_cast<const uint8_t*>(block.data()), 1, out);
-  for (int i = 0; i < 16; ++i) {
-    EXPECT_EQ(out[i], 2.0F * static_cast<float>(i - 8));
-    EXPECT_EQ(out[16 + i], 2.0F * static_cast<float>(7 - i));
-  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/format_error.h"
 
 namespace schmidt {
 

@@ -25,6 +25,20 @@ TensorInfo info(const GgufWeight& weight) {
           stored.bytes.size()};
 }
 
+EncodedTensor encoded_tensor(const HfTensor& tensor, std::shared_ptr<const void> file) {
+  TORCH_CHECK_VALUE(!tensor.scales, "[checkpoint] expected a tensor in one of ",
+                    quant::format_names(), ", got ", std::string(tensor.dtype->name),
+                    " with scales");
+  const quant::Format* format = quant::find_format(tensor.dtype->name);
+  TORCH_CHECK_VALUE(format != nullptr, "[checkpoint] expected a tensor in one of ",
+                    quant::format_names(), ", got ", std::string(tensor.dtype->name));
+  return {format, tensor.shape, tensor.bytes, std::move(file)};
+}
+
+EncodedTensor encoded_tensor(const GgufWeight& weight, std::shared_ptr<const void> file) {
+  return load_encoded(weight, std::move(file));
+}
+
 std::vector<std::string_view> bytes_of(const HfTensor& tensor) {
   if (!tensor.scales) return {tensor.bytes};
   return {tensor.bytes, tensor.scales->bytes};
@@ -93,6 +107,19 @@ torch::Tensor Checkpoint::load(const std::string& name) const {
         torch::Tensor tensor = load_tensor(stored);
         for (const std::string_view bytes : bytes_of(stored)) forget_pages(bytes);
         return tensor;
+      },
+      impl_->source);
+}
+
+EncodedTensor Checkpoint::load_encoded(const std::string& name) const {
+  return std::visit(
+      [&](const auto& source) {
+        const auto& stored = find_tensor(source.tensors, name, impl_->path);
+        EncodedTensor encoded = encoded_tensor(stored, impl_);
+        if (encoded.memory != impl_) {
+          for (const std::string_view bytes : bytes_of(stored)) forget_pages(bytes);
+        }
+        return encoded;
       },
       impl_->source);
 }

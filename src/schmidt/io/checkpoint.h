@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
 
+#include "schmidt/io/encoded_tensor.h"
+
 namespace schmidt::io {
 
 /// What is known of a stored tensor without reading its data.
@@ -49,6 +51,12 @@ class Checkpoint {
   /// The tensor in the dtype that its TensorInfo names, on the CPU, in memory of its own.
   /// Throws c10::ValueError if there is no tensor of that name.
   torch::Tensor load(const std::string& name) const;
+
+  /// The tensor in the format that it is stored in, so that a Q4_0 weight can be held as Q4_0;
+  /// its rows in Hugging Face's order, and mapped where the file has them so. Valid without this.
+  /// Throws c10::ValueError if there is no tensor of that name, or its format is none of
+  /// quant::formats() (integers, float64, FP8).
+  EncodedTensor load_encoded(const std::string& name) const;
 
   /// What the file holds of it, mapped: its values and, where it has some, their scales.
   /// Valid as long as a copy of this lives. Throws as `load`.

@@ -11,9 +11,11 @@
 #include <variant>
 #include <vector>
 
-namespace schmidt::io {
+namespace schmidt::quant {
+struct Format;
+}
 
-struct BlockFormat;
+namespace schmidt::io {
 
 /// A metadata value. Integers of every width are int64_t; an unsigned one beyond
 /// 2^63 - 1 is refused. An array holds one type; arrays of arrays are GgufArrays.
@@ -27,9 +29,9 @@ struct GgufValue {
 
 /// One entry of the tensor table, checked against the file's size.
 struct GgufTensor {
-  std::vector<int64_t> shape;           ///< row-major, as torch has it: GGUF's order reversed
-  const BlockFormat* format = nullptr;  ///< never null in a parsed file
-  std::string_view bytes;               ///< in the mapped file
+  std::vector<int64_t> shape;             ///< row-major, as torch has it: GGUF's order reversed
+  const quant::Format* format = nullptr;  ///< never null in a parsed file
+  std::string_view bytes;                 ///< in the mapped file
 };
 
 /// A GGUF file of version 2 or 3, little-endian, opened for reading: metadata in

@@ -85,7 +85,7 @@ const GgufTensor* find_tensor(const GgufFile& file, const std::string& name) {
   return found == file.tensors().end() ? nullptr : &found->second;
 }
 
-std::string_view dtype_name(const BlockFormat& format) {
+std::string_view dtype_name(const quant::Format& format) {
   switch (decoded_dtype(format)) {
     case torch::kFloat16:
       return "float16";

@@ -107,6 +107,32 @@ GgufModel open_gguf_model(const std::filesystem::path& path) {
   return as_hugging_face(GgufFile::open(path));
 }
 
+EncodedTensor load_encoded(const GgufWeight& weight, std::shared_ptr<const void> file) {
+  const GgufTensor& stored = *weight.stored;
+  if (weight.interleaved_heads == 0) {
+    return {stored.format, stored.shape, stored.bytes, std::move(file)};
+  }
+  if (stored.shape.size() == 1 && stored.format->values > 1) {
+    const auto decoded = std::make_shared<const torch::Tensor>(load_tensor(weight));
+    const auto* data = static_cast<const char*>(decoded->const_data_ptr());
+    return {quant::find_format("F32"), stored.shape, {data, decoded->nbytes()}, decoded};
+  }
+  auto ordered = std::make_shared<std::string>();
+  ordered->reserve(stored.bytes.size());
+  const int64_t rows = stored.shape.front();
+  const int64_t half = rows / weight.interleaved_heads / 2;
+  const size_t row_bytes = stored.bytes.size() / static_cast<size_t>(rows);
+  for (int64_t head = 0; head < rows; head += 2 * half) {
+    for (int64_t j = 0; j < 2; ++j) {
+      for (int64_t i = 0; i < half; ++i) {
+        ordered->append(
+            stored.bytes.substr(static_cast<size_t>(head + 2 * i + j) * row_bytes, row_bytes));
+      }
+    }
+  }
+  return {stored.format, stored.shape, *ordered, ordered};
+}
+
 torch::Tensor load_tensor(const GgufWeight& weight) {
   const GgufTensor& stored = *weight.stored;
   torch::Tensor tensor = decode_tensor(stored.bytes, *stored.format, stored.shape);

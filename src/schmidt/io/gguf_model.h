@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
 
+#include "schmidt/io/encoded_tensor.h"
 #include "schmidt/io/gguf.h"
 
 namespace schmidt::io {
@@ -38,5 +39,10 @@ GgufModel as_hugging_face(GgufFile file);
 
 /// Decoded, rows in Hugging Face's order.
 torch::Tensor load_tensor(const GgufWeight& weight);
+
+/// The same, encoded: mapped where the rows are in order, and else a copy. `file` is what keeps
+/// the weight's bytes mapped. A vector of blocks whose values would have to change places between
+/// blocks becomes F32.
+EncodedTensor load_encoded(const GgufWeight& weight, std::shared_ptr<const void> file);
 
 }  // namespace schmidt::io

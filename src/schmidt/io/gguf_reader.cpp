@@ -11,8 +11,8 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/io/block_formats.h"
 #include "schmidt/io/lfs_pointer.h"
+#include "schmidt/quant/format.h"
 
 namespace schmidt::io {
 namespace {
@@ -234,9 +234,9 @@ Placed read_tensor_entry(Reader& in, uint64_t index, uint64_t alignment) {
   std::ranges::reverse(shape);
 
   const auto type = in.number<uint32_t>();
-  const BlockFormat* format = find_block_format(type);
+  const quant::Format* format = quant::find_format(type);
   if (format == nullptr) {
-    in.fail(fmt::format("expected one of {}, found ggml type {}", block_format_names(), type));
+    in.fail(fmt::format("expected one of {}, found ggml type {}", quant::format_names(), type));
   }
   placed.tensor.format = format;
   if (row % format->values != 0) {

@@ -31,15 +31,15 @@ torch::Tensor copy_tensor(std::string_view bytes, torch::ScalarType dtype, c10::
   return tensor;
 }
 
-torch::ScalarType decoded_dtype(const BlockFormat& format) {
+torch::ScalarType decoded_dtype(const quant::Format& format) {
   if (format.name == "F16") return torch::kFloat16;
   if (format.name == "BF16") return torch::kBFloat16;
   return torch::kFloat32;
 }
 
-torch::Tensor decode_tensor(std::string_view bytes, const BlockFormat& format,
+torch::Tensor decode_tensor(std::string_view bytes, const quant::Format& format,
                             c10::IntArrayRef shape) {
-  if (format.decode == nullptr) return copy_tensor(bytes, decoded_dtype(format), shape);
+  if (format.values == 1) return copy_tensor(bytes, decoded_dtype(format), shape);
   torch::Tensor tensor = new_tensor(shape, torch::kFloat32);
   const int64_t blocks = tensor.numel() / format.values;
   TORCH_INTERNAL_ASSERT(static_cast<int64_t>(bytes.size()) == blocks * format.bytes);

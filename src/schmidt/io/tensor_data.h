@@ -4,7 +4,7 @@
 
 #include <torch/types.h>
 
-#include "schmidt/io/block_formats.h"
+#include "schmidt/quant/format.h"
 
 namespace schmidt::io {
 
@@ -13,10 +13,10 @@ namespace schmidt::io {
 torch::Tensor copy_tensor(std::string_view bytes, torch::ScalarType dtype, c10::IntArrayRef shape);
 
 /// What `decode_tensor` makes of a format: float32, but F16 and BF16 as they are.
-torch::ScalarType decoded_dtype(const BlockFormat& format);
+torch::ScalarType decoded_dtype(const quant::Format& format);
 
-/// The same from blocks of ggml's, decoded on all threads.
-torch::Tensor decode_tensor(std::string_view bytes, const BlockFormat& format,
+/// The same from encoded values, decoded on all threads.
+torch::Tensor decode_tensor(std::string_view bytes, const quant::Format& format,
                             c10::IntArrayRef shape);
 
 }  // namespace schmidt::io

@@ -1,0 +1,32 @@
+#include "schmidt/quant/q4_k.h"
+
+namespace schmidt::quant {
+
+void BlockQ4_K::decode(float* values) const {
+  const float super_scale = d.value();
+  const float super_minimum = dmin.value();
+  for (int group = 0; group < 8; ++group) {
+    const float scale = super_scale * static_cast<float>(scales.scale(group));
+    const float minimum = super_minimum * static_cast<float>(scales.minimum(group));
+    const uint8_t* bytes = q + 32 * (group / 2);
+    const int shift = 4 * (group % 2);
+    for (int l = 0; l < 32; ++l) {
+      values[32 * group + l] = scale * static_cast<float>(bytes[l] >> shift & 15) - minimum;
+    }
+  }
+}
+
+double BlockQ4_K::dot(const float* x) const {
+  double scaled = 0, minima = 0;
+  for (int group = 0; group < 8; ++group) {
+    const uint8_t* bytes = q + 32 * (group / 2);
+    const int shift = 4 * (group % 2);
+    const float* part = x + 32 * group;
+    scaled += scales.scale(group) *
+              sum_of_products(32, part, [&](int l) { return bytes[l] >> shift & 15; });
+    minima += scales.minimum(group) * sum_of(32, part);
+  }
+  return d.value() * scaled - dmin.value() * minima;
+}
+
+}  // namespace schmidt::quant
