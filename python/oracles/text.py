@@ -596,6 +596,27 @@ TEMPLATES = {
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token }}"
     "{% endif %}{% endfor %}",
 }
+# What tunes of ChatML change, each a difference that plain ChatML does not have.
+_TURN = "'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'"
+_OPEN = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+_LOOP = "{% for message in messages %}{{ " + _TURN + " }}{% endfor %}"
+TEMPLATES |= {
+    "chatml-think": _LOOP + _OPEN.replace("assistant\\n", "assistant\\n<think>\\n"),
+    "chatml-bos": "{{ bos_token }}" + _LOOP + _OPEN,
+    "chatml-trim": _LOOP.replace("message['content']", "message['content'] | trim") + _OPEN,
+    "chatml-lone-end": _LOOP.replace(" + '<|im_end|>' + '\\n'", " + '<|im_end|>'") + _OPEN,
+    "chatml-default-in-variable": "{% set system = 'You are {kind}.' %}{% if messages[0]['role'] == 'system' %}"
+    "{% set system = messages[0]['content'] %}{% set messages = messages[1:] %}{% endif %}"
+    "{{ '<|im_start|>system\\n' ~ system ~ '<|im_end|>\\n' }}" + _LOOP + _OPEN,
+    "chatml-spaces": "{%- for message in messages -%}\n    {# a turn #}\n    {%- if message.role != 'system' %}\n"
+    "    <|im_start|>{{ message.role }}\n{{ message['content'] }}<|im_end|>\n    {% endif %}\n{% endfor %}\n"
+    "{%+ if add_generation_prompt +%}\n<|im_start|>assistant\n{% endif %}\n",
+    "chatml-macro": "{%- macro turn(role, content='') %}<|im_start|>{{ role }}\n{{ content | trim }}<|im_end|>\n"
+    "{% endmacro %}{% set users = messages | selectattr('role', 'equalto', 'user') | list %}"
+    "{% for message in messages if message.role in ['user', 'assistant'] %}{{ turn(message.role, content=message.content) }}"
+    "{% if message == users[-1] %}{{ loop.index }} of {{ loop.length }}{% elif not loop.last %}{% continue %}{% endif %}"
+    "{% generation %}{{ message.content.split('\\n')[0][:3] | tojson }}{% endgeneration %}{% else %}none{% endfor %}",
+}
 # As v0.2 was revised, v0.3 and Nemo: where the spaces and the system message are.
 for _name, _open, _close, _before, _answer, _carries in [
     ("mistral-revised", '" [INST] "', '" [/INST]"', '" "', "message['content']", "loop.first"),

@@ -40,8 +40,9 @@ std::string marked(const Tokenizer& tokenizer, const Example& example) {
   return text;
 }
 
-std::string answers(const Tokenizer& tokenizer, const std::vector<text::Message>& messages) {
-  return marked(tokenizer, make_example(tokenizer, "", {messages, {}}, LossOn::kAssistant));
+std::string answers(const Tokenizer& tokenizer, const std::vector<text::Message>& messages,
+                    std::string_view model_type = "") {
+  return marked(tokenizer, make_example(tokenizer, model_type, {messages, {}}, LossOn::kAssistant));
 }
 
 const std::vector<text::Message> kTwoTurns = {
@@ -61,9 +62,9 @@ TEST(Example, ChatMl) {
 }
 
 TEST(Example, Llama2) {
-  const Tokenizer tokenizer = tokenizer_of(
-      {.special = {"<s>", "</s>"}, .bos = "<s>", .eos = "</s>", .chat_template = "[INST] <<SYS>>"});
-  EXPECT_EQ(answers(tokenizer, with_system(kTwoTurns)),
+  const Tokenizer tokenizer =
+      tokenizer_of({.special = {"<s>", "</s>"}, .bos = "<s>", .eos = "</s>", .chat_template = ""});
+  EXPECT_EQ(answers(tokenizer, with_system(kTwoTurns), "llama"),
             "<s>[INST] <<SYS>>\nBe.\n<</SYS>>\n\nHi [/INST]‹ Hello. </s>›"
             "<s>[INST] Who? [/INST]‹ Me. </s>›");
 }
@@ -73,15 +74,20 @@ TEST(Example, Llama3) {
       .special = {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
       .bos = "<|begin_of_text|>",
       .eos = "<|eot_id|>",
-      .chat_template = "<|start_header_id|>"};
+      .chat_template = ""};
   const std::string turns =
       "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
       "<|start_header_id|>assistant<|end_header_id|>\n\n‹Hello.<|eot_id|>›"
       "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
       "<|start_header_id|>assistant<|end_header_id|>\n\n‹Me.<|eot_id|>›";
-  EXPECT_EQ(answers(tokenizer_of(of), kTwoTurns), "<|begin_of_text|>" + turns);
+  EXPECT_EQ(answers(tokenizer_of(of), kTwoTurns, "llama"), "<|begin_of_text|>" + turns);
 
-  of.chat_template = "<|start_header_id|> Cutting Knowledge Date strftime_now";
+  of.chat_template =
+      "{{ bos_token }}{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
+      "December 2023\nToday Date: ' + strftime_now('%d %b %Y') + '\n\n<|eot_id|>' }}"
+      "{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + "
+      "m.content | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+      "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
   EXPECT_EQ(answers(tokenizer_of(of), kTwoTurns),
             "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge "
             "Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>" +
@@ -92,10 +98,17 @@ TEST(Example, Mistral) {
   test::ByteTokenizer of = {.special = {"<s>", "</s>"},
                             .bos = "<s>",
                             .eos = "</s>",
-                            .chat_template = "'[INST] ' ' [/INST]' eos_token + ' '"};
+                            .chat_template =
+                                "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m.content + "
+                                "' [/INST]' if m.role == 'user' else m.content + eos_token + ' ' }}"
+                                "{% endfor %}"};
   EXPECT_EQ(answers(tokenizer_of(of), kTwoTurns),
             "<s>[INST] Hi [/INST]‹Hello.</s>› [INST] Who? [/INST]‹Me.</s>› ");
-  of.chat_template = "\" [INST] \" \" [/INST]\"";
+  of.chat_template =
+      "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ ' [INST] ' + "
+      "(messages[0].content + '\n\n' if loop.index == 2 and messages[0].role == 'system' else '') "
+      "+ m.content + ' [/INST]' }}{% elif m.role == 'assistant' %}{{ ' ' + m.content + eos_token }}"
+      "{% endif %}{% endfor %}";
   EXPECT_EQ(answers(tokenizer_of(of), with_system(kTwoTurns)),
             "<s> [INST] Be.\n\nHi [/INST]‹ Hello.</s>› [INST] Who? [/INST]‹ Me.</s>›");
 }
@@ -106,19 +119,21 @@ TEST(Example, MistralThatMovesTheSystemMessage) {
   const Tokenizer tokenizer = tokenizer_of({.special = {"<s>", "</s>", "[INST]", "[/INST]"},
                                             .bos = "<s>",
                                             .eos = "</s>",
-                                            .chat_template = "\"[INST] \" \"[/INST]\""});
-  EXPECT_EQ(answers(tokenizer, kTwoTurns),
+                                            .chat_template = ""});
+  EXPECT_EQ(answers(tokenizer, kTwoTurns, "mistral"),
             "<s>[INST] Hi[/INST]‹ Hello.</s>›[INST] Who?[/INST]‹ Me.</s>›");
-  EXPECT_EQ(answers(tokenizer, with_system(kTwoTurns)),
+  EXPECT_EQ(answers(tokenizer, with_system(kTwoTurns), "mistral"),
             "<s>[INST] Hi[/INST] ‹Hello.</s>›[INST] Who?[/INST] ‹Me.</s>›");
 }
 
 TEST(Example, Zephyr) {
-  const Tokenizer tokenizer =
-      tokenizer_of({.special = {"<s>", "</s>"},
-                    .bos = "<s>",
-                    .eos = "</s>",
-                    .chat_template = "<|user|> <|assistant|> message['content'] + eos_token"});
+  const Tokenizer tokenizer = tokenizer_of(
+      {.special = {"<s>", "</s>"},
+       .bos = "<s>",
+       .eos = "</s>",
+       .chat_template = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token "
+                        "+ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}"
+                        "{% endif %}"});
   EXPECT_EQ(answers(tokenizer, kTwoTurns),
             "<|user|>\nHi</s>\n<|assistant|>\n‹Hello.</s>›\n"
             "<|user|>\nWho?</s>\n<|assistant|>\n‹Me.</s>›\n");
@@ -126,21 +141,24 @@ TEST(Example, Zephyr) {
 
 // Reasoning is written in the last answer and dropped from earlier ones.
 TEST(Example, Qwen3) {
-  const Tokenizer tokenizer =
-      tokenizer_of({.chat_template = "<|im_start|> enable_thinking </think>"});
+  const Tokenizer tokenizer = tokenizer_of({.chat_template = ""});
   const std::string before =
       "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n‹Hello.<|im_end|>›\n"
       "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n";
-  EXPECT_EQ(answers(tokenizer, {{"user", "Hi"},
-                                {"assistant", "<think>\nA greeting.\n</think>\n\nHello."},
-                                {"user", "Who?"},
-                                {"assistant", "<think>\nMyself.\n</think>\n\nMe."}}),
+  EXPECT_EQ(answers(tokenizer,
+                    {{"user", "Hi"},
+                     {"assistant", "<think>\nA greeting.\n</think>\n\nHello."},
+                     {"user", "Who?"},
+                     {"assistant", "<think>\nMyself.\n</think>\n\nMe."}},
+                    "qwen3"),
             before + "‹<think>\nMyself.\n</think>\n\nMe.<|im_end|>›\n");
-  EXPECT_EQ(answers(tokenizer, kTwoTurns), before + "‹<think>\n\n</think>\n\nMe.<|im_end|>›\n");
+  EXPECT_EQ(answers(tokenizer, kTwoTurns, "qwen3"),
+            before + "‹<think>\n\n</think>\n\nMe.<|im_end|>›\n");
   // Two answers in a row: the first is written otherwise while it is the last.
-  EXPECT_EQ(answers(tokenizer, {{"user", "Hi"}, {"assistant", "Hello."}, {"assistant", "Me."}}),
-            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n‹Hello.<|im_end|>›\n"
-            "<|im_start|>assistant\n<think>\n\n</think>\n\n‹Me.<|im_end|>›\n");
+  EXPECT_EQ(
+      answers(tokenizer, {{"user", "Hi"}, {"assistant", "Hello."}, {"assistant", "Me."}}, "qwen3"),
+      "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n‹Hello.<|im_end|>›\n"
+      "<|im_start|>assistant\n<think>\n\n</think>\n\n‹Me.<|im_end|>›\n");
 }
 
 TEST(Example, ATokenThatStraddlesTheBorderIsTheAssistants) {
@@ -177,9 +195,9 @@ TEST(Example, AllTokensOfTextAndOfConversationsOnRequest) {
 }
 
 TEST(Example, RefusesWhatTheFamilyDoesNotKnow) {
-  const Tokenizer tokenizer = tokenizer_of(
-      {.special = {"<s>", "</s>"}, .bos = "<s>", .eos = "</s>", .chat_template = "[INST] <<SYS>>"});
-  EXPECT_THROW(answers(tokenizer, {{"assistant", "A"}}), c10::ValueError);
+  const Tokenizer tokenizer =
+      tokenizer_of({.special = {"<s>", "</s>"}, .bos = "<s>", .eos = "</s>", .chat_template = ""});
+  EXPECT_THROW(answers(tokenizer, {{"assistant", "A"}}, "llama"), c10::ValueError);
 }
 
 TEST(WindowsOf, KeepsFlagsAndDropsWhatTeachesNothing) {

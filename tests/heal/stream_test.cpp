@@ -304,7 +304,7 @@ TEST_F(StreamTest, RefusesOptionsOutOfRange) {
 }
 
 TEST_F(StreamTest, AModelWithoutAChatFormatIsNotTheLinesFault) {
-  test::write_byte_tokenizer(tmp_.path(), {.chat_template = "{{ unknown }}"});
+  test::write_byte_tokenizer(tmp_.path(), {.chat_template = "{{ unknown() }}"});
   const text::Tokenizer unknown = text::Tokenizer::load(tmp_.path());
   const auto file = write("a.jsonl", R"({"data": ["question", "answer"]})");
   EXPECT_THROW(Stream({{file}}, unknown, "llama", {.skip_bad = true}), c10::ValueError);

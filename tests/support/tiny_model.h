@@ -29,7 +29,7 @@ struct ByteTokenizer {
   std::string bos = "<|im_start|>", eos = "<|im_end|>";
   std::string chat_template =
       "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-      "{% endfor %}";
+      "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
   /// Pairs of tokens that become one, as BPE spells them: "Ġ H".
   std::vector<std::string> merges = {};
 };
