@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "schmidt/base/format_error.h"
+
 namespace schmidt::text {
 namespace {
 
@@ -52,6 +54,28 @@ TEST(Utf8, HoldsBackOnlyAnUnfinishedCharacter) {
   EXPECT_EQ(settled_prefix("ab\xED\xA0"), 4u);
   EXPECT_EQ(settled_prefix("ab\x80\x80"), 4u);
   EXPECT_EQ(settled_prefix("a\xC0"), 2u);
+}
+
+TEST(Utf8, TextOfOtherEncodingsIsToldWithItsPlace) {
+  using namespace std::string_view_literals;
+  const auto error = [](std::string_view bytes) -> std::string {
+    try {
+      utf8_text(bytes, "a.txt");
+    } catch (const FormatError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error("caf\xE9 au lait"), "a.txt: byte 3: expected UTF-8, got the byte 0xE9");
+  EXPECT_EQ(error("ab\xE2\x82"), "a.txt: byte 2: expected UTF-8, got the byte 0xE2");
+  for (const std::string_view wide :
+       {"\xFF\xFEh\0i\0"sv, "\xFE\xFF\0h\0i"sv, "h\0i\0!\0"sv, "\0h\0i"sv}) {
+    EXPECT_EQ(error(wide), "a.txt: byte 0: expected UTF-8, got what looks like UTF-16");
+  }
+  EXPECT_NE(error("\xFF\xFE\0\0h\0\0\0"sv).find("UTF-32"), std::string::npos);
+  EXPECT_EQ(utf8_text("\xEF\xBB\xBFtext", "a.txt"), "text");
+  EXPECT_EQ(utf8_text("", "a.txt"), "");
+  EXPECT_EQ(utf8_text("a\0b"sv, "a.txt"), "a\0b"sv);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/parallel/ranks.h"
+#include "schmidt/text/utf8.h"
 
 namespace schmidt::cli {
 
@@ -50,9 +51,13 @@ std::string read_text(const std::string& path) {
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
-  return {std::istreambuf_iterator<char>(in), {}};
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  return std::string(text::utf8_text(bytes, path));
 }
 
-std::string read_stdin() { return {std::istreambuf_iterator<char>(std::cin), {}}; }
+std::string read_stdin() {
+  const std::string bytes{std::istreambuf_iterator<char>(std::cin), {}};
+  return std::string(text::utf8_text(bytes, "standard input"));
+}
 
 }  // namespace schmidt::cli

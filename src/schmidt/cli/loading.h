@@ -22,10 +22,11 @@ model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& o
 /// The tokenizer at `path`; what it has to note is said on stderr unless `options` are quiet.
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options);
 
-/// A file's bytes. Throws SystemError if it cannot be read.
+/// A file's text, without a byte order mark. Throws SystemError if it cannot be read,
+/// FormatError if it is not UTF-8.
 std::string read_text(const std::string& path);
 
-/// All of standard input.
+/// All of standard input. Throws FormatError if it is not UTF-8.
 std::string read_stdin();
 
 }  // namespace schmidt::cli

@@ -1,6 +1,11 @@
 #include "schmidt/text/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
 
 namespace schmidt::text {
 namespace {
@@ -79,13 +84,43 @@ std::string to_valid_utf8(std::string_view bytes) {
   return text;
 }
 
-bool is_valid_utf8(std::string_view bytes) {
-  for (size_t i = 0; i < bytes.size();) {
+bool is_valid_utf8(std::string_view bytes) { return valid_utf8_prefix(bytes) == bytes.size(); }
+
+size_t valid_utf8_prefix(std::string_view bytes) {
+  size_t i = 0;
+  while (i < bytes.size()) {
     const Step s = step(bytes, i);
-    if (s.kind != Step::kWellFormed) return false;
+    if (s.kind != Step::kWellFormed) break;
     i += s.length;
   }
-  return true;
+  return i;
+}
+
+std::string_view wide_encoding(std::string_view bytes) {
+  using namespace std::string_view_literals;
+  if (bytes.starts_with("\xFF\xFE\0\0"sv) || bytes.starts_with("\0\0\xFE\xFF"sv)) return "UTF-32";
+  if (bytes.starts_with("\xFF\xFE"sv) || bytes.starts_with("\xFE\xFF"sv)) return "UTF-16";
+  // Without a mark: of each pair of bytes always the same one is zero.
+  const size_t seen = std::min<size_t>(bytes.size() & ~size_t{1}, 64);
+  size_t zeros[2] = {0, 0};
+  for (size_t i = 0; i < seen; ++i) zeros[i % 2] += bytes[i] == '\0' ? 1 : 0;
+  const size_t pairs = seen / 2;
+  const bool is_wide = pairs >= 2 && (zeros[0] == pairs) != (zeros[1] == pairs);
+  return is_wide ? "UTF-16" : "";
+}
+
+std::string_view utf8_text(std::string_view bytes, const std::filesystem::path& path) {
+  const std::string_view wide = wide_encoding(bytes);
+  if (!wide.empty()) {
+    throw FormatError(path, "byte 0", fmt::format("expected UTF-8, got what looks like {}", wide));
+  }
+  if (const size_t valid = valid_utf8_prefix(bytes); valid < bytes.size()) {
+    throw FormatError(
+        path, fmt::format("byte {}", valid),
+        fmt::format("expected UTF-8, got the byte 0x{:02X}", static_cast<uint8_t>(bytes[valid])));
+  }
+  if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
+  return bytes;
 }
 
 size_t settled_prefix(std::string_view bytes) {

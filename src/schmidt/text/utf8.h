@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,20 @@ std::string to_valid_utf8(std::string_view bytes);
 
 /// Whether `bytes` is well-formed UTF-8.
 bool is_valid_utf8(std::string_view bytes);
+
+/// Where `bytes` first stops being well-formed UTF-8; its size if it does not.
+size_t valid_utf8_prefix(std::string_view bytes);
+
+/// The mark U+FEFF that some editors put before UTF-8.
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+/// The UTF-16 or UTF-32 that the beginning of a file shows, by its mark or by the zeros
+/// beside plain letters; empty if it shows none.
+std::string_view wide_encoding(std::string_view bytes);
+
+/// Text that a user gave, without a leading byte order mark. Throws FormatError with the
+/// place of the first byte that is not UTF-8, and the encoding where it can be told.
+std::string_view utf8_text(std::string_view bytes, const std::filesystem::path& path);
 
 /// How many leading bytes do not depend on what follows: all but a well-formed
 /// beginning of a character at the very end.
