@@ -35,7 +35,7 @@ std::string fingerprint_in(const fs::path& folder) {
 bool holds_work(const fs::path& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (is_numbered(entry.path().filename(), "block.", ".safetensors")) return true;
+    if (is_numbered(entry.path().filename().string(), "block.", ".safetensors")) return true;
   }
   for (const auto& entry : fs::directory_iterator(folder / kUnfinished, error)) {
     if (entry.path().extension() == ".json") return true;

@@ -219,13 +219,13 @@ Run add_bench(CLI::App& verb) {
   verb.add_option("-n,--n-gen", options->generate, "Tokens of the decode test (0: none)")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("-b,--batch", options->batch, "Sequences at once")
+  verb.add_option("-b,--batch", options->batch, "Sequences computed at once")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("-r,--repetitions", options->repetitions, "Rounds that count")
+  verb.add_option("-r,--repetitions", options->repetitions, "Measured rounds")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("-o,--output", options->format, "md, csv or json")
+  verb.add_option("-o,--output", options->format, "Format of the table: md, csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
   add_common_options(verb, options->common);

@@ -9,10 +9,11 @@ void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
                   "Text and .jsonl files in equal parts; \"self\": sampled from the model")
       ->delimiter(',')
       ->capture_default_str();
-  verb.add_option("--calibration-tokens", text.tokens, "Tokens of it that are used")
+  verb.add_option("--calibration-tokens", text.tokens, "Tokens of the calibration text to use")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("--calibration-context", text.context, "Tokens in a window of it")
+  verb.add_option("--calibration-context", text.context,
+                  "Tokens in a window of the calibration text")
       ->check(kPositive)
       ->capture_default_str();
   verb.add_flag("--skip-bad", text.skip_bad, "Leave out broken lines of .jsonl files");

@@ -162,7 +162,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
   if (predicted_loss) {
-    fmt::print("predicted loss: {:.4g} nats a token, the sum over layers changed alone\n",
+    fmt::print("predicted loss: {:.4g} nats a token, the sum over layers, each changed alone\n",
                *predicted_loss);
   }
   fmt::print("written to {}\n", options.out);
@@ -214,7 +214,7 @@ void check_options(const CompressVerbOptions& options,
   TORCH_CHECK_VALUE(
       !by_sensitivity(options) || (options.out_dims.empty() && options.shape != "balanced"),
       "[sites] expected --allocation uniform with --out-dims and with --shape "
-      "balanced, since sensitivity is known of low ranks only");
+      "balanced, since sensitivity is measured for low ranks only");
   for (const MethodOption& option : kMethodOptions) {
     const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
     if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
@@ -263,14 +263,15 @@ Run add_compress(CLI::App& verb) {
   verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
-  verb.add_option("--bond", options->bond, "Bond dimension of every cut instead");
+  verb.add_option("--bond", options->bond, "Instead of --keep: one bond dimension for every cut");
   CLI::Option* plan =
-      verb.add_option("--plan", options->plan, "A plan made by schmidt plan instead");
+      verb.add_option("--plan", options->plan, "Instead of --keep: a plan made by schmidt plan");
   CLI::Option* recipe = verb.add_option("--recipe", options->recipe,
                                         "A compressed checkpoint, whose recipe is followed again");
   verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape,
-                  "How indices are split: balanced where the method can, or (m,1)x(1,n)")
+                  "How indices are split: balanced, or low-rank, (m,1)x(1,n); fisher and whitened "
+                  "know low-rank only")
       ->check(CLI::IsMember({"balanced", "low-rank"}));
   verb.add_option("--out-dims", options->out_dims, "Sites by hand: row sub-dimensions, a,b,..")
       ->delimiter(',');
@@ -279,24 +280,25 @@ Run add_compress(CLI::App& verb) {
   std::vector<std::string> names;
   for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
   verb.add_option("--method", options->method,
-                  "How cores are found; auto: for each layer what loses the least "
-                  "(fisher with --keep, tt-svd with --bond)")
+                  "How cores are found; auto takes for each layer what loses the least "
+                  "(default: fisher with --keep, tt-svd with --bond)")
       ->check(CLI::IsMember(names));
   verb.add_option("--allocation", options->allocation,
-                  "fisher, auto: where parameters go: by sensitivity, or the same share everywhere "
-                  "(uniform), as with the other methods")
+                  "fisher, auto: give more to layers that lose more (sensitivity), or the same "
+                  "share to all "
+                  "(uniform), as the other methods do")
       ->check(CLI::IsMember({"sensitivity", "uniform"}));
   verb.add_flag("--share-inputs", options->share_inputs,
-                "q, k, v and gate, up each as one layer on one basis");
+                "Use one basis for layers that read the same input: q, k, v; gate, up");
   verb.add_option("--gauge", options->gauge,
-                  "Store bonds without their gauge (fixed), or plain cores (full)")
+                  "Store the fixed gauge, without redundant numbers, or the full gauge")
       ->check(CLI::IsMember({"fixed", "full"}))
       ->capture_default_str();
   add_calibration_options(verb, options->calibration);
   verb.add_option("--statistics", options->statistics,
                   "Folder in which the statistics of calibration are kept for another run");
   verb.add_option("--drift", options->factorize.drift,
-                  "How far targets follow the drift of inputs, 0 to 1")
+                  "How far a layer's target follows the activation mismatch of its inputs, 0 to 1")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--damping", options->factorize.damping,
@@ -308,22 +310,23 @@ Run add_compress(CLI::App& verb) {
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--sweeps", options->factorize.als.sweeps,
-                  "als: sweeps over the sites at most, each there and back")
+                  "als: at most so many sweeps over the sites, each there and back")
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--rounds", options->factorize.fit.rounds,
-                  "gauss-newton, sum, auto: rounds at most, each on all cores at once")
+                  "gauss-newton, sum, auto: at most so many rounds, each on all cores at once")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--tolerance", options->factorize.tolerance,
-                  "tt-svd, als, gauss-newton: relative error of the first truncation at which a "
-                  "smaller bond is taken")
+  verb.add_option(
+          "--tolerance", options->factorize.tolerance,
+          "tt-svd, als, gauss-newton: take a smaller bond where the relative error of the first "
+          "truncation stays below this")
       ->check(CLI::Range(0.0, 1.0));
   verb.add_option("--layers", options->layers,
                   "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
   verb.add_option("--ignore", options->ignore,
-                  "Layers to leave alone (\"none\": nothing); L7 unless calibrated")
+                  "Layers to leave alone, \"none\" for nothing (default: L7 unless calibrated)")
       ->delimiter(',');
   for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation",
                               "--share-inputs", "--gauge", "--layers", "--ignore"}) {

@@ -140,15 +140,16 @@ Run add_eval(CLI::App& verb) {
   auto options = std::make_shared<EvalOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("--text", options->texts,
-                  "Text files; \"self\" is a text sampled from the reference, or from MODEL")
+                  "Text files; \"self\" for a text sampled from the reference, or from MODEL")
       ->required();
   verb.add_option("--reference", options->reference,
-                  "Model to compare with: its perplexity and the KL divergence from it");
+                  "Model to compare with: print its perplexity and the KL divergence from it");
   verb.add_option("--context", options->perplexity.context, "Tokens in a window")
       ->capture_default_str();
   verb.add_option("--max-tokens", options->perplexity.max_tokens,
                   "Only the first N tokens of each text (0: all)");
-  verb.add_flag("--no-special", options->no_special, "Special tokens in the text are plain text");
+  verb.add_flag("--no-special", options->no_special,
+                "Take special tokens in the text as plain text");
   verb.add_option("--self-tokens", options->self_tokens, "Length of the text \"self\", in tokens")
       ->check(kPositive)
       ->capture_default_str();

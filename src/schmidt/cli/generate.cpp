@@ -82,7 +82,8 @@ Run add_generate(CLI::App& verb) {
                   "standard input")
       ->excludes(prompt);
   verb.add_flag("--echo", options->echo, "Print the prompt first");
-  verb.add_flag("--no-special", options->no_special, "Special tokens in the prompt are plain text");
+  verb.add_flag("--no-special", options->no_special,
+                "Take special tokens in the prompt as plain text");
   add_sampling_flags(verb, options->flags);
   add_common_options(verb, options->common);
   return [options, &verb] {

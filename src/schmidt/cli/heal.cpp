@@ -235,7 +235,7 @@ Run add_heal(CLI::App& verb) {
       ->delimiter(',')
       ->required();
   verb.add_option("-o,--out", options->out, "Folder of the healed checkpoint")->required();
-  verb.add_flag("--resume", heal.resume, "Go on with unfinished work, if there is any");
+  verb.add_flag("--resume", heal.resume, "Continue unfinished work, if there is any");
   verb.add_flag("--force", heal.force,
                 "Replace the checkpoint that schmidt wrote there, and drop unfinished work");
 
@@ -243,7 +243,8 @@ Run add_heal(CLI::App& verb) {
   verb.add_option("--tokens", options->tokens, "Training tokens in all: 200000, 200k, 1M")
       ->capture_default_str()
       ->group(data);
-  verb.add_option("--mix", options->mix, "Share of the tokens for each file; equal")
+  verb.add_option("--mix", options->mix,
+                  "Share of the tokens for each file (default: equal shares)")
       ->delimiter(',')
       ->check(kPositive)
       ->group(data);
@@ -251,7 +252,7 @@ Run add_heal(CLI::App& verb) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str()
       ->group(data);
-  verb.add_option("--loss-on", options->loss_on, "Tokens of conversations that count")
+  verb.add_option("--loss-on", options->loss_on, "Which tokens of conversations count in the loss")
       ->check(CLI::IsMember({"all", "assistant"}))
       ->capture_default_str()
       ->group(data);
@@ -277,45 +278,49 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(training);
   verb.add_option("--top-k", heal.top_k,
-                  "Store so many of the teacher's likeliest tokens first, and train without it")
+                  "First store the teacher's K likeliest tokens of every position, then train "
+                  "without it in memory")
       ->check(kNonNegative)
       ->group(training);
   verb.add_option("--batch", model.batch, "Rows of a step")
       ->check(kPositive)
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--micro-batch", model.micro_batch, "Rows of one pass; all of them")
+  verb.add_option("--micro-batch", model.micro_batch,
+                  "Rows of one pass, whose gradients add up (default: all rows of a step)")
       ->check(kPositive)
       ->group(training);
   verb.add_flag("--checkpointing", model.checkpointing,
                 "Run every block twice instead of keeping what it computes")
       ->group(training);
-  verb.add_option("--learning-rate", model.schedule.peak, "Peak of the model level's")
+  verb.add_option("--learning-rate", model.schedule.peak, "Peak learning rate of the model level")
       ->check(kPositive)
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--warmup", model.schedule.warmup, "Share of the steps in which it rises")
+  verb.add_option("--warmup", model.schedule.warmup,
+                  "Share of the steps in which the learning rate rises")
       ->check(CLI::Range(0.0, 0.99))
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--final-share", model.schedule.final_share, "Of the peak, left at the end")
+  verb.add_option("--final-share", model.schedule.final_share,
+                  "Share of the peak learning rate that is left at the end")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--beta2", model.adamw.beta2, "Of AdamW's second moment")
+  verb.add_option("--beta2", model.adamw.beta2, "Decay of AdamW's second moment")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--weight-decay", model.adamw.weight_decay, "Of matrices and cores")
+  verb.add_option("--weight-decay", model.adamw.weight_decay, "Weight decay of matrices and cores")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--clip", model.clip, "Largest norm of the gradient; 0: any")
+  verb.add_option("--clip", model.clip, "Largest norm of the gradient (0: no limit)")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-tokens", options->block_tokens,
-                  "Tokens of them for the block level, before the model level")
+                  "Tokens spent on the block level, which comes before the model level")
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-epochs", heal.block_level.epochs, "Passes of a block over its tokens")
@@ -323,32 +328,34 @@ Run add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(training);
   verb.add_option("--block-learning-rate", heal.block_level.learning_rate,
-                  "Peak of the block level's")
+                  "Peak learning rate of the block level")
       ->check(kPositive)
       ->capture_default_str()
       ->group(training);
 
   const char* upkeep = "Run";
-  verb.add_option("--evaluate-every", model.evaluate_every, "Steps between held-out losses")
+  verb.add_option("--evaluate-every", model.evaluate_every,
+                  "Steps between evaluations of the held-out rows")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(upkeep);
-  verb.add_option("--patience", model.patience, "Held-out losses without a better one that end it")
+  verb.add_option("--patience", model.patience,
+                  "End the run after so many evaluations without a better loss")
       ->check(kNonNegative)
       ->group(upkeep);
-  verb.add_option("--save-minutes", heal.save_minutes, "Between saved states")
+  verb.add_option("--save-minutes", heal.save_minutes, "Minutes between saved states")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(upkeep);
 
   const char* ranks = "Under mpirun";
   verb.add_option("--stages", options->stages,
-                  "Ranks that a model's blocks are spread over; the others share the rows")
+                  "Spread the model's blocks over so many ranks; the others share the rows")
       ->check(kPositive)
       ->capture_default_str()
       ->group(ranks);
   verb.add_option("--deadline", options->exchange.deadline_seconds,
-                  "Seconds in which another rank has to answer")
+                  "End where another rank does not answer for so many seconds")
       ->check(kPositive)
       ->capture_default_str()
       ->group(ranks);

@@ -39,9 +39,7 @@ model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& o
 
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options) {
   text::Tokenizer tokenizer = text::Tokenizer::load(path);
-  if (!options.quiet) {
-    for (const std::string& note : tokenizer.notes()) fmt::print(stderr, "note: {}\n", note);
-  }
+  print_notes(tokenizer.notes(), options);
   return tokenizer;
 }
 

@@ -39,17 +39,19 @@ struct Verb {
 };
 
 constexpr Verb kVerbs[] = {
-    {"inspect", "Architecture, sizes and every layer of a model", add_inspect},
-    {"compress", "Replace weights by Matrix Product Operators", add_compress},
-    {"profile", "Sensitivity of every layer alone, with the figure", add_profile},
-    {"plan", "Where the parameters of a budget go, with sizes, memory and time", add_plan},
-    {"heal", "Retrain a compressed model, shortly", add_heal},
-    {"eval", "Perplexity of texts, and KL divergence to a reference", add_eval},
+    {"inspect", "Show the architecture, the sizes and every layer of a model", add_inspect},
+    {"compress", "Make a model smaller: low ranks or Matrix Product Operators for its weights",
+     add_compress},
+    {"profile", "Measure what a model loses when each layer alone is compressed", add_profile},
+    {"plan", "Decide where the parameters of a budget go; predict sizes, memory and time",
+     add_plan},
+    {"heal", "Retrain a compressed model briefly", add_heal},
+    {"eval", "Measure perplexity, and the KL divergence from a reference", add_eval},
     {"generate", "Continue a prompt", add_generate},
     {"chat", "Talk with a model", add_chat},
-    {"tokenize", "Token ids of text, a line for each line", add_tokenize},
-    {"detokenize", "Text of token ids, a line for each line", add_detokenize},
-    {"bench", "Prefill and decode speed, side by side", add_bench},
+    {"tokenize", "Turn text into token ids, line by line", add_tokenize},
+    {"detokenize", "Turn token ids into text, line by line", add_detokenize},
+    {"bench", "Measure the speed of prefill and decode, models side by side", add_bench},
 };
 
 int fail(ExitCode code, std::string message) {
@@ -76,7 +78,7 @@ std::string without_memory(const std::string& message) {
   const size_t at = message.find(kBefore);
   if (at == std::string::npos) return "out of memory: " + message;
   const double bytes = std::strtod(message.c_str() + at + kBefore.size(), nullptr);
-  return fmt::format("out of memory: {:.1f} MB more were not to be had", bytes / 1e6);
+  return fmt::format("out of memory: could not allocate another {:.1f} MB", bytes / 1e6);
 }
 
 // CLI11 would only say that a subcommand is missing.

@@ -56,15 +56,16 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
   verb.add_option("--device", options.device, "Where to compute")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->group(group);
-  verb.add_option("--dtype", options.dtype, "Number format")
+  verb.add_option("--dtype", options.dtype, "Number format of the computation")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->group(group);
   verb.add_option("--threads", options.threads, "CPU threads (0: one for each core)")
       ->check(CLI::Range(0, 4096))
       ->group(group);
-  verb.add_option("--seed", options.seed, "Seed of everything random")->group(group);
+  verb.add_option("--seed", options.seed, "Seed of everything that is random")->group(group);
   verb.add_flag("-q,--quiet", options.quiet, "No progress and no notes")->group(group);
-  verb.add_flag("-v,--verbose", options.verbose, "Also say what it runs on")->group(group);
+  verb.add_flag("-v,--verbose", options.verbose, "Also print what the program runs on")
+      ->group(group);
 }
 
 void apply_common_options(const CommonOptions& options) {

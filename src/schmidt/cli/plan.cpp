@@ -277,8 +277,8 @@ void print(const PlanOptions& options, const plan::Outline& model, const Made& m
   fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
              human_bytes(weights + cache), human_bytes(cache), options.context);
   if (made.loss) {
-    fmt::print("predicted loss   {:.4g} {}, the sum over layers measured alone{}\n", *made.loss,
-               made.loss_unit,
+    fmt::print("predicted loss   {:.4g} {}, the sum over layers, each changed alone{}\n",
+               *made.loss, made.loss_unit,
                made.uniform_loss ? fmt::format(" (uniform: {:.4g})", *made.uniform_loss) : "");
   }
   fmt::print(
@@ -351,52 +351,61 @@ Run add_plan(CLI::App& verb) {
       ->required();
   verb.add_option("-o,--out", options->out, "The plan: a .json file")->required();
   verb.add_flag("--force", options->force, "Replace the file if it exists");
-  verb.add_option("--profile", options->profile,
-                  "Measured sensitivity (schmidt profile); without, every layer the same share");
+  verb.add_option(
+      "--profile", options->profile,
+      "Sensitivity measured by schmidt profile; without it every layer keeps the same share");
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
-  verb.add_option("--size", options->size,
-                  "Bytes of all weights instead: 120MB, 1.5GB, at 2 bytes each (4 with --dtype "
-                  "float32), which compress then writes");
+  verb.add_option(
+      "--size", options->size,
+      "Instead of --keep: bytes of all weights, 120MB or 1.5GB, at 2 bytes each (4 with --dtype "
+      "float32); compress writes that format");
   std::vector<std::string> presets;
   for (const plan::Preset& preset : plan::presets()) presets.emplace_back(preset.name);
-  verb.add_option("--preset", options->preset, "A model of the paper instead")
+  verb.add_option("--preset", options->preset,
+                  "Instead of --keep: the budget of a model of the paper")
       ->check(CLI::IsMember(presets));
-  verb.add_option("--allocation", options->allocation, "By the profile, or uniform as a control")
+  verb.add_option("--allocation", options->allocation,
+                  "Allocate by the profile, or uniformly as a control")
       ->check(CLI::IsMember({"profile", "uniform"}));
-  verb.add_option("--floor", options->limits.floor, "Least share of its parameters a layer keeps")
+  verb.add_option("--floor", options->limits.floor,
+                  "Smallest share of its parameters that a layer keeps")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--ceiling", options->limits.ceiling,
-                  "Largest share of its parameters a layer keeps")
+                  "Largest share of its parameters that a layer keeps")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--protect", options->protect,
                   "Layers that stay dense: names, ends of names, L1..L7, patterns")
       ->delimiter(',');
   verb.add_option("--ignore", options->ignore,
-                  "The same (\"none\": nothing); L7 without a profile and in presets")
+                  "More layers that stay dense, \"none\" for nothing (default: L7 without a "
+                  "profile and in presets)")
       ->delimiter(',');
   std::vector<std::string> names;
   for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
-  verb.add_option("--method", options->method, "How cores will be found; the profile's, or tt-svd")
+  verb.add_option("--method", options->method,
+                  "How cores will be found (default: the profile's method, or tt-svd)")
       ->check(CLI::IsMember(names));
   verb.add_option("--sites", options->sites, "Without a profile: sites of each MPO")
       ->capture_default_str();
-  verb.add_option("--shape", options->shape, "Without a profile: balanced, or (m,1)x(1,n)")
+  verb.add_option("--shape", options->shape,
+                  "Without a profile: balanced, or low-rank, (m,1)x(1,n)")
       ->check(CLI::IsMember({"balanced", "low-rank"}))
       ->capture_default_str();
-  verb.add_option("--gauge", options->gauge, "Without a profile: fixed, or full cores")
+  verb.add_option("--gauge", options->gauge, "Without a profile: fixed or full gauge")
       ->check(CLI::IsMember({"fixed", "full"}))
       ->capture_default_str();
   verb.add_option("--context", options->context, "Tokens for which memory is predicted")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("--heal-tokens", options->heal_tokens, "Tokens of healing to estimate")
+  verb.add_option("--heal-tokens", options->heal_tokens,
+                  "Tokens of healing whose time is estimated")
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--tflops", options->tflops,
-                  "Speed of the machine that heals; measured here if not given")
+                  "Speed of the machine that heals (default: measured on this machine)")
       ->check(kPositive);
   add_common_options(verb, options->common);
   return [options, &verb] {

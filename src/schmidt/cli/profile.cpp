@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/base/file_system.h"
+#include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
@@ -265,57 +265,59 @@ Run add_profile(CLI::App& verb) {
                   "Text and .jsonl files in equal parts; \"self\": sampled from the model")
       ->delimiter(',')
       ->capture_default_str();
-  verb.add_option("--max-tokens", options->text.tokens, "Tokens of it that are used")
+  verb.add_option("--max-tokens", options->text.tokens, "Tokens of the text to use")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("--context", options->text.context, "Tokens in a window of it")
+  verb.add_option("--context", options->text.context, "Tokens in a window of the text")
       ->check(kPositive)
       ->capture_default_str();
   verb.add_flag("--skip-bad", options->text.skip_bad, "Leave out broken lines of .jsonl files");
   CLI::Option* bonds = verb.add_option("--bonds", options->bonds,
-                                       "Bond dimensions to try: 10,20,.., as in the paper")
+                                       "Bond dimensions to try, as in the paper: 10,20,..")
                            ->delimiter(',')
                            ->check(kPositive);
-  verb.add_option("--keep", options->keep,
-                  "Shares of a layer's parameters to try instead (0.1,0.2,0.35,0.5,0.75)")
+  verb.add_option(
+          "--keep", options->keep,
+          "Instead of --bonds: shares of a layer's parameters to try (0.1,0.2,0.35,0.5,0.75)")
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0))
       ->excludes(bonds);
   std::vector<std::string> metrics, methods;
   for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
   for (const compress::Method* method : compress::methods()) methods.emplace_back(method->name);
-  verb.add_option("--metric", options->metric, "What is measured")
+  verb.add_option("--metric", options->metric, "Measure of the model's loss")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();
   verb.add_option(
       "--data", options->data,
-      "Folder of the benchmarks, where the metric is one: DATA/mmlu, DATA/hellaswag, ..");
+      "Folder of the benchmarks, if the metric is one of them: DATA/mmlu, DATA/hellaswag, ..");
   verb.add_option("--limit", options->questions.limit,
-                  "Questions of each of its files (of each subject of mmlu); 0: all")
+                  "Questions of each file of the benchmark, of each subject of mmlu (0: all)")
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--fewshot", options->questions.fewshot,
                   "Worked examples before each question; mmlu has up to 5")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--blocks", options->blocks, "Blocks to take: 0,5,15,..; all")->delimiter(',');
+  verb.add_option("--blocks", options->blocks, "Blocks to profile: 0,5,15,.. (default: all)")
+      ->delimiter(',');
   verb.add_option("--layers", options->layers,
-                  "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION")
+                  "Layers to profile: names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
   verb.add_option("--method", options->method, "How cores are found")
       ->check(CLI::IsMember(methods))
       ->capture_default_str();
   verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape,
-                  "How indices are split: balanced where the method can, or (m,1)x(1,n)")
+                  "How indices are split: balanced where the method can, or low-rank, (m,1)x(1,n)")
       ->check(CLI::IsMember({"auto", "balanced", "low-rank"}))
       ->capture_default_str();
   verb.add_option("--gauge", options->gauge,
-                  "Parameters counted without the bonds' freedom or with")
+                  "Count the parameters of the fixed gauge or of the full gauge")
       ->check(CLI::IsMember({"fixed", "full"}))
       ->capture_default_str();
   verb.add_flag("--share-inputs", options->share_inputs,
-                "q, k, v and gate, up each as one layer on one basis");
+                "Use one basis for layers that read the same input: q, k, v; gate, up");
   verb.add_option("--ridge", options->factorize.ridge,
                   "Added to the inputs' moments, relative to their mean")
       ->check(kNonNegative)

@@ -7,28 +7,30 @@
 namespace schmidt::cli {
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
-  verb.add_option("-n,--max-tokens", flags.max_tokens, "Tokens to generate at most")
+  verb.add_option("-n,--max-tokens", flags.max_tokens, "Generate at most so many tokens")
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--temperature,--temp", flags.sampling.temperature,
                   "0 takes the most likely token every time")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--top-k", flags.sampling.top_k, "Only the K most likely tokens (0: all)")
+  verb.add_option("--top-k", flags.sampling.top_k,
+                  "Draw from the K most likely tokens only (0: all)")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--top-p", flags.sampling.top_p, "Only the likeliest tokens that make up P")
+  verb.add_option("--top-p", flags.sampling.top_p,
+                  "Draw from the most likely tokens that together have probability P")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--min-p", flags.sampling.min_p,
-                  "Only tokens at least P times as likely as the likeliest")
+                  "Draw from tokens at least P times as likely as the most likely one")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--repetition-penalty,--repeat-penalty", flags.sampling.repetition_penalty,
-                  "Over 1 makes tokens that were there less likely")
+                  "A value over 1 makes tokens that occurred before less likely")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_option("--stop", flags.stop, "End before this text; may be given several times");
+  verb.add_option("--stop", flags.stop, "Stop before this text; may be given several times");
 }
 
 void check_sampling_options(const std::string& verb, const std::set<std::string>& given,

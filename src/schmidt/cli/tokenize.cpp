@@ -81,9 +81,10 @@ Run add_tokenize(CLI::App& verb) {
   auto options = std::make_shared<TokenizeOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("--text", options->text, "File to read instead of standard input");
-  verb.add_flag("--no-special", options->no_special, "Special tokens in the text are plain text");
+  verb.add_flag("--no-special", options->no_special,
+                "Take special tokens in the text as plain text");
   verb.add_flag("--add-special", options->add_special,
-                "Add what the tokenizer adds of itself (BOS)");
+                "Add the tokenizer's own special tokens, such as BOS");
   add_common_options(verb, options->common);
   return [options] { tokenize(*options); };
 }
