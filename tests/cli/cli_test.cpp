@@ -149,7 +149,73 @@ TEST_F(CliTest, CalibratesOnFilesAndKeepsTheStatistics) {
   const auto recipe = io::Checkpoint::open(out + "5").config()["compression_config"]["made_by"][0];
   EXPECT_LT(recipe["calibration"]["tokens"], 10000);
   EXPECT_EQ(recipe["shape"], "low-rank");
-  refused("latin.txt", "caf\xe9", 3, "UTF-8");
+  refused("latin.txt", "caf\xe9", 3, "byte 3: expected UTF-8");
+}
+
+TEST_F(CliTest, ConversationsThatTheFormatCannotWriteAreBrokenLines) {
+  test::write_byte_tokenizer(
+      tmp / "m", {.chat_template = "{% for m in messages %}{% if (m.role == 'user') != "
+                                   "(loop.index0 % 2 == 0) %}{{ raise_exception('in turn') }}"
+                                   "{% endif %}{{ m.content }}{% endfor %}"});
+  std::string lines;
+  for (int i = 0; i < 40; ++i)
+    lines += R"({"data": ["A question.", "An answer of some words."]})"
+             "\n";
+  const std::string file = (tmp / "chat.JSONL").string();
+  for (const char* bad :
+       {R"({"messages": [{"role": "tool", "content": "x"}]})",
+        R"({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]})"}) {
+    test::write_file(file, lines + bad + "\n");
+    const std::string compress = fmt::format(
+        "compress {} --keep 0.8 --force --calibration {} --calibration-context 64 "
+        "--calibration-tokens 100000 -o {}9",
+        model, file, out);
+    expect_error(compress, 3, "chat.JSONL: line 41: ");
+    const Ran skipped = run(compress + " --skip-bad");
+    EXPECT_EQ(skipped.code, 0) << skipped.err;
+    EXPECT_NE(skipped.err.find("1 broken lines were left out"), std::string::npos) << skipped.err;
+  }
+}
+
+TEST_F(CliTest, TextThatIsNotUtf8IsRefusedByEveryVerb) {
+  using namespace std::string_literals;
+  for (const auto& [bytes, part] : std::vector<std::pair<std::string, std::string>>{
+           {"\xFF\xFEt\0e\0x\0t\0"s,
+            "text.txt: byte 0: expected UTF-8, got what looks like UTF-16"},
+           {"some caf\xe9", "text.txt: byte 8: expected UTF-8"}}) {
+    const std::string file = (tmp / "text.txt").string();
+    test::write_file(file, bytes);
+    for (const std::string& verb :
+         {fmt::format("eval {} --context 4 --text {}", model, file),
+          fmt::format("tokenize {} --text {}", model, file),
+          fmt::format("generate {} -n 1 -f {}", model, file),
+          fmt::format("compress {} --keep 0.8 --calibration {} -o {}8", model, file, out),
+          fmt::format("profile {} --text {} -o {}8.json", model, file, out)}) {
+      expect_error(verb, 3, part);
+    }
+    expect_error(fmt::format("tokenize {} <{}", model, file), 3, "standard input: byte ");
+  }
+  test::write_file(tmp / "text.txt", "\xEF\xBB\xBFsome text of a few words");
+  test::write_file(tmp / "plain.txt", "some text of a few words");
+  EXPECT_EQ(run(fmt::format("tokenize {} --text {}", model, (tmp / "text.txt").string())).out,
+            run(fmt::format("tokenize {} --text {}", model, (tmp / "plain.txt").string())).out);
+}
+
+// Records are read as such whatever the case of the name, and from an array.
+TEST_F(CliTest, EvalReadsRecords) {
+  const std::string record = R"({"text": "some text of a few words"})";
+  test::write_file(tmp / "a.JSONL", record + "\n" + record + "\n");
+  test::write_file(tmp / "b.json", "[" + record + ", " + record + "]");
+  test::write_file(tmp / "c.txt", "some text of a few wordssome text of a few words");
+  std::string texts[3];
+  for (int i = 0; const char* name : {"a.JSONL", "b.json", "c.txt"}) {
+    const Ran ran =
+        run(fmt::format("eval {} --context 8 --json --text {}", model, (tmp / name).string()));
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    texts[i++] = ran.out.substr(ran.out.find("\"perplexity\""));
+  }
+  EXPECT_EQ(texts[0], texts[2]);
+  EXPECT_EQ(texts[1], texts[2]);
 }
 
 TEST_F(CliTest, OptionsThatNothingReadsAreRefused) {

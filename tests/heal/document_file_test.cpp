@@ -102,6 +102,25 @@ TEST_F(DocumentFileTest, BrokenLinesAreNamedOrSkipped) {
   EXPECT_NE(what.find("line 2: unwanted"), what.npos) << what;
 }
 
+TEST_F(DocumentFileTest, ArraysAndNamesInCapitalsHoldRecords) {
+  DocumentFile array = open("a.json", "[" + line("one") + ",\n" + line("two") + "]\n");
+  EXPECT_EQ(texts(array), (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(array.read(1).text, "two");
+  DocumentFile capitals = open("a.JSONL", line("one") + line("two"));
+  EXPECT_EQ(texts(capitals), (std::vector<std::string>{"one", "two"}));
+}
+
+TEST_F(DocumentFileTest, AMarkBeforeTheTextIsDroppedAndOtherEncodingsAreRefused) {
+  DocumentFile text = open("a.txt", "\xEF\xBB\xBFone\n");
+  EXPECT_EQ(texts(text), std::vector<std::string>{"one\n"});
+  DocumentFile lines = open("a.jsonl", "\xEF\xBB\xBF" + line("one"));
+  EXPECT_EQ(texts(lines), std::vector<std::string>{"one"});
+  const std::string wide("\xFF\xFEt\0e\0", 6);
+  EXPECT_NE(error("b.txt", wide).find("UTF-16"), std::string::npos);
+  EXPECT_NE(error("b.jsonl", wide, {.skip_bad = true}).find("UTF-16"), std::string::npos);
+  EXPECT_NE(error("c.txt", "text\ncaf\xe9\n").find("byte 8"), std::string::npos);
+}
+
 TEST_F(DocumentFileTest, FilesWithoutTextAreRefused) {
   for (const std::string name : {"a.jsonl", "a.txt"}) {
     EXPECT_NE(error(name, "").find("expected some, found none"), std::string::npos) << name;

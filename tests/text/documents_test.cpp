@@ -48,6 +48,91 @@ TEST_F(DocumentsTest, EveryFormOfConversationIsTheSame) {
   }
 }
 
+TEST_F(DocumentsTest, NullsPartsAndForeignKeysAreRead) {
+  const Documents read_all = read(
+      R"({"instruction": "Q", "input": null, "output": "A"})"
+      "\n"
+      R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}]},)"
+      R"( {"role": "assistant", "content": ["A", {"type": "text", "text": ""}], "tool_calls": []}]})"
+      "\n"
+      R"({"messages": null, "conversations": [{"role": "Human", "content": "Q"},)"
+      R"( {"from": "chatgpt", "value": "A"}]})");
+  ASSERT_EQ(read_all.documents.size(), 3u);
+  for (const Document& document : read_all.documents) {
+    ASSERT_EQ(document.messages.size(), 2u);
+    EXPECT_EQ(document.messages[0].role, "user");
+    EXPECT_EQ(document.messages[0].content, "Q");
+    EXPECT_EQ(document.messages[1].role, "assistant");
+    EXPECT_EQ(document.messages[1].content, "A");
+  }
+}
+
+TEST_F(DocumentsTest, WrongTypesAreToldInWordsWithTheirPlace) {
+  for (const auto& [line, place] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: expected a"},
+           {R"({"messages": [{"role": "user", "content": null}]})", "messages[0]: expected a key"},
+           {R"({"messages": [{"role": 1, "content": "x"}]})",
+            "messages[0].role: expected a string"},
+           {R"({"messages": [{"role": "tool", "content": "x"}]})", "got \"tool\""},
+           {R"({"messages": {"role": "user"}})", "messages: expected an array"},
+           {R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})", "image_url"},
+           {R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]})", "tools"},
+           {R"({"conversations": ["x"]})", "conversations[0]: expected an object"},
+           {R"({"data": [null]})", "data[0]: expected a string"},
+           {R"({"instruction": "x", "output": null})", "expected a key \"output\""},
+           {R"({"instruction": "x", "input": [], "output": ""})", "input: expected a string"}}) {
+    const std::string what = error(R"({"text": "x"})"
+                                   "\n" +
+                                   line);
+    EXPECT_NE(what.find("a.jsonl: line 2: "), std::string::npos) << what;
+    EXPECT_NE(what.find(place), std::string::npos) << what;
+    EXPECT_EQ(what.find("json.exception"), std::string::npos) << what;
+  }
+}
+
+TEST_F(DocumentsTest, WhatARefusalNamesIsABrokenLine) {
+  const std::string content = R"({"text": "a"})"
+                              "\n"
+                              R"({"text": "b"})";
+  const Refusal refusal = [](const Document& d) {
+    return d.text == "b" ? std::optional<std::string>("unwanted") : std::nullopt;
+  };
+  EXPECT_THROW(read(content, "a.jsonl", {.refusal = refusal}), FormatError);
+  const Documents kept = read(content, "a.jsonl", {.skip_bad = true, .refusal = refusal});
+  EXPECT_EQ(kept.documents.size(), 1u);
+  EXPECT_EQ(kept.skipped, 1);
+}
+
+TEST_F(DocumentsTest, RecordsAreKnownByNameInAnyCaseAndByWhatTheFileHolds) {
+  const std::string one = R"({"text": "x, ]}[\""})", two = R"({"text":)"
+                                                           "\n"
+                                                           R"("y"})";
+  for (const char* name : {"a.JSONL", "b.Jsonl", "c.ndjson", "d.json", "e.JSON"}) {
+    EXPECT_EQ(read(one + "\n" + one + "\n", name).documents.size(), 2u) << name;
+  }
+  for (const char* name : {"f.json", "g.JSON", "h.jsonl"}) {
+    const Documents array = read(" [\n" + one + ",\n\n" + two + " ]\n", name);
+    ASSERT_EQ(array.documents.size(), 2u) << name;
+    EXPECT_EQ(array.documents[0].text, "x, ]}[\"");
+    EXPECT_EQ(array.documents[1].text, "y");
+  }
+  EXPECT_EQ(read("[1]", "a.txt").documents.at(0).text, "[1]");
+  EXPECT_NE(error("[" + one + ",\n{\"text\": 1}]", "a.json").find("line 2: text"),
+            std::string::npos);
+  EXPECT_EQ(read("[" + one + ",\n{\"text\": 1}]", "a.json", {.skip_bad = true}).skipped, 1);
+  for (const char* broken : {"[]", "[,]", "[{\"text\": \"x\"},]", "[{\"text\": \"x\"} [3]]",
+                             "[{\"text\": \"x\"]", "[{\"text\": \"x\"}] []"}) {
+    EXPECT_NE(error(broken, "a.json"), "") << broken;
+  }
+}
+
+TEST_F(DocumentsTest, AMarkBeforeTheTextIsDropped) {
+  EXPECT_EQ(read("\xEF\xBB\xBFx", "a.txt").documents.at(0).text, "x");
+  EXPECT_EQ(read("\xEF\xBB\xBF{\"text\": \"x\"}").documents.at(0).text, "x");
+  EXPECT_EQ(read("\xEF\xBB\xBF[{\"text\": \"x\"}]", "a.json").documents.at(0).text, "x");
+  EXPECT_NE(error(std::string("\xFF\xFE{\0", 4)).find("UTF-16"), std::string::npos);
+}
+
 TEST_F(DocumentsTest, InputFollowsTheInstruction) {
   const auto d = read(R"({"instruction": "Add.", "input": "1 2", "output": "3"})").documents;
   EXPECT_EQ(d.at(0).messages.at(0).content, "Add.\n1 2");

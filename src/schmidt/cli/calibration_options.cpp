@@ -6,7 +6,7 @@ namespace schmidt::cli {
 
 void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
   verb.add_option("--calibration", text.files,
-                  "Text and .jsonl files in equal parts; \"self\": sampled from the model")
+                  "Text, .jsonl and .json files in equal parts; \"self\": sampled from the model")
       ->delimiter(',')
       ->capture_default_str();
   verb.add_option("--calibration-tokens", text.tokens, "Tokens of the calibration text to use")
@@ -16,7 +16,7 @@ void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
                   "Tokens in a window of the calibration text")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_flag("--skip-bad", text.skip_bad, "Leave out broken lines of .jsonl files");
+  verb.add_flag("--skip-bad", text.skip_bad, "Leave out broken lines of .jsonl and .json files");
 }
 
 }  // namespace schmidt::cli

@@ -10,6 +10,8 @@
 #include "schmidt/eval/perplexity.h"
 #include "schmidt/eval/self_text.h"
 #include "schmidt/io/json.h"
+#include "schmidt/text/chat.h"
+#include "schmidt/text/documents.h"
 
 namespace schmidt::cli {
 namespace {
@@ -41,6 +43,27 @@ struct Loaded {
         model(load_model(checkpoint, options)) {}
 };
 
+// A plain text is one piece. Of a file of records each is one, conversations as the model's
+// format writes them.
+std::vector<std::string> pieces_of(const std::string& file, const Loaded& model) {
+  std::string content = read_text(file);
+  if (text::document_form(file, content) == text::DocumentForm::kText) return {std::move(content)};
+  const std::string& model_type = model.model.config().model_type;
+  const auto refusal = [&](const text::Document& document) {
+    return document.messages.empty()
+               ? std::nullopt
+               : text::chat_refusal(model.tokenizer, model_type, document.messages);
+  };
+  std::vector<std::string> pieces;
+  for (text::Document& document : text::read_documents(file, {false, refusal}).documents) {
+    pieces.push_back(document.messages.empty()
+                         ? std::move(document.text)
+                         : text::format_chat(model.tokenizer, model_type, document.messages,
+                                             /*generation_prompt=*/false));
+  }
+  return pieces;
+}
+
 std::vector<int64_t> ids_of(const EvalOptions& options, const std::string& text,
                             const Loaded& model, const Loaded* reference,
                             const ProgressFn& progress) {
@@ -53,10 +76,17 @@ std::vector<int64_t> ids_of(const EvalOptions& options, const std::string& text,
     self.never_drawn = author.tokenizer.ids_without_token(author.model.config().vocab_size);
     return eval::sample_self_text(author.model, self, progress);
   }
-  const std::string content = read_text(text);
-  const text::EncodeOptions encode{!options.no_special, false};
-  std::vector<int64_t> ids = model.tokenizer.encode(content, encode);
-  TORCH_CHECK_VALUE(reference == nullptr || reference->tokenizer.encode(content, encode) == ids,
+  const std::vector<std::string> pieces = pieces_of(text, model);
+  const auto encode = [&](const text::Tokenizer& tokenizer) {
+    std::vector<int64_t> ids;
+    for (const std::string& piece : pieces) {
+      const auto more = tokenizer.encode(piece, {!options.no_special, false});
+      ids.insert(ids.end(), more.begin(), more.end());
+    }
+    return ids;
+  };
+  std::vector<int64_t> ids = encode(model.tokenizer);
+  TORCH_CHECK_VALUE(reference == nullptr || encode(reference->tokenizer) == ids,
                     "[eval] expected models with one tokenizer; ", text, " has other token ids in ",
                     options.reference);
   return ids;
@@ -139,8 +169,10 @@ void run(const EvalOptions& options) {
 Run add_eval(CLI::App& verb) {
   auto options = std::make_shared<EvalOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
-  verb.add_option("--text", options->texts,
-                  "Text files; \"self\" for a text sampled from the reference, or from MODEL")
+  verb.add_option(
+          "--text", options->texts,
+          "Text, .jsonl and .json files; \"self\" for a text sampled from the reference, or "
+          "from MODEL")
       ->required();
   verb.add_option("--reference", options->reference,
                   "Model to compare with: print its perplexity and the KL divergence from it");

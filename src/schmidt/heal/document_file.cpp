@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/mapped_file.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/text/utf8.h"
 
@@ -29,6 +30,11 @@ std::ifstream opened(const fs::path& path) {
   return in;
 }
 
+text::DocumentForm form_of(const fs::path& path) {
+  if (text::document_form(path, "") == text::DocumentForm::kText) return text::DocumentForm::kText;
+  return text::document_form(path, io::MappedFile(path).bytes());
+}
+
 /// How much of `text` makes a piece: up to the first line end from byte `piece` on. If
 /// `is_end`, no more text follows; 0 where more of it has to be seen first.
 size_t piece_length(std::string_view text, size_t piece, bool is_end) {
@@ -44,13 +50,13 @@ size_t piece_length(std::string_view text, size_t piece, bool is_end) {
 }  // namespace
 
 DocumentFile::DocumentFile(fs::path path, const DocumentFileOptions& options)
-    : path_(std::move(path)), is_lines_(path_.extension() == ".jsonl"), in_(opened(path_)) {
+    : path_(std::move(path)), in_(opened(path_)), form_(form_of(path_)) {
   TORCH_CHECK_VALUE(options.piece > 0, "[DocumentFile] expected pieces of 1 byte or more, got ",
                     options.piece);
-  if (is_lines_) {
-    index_lines(options);
-  } else {
+  if (form_ == text::DocumentForm::kText) {
     index_pieces(options);
+  } else {
+    index_records(options);
   }
   if (in_.bad()) throw SystemError("cannot read", path_, EIO);
   if (size() < 1) {
@@ -61,35 +67,19 @@ DocumentFile::DocumentFile(fs::path path, const DocumentFileOptions& options)
   }
 }
 
-void DocumentFile::index_lines(const DocumentFileOptions& options) {
-  package::Fingerprint hash;
-  std::string line;
-  uint64_t offset = 0;
-  for (int64_t number = 1; std::getline(in_, line); ++number) {
-    hash.add(line);
-    const uint64_t begin = std::exchange(offset, offset + line.size() + 1);
-    if (text::is_blank_line(line)) continue;
-    const std::string where = fmt::format("line {}", number);
-    try {
-      const text::Document document = text::parse_document(line, path_, where);
-      if (const auto reason = options.refusal ? options.refusal(document) : std::nullopt) {
-        throw FormatError(path_, where, *reason);
-      }
-      offsets_.push_back(begin);
-    } catch (const FormatError&) {
-      if (!options.skip_bad) throw;
-      ++skipped_;
-    }
-  }
-  offsets_.push_back(offset);
-  hash_ = hash.hex();
+void DocumentFile::index_records(const DocumentFileOptions& options) {
+  const io::MappedFile file(path_);
+  hash_ = package::Fingerprint().add(file.bytes()).hex();
+  skipped_ = text::for_each_record(
+      file.bytes(), form_, path_, {options.skip_bad, options.refusal},
+      [&](const text::Record& place, text::Document&&) { places_.push_back(place); });
 }
 
 void DocumentFile::index_pieces(const DocumentFileOptions& options) {
   package::Fingerprint hash;
   const auto piece = static_cast<size_t>(options.piece);
   std::string buffer;
-  uint64_t offset = 0;
+  size_t offset = 0;
   bool is_end = false;
   while (!is_end || !buffer.empty()) {
     const size_t length = piece_length(buffer, piece, is_end);
@@ -99,44 +89,49 @@ void DocumentFile::index_pieces(const DocumentFileOptions& options) {
       in_.read(buffer.data() + known, static_cast<std::streamsize>(4 * piece));
       buffer.resize(known + static_cast<size_t>(in_.gcount()));
       is_end = in_.eof() || in_.bad();
+      if (offset == 0 && known == 0) {
+        if (!text::wide_encoding(buffer).empty()) text::utf8_text(buffer, path_);
+        if (buffer.starts_with(text::kByteOrderMark)) {
+          offset = text::kByteOrderMark.size();
+          buffer.erase(0, offset);
+        }
+      }
       continue;
     }
     if (length == 0) break;
     const std::string_view text = std::string_view(buffer).substr(0, length);
-    if (!text::is_valid_utf8(text)) {
-      throw FormatError(path_, fmt::format("bytes {} to {}", offset, offset + length - 1),
-                        "expected UTF-8");
+    if (const size_t valid = text::valid_utf8_prefix(text); valid < text.size()) {
+      throw FormatError(
+          path_, fmt::format("byte {}", offset + valid),
+          fmt::format("expected UTF-8, got the byte 0x{:02X}", static_cast<uint8_t>(text[valid])));
     }
     hash.add(text);
-    offsets_.push_back(offset);
+    places_.push_back({offset, length});
     offset += length;
     buffer.erase(0, length);
   }
-  offsets_.push_back(offset);
   hash_ = hash.hex();
 }
 
 text::Document DocumentFile::read(int64_t i) {
   TORCH_CHECK_VALUE(i >= 0 && i < size(), "[DocumentFile] expected a document of 0 .. ", size() - 1,
                     ", got ", i);
+  const text::Record place = places_[static_cast<size_t>(i)];
   in_.clear();
-  in_.seekg(static_cast<std::streamoff>(offsets_[i]));
-  std::string content;
-  if (is_lines_) {
-    std::getline(in_, content);
-  } else {
-    content.resize(offsets_[i + 1] - offsets_[i]);
-    in_.read(content.data(), static_cast<std::streamsize>(content.size()));
-  }
+  in_.seekg(static_cast<std::streamoff>(place.begin));
+  std::string content(place.size, '\0');
+  in_.read(content.data(), static_cast<std::streamsize>(content.size()));
   if (in_.bad()) throw SystemError("cannot read", path_, EIO);
-  const bool is_whole = is_lines_ || std::cmp_equal(in_.gcount(), content.size());
+  const bool is_whole = !in_.fail() && std::cmp_equal(in_.gcount(), content.size());
   try {
-    if (!in_.fail() && is_whole && is_lines_) return text::parse_document(content, path_, "");
-    if (!in_.fail() && is_whole && text::is_valid_utf8(content)) return {{}, std::move(content)};
+    if (is_whole && form_ != text::DocumentForm::kText) {
+      return text::parse_document(content, path_, "");
+    }
+    if (is_whole && text::is_valid_utf8(content)) return {{}, std::move(content)};
   } catch (const FormatError&) {
-    // The line was a document when the file was opened.
+    // It was a document when the file was opened.
   }
-  throw FormatError(path_, fmt::format("byte {}", offsets_[i]),
+  throw FormatError(path_, fmt::format("byte {}", place.begin),
                     "the file has changed since it was opened");
 }
 

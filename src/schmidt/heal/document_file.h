@@ -3,8 +3,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,18 +12,17 @@ namespace schmidt::heal {
 
 struct DocumentFileOptions {
   int64_t piece = 16384;  ///< bytes of plain text that make a document, about
-  bool skip_bad = false;  ///< leave out and count broken lines instead of refusing the file
-  /// Called with every line's document once, when the file is opened: why it counts as
-  /// broken; none if it does not. May be empty.
-  std::function<std::optional<std::string>(const text::Document&)> refusal;
+  bool skip_bad = false;  ///< leave out and count broken records instead of refusing the file
+  text::Refusal refusal;  ///< called with every record's document once, when the file is opened
 };
 
 /// A file of text as documents that are read one at a time, in any order: of each only
 /// its offset is in memory.
 ///
-///   .jsonl       a document is a line, as text::parse_document reads it
-///   other names  a document is a piece of plain text: whole lines, until they reach
-///                `piece` bytes; a line four times as long is cut, at a space if it has one
+///   .jsonl, .json  a document is a record, as text::parse_document reads it: a line, or an
+///                  element of the one array that the file is
+///   other names    a document is a piece of plain text: whole lines, until they reach
+///                  `piece` bytes; a line four times as long is cut, at a space if it has one
 ///
 /// The whole file is read and checked once at the beginning, so that no mistake in it ends
 /// work that has gone on for hours.
@@ -36,8 +33,8 @@ class DocumentFile {
   /// regular file; SystemError if it cannot be read.
   DocumentFile(std::filesystem::path path, const DocumentFileOptions& options);
 
-  int64_t size() const { return static_cast<int64_t>(offsets_.size()) - 1; }
-  int64_t skipped() const { return skipped_; }  ///< broken lines
+  int64_t size() const { return static_cast<int64_t>(places_.size()); }
+  int64_t skipped() const { return skipped_; }  ///< broken records
   const std::filesystem::path& path() const { return path_; }
   const std::string& content_hash() const { return hash_; }  ///< of all bytes
 
@@ -46,13 +43,13 @@ class DocumentFile {
   text::Document read(int64_t i);
 
  private:
-  void index_lines(const DocumentFileOptions& options);
+  void index_records(const DocumentFileOptions& options);
   void index_pieces(const DocumentFileOptions& options);
 
   std::filesystem::path path_;
-  bool is_lines_;
   std::ifstream in_;
-  std::vector<uint64_t> offsets_;  // of each document, then of what follows the last
+  text::DocumentForm form_;
+  std::vector<text::Record> places_;
   int64_t skipped_ = 0;
   std::string hash_;
 };

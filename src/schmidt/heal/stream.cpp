@@ -98,14 +98,7 @@ void Stream::open(const std::vector<Source>& sources) {
 
 std::optional<std::string> Stream::refusal(const text::Document& document) const {
   if (document.messages.empty()) return std::nullopt;
-  try {
-    text::format_chat(tokenizer_, model_type_, document.messages, false);
-    return std::nullopt;
-  } catch (const c10::ValueError& e) {
-    // Where no conversation at all can be written, the lines are not to blame.
-    text::format_chat(tokenizer_, model_type_, {{"user", "Hello"}}, false);
-    return e.what_without_backtrace();
-  }
+  return text::chat_refusal(tokenizer_, model_type_, document.messages);
 }
 
 std::vector<int64_t> Stream::order_of(int64_t source, int64_t epoch) const {

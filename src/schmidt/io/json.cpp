@@ -153,4 +153,41 @@ json read_json_object(const std::filesystem::path& path, const JsonLimits& limit
   return value;
 }
 
+namespace {
+
+/// The member, unless it is absent or null. Throws FormatError if `is_right` denies it.
+template <typename IsRight>
+const json* member(const json& object, const char* key, const std::filesystem::path& path,
+                   std::string_view expected, const IsRight& is_right) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  if (found == object.end() || found->is_null()) return nullptr;
+  if (!is_right(*found)) {
+    throw FormatError(path, key, fmt::format("expected {}, got {}", expected, found->type_name()));
+  }
+  return &*found;
+}
+
+}  // namespace
+
+std::string string_or(const json& object, const char* key, std::string fallback,
+                      const std::filesystem::path& path) {
+  const json* value =
+      member(object, key, path, "a string", [](const json& v) { return v.is_string(); });
+  return value != nullptr ? value->get<std::string>() : fallback;
+}
+
+int64_t integer_or(const json& object, const char* key, int64_t fallback,
+                   const std::filesystem::path& path) {
+  const json* value =
+      member(object, key, path, "an integer", [](const json& v) { return v.is_number_integer(); });
+  return value != nullptr ? value->get<int64_t>() : fallback;
+}
+
+bool boolean_or(const json& object, const char* key, bool fallback,
+                const std::filesystem::path& path) {
+  const json* value =
+      member(object, key, path, "true or false", [](const json& v) { return v.is_boolean(); });
+  return value != nullptr ? value->get<bool>() : fallback;
+}
+
 }  // namespace schmidt::io

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -31,5 +32,14 @@ nlohmann::json read_json_object(const std::filesystem::path& path, const JsonLim
 /// strings and keys, bytes that are not UTF-8, as of a file's name, are written by escaped_bytes.
 std::string json_text(const nlohmann::json& value, int indent = -1);
 std::string json_text(const nlohmann::ordered_json& value, int indent = -1);
+
+// A member of a configuration that may be absent or null. Throw FormatError with file and key
+// where it has another type.
+std::string string_or(const nlohmann::json& object, const char* key, std::string fallback,
+                      const std::filesystem::path& path);
+int64_t integer_or(const nlohmann::json& object, const char* key, int64_t fallback,
+                   const std::filesystem::path& path);
+bool boolean_or(const nlohmann::json& object, const char* key, bool fallback,
+                const std::filesystem::path& path);
 
 }  // namespace schmidt::io

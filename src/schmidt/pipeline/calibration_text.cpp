@@ -10,6 +10,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/calibrate/windows.h"
 #include "schmidt/eval/self_text.h"
+#include "schmidt/io/json.h"
 #include "schmidt/model/model.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/text/chat.h"
@@ -38,7 +39,11 @@ std::vector<int64_t> ids_without_token(const io::Checkpoint& checkpoint, const R
 std::vector<int64_t> file_ids(const std::string& file, const text::Tokenizer& tokenizer,
                               const std::string& model_type, const CalibrationText& text,
                               const Reporter& reporter) {
-  text::Documents read = text::read_documents(file, {text.skip_bad});
+  const auto refusal = [&](const text::Document& document) {
+    return document.messages.empty() ? std::nullopt
+                                     : text::chat_refusal(tokenizer, model_type, document.messages);
+  };
+  text::Documents read = text::read_documents(file, {text.skip_bad, refusal});
   if (read.skipped > 0) {
     reporter.tell(fmt::format("{}: {} broken lines were left out", file, read.skipped));
   }
@@ -79,8 +84,9 @@ torch::Tensor drawn(const io::Checkpoint& checkpoint, const CalibrationText& tex
       continue;
     }
     if (!tokenizer) tokenizer = load_tokenizer(checkpoint, reporter);
-    texts.push_back(
-        file_ids(file, *tokenizer, checkpoint.config().value("model_type", ""), text, reporter));
+    texts.push_back(file_ids(
+        file, *tokenizer, io::string_or(checkpoint.config(), "model_type", "", checkpoint.path()),
+        text, reporter));
     TORCH_CHECK_VALUE(std::cmp_greater_equal(texts.back().size(), context), "[calibration] ", file,
                       " has ", texts.back().size(), " tokens; expected at least one window of ",
                       context);

@@ -1,15 +1,17 @@
 #include "schmidt/text/documents.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fstream>
 #include <iterator>
-#include <optional>
+#include <map>
 
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/text/json_view.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::text {
@@ -17,86 +19,200 @@ namespace {
 
 using nlohmann::json;
 
-/// Reads one line's form; none where the line has another one. Throws json::exception
-/// where the form's keys hold something else.
-using Reader = std::optional<Document> (*)(const json& line);
+constexpr std::string_view kSpaces = " \t\r\n";
 
-std::optional<Document> read_messages(const json& line) {
-  if (!line.contains("messages")) return std::nullopt;
+std::string lower(std::string text) {
+  for (char& c : text) c = 'A' <= c && c <= 'Z' ? static_cast<char>(c + 0x20) : c;
+  return text;
+}
+
+/// Reads one record's form; none where the record has another one.
+using Reader = std::optional<Document> (*)(const JsonView& record);
+
+std::string role_of(const JsonView& name) {
+  static const std::map<std::string, std::string> kRoles = {
+      {"system", "system"}, {"user", "user"},           {"human", "user"},
+      {"gpt", "assistant"}, {"assistant", "assistant"}, {"chatgpt", "assistant"},
+      {"bot", "assistant"}, {"model", "assistant"}};
+  const auto role = kRoles.find(lower(name.string()));
+  if (role == kRoles.end()) {
+    name.fail(fmt::format("expected the role system, user or assistant, got \"{}\"",
+                          name.string().substr(0, 40)));
+  }
+  return role->second;
+}
+
+std::string content_of(const JsonView& content) {
+  if (!content.value().is_array()) return content.string();
+  std::string joined;
+  for (const JsonView& part : content.items()) {
+    if (part.value().is_string()) {
+      joined += part.string();
+      continue;
+    }
+    if (const std::string type = part.string_or("type", "text"); type != "text") {
+      part.fail(fmt::format("expected a part of type \"text\", got \"{}\"", type.substr(0, 40)));
+    }
+    joined += part.at("text").string();
+  }
+  return joined;
+}
+
+// The member of either name. Throws FormatError naming the first.
+JsonView member(const JsonView& turn, const char* name, const char* other) {
+  const std::optional<JsonView> found = turn.find(name);
+  return found ? *found : turn.find(other) ? turn.at(other) : turn.at(name);
+}
+
+Document conversation(const JsonView& turns) {
   Document document;
-  for (const json& message : line.at("messages")) {
+  for (const JsonView& turn : turns.items()) {
+    std::string role = role_of(member(turn, "role", "from"));
+    const std::optional<JsonView> calls = turn.find("tool_calls");
+    if (calls && !calls->value().empty()) {
+      calls->fail("expected a turn of text, got calls of tools, which are not supported");
+    }
+    document.messages.push_back({std::move(role), content_of(member(turn, "content", "value"))});
+  }
+  return document;
+}
+
+std::optional<Document> read_messages(const JsonView& record) {
+  const auto turns = record.find("messages");
+  return turns ? std::optional(conversation(*turns)) : std::nullopt;
+}
+
+std::optional<Document> read_sharegpt(const JsonView& record) {
+  const auto turns = record.find("conversations");
+  return turns ? std::optional(conversation(*turns)) : std::nullopt;
+}
+
+std::optional<Document> read_turns(const JsonView& record) {
+  const auto turns = record.find("data");
+  if (!turns) return std::nullopt;
+  Document document;
+  for (const JsonView& turn : turns->items()) {
     document.messages.push_back(
-        {message.at("role").get<std::string>(), message.at("content").get<std::string>()});
+        {document.messages.size() % 2 == 0 ? "user" : "assistant", turn.string()});
   }
   return document;
 }
 
-std::optional<Document> read_sharegpt(const json& line) {
-  if (!line.contains("conversations")) return std::nullopt;
-  static const std::map<std::string, std::string> kRoles = {{"human", "user"},
-                                                            {"user", "user"},
-                                                            {"gpt", "assistant"},
-                                                            {"assistant", "assistant"},
-                                                            {"system", "system"}};
-  Document document;
-  for (const json& turn : line.at("conversations")) {
-    const auto role = kRoles.find(turn.at("from").get<std::string>());
-    if (role == kRoles.end()) return std::nullopt;
-    document.messages.push_back({role->second, turn.at("value").get<std::string>()});
-  }
-  return document;
-}
-
-std::optional<Document> read_turns(const json& line) {
-  if (!line.contains("data")) return std::nullopt;
-  Document document;
-  for (const json& turn : line.at("data")) {
-    document.messages.push_back(
-        {document.messages.size() % 2 == 0 ? "user" : "assistant", turn.get<std::string>()});
-  }
-  return document;
-}
-
-std::optional<Document> read_instruction(const json& line) {
-  if (!line.contains("instruction")) return std::nullopt;
-  std::string question = line.at("instruction").get<std::string>();
-  const std::string input = line.value("input", "");
+std::optional<Document> read_instruction(const JsonView& record) {
+  const auto instruction = record.find("instruction");
+  if (!instruction) return std::nullopt;
+  std::string question = instruction->string();
+  const std::string input = record.string_or("input", "");
   if (!input.empty()) question += "\n" + input;
-  return Document{{{"user", question}, {"assistant", line.at("output").get<std::string>()}}, {}};
+  return Document{{{"user", question}, {"assistant", record.at("output").string()}}, {}};
 }
 
-std::optional<Document> read_plain(const json& line) {
-  if (!line.contains("text")) return std::nullopt;
-  return Document{{}, line.at("text").get<std::string>()};
+std::optional<Document> read_plain(const JsonView& record) {
+  const auto text = record.find("text");
+  return text ? std::optional(Document{{}, text->string()}) : std::nullopt;
 }
 
 constexpr std::array<Reader, 5> kReaders = {read_messages, read_sharegpt, read_turns,
                                             read_instruction, read_plain};
 
-Documents read_lines(std::ifstream& in, const std::filesystem::path& path,
-                     const DocumentOptions& options) {
-  Documents result;
-  std::string line;
-  for (int64_t number = 1; std::getline(in, line); ++number) {
-    if (is_blank_line(line)) continue;
-    try {
-      result.documents.push_back(parse_document(line, path, fmt::format("line {}", number)));
-    } catch (const FormatError&) {
-      if (!options.skip_bad) throw;
-      ++result.skipped;
-    }
+// Records one by one, with the line of each, from 1.
+class Records {
+ public:
+  Records(std::string_view bytes, DocumentForm form, const std::filesystem::path& path)
+      : bytes_(bytes), form_(form), path_(path) {
+    if (bytes.starts_with(kByteOrderMark)) at_ = kByteOrderMark.size();
+    if (form == DocumentForm::kArray) at_ = bytes.find('[', at_) + 1;
+    count_lines(0, at_);
   }
-  return result;
-}
+
+  // The next record; none behind the last.
+  std::optional<Record> next() {
+    return form_ == DocumentForm::kArray ? next_of_array() : next_of_lines();
+  }
+  int64_t line() const { return line_; }  // of the record that came last
+
+ private:
+  void count_lines(size_t begin, size_t end) {
+    next_line_ += std::count(bytes_.begin() + static_cast<std::ptrdiff_t>(begin),
+                             bytes_.begin() + static_cast<std::ptrdiff_t>(end), '\n');
+  }
+
+  std::optional<Record> next_of_lines() {
+    while (at_ < bytes_.size()) {
+      const size_t begin = at_, end = std::min(bytes_.find('\n', at_), bytes_.size());
+      at_ = std::min(end + 1, bytes_.size());
+      line_ = next_line_++;
+      if (!is_blank_line(bytes_.substr(begin, end - begin))) return Record{begin, end - begin};
+    }
+    return std::nullopt;
+  }
+
+  [[noreturn]] void fail(std::string_view reason) const {
+    throw FormatError(path_, fmt::format("line {}", next_line_), reason);
+  }
+
+  size_t behind_spaces(size_t from) const {
+    return std::min(bytes_.find_first_not_of(kSpaces, from), bytes_.size());
+  }
+
+  // Where the value that begins at `at` ends: at the comma or bracket of the array.
+  size_t end_of_value(size_t at) const {
+    int64_t depth = 0;
+    bool in_string = false;
+    for (; at < bytes_.size(); ++at) {
+      const char c = bytes_[at];
+      if (in_string) {
+        if (c == '\\') ++at;
+        if (c == '"') in_string = false;
+        continue;
+      }
+      if (depth == 0 && (c == ',' || c == ']')) return at;
+      if (c == '"') in_string = true;
+      if (c == '[' || c == '{') ++depth;
+      if (c == ']' || c == '}') --depth;
+    }
+    return bytes_.size();
+  }
+
+  std::optional<Record> next_of_array() {
+    if (is_over_) return std::nullopt;
+    const size_t begin = behind_spaces(at_);
+    count_lines(at_, begin);
+    at_ = begin;
+    line_ = next_line_;
+    const size_t end = end_of_value(begin);
+    if (end >= bytes_.size()) fail("expected the end of an array of records, got none");
+    if (bytes_[end] == ']') {
+      const size_t rest = behind_spaces(end + 1);
+      if (rest < bytes_.size()) {
+        count_lines(begin, rest);
+        fail("expected nothing behind an array of records, got more");
+      }
+      is_over_ = true;
+      if (begin == end && is_first_) return std::nullopt;
+    }
+    if (begin == end) fail("expected a record, got none between two commas");
+    is_first_ = false;
+    count_lines(begin, end);
+    at_ = end + 1;
+    return Record{begin, end - begin};
+  }
+
+  std::string_view bytes_;
+  DocumentForm form_;
+  const std::filesystem::path& path_;
+  size_t at_ = 0;
+  int64_t line_ = 0, next_line_ = 1;
+  bool is_first_ = true, is_over_ = false;
+};
 
 }  // namespace
 
-json parse_json_line(std::string_view line, const std::filesystem::path& path,
-                     std::string_view where) {
+void with_place(const std::filesystem::path& path, std::string_view where,
+                const std::function<void()>& read) {
   try {
-    return io::parse_json(line, path);
+    read();
   } catch (const FormatError& e) {
-    // The parser knows the path only: the place goes between path and reason.
     std::string_view reason = e.what();
     const std::string before = path.string() + ": ";
     if (reason.starts_with(before)) reason.remove_prefix(before.size());
@@ -104,25 +220,68 @@ json parse_json_line(std::string_view line, const std::filesystem::path& path,
   }
 }
 
-Document parse_document(std::string_view line, const std::filesystem::path& path,
+json parse_json_line(std::string_view line, const std::filesystem::path& path,
+                     std::string_view where) {
+  json value;
+  with_place(path, where, [&] { value = io::parse_json(line, path); });
+  return value;
+}
+
+Document parse_document(std::string_view record, const std::filesystem::path& path,
                         std::string_view where) {
   constexpr const char* kExpected =
       "expected messages, conversations, data, instruction and output, or text";
-  const json value = parse_json_line(line, path, where);
+  const json value = parse_json_line(record, path, where);
   if (!value.is_object()) throw FormatError(path, where, kExpected);
-  for (const Reader reader : kReaders) {
-    try {
-      std::optional<Document> document = reader(value);
-      if (document && (!document->messages.empty() || !document->text.empty())) return *document;
-    } catch (const json::exception& e) {
-      throw FormatError(path, where, e.what());
+  Document result;
+  with_place(path, where, [&] {
+    for (const Reader reader : kReaders) {
+      std::optional<Document> document = reader(JsonView(value, path));
+      if (document && (!document->messages.empty() || !document->text.empty())) {
+        result = std::move(*document);
+        return;
+      }
     }
-  }
-  throw FormatError(path, where, kExpected);
+    throw FormatError(path, "", kExpected);
+  });
+  return result;
 }
 
 bool is_blank_line(std::string_view line) {
   return line.find_first_not_of(" \t\r") == std::string_view::npos;
+}
+
+DocumentForm document_form(const std::filesystem::path& path, std::string_view bytes) {
+  const std::string extension = lower(path.extension().string());
+  if (extension != ".jsonl" && extension != ".ndjson" && extension != ".json") {
+    return DocumentForm::kText;
+  }
+  if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
+  const size_t begin = bytes.find_first_not_of(kSpaces), end = bytes.find_last_not_of(kSpaces);
+  const bool is_array = begin != bytes.npos && bytes[begin] == '[' && bytes[end] == ']';
+  return is_array ? DocumentForm::kArray : DocumentForm::kLines;
+}
+
+int64_t for_each_record(std::string_view bytes, DocumentForm form,
+                        const std::filesystem::path& path, const DocumentOptions& options,
+                        const std::function<void(const Record&, Document&&)>& take) {
+  if (!wide_encoding(bytes).empty()) utf8_text(bytes, path);
+  int64_t skipped = 0;
+  Records records(bytes, form, path);
+  while (const std::optional<Record> record = records.next()) {
+    const std::string where = fmt::format("line {}", records.line());
+    try {
+      Document document = parse_document(bytes.substr(record->begin, record->size), path, where);
+      if (const auto reason = options.refusal ? options.refusal(document) : std::nullopt) {
+        throw FormatError(path, where, *reason);
+      }
+      take(*record, std::move(document));
+    } catch (const FormatError&) {
+      if (!options.skip_bad) throw;
+      ++skipped;
+    }
+  }
+  return skipped;
 }
 
 Documents read_documents(const std::filesystem::path& path, const DocumentOptions& options) {
@@ -131,15 +290,24 @@ Documents read_documents(const std::filesystem::path& path, const DocumentOption
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   if (!in) throw SystemError("cannot read", path, errno != 0 ? errno : ENOENT);
+  const std::string content{std::istreambuf_iterator<char>(in), {}};
   Documents result;
-  if (path.extension() == ".jsonl") {
-    result = read_lines(in, path, options);
+  const DocumentForm form = document_form(path, content);
+  if (form == DocumentForm::kText) {
+    const std::string_view text = utf8_text(content, path);
+    if (!text.empty()) result.documents.push_back({{}, std::string(text)});
   } else {
-    std::string content{std::istreambuf_iterator<char>(in), {}};
-    if (!is_valid_utf8(content)) throw FormatError(path, "text", "expected UTF-8");
-    if (!content.empty()) result.documents.push_back({{}, std::move(content)});
+    result.skipped =
+        for_each_record(content, form, path, options, [&](const Record&, Document&& document) {
+          result.documents.push_back(std::move(document));
+        });
   }
-  if (result.documents.empty()) throw FormatError(path, "text", "expected some, found none");
+  if (result.documents.empty()) {
+    throw FormatError(path, "text",
+                      result.skipped == 0
+                          ? "expected some, found none"
+                          : fmt::format("expected some, found {} broken lines", result.skipped));
+  }
   return result;
 }
 
