@@ -79,6 +79,40 @@ TEST_F(TasksTest, HellaswagAndBoolqAreWordedAsInTheHarness) {
   EXPECT_EQ(read("boolq", {.limit = 1}).size(), 1u);
 }
 
+// As its authors publish it; the wording is what the harness's process_docs makes of it.
+TEST_F(TasksTest, HellaswagInItsAuthorsFormIsWordedAsInTheHarness) {
+  write(
+      "hellaswag/validation.jsonl",
+      R"({"ind": 4, "activity_label": "Cleaning", "ctx_a": "[header] How to wipe [title] Wet a cloth.",)"
+      R"( "ctx_b": "tHE  man", "label": 1, "endings": ["stops.", " rubs [substeps] hard. "]})"
+      "\n"
+      R"({"activity_label": "Élan", "ctx_a": "He sits.", "ctx_b": "", "label": "0", "endings": ["a"]})");
+  const auto questions = read("hellaswag");
+  ASSERT_EQ(questions.size(), 2u);
+  EXPECT_EQ(questions[0].prompt, "Cleaning: How to wipe. Wet a cloth. The man");
+  EXPECT_EQ(questions[0].choices, (std::vector<std::string>{"stops.", "rubs hard."}));
+  EXPECT_EQ(questions[0].answer, 1u);
+  EXPECT_EQ(questions[1].prompt, "Élan: He sits.");
+  EXPECT_EQ(questions[1].answer, 0u);
+}
+
+TEST_F(TasksTest, WrongTypesAreToldInWords) {
+  for (const auto& [line, place] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"query": "a", "choices": "b", "gold": 0})", "choices: expected an array"},
+           {R"({"query": "a", "choices": [1], "gold": 0})", "choices[0]: expected a string"},
+           {R"({"query": "a", "choices": ["b"], "gold": -1})", "gold: expected an integer"},
+           {R"({"ctx_a": "a", "activity_label": null, "endings": []})", "\"activity_label\""},
+           {R"({"ctx_a": "a", "activity_label": "b", "endings": ["c"], "label": ""})", "label"},
+           {"[]", "expected an object"}}) {
+    write("hellaswag/validation.jsonl", line);
+    EXPECT_NE(refusal("hellaswag").find("line 1: "), std::string::npos) << refusal("hellaswag");
+    EXPECT_NE(refusal("hellaswag").find(place), std::string::npos) << refusal("hellaswag");
+    EXPECT_EQ(refusal("hellaswag").find("json.exception"), std::string::npos);
+  }
+  write("boolq/dev.jsonl", R"({"question": "is it", "answer": "perhaps", "passage": "It is."})");
+  EXPECT_NE(refusal("boolq").find("answer: expected true or false"), std::string::npos);
+}
+
 TEST_F(TasksTest, RefusesWhatIsNotThereOrBroken) {
   EXPECT_THROW(find_task("taste"), c10::ValueError);
   EXPECT_THROW(read("boolq", {.fewshot = 1}), c10::ValueError);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -13,7 +14,9 @@
 #include "schmidt/base/named.h"
 #include "schmidt/io/csv.h"
 #include "schmidt/io/mapped_file.h"
+#include "schmidt/text/capitalized.h"
 #include "schmidt/text/documents.h"
+#include "schmidt/text/json_view.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::eval {
@@ -21,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using text::JsonView;
 
 /// Files of a folder with that ending, by name.
 std::vector<fs::path> files_of(const fs::path& folder, std::string_view extension) {
@@ -34,9 +38,9 @@ bool reached(const std::vector<Question>& questions, size_t before, int64_t limi
   return limit > 0 && questions.size() - before >= static_cast<size_t>(limit);
 }
 
-/// JSON Lines: `of` makes a question of a line and may throw json::exception.
+/// JSON Lines: `of` makes a question of a line.
 std::vector<Question> read_lines(const fs::path& folder, const TaskOptions& options,
-                                 std::string_view task, Question (*of)(const json& line)) {
+                                 std::string_view task, Question (*of)(const JsonView& line)) {
   TORCH_CHECK_VALUE(options.fewshot == 0, "[fewshot] expected 0: ", std::string(task),
                     " comes without worked examples, got ", options.fewshot);
   std::vector<Question> questions;
@@ -44,17 +48,16 @@ std::vector<Question> read_lines(const fs::path& folder, const TaskOptions& opti
     const io::MappedFile file(path);
     const size_t before = questions.size();
     std::string_view rest = file.bytes();
+    if (!text::wide_encoding(rest).empty()) text::utf8_text(rest, path);
+    if (rest.starts_with(text::kByteOrderMark)) rest.remove_prefix(text::kByteOrderMark.size());
     for (int64_t number = 1; !rest.empty() && !reached(questions, before, options.limit);
          ++number) {
       const std::string_view line = rest.substr(0, rest.find('\n'));
       rest.remove_prefix(std::min(rest.size(), line.size() + 1));
       if (text::is_blank_line(line)) continue;
       const std::string where = fmt::format("line {}", number);
-      try {
-        questions.push_back(of(text::parse_json_line(line, path, where)));
-      } catch (const json::exception& e) {
-        throw FormatError(path, where, e.what());
-      }
+      const json value = text::parse_json_line(line, path, where);
+      text::with_place(path, where, [&] { questions.push_back(of(JsonView(value, path))); });
       const Question& question = questions.back();
       if (question.prompt.empty() || question.answer >= question.choices.size()) {
         throw FormatError(path, where, "expected a question with its right answer");
@@ -86,9 +89,8 @@ Question mmlu_question(const std::vector<std::string>& row, const fs::path& path
 
 std::vector<Question> mmlu_file(const fs::path& path) {
   const io::MappedFile file(path);
-  if (!text::is_valid_utf8(file.bytes())) throw FormatError(path, "text", "expected UTF-8");
   std::vector<Question> questions;
-  for (const auto& row : io::parse_csv(file.bytes(), path)) {
+  for (const auto& row : io::parse_csv(text::utf8_text(file.bytes(), path), path)) {
     questions.push_back(mmlu_question(row, path, questions.size() + 1));
   }
   return questions;
@@ -123,22 +125,80 @@ std::vector<Question> read_mmlu(const fs::path& data, const TaskOptions& options
   return questions;
 }
 
+std::vector<std::string> strings(const JsonView& list) {
+  std::vector<std::string> all;
+  for (const JsonView& item : list.items()) all.push_back(item.string());
+  return all;
+}
+
+/// A number, or its digits as a string.
+size_t index_of(const JsonView& value) {
+  if (!value.value().is_string()) return static_cast<size_t>(value.integer());
+  const std::string& digits = value.string();
+  size_t index = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  if (error != std::errc() || end != digits.data() + digits.size()) {
+    value.fail("expected the number of the right answer, got other text");
+  }
+  return index;
+}
+
+/// What the harness makes of WikiHow's texts, which mark titles and steps with brackets.
+std::string without_brackets(std::string_view raw) {
+  const auto replaced = [](std::string text, std::string_view old, std::string_view by) {
+    for (size_t at = 0; (at = text.find(old, at)) != text.npos; at += by.size()) {
+      text.replace(at, old.size(), by);
+    }
+    return text;
+  };
+  std::string text = replaced(stripped(raw), " [title]", ". ");
+  for (size_t at = 0; (at = text.find('[', at)) != text.npos;) {
+    const size_t end = text.find_first_of("]\n", at);
+    if (end == text.npos || text[end] == '\n') {
+      ++at;
+    } else {
+      text.erase(at, end + 1 - at);
+    }
+  }
+  return replaced(std::move(text), "  ", " ");
+}
+
+/// A line of the harness's own form, or of the one that HellaSwag's authors publish.
+/// Source: lm-evaluation-harness 0.4.13, tasks/hellaswag/utils.py.
+Question hellaswag_question(const JsonView& line) {
+  if (line.find("query") || !line.find("ctx_a")) {
+    return {line.at("query").string(), strings(line.at("choices")), index_of(line.at("gold"))};
+  }
+  // Some contexts end with their first sentence.
+  const std::string context =
+      fmt::format("{}: {} {}", line.at("activity_label").string(), line.at("ctx_a").string(),
+                  text::capitalized(line.string_or("ctx_b", "")));
+  Question question{without_brackets(context), strings(line.at("endings")),
+                    index_of(line.at("label"))};
+  for (std::string& ending : question.choices) ending = without_brackets(ending);
+  return question;
+}
+
+Question boolq_question(const JsonView& line) {
+  const JsonView answer = line.at("answer");
+  const bool is_word = answer.value().is_string();
+  const std::string word = is_word ? answer.string() : "";
+  if (is_word && word != "True" && word != "False" && word != "true" && word != "false") {
+    answer.fail("expected true or false, got another word");
+  }
+  const bool yes = is_word ? word == "True" || word == "true" : answer.boolean();
+  return {fmt::format("{}\nQuestion: {}?\nAnswer:", line.at("passage").string(),
+                      line.at("question").string()),
+          {"no", "yes"},
+          yes ? size_t{1} : size_t{0}};
+}
+
 std::vector<Question> read_hellaswag(const fs::path& data, const TaskOptions& options) {
-  return read_lines(data / "hellaswag", options, "hellaswag", [](const json& line) -> Question {
-    return {line.at("query").get<std::string>(), line.at("choices").get<std::vector<std::string>>(),
-            line.at("gold").get<size_t>()};
-  });
+  return read_lines(data / "hellaswag", options, "hellaswag", hellaswag_question);
 }
 
 std::vector<Question> read_boolq(const fs::path& data, const TaskOptions& options) {
-  return read_lines(data / "boolq", options, "boolq", [](const json& line) -> Question {
-    const json& answer = line.at("answer");
-    const bool yes = answer.is_boolean() ? answer.get<bool>() : answer.get<std::string>() == "True";
-    return {fmt::format("{}\nQuestion: {}?\nAnswer:", line.at("passage").get<std::string>(),
-                        line.at("question").get<std::string>()),
-            {"no", "yes"},
-            yes ? size_t{1} : size_t{0}};
-  });
+  return read_lines(data / "boolq", options, "boolq", boolq_question);
 }
 
 constexpr std::array<Task, 3> kTasks = {{
