@@ -33,7 +33,7 @@ nlohmann::ordered_json as_json(const io::Checkpoint& checkpoint,
                                const package::ModelSummary& summary) {
   nlohmann::ordered_json out;
   out["model"] = checkpoint.path().string();
-  out["model_type"] = checkpoint.config().value("model_type", "");
+  out["model_type"] = io::string_or(checkpoint.config(), "model_type", "", checkpoint.path());
   out.update(sizes_json(summary));
   for (const auto& m : summary.modules) {
     nlohmann::ordered_json module = {{"name", m.name},
@@ -62,16 +62,17 @@ std::string kind_text(const package::ModuleSummary& module) {
 
 void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summary) {
   const nlohmann::json& config = checkpoint.config();
-  const auto number = [&](const char* key) { return config.value(key, int64_t{0}); };
+  const std::filesystem::path& path = checkpoint.path();
+  const auto number = [&](const char* key) { return io::integer_or(config, key, 0, path); };
   fmt::print("model            {}\n", checkpoint.path().string());
   fmt::print(
       "architecture     {}, {} blocks, hidden {}, {} heads ({} key-value), MLP {}, vocabulary "
       "{}{}\n",
-      config.value("model_type", "?"), number("num_hidden_layers"), number("hidden_size"),
-      number("num_attention_heads"),
-      config.value("num_key_value_heads", number("num_attention_heads")),
+      io::string_or(config, "model_type", "?", path), number("num_hidden_layers"),
+      number("hidden_size"), number("num_attention_heads"),
+      io::integer_or(config, "num_key_value_heads", number("num_attention_heads"), path),
       number("intermediate_size"), number("vocab_size"),
-      config.value("tie_word_embeddings", false) ? ", tied embedding" : "");
+      io::boolean_or(config, "tie_word_embeddings", false, path) ? ", tied embedding" : "");
   fmt::print("{}\n", sizes_text(summary));
 
   Table table;

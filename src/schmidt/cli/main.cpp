@@ -11,6 +11,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/cli/interrupted.h"
@@ -139,6 +140,8 @@ int run(int argc, char** argv) {
     // fmt throws it where a print fills the buffer.
     if (std::ferror(stdout) != 0) return fail(OutputError(e.code().value()));
     return fail(kCallersMistake, e.what());
+  } catch (const nlohmann::json::exception&) {
+    return fail(kBadFile, "expected another form of JSON in a file that an earlier run left");
   } catch (const std::bad_alloc&) {
     return fail(kCallersMistake, "out of memory");
   } catch (const std::exception& e) {

@@ -111,7 +111,7 @@ class Healing {
         callbacks_(callbacks),
         team_(team),
         stream_(options.data, text::Tokenizer::load(student.path()),
-                student.config().value("model_type", ""), options.stream),
+                io::string_or(student.config(), "model_type", "", student.path()), options.stream),
         save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
     const int64_t a_step = step_tokens(options);

@@ -107,8 +107,8 @@ RunState from_json(const nlohmann::json& json, const fs::path& file) {
     state.seconds = json.at("seconds");
     state.not_finite = json.at("not_finite");
     return state;
-  } catch (const nlohmann::json::exception& e) {
-    throw FormatError(file, "state", e.what());
+  } catch (const nlohmann::json::exception&) {
+    throw FormatError(file, "state", "expected the state of a run, found another form");
   }
 }
 

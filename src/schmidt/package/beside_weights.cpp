@@ -1,9 +1,9 @@
 #include "schmidt/package/beside_weights.h"
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/hf_folder.h"
 #include "schmidt/io/json.h"
-#include "schmidt/base/file_system.h"
 #include "schmidt/package/model_card.h"
 #include "schmidt/package/remote_code.h"
 #include "schmidt/text/tokenizer.h"

@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "schmidt/model/network.h"
 #include "schmidt/base/escaped_bytes.h"
+#include "schmidt/io/json.h"
+#include "schmidt/model/network.h"
 
 namespace schmidt::package {
 
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
-  const std::string base = original.config().value("_name_or_path", std::string());
+  const std::string base = io::string_or(original.config(), "_name_or_path", "", original.path());
   const std::string name = escaped_bytes(base.empty() ? original.path().filename().string() : base);
   std::string card = fmt::format(
       "---\n"

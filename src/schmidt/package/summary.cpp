@@ -6,6 +6,10 @@
 #include <string_view>
 #include <tuple>
 
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/layers.h"
 
@@ -61,10 +65,26 @@ uint64_t ModelSummary::dense_bytes(int64_t bytes_per_scalar) const {
   return static_cast<uint64_t>(dense_parameters * bytes_per_scalar);
 }
 
+namespace {
+
+/// compression_config.layers; empty where the model is not compressed.
+nlohmann::json compressed_layers(const nlohmann::json& config, const std::filesystem::path& path) {
+  nlohmann::json found = config;
+  for (const char* key : {"compression_config", "layers"}) {
+    found = found.contains(key) ? nlohmann::json(found.at(key)) : nlohmann::json();
+    if (found.is_null()) return nlohmann::json::object();
+    if (!found.is_object()) {
+      throw FormatError(path, key, fmt::format("expected an object, got {}", found.type_name()));
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
 ModelSummary summarize(const io::Checkpoint& checkpoint) {
   const nlohmann::json& config = checkpoint.config();
-  const nlohmann::json compressed = config.value("compression_config", nlohmann::json::object())
-                                        .value("layers", nlohmann::json::object());
+  const nlohmann::json compressed = compressed_layers(config, checkpoint.path());
 
   std::map<std::string, ModuleSummary> modules;
   for (const auto& [name, info] : checkpoint.tensors()) {

@@ -10,6 +10,7 @@
 #include <fnmatch.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
 
 namespace schmidt::plan {
 namespace {
