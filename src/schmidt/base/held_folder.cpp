@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/work_folder.h"
 
@@ -83,7 +84,7 @@ void HeldFolder::remove() const {
   if (!lock_.is_of(folder_ / kLockFile)) return;
   // The lock goes last: nobody else takes the folder before it is empty.
   remove_all_but(folder_, folder_ / kLockFile);
-  fs::remove_all(folder_);
+  remove_tree(folder_);
 }
 
 }  // namespace schmidt

@@ -24,7 +24,7 @@ void remove_all_but(const fs::path& folder, const fs::path& kept) {
 WorkFolder::~WorkFolder() {
   if (!made_) return;
   try {
-    if (!fs::exists(stamp_) || has_results_(folder_)) return;
+    if (!path_exists(stamp_) || has_results_(folder_)) return;
     remove_all_but(folder_, {});
     std::error_code ignored;
     fs::remove(folder_, ignored);    // unless it is locked
@@ -33,17 +33,17 @@ WorkFolder::~WorkFolder() {
 }
 
 WorkFolder::Holds WorkFolder::holds() const {
-  if (!fs::exists(folder_) || !has_results_(folder_)) return Holds::kNothing;
-  return fs::exists(stamp_) ? Holds::kThisWork : Holds::kOtherWork;
+  if (!path_exists(folder_) || !has_results_(folder_)) return Holds::kNothing;
+  return path_exists(stamp_) ? Holds::kThisWork : Holds::kOtherWork;
 }
 
 WorkFolder::Holds WorkFolder::holds_in_own_folder() const {
-  if (!fs::exists(folder_) && holds_anything(folder_.parent_path())) return Holds::kOtherWork;
+  if (!path_exists(folder_) && holds_anything(folder_.parent_path())) return Holds::kOtherWork;
   return holds();
 }
 
 void WorkFolder::claim() {
-  if (fs::exists(stamp_)) return;
+  if (path_exists(stamp_)) return;
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error) throw SystemError("cannot make folder", folder_, error.value());

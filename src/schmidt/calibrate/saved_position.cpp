@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 
 namespace schmidt::calibrate {
@@ -16,7 +17,7 @@ SavedPosition::SavedPosition(fs::path folder, const std::string& name, Workers w
       name_(name),
       workers_(std::move(workers)),
       save_after_(save_after) {
-  if (fs::exists(file())) {
+  if (path_exists(file())) {
     const nlohmann::json json = io::read_json_object(file());
     place_ = json.value("place", int64_t{0});
     files_ = json.value("files", std::vector<std::string>{});

@@ -105,7 +105,7 @@ class Collector {
       }
     }
     options_.workers.meet();
-    if (options_.workers.first()) fs::remove_all(unfinished());
+    if (options_.workers.first()) remove_tree(unfinished());
   }
 
  private:
@@ -122,7 +122,7 @@ class Collector {
   /// Blocks [0, n) are not finished: they are worked on from the last to the first.
   int64_t open_blocks() const {
     int64_t open = blocks_;
-    while (open > 0 && fs::exists(block_file(open - 1))) --open;
+    while (open > 0 && path_exists(block_file(open - 1))) --open;
     return static_cast<int64_t>(options_.workers.agreed(static_cast<double>(open)));
   }
 

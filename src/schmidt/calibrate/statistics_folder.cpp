@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/work_folder.h"
 #include "schmidt/io/json.h"
@@ -23,7 +24,7 @@ constexpr const char* kUnfinished = "unfinished";  // a folder of activations
 /// Whose work the folder says that it holds; empty where it says nothing.
 std::string fingerprint_in(const fs::path& folder) {
   const fs::path path = folder / kState;
-  if (!fs::exists(path)) return {};
+  if (!path_exists(path)) return {};
   const nlohmann::json json = io::read_json_object(path);
   TORCH_CHECK_VALUE(json.contains("fingerprint") && json["fingerprint"].is_string(),
                     "[statistics] ", path.string(),
@@ -80,7 +81,7 @@ fs::path checked(fs::path folder) {
 }  // namespace
 
 void check_statistics_folder(const fs::path& folder) {
-  if (fs::exists(checked(folder) / kLockFile)) lock_folder(folder, /*finished=*/true);
+  if (path_exists(checked(folder) / kLockFile)) lock_folder(folder, /*finished=*/true);
 }
 
 StatisticsFolder::StatisticsFolder(fs::path folder, std::string fingerprint, int64_t blocks,
@@ -91,7 +92,7 @@ StatisticsFolder::StatisticsFolder(fs::path folder, std::string fingerprint, int
   if (!first) return;
   bool finished = fingerprint_in(folder_) == fingerprint_;
   for (int64_t i = 0; i < blocks && finished; ++i) {
-    finished = fs::exists(folder_ / fmt::format("block.{}.safetensors", i));
+    finished = path_exists(folder_ / fmt::format("block.{}.safetensors", i));
   }
   lock_ = lock_folder(folder_, finished);
   collects_ = !finished;

@@ -8,13 +8,13 @@
 #include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/outputs.h"
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/eval/multiple_choice.h"
 #include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/calibration_text.h"
-#include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/profile/point_log.h"
 #include "schmidt/profile/sensitivity.h"
@@ -160,7 +160,7 @@ Places places_of(const ProfileVerbOptions& options, const compress::Method& meth
   places.statistics = options.statistics.empty() ? with_ending(places.profile, ".statistics")
                                                  : fs::path(options.statistics);
   // A killed run may have left figures, which are written first.
-  const bool goes_on = fs::exists(places.partial);
+  const bool goes_on = path_exists(places.partial);
   const auto figure = [&](const char* extension) {
     fs::path file = options.out;
     return output_file(file.replace_extension(extension), options.force || goes_on, inputs);

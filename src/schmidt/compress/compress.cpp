@@ -178,7 +178,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
       compressed_config(checkpoint, plan, store, options), partial, progress);
   // What a run goes on from leaves last: a kill in between finds it, or OUT.
   folder->commit();
-  fs::remove_all(out / store.folder().filename());
+  remove_tree(out / store.folder().filename());
   workers.meet();
   return result;
 }

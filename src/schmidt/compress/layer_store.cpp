@@ -23,7 +23,7 @@ double number_or_nan(const nlohmann::json& value) {
 
 /// A layer's form, or the activations in front of a block, as what is needed to go on.
 bool has_results(const fs::path& folder) {
-  if (fs::exists(folder / "streams" / "state.json")) return true;
+  if (path_exists(folder / "streams" / "position.json")) return true;
   return std::ranges::any_of(fs::directory_iterator(folder),
                              [](const auto& entry) { return entry.path().extension() == ".json"; });
 }

@@ -158,12 +158,12 @@ class Healing {
     remove_all_but(partial, run);  // what a run that was killed here had begun to write
     result.summary =
         write_healed(student_, TrainedTensors(trained_files(run)), recipe(options_), partial);
-    fs::copy_file(log.path(), partial / "heal.jsonl");
+    copy_plain_file(log.path(), partial / "heal.jsonl");
     RunLog(partial / "heal.jsonl")
         .write({{"before", result.before.json()}, {"after", result.after.json()}});
     // What a run goes on from leaves last: a kill in between finds the old state or OUT.
     folder->commit();
-    fs::remove_all(out / "run");
+    remove_tree(out / "run");
     result.skipped_lines = stream_.skipped();
     return result;
   }

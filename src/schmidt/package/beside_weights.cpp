@@ -22,7 +22,7 @@ bool is_outside(const io::Checkpoint& checkpoint, const std::string& name) {
 
 void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
   const fs::path& from = checkpoint.path();
-  const auto has = [&](const char* name) { return fs::exists(from / name); };
+  const auto has = [&](const char* name) { return path_exists(from / name); };
   if (checkpoint.is_gguf() || has("tokenizer.json") || has("tokenizer.model") ||
       (has("vocab.json") && has("merges.txt"))) {
     text::Tokenizer::load(from).save(folder);

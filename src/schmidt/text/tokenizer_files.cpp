@@ -101,12 +101,12 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
         files["tokenizer.model"],
         added_tokens_beside_model(JsonView(config, config_path), JsonView(added, added_path)),
         folder / "tokenizer.model");
-  } else if (fs::exists(folder / kVocabulary) && fs::exists(folder / kMerges)) {
+  } else if (path_exists(folder / kVocabulary) && path_exists(folder / kMerges)) {
     const fs::path model_path = folder / "config.json";
     const JoinedVocabulary joined = join_vocabulary_files(
         {io::read_json_object(folder / kVocabulary), read_file(folder / kMerges), config, map,
          object("added_tokens.json"),
-         fs::exists(model_path) ? io::read_json_object(model_path) : json::object()},
+         path_exists(model_path) ? io::read_json_object(model_path) : json::object()},
         folder);
     impl = build_from_json(joined.tokenizer, folder);
     apply_tokenizer_config(*impl, JsonView(joined.roles, folder));
