@@ -19,7 +19,7 @@ Model load(const test::TinyModel& tiny) {
 /// `layer` of the model as an MPO of full bonds.
 test::TinyModel with_mpo(test::TinyModel tiny, const std::string& layer) {
   const torch::Tensor w = tiny.tensors.at(layer + ".weight");
-  const auto mpo = tn::factorize(w, {tn::low_rank_shape(w.size(0), w.size(1)), {w.size(1)}}).mpo;
+  const auto mpo = tn::factorize(w, {tn::low_rank_shape(w.size(0), w.size(1)), {}}).mpo;
   const StoredWeight stored = mpo_weight(layer, mpo);
   tiny.tensors.erase(layer + ".weight");
   for (const NamedTensor& t : stored.tensors) tiny.tensors[t.name] = t.tensor;
