@@ -83,7 +83,7 @@ const std::vector<calibrate::ActivationOptions> kPlaces = {
 std::map<std::string, std::string> files_of(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) {
+    if (entry.is_regular_file() && entry.path().filename() != kLockFile) {
       files[fs::relative(entry.path(), folder)] = test::read_file(entry.path());
     }
   }
