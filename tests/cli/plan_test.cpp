@@ -94,7 +94,8 @@ TEST_F(PlanVerbTest, ProfilesATaskAndPlansByIt) {
   const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
   EXPECT_LE(planned["keep"].get<double>(), 0.8);
   expect_error(asked + "--force", 2, "--data");
-  expect_error(asked + "--force --data @", 2, "boolq");
+  fs::create_directory(tmp / "empty");
+  expect_error(asked + "--force --data @empty", 2, "boolq");
   expect_error(asked + "--force --data @data --fewshot 1", 2, "without worked examples");
   expect_error(profile + "--force --data @data", 2, "a metric that is a task");
   test::write_file(tmp / "data/boolq/dev.jsonl", lines + "{\"question\": \"is\"}");

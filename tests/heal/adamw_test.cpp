@@ -64,7 +64,7 @@ TEST(Parameters, GatherGradientsOverSeveralPassesAndSayWhenEachIsThere) {
 TEST(Parameters, MastersKeepWhatTheModelRounds) {
   const auto exact = leaves();
   std::vector<NamedTensor> rounded;
-  for (const auto& [name, tensor] : exact) rounded.push_back({name, tensor.to(torch::kBFloat16)});
+  for (const auto& [name, tensor, role] : exact) rounded.push_back({name, tensor.to(torch::kBFloat16)});
   Parameters parameters(rounded, exact, {});
   parameters.values().add_(1e-5);
   parameters.write_to_model();

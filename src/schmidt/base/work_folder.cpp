@@ -19,6 +19,7 @@ void remove_all_but(const fs::path& folder, const fs::path& kept) {
       others.push_back(entry.path());
     }
   }
+  for (const fs::path& path : others) remove_tree(path);
 }
 
 WorkFolder::~WorkFolder() {

@@ -95,7 +95,7 @@ torch::Tensor drawn(const io::Checkpoint& checkpoint, const CalibrationText& tex
       calibrate::calibration_windows(texts, context, text.tokens, text.seed);
   if (windows.numel() < text.tokens / context * context) {
     reporter.tell(fmt::format(
-        "calibration: the texts have only {} tokens in whole windows, {} were asked for",
+        "calibration: the texts have {} tokens in whole windows, of {} asked for",
         windows.numel(), text.tokens));
   }
   return windows;
