@@ -145,11 +145,15 @@ size_t index_of(const JsonView& value) {
 
 /// What the harness makes of WikiHow's texts, which mark titles and steps with brackets.
 std::string without_brackets(std::string_view raw) {
-  const auto replaced = [](std::string text, std::string_view old, std::string_view by) {
-    for (size_t at = 0; (at = text.find(old, at)) != text.npos; at += by.size()) {
-      text.replace(at, old.size(), by);
+  const auto replaced = [](std::string_view text, std::string_view old, std::string_view by) {
+    std::string result;
+    while (true) {
+      const size_t found = text.find(old);
+      result += text.substr(0, found);
+      if (found == std::string_view::npos) return result;
+      result += by;
+      text.remove_prefix(found + old.size());
     }
-    return text;
   };
   std::string text = replaced(stripped(raw), " [title]", ". ");
   for (size_t at = 0; (at = text.find('[', at)) != text.npos;) {
@@ -160,7 +164,7 @@ std::string without_brackets(std::string_view raw) {
       text.erase(at, end + 1 - at);
     }
   }
-  return replaced(std::move(text), "  ", " ");
+  return replaced(text, "  ", " ");
 }
 
 /// A line of the harness's own form, or of the one that HellaSwag's authors publish.
