@@ -54,7 +54,7 @@ struct Exchange::State {
   [[noreturn]] void give_up(const Operation& operation);
 
   Ticket start(Ticket operation);
-  void bring_back(const Ticket& operation);
+  void bring_back(Ticket operation);  // a ticket of its own: it leaves the list
 
   struct Stopped {};
 
@@ -190,7 +190,7 @@ void Exchange::State::give_up(const Operation& operation) {
 }
 
 // At the end of a wait: a GPU's work goes on in the thread that asked for it.
-void Exchange::State::bring_back(const Ticket& operation) {
+void Exchange::State::bring_back(Ticket operation) {
   if (std::erase(copies, operation) > 0) operation->tensor.write_back();
 }
 
