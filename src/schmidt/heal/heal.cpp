@@ -77,6 +77,20 @@ WorkFolder claim(const AtomicFolder& folder, const std::string& work, const Heal
   return run;
 }
 
+/// Before any work is begun, and before a stored teacher is asked for hours.
+void check_teacher(const io::Checkpoint& student, const io::Checkpoint& teacher,
+                   const HealOptions& options) {
+  const model::ModelConfig s = model::parse_config(student.config(), student.path());
+  const model::ModelConfig t = model::parse_config(teacher.config(), teacher.path());
+  TORCH_CHECK_VALUE(options.model_level.weights.kl == 0.0 || s.vocab_size == t.vocab_size,
+                    "[heal] expected a teacher of the student's vocabulary, ", s.vocab_size,
+                    " tokens, got one of ", t.vocab_size, ": ", teacher.path().string());
+  TORCH_CHECK_VALUE(
+      options.block_tokens == 0 || (s.num_layers == t.num_layers && s.hidden_size == t.hidden_size),
+      "[heal] expected a teacher of ", s.num_layers, " blocks of width ", s.hidden_size,
+      ", got one of ", t.num_layers, " of ", t.hidden_size, ": ", teacher.path().string());
+}
+
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
   const ModelLevelOptions& m = options.model_level;
   TORCH_CHECK_VALUE(m.weights.cross_entropy >= 0.0 && m.weights.kl >= 0.0 &&
@@ -114,6 +128,7 @@ class Healing {
                 io::string_or(student.config(), "model_type", "", student.path()), options.stream),
         save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
+    if (teacher) check_teacher(student, *teacher, options);
     const int64_t a_step = step_tokens(options);
     block_batches_ = block_batches(options);
     model_level_ = options.model_level;
