@@ -71,6 +71,7 @@ TEST_F(OutputPlaceTest, SeesThroughLinks) {
   EXPECT_NE(refusal(root / "models/a", root / "linked").find("a part of the model"),
             std::string::npos);
   EXPECT_EQ(refusal(root / "models/b", root / "linked"), "");
+  EXPECT_EQ(refusal(root / "models/a", root / "models"), "") << "a place in what is read";
 }
 
 TEST_F(OutputPlaceTest, PlacesAreApartFromEachOther) {

@@ -166,6 +166,12 @@ TEST_F(OutputsTest, ForceReplacesWhatSchmidtWroteAlone) {
   expect_done(profile + "@p.json --force");
   expect_done(profile + "@p.json --force");
   expect_refused("plan @models/m --keep 0.8 --tflops 1 -o @s --force", "is no file");
+  const std::string into_model = "plan @models/m --keep 0.8 --tflops 1 -o @models/m/";
+  expect_refused(into_model + "config.json --force", "not written by schmidt");
+  expect_done(into_model + "plan.json");
+  expect_done(into_model + "plan.json --force");
+  expect_done(compress + "@models/m/small");
+  expect_done(compress + "@models/m/small --force");
 }
 
 TEST_F(OutputsTest, AnEmptyFolderIsAsGoodAsNoneAndLinksAreFollowed) {

@@ -51,6 +51,7 @@ std::vector<fs::path> all_of(const fs::path& input) {
   for (fs::directory_iterator entries(resolved, error), end; !error && entries != end;
        entries.increment(error)) {
     std::error_code dangling;
+    if (!entries->is_symlink(dangling)) continue;
     const fs::path target = fs::canonical(entries->path(), dangling);
     if (!dangling) all.push_back(target);
   }

@@ -25,7 +25,8 @@ struct InputPath {
 };
 
 /// Throws c10::ValueError if one of `places`, which a run writes or replaces, is or holds
-/// something that it reads, or what a link in a folder that it reads points to.
+/// something that it reads, or what a link in a folder that it reads points to. A place may lie
+/// in such a folder.
 /// Files and folders are compared, not their names. Throws SystemError.
 void check_apart(const std::vector<std::filesystem::path>& places,
                  const std::vector<InputPath>& inputs);
