@@ -298,7 +298,7 @@ void run(const PlanOptions& options) {
                     budgets);
   std::vector<InputPath> inputs = {{"the model", options.model}};
   if (!options.profile.empty()) inputs.push_back({"the profile", options.profile});
-  const std::filesystem::path out = output_file(options.out, options.force, inputs);
+  const std::filesystem::path place = output_file(options.out, options.force, inputs);
   TORCH_CHECK_VALUE(options.allocation != "profile" || !options.profile.empty(),
                     "[plan] --allocation profile expected --profile");
   TORCH_CHECK_VALUE((options.limits.floor == 0.0 && options.limits.ceiling == 1.0) ||
@@ -326,7 +326,7 @@ void run(const PlanOptions& options) {
   const auto predicted = predicted_json(options, model, f, made);
   const double keep = static_cast<double>(f.parameters) / static_cast<double>(model.parameters);
   plan::write_plan(
-      out, {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)}, model);
+      place, {made.layers, keep, recipe(options), predicted, stored_dtype(options, model)}, model);
 
   const double flops =
       options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
