@@ -25,7 +25,7 @@ TEST(Plot, AValueThatWouldFlattenTheOthersIsAnArrowheadAndNamed) {
   const PlotLabels labels = {"Loss", "step", "loss"};
   const std::string far = drawn(labels, {3.0, 2.5, 2.2, 2.1, 8e6, 2.0});
   EXPECT_EQ(count(far, ">1 beyond the axis, up to 8e+06<"), 1u);
-  EXPECT_EQ(count(far, ">3<"), 1u) << "a tick of the others";
+  EXPECT_EQ(count(far, ">2.5<"), 1u) << "a tick of the others";
   EXPECT_EQ(count(far, ">1e+06<"), 0u);
   const std::string near = drawn(labels, {3.0, 2.5, 2.2, 2.1, 2.0});
   EXPECT_EQ(count(near, "beyond"), 0u);

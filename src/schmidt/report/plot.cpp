@@ -45,6 +45,8 @@ Extent extent_of(const std::vector<Curve>& curves, const PlotLabels& labels) {
   extent.y_high = largest_shown(values, extent.log);
   extent.beyond = static_cast<size_t>(
       std::ranges::count_if(values, [&](double value) { return value > extent.y_high; }));
+  // What is left may be narrow: round values of a linear axis tell more then.
+  extent.log = extent.log && extent.y_high >= kLogFrom * extent.y_low;
   if (labels.original && (!extent.log || *labels.original > 0.0)) {
     extent.y_low = std::min(extent.y_low, *labels.original);
     extent.y_high = std::max(extent.y_high, *labels.original);

@@ -39,8 +39,9 @@ struct PlotLabels {
 
 /// Curves in one plot whose ranges hold all of them: `cell` with title, legend, axes, with
 /// room for their labels. Points that are not finite are left out. Logarithmic, unless `linear`,
-/// where the values are above 0 and the largest is 30 times the least or more. Values that would
-/// flatten the others (largest_shown) are arrowheads at the upper edge, and the legend says so.
+/// where the values shown are above 0 and the largest is 30 times the least or more. Values that
+/// would flatten the others (largest_shown) are arrowheads at the upper edge, and the legend says
+/// so.
 void draw_curves(Svg& svg, const Box& cell, const PlotLabels& labels,
                  const std::vector<Curve>& curves);
 

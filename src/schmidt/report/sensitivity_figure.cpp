@@ -26,7 +26,7 @@ using profile::Setting;
 constexpr double kMargin = 10.0;
 constexpr int kColumns = 4;
 constexpr double kCellWidth = 292.0;   // of a panel with its labels
-constexpr double kPlotHeight = 160.0;  // inside the cell
+constexpr double kPlotHeight = 180.0;  // inside the cell
 constexpr double kLabel = 10.0;        // size of axis labels,
 constexpr double kPanelTitle = 12.0;   // of titles of panels and of maps
 constexpr double kDecades = 6.0;       // of a logarithmic axis at most
@@ -38,7 +38,7 @@ const char* const kKindNames[] = {"",       "q_proj",    "k_proj",  "v_proj",
 struct Kind {
   std::string label;               // "L1", "L1+L2+L3"
   std::string title;               // "L1 q_proj"
-  std::vector<std::string> lines;  // "L1", "q_proj"
+  std::vector<std::string> lines;  // "L1", "q"
   std::map<int64_t, const LayerProfile*> blocks;
 };
 
@@ -52,7 +52,8 @@ std::vector<Kind> kinds_of(const Profile& profile) {
     kind.lines = {l.label()};
     for (const int k : l.kinds) {
       kind.title += fmt::format(" {}", kKindNames[k]);
-      kind.lines.emplace_back(kKindNames[k]);
+      const std::string_view name = kKindNames[k];
+      kind.lines.emplace_back(name.substr(0, name.find('_')));
     }
     kind.blocks[l.block] = &layer;
   }
@@ -308,7 +309,7 @@ void draw_panels(Svg& svg, Spot origin, const Profile& profile, const Panels& pa
 }
 
 constexpr double kRow = 17.0;
-constexpr double kName = 9.0;  // size of the names over the columns
+constexpr double kName = 10.0;  // size of the names over the columns
 
 /// Where the parts of a heat map lie, from its corner.
 struct HeatMap {
