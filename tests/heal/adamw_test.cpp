@@ -7,12 +7,13 @@ namespace schmidt::heal {
 namespace {
 
 using model::NamedTensor;
+using model::Role;
 
 std::vector<NamedTensor> leaves() {
-  return {{"model.embed_tokens.weight", torch::randn({6, 4})},
+  return {{"model.embed_tokens.weight", torch::randn({6, 4}), Role::kVocabulary},
           {"model.layers.0.input_layernorm.weight", torch::randn({4})},
-          {"model.layers.0.self_attn.q_proj.cores.0", torch::randn({1, 4, 1, 2})},
-          {"model.layers.0.self_attn.q_proj.cores.1", torch::randn({2, 1, 4, 1})},
+          {"model.layers.0.self_attn.q_proj.cores.0", torch::randn({1, 4, 1, 2}), Role::kFactor},
+          {"model.layers.0.self_attn.q_proj.cores.1", torch::randn({2, 1, 4, 1}), Role::kFactor},
           {"model.layers.0.mlp.down_proj.weight", torch::randn({4, 5})}};
 }
 
@@ -64,7 +65,9 @@ TEST(Parameters, GatherGradientsOverSeveralPassesAndSayWhenEachIsThere) {
 TEST(Parameters, MastersKeepWhatTheModelRounds) {
   const auto exact = leaves();
   std::vector<NamedTensor> rounded;
-  for (const auto& [name, tensor, role] : exact) rounded.push_back({name, tensor.to(torch::kBFloat16)});
+  for (const auto& [name, tensor, role] : exact) {
+    rounded.push_back({name, tensor.to(torch::kBFloat16), role});
+  }
   Parameters parameters(rounded, exact, {});
   parameters.values().add_(1e-5);
   parameters.write_to_model();

@@ -23,6 +23,7 @@ test::TinyModel with_mpo(test::TinyModel tiny, const std::string& layer) {
   const StoredWeight stored = mpo_weight(layer, mpo);
   tiny.tensors.erase(layer + ".weight");
   for (const NamedTensor& t : stored.tensors) tiny.tensors[t.name] = t.tensor;
+  tiny.config["compression_config"]["version"] = 1;
   tiny.config["compression_config"]["layers"][layer] = stored.form;
   return tiny;
 }

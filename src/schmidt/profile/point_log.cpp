@@ -53,7 +53,7 @@ PointLog::~PointLog() {
 std::map<int64_t, nlohmann::ordered_json> PointLog::read(const fs::path& folder) {
   std::map<int64_t, nlohmann::ordered_json> points;
   for (const fs::path& entry : folder_entries(folder)) {
-    if (!entry.filename().string().starts_with("points.")) continue;
+    if (!entry.filename().string().starts_with("points.") || !is_plain_file(entry)) continue;
     std::ifstream file(entry);
     for (std::string line; std::getline(file, line);) {
       const auto read = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
