@@ -2,6 +2,8 @@
 # make test     everything from nothing to all tests
 PRESET ?= release
 BUILD := build/$(PRESET)
+# Tests that run at once, each on one thread.
+TEST_JOBS ?= 2
 
 .PHONY: demo test test-slow build program configure setup setup-test sanitize fuzz bench format format-check lint clean
 
@@ -9,7 +11,7 @@ demo: program
 	python3 scripts/demo.py $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
 
 test: setup-test build
-	ctest --test-dir $(BUILD) --output-on-failure -LE slow
+	OMP_NUM_THREADS=1 ctest --test-dir $(BUILD) --output-on-failure -LE slow -j $(TEST_JOBS)
 
 test-slow: setup-test build
 	ctest --test-dir $(BUILD) --output-on-failure -L slow
