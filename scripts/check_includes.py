@@ -26,11 +26,11 @@ ALLOWED = {
              "eval"},
     "profile": {"base", "tn", "io", "parallel", "model", "package", "plan", "calibrate", "eval",
                 "compress"},
-    "pipeline": {"base", "parallel", "io", "text", "model", "package", "plan", "calibrate",
-                 "eval", "compress"},
     "report": {"base", "tn", "io", "model", "plan", "profile", "heal"},
+    "pipeline": {"base", "parallel", "tn", "io", "text", "model", "package", "plan", "calibrate",
+                 "eval", "compress", "heal", "profile", "report"},
     "cli": {"base", "quant", "kernels", "tn", "io", "parallel", "text", "model", "package", "plan",
-            "calibrate", "eval", "compress", "heal", "profile", "pipeline", "report"},
+            "calibrate", "eval", "compress", "heal", "profile", "report", "pipeline"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

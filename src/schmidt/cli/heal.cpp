@@ -1,7 +1,4 @@
-#include "schmidt/heal/heal.h"
-
 #include <charconv>
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <set>
@@ -16,19 +13,12 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
-#include "schmidt/heal/team.h"
 #include "schmidt/io/json.h"
-#include "schmidt/package/checkpoint_folder.h"
-#include "schmidt/pipeline/output_folder.h"
-#include "schmidt/report/healing_page.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/heal_model.h"
 
 namespace schmidt::cli {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// Seconds between two versions of the page while a run goes on.
-constexpr double kPageSeconds = 30.0;
 
 struct HealVerbOptions {
   CommonOptions common;
@@ -168,6 +158,17 @@ void check_options(const HealVerbOptions& options, const heal::HealOptions& heal
                     "[heal] --train embedding is read with ", rest, " alone");
 }
 
+Interrupted interrupted(const HealVerbOptions& options, const heal::HealResult& result) {
+  // Another rank may have heard it.
+  const int signal = stop_signal != 0 ? stop_signal : SIGTERM;
+  const std::string after =
+      result.steps > 0 ? fmt::format("stopped after {} steps", result.steps) : "stopped";
+  const std::filesystem::path partial = partial_folder(resolved_place(options.out));
+  if (!holds_anything(partial)) return {signal, after + " before anything was done"};
+  return {signal, fmt::format("{}; the state is saved in {}, and --resume goes on from it", after,
+                              partial.string())};
+}
+
 void run(const HealVerbOptions& options) {
   keep_freed_memory();
   apply_common_options(options.common);
@@ -177,47 +178,16 @@ void run(const HealVerbOptions& options) {
   std::optional<io::Checkpoint> teacher;
   if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
 
-  heal::Team team = heal::make_team(options.stages, options.exchange);
-  std::vector<InputPath> inputs = pipeline::inputs_of("data", options.data);
-  inputs.push_back({"the model", options.model});
-  if (!options.teacher.empty()) inputs.push_back({"the teacher", options.teacher});
-  const fs::path out = pipeline::output_folder(options.out, {}, inputs);
-  std::optional<AtomicFolder> claimed;  // held for all from here on
-  if (team.leads()) claimed.emplace(out, heal.force, package::checkpoint_folder());
-
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
-  ProgressLine progress(options.common.quiet || !team.leads());
-  const std::string title = "Healing " + fs::path(options.model).filename().string();
-  auto paged = std::chrono::steady_clock::time_point{};
-  const auto page = [&](const fs::path& log) {
-    const auto now = std::chrono::steady_clock::now();
-    if (std::chrono::duration<double>(now - paged).count() < kPageSeconds) return;
-    paged = now;
-    fs::path html = log;
-    html.replace_extension(".html");
-    write_file_atomically(html, report::healing_page(heal::read_run_log(log), title));
-  };
-  const heal::HealResult result =
-      heal::heal(student, teacher, out, heal,
-                 {progress.callback(), [] { return stop_signal != 0; }, page}, team);
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
+  const heal::HealResult result = pipeline::heal_model(
+      student, teacher, heal,
+      {options.out, options.stages, options.exchange, [] { return stop_signal != 0; }},
+      progress.reporter());
   progress.clear();
-  if (result.ended == heal::Ended::kInterrupted) {
-    // Another rank may have heard it.
-    const int signal = stop_signal != 0 ? stop_signal : SIGTERM;
-    const std::string after =
-        result.steps > 0 ? fmt::format("stopped after {} steps", result.steps) : "stopped";
-    const fs::path partial = partial_folder(out);
-    throw Interrupted(signal, holds_anything(partial)
-                                  ? fmt::format("{}; the state is saved in {}, and --resume goes "
-                                                "on there",
-                                                after, partial.string())
-                                  : after + " before anything was done");
-  }
-  if (!team.leads()) return;
-  const fs::path log = out / "heal.jsonl";
-  write_file_atomically(out / "heal.html", report::healing_page(heal::read_run_log(log), title));
-  print(options, result);
+  if (result.ended == heal::Ended::kInterrupted) throw interrupted(options, result);
+  if (result.summary) print(options, result);
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ LayerStore::LayerStore(fs::path folder, const std::string& work, bool force)
     const fs::path around = folder_.path().parent_path();
     TORCH_CHECK_VALUE(force, "[output] ", around.string(),
                       " holds unfinished work of another model or recipe; expected the same again "
-                      "(remove it, or --force drops it)");
+                      "(remove it, or force drops it)");
     remove_all_but(around, {});
   }
   folder_.claim();

@@ -91,8 +91,8 @@ Evaluation evaluate_text(const model::Model& model, const model::Model* referenc
   auto available = static_cast<int64_t>(ids.size());
   if (options.max_tokens > 0) available = std::min(available, options.max_tokens);
   const int64_t windows = available / options.context;
-  TORCH_CHECK_VALUE(windows > 0, "[eval] expected --max-tokens of at least one window of ",
-                    options.context, " tokens, got ", options.max_tokens);
+  TORCH_CHECK_VALUE(windows > 0, "[eval] expected tokens for at least one window of ",
+                    options.context, ", got ", options.max_tokens);
 
   const torch::Tensor all = torch::tensor(ids, torch::kInt64);  // [tokens]
   NllSum model_sum, reference_sum;

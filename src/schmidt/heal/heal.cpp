@@ -65,11 +65,10 @@ WorkFolder claim(const AtomicFolder& folder, const std::string& work, const Heal
   if (!options.force) {
     TORCH_CHECK_VALUE(holds != WorkFolder::Holds::kOtherWork, "[output] ", folder.path().string(),
                       " holds unfinished work of another model, data set or recipe; expected the "
-                      "same again (remove it, or --force drops it)");
+                      "same again (remove it, or force drops it)");
     TORCH_CHECK_VALUE(holds == WorkFolder::Holds::kNothing || options.resume, "[output] ",
                       folder.path().string(),
-                      " holds unfinished work: expected --resume to go on with it, or --force to "
-                      "drop it");
+                      " holds unfinished work; expected to resume it (or force, which drops it)");
   }
   const bool goes_on = holds == WorkFolder::Holds::kThisWork && options.resume;
   if (!goes_on) remove_all_but(folder.path(), {});
@@ -99,8 +98,8 @@ void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& opti
                     "above, got ",
                     m.weights.cross_entropy, " and ", m.weights.kl);
   TORCH_CHECK_VALUE(teacher || (m.weights.kl == 0.0 && options.block_tokens == 0),
-                    "[heal] expected --teacher, the original model, for the KL divergence or the "
-                    "block level (--kl 0 --block-tokens 0 heals without)");
+                    "[heal] expected a teacher, the original model, for the KL divergence or the "
+                    "block level; a KL weight of 0 and no block tokens heal without");
   TORCH_CHECK_VALUE(options.tokens >= 0 && options.block_tokens >= 0,
                     "[heal] expected numbers of tokens, got ", options.tokens, " and ",
                     options.block_tokens);

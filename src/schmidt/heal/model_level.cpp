@@ -162,8 +162,8 @@ class Training {
       save();
       TORCH_CHECK_VALUE(false, "[heal] the loss was not finite in ", kMostNotFinite,
                         " steps in a row, up to step ", state_.step,
-                        "; the last good state is saved, and --resume goes on behind these steps. "
-                        "A lower --learning-rate is another run");
+                        "; the last good state is saved, and resuming goes on after these steps. "
+                        "A lower learning rate is another run");
     }
   }
 

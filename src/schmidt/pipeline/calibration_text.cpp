@@ -17,13 +17,14 @@
 #include "schmidt/text/documents.h"
 
 namespace schmidt::pipeline {
-namespace {
 
 text::Tokenizer load_tokenizer(const io::Checkpoint& checkpoint, const Reporter& reporter) {
   text::Tokenizer tokenizer = text::Tokenizer::load(checkpoint.path());
   for (const std::string& note : tokenizer.notes()) reporter.tell("note: " + note);
   return tokenizer;
 }
+
+namespace {
 
 // Text of the model's own needs no tokenizer: of one that is absent or of another kind nothing
 // is known, and every id may be drawn.

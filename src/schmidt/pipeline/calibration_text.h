@@ -11,6 +11,7 @@
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/io/json_record.h"
 #include "schmidt/model/weights.h"
+#include "schmidt/text/tokenizer.h"
 
 namespace schmidt::pipeline {
 
@@ -22,6 +23,9 @@ struct CalibrationText {
   bool skip_bad = false;  ///< broken lines of .jsonl files are left out
   uint64_t seed = 0;
 };
+
+/// A model's tokenizer; what it has to note is told. Throws FormatError, SystemError.
+text::Tokenizer load_tokenizer(const io::Checkpoint& checkpoint, const Reporter& reporter);
 
 nlohmann::json to_json(const CalibrationText& text);
 /// Throws FormatError.

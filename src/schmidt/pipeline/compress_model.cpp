@@ -8,7 +8,7 @@
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/summary.h"
 #include "schmidt/parallel/ranks.h"
-#include "schmidt/pipeline/output_folder.h"
+#include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
 

@@ -40,8 +40,8 @@ void check_reach(const Preset& preset, const Outline& model, const std::vector<L
   TORCH_CHECK_VALUE(
       nearest <= preset.keep * whole, "[preset] ",
       fmt::format("{} asks for {:.1f} % of the parameters ({:.1f} MB, {}); with {}, embedding and "
-                  "norms left alone this model keeps at least {:.1f} % ({:.1f} MB): --keep {:.3f} "
-                  "is the nearest",
+                  "norms left alone this model keeps at least {:.1f} % ({:.1f} MB): a share of "
+                  "{:.3f} is the nearest",
                   preset.name, 100 * preset.keep, megabytes(asked),
                   preset.mixed_int4 ? "dense block layers in int4" : "float16", preset.ignore,
                   100 * nearest / whole, megabytes(at_least),

@@ -22,7 +22,7 @@ WorkFolder PointLog::prepare(const fs::path& folder, const std::string& work, bo
   if (claimed.holds() == WorkFolder::Holds::kOtherWork) {
     TORCH_CHECK_VALUE(force, "[output] ", folder.string(),
                       " holds an unfinished profile of another model, text or recipe; expected the "
-                      "same again (remove it, or --force drops it)");
+                      "same again (remove it, or force drops it)");
     remove_all_but(folder, {});
   }
   claimed.claim();

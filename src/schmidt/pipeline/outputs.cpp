@@ -1,4 +1,4 @@
-#include "schmidt/cli/outputs.h"
+#include "schmidt/pipeline/outputs.h"
 
 #include <exception>
 #include <fstream>
@@ -12,7 +12,7 @@
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/report/page.h"
 
-namespace schmidt::cli {
+namespace schmidt::pipeline {
 namespace {
 
 namespace fs = std::filesystem;
@@ -46,11 +46,22 @@ fs::path output_file(const fs::path& file, bool force, const std::vector<InputPa
   if (!fs::exists(status)) return place;
   TORCH_CHECK_VALUE(fs::is_regular_file(status), "[output] ", file.string(),
                     " exists and is no file; expected a new file");
-  TORCH_CHECK_VALUE(force, "[output] ", file.string(), " exists; expected a new file (or --force)");
+  TORCH_CHECK_VALUE(force, "[output] ", file.string(), " exists; expected a new file (or force)");
   TORCH_CHECK_VALUE(is_written_by_schmidt(place), "[output] ", file.string(),
-                    " was not written by schmidt; expected a new file, or one that --force may "
+                    " was not written by schmidt; expected a new file, or one that force may "
                     "replace");
   return place;
 }
 
-}  // namespace schmidt::cli
+fs::path output_folder(const fs::path& out, const std::vector<fs::path>& beside,
+                       const std::vector<InputPath>& inputs) {
+  const fs::path place = resolved_place(out);
+  if (parallel::rank() != 0) return place;
+  std::vector<fs::path> places = {place, partial_folder(place)};
+  places.insert(places.end(), beside.begin(), beside.end());
+  check_apart(places, inputs);
+  check_apart_from_each_other(places);
+  return place;
+}
+
+}  // namespace schmidt::pipeline
