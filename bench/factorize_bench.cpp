@@ -1,4 +1,4 @@
-// Factorizers of one weight in the metric of its inputs, on a synthetic layer: normal
+// Factorizers of one weight in the norm of its inputs, on a synthetic layer: normal
 // entries, inputs whose principal variances fall as 1 / i, one of them standing far out.
 //
 //   low_rank / m x n / rank   Counters: svd = time of torch.linalg.svd of W in float32
@@ -33,7 +33,7 @@ namespace {
 
 struct Layer {
   torch::Tensor w;  // [m, n]
-  tn::Metric metric;
+  tn::MomentNorm norm;
 };
 
 Layer layer(int64_t m, int64_t n) {
@@ -51,13 +51,13 @@ void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
   tn::LowRank found;
   std::vector<double> ours;
   for (auto _ : state) {
-    ours.push_back(seconds([&] { found = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}); }));
+    ours.push_back(seconds([&] { found = tn::weighted_low_rank(l.w, l.norm, {.rank = rank}); }));
     if (svd == 0) svd = seconds([&] { benchmark::DoNotOptimize(at::linalg_svd(l.w, false)); });
     state.SetIterationTime(ours.back());
   }
   const double best =
-      tn::weighted_low_rank(l.w, l.metric, {.rank = rank, .exact = true}).relative_error;
-  const double error = tn::weighted_error(l.w, at::mm(found.left, found.right), l.metric);
+      tn::weighted_low_rank(l.w, l.norm, {.rank = rank, .exact = true}).relative_error;
+  const double error = tn::weighted_error(l.w, at::mm(found.left, found.right), l.norm);
   state.counters["svd"] = svd / typical(ours);
   state.counters["excess"] = error / best - 1;
   state.counters["estimate"] = found.relative_error / error - 1;
@@ -67,11 +67,11 @@ void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
 void both_moments(benchmark::State& state, int64_t size, int64_t rank) {
   at::NoGradGuard no_grad;
   const Layer l = layer(size, size);
-  const torch::Tensor h = layer(size, size).metric.input;
+  const torch::Tensor h = layer(size, size).norm.input;
   const calibrate::GradientMoments gradient{at::mm(l.w.t(), at::mm(h, l.w)), true,
                                             h.diagonal().mean().item<double>()};
-  const calibrate::MetricPair pair =
-      calibrate::metric_pair(l.w, std::nullopt, l.metric.input, gradient, 0.05, 1e-4);
+  const calibrate::NormPair pair =
+      calibrate::norm_pair(l.w, std::nullopt, l.norm.input, gradient, 0.05, 1e-4);
   calibrate::Projector found;
   calibrate::Modes all;
   std::vector<double> ours;
@@ -99,13 +99,13 @@ void mpo(benchmark::State& state, int64_t m, int64_t n, int64_t sites, double ke
   double error = 0;
   for (auto _ : state) {
     state.SetIterationTime(
-        seconds([&] { error = tn::weighted_mpo(l.w, options, l.metric).relative_error; }));
+        seconds([&] { error = tn::weighted_mpo(l.w, options, l.norm).relative_error; }));
   }
   const torch::Tensor plain = tn::factorize(l.w, options).mpo.to_dense();
   const int64_t rank = tn::bonds_for_budget(flat, budget)[0];
-  state.counters["start"] = tn::weighted_error(l.w, plain, l.metric);
+  state.counters["start"] = tn::weighted_error(l.w, plain, l.norm);
   state.counters["error"] = error;
-  state.counters["low_rank"] = tn::weighted_low_rank(l.w, l.metric, {.rank = rank}).relative_error;
+  state.counters["low_rank"] = tn::weighted_low_rank(l.w, l.norm, {.rank = rank}).relative_error;
 }
 
 void apply(benchmark::State& state, int64_t m, int64_t n, int64_t rank, int64_t rows) {

@@ -86,8 +86,8 @@ std::vector<Piece> pieces_of(const model::Model& m, const Options& o) {
   const int64_t qkv = c.q_features() + 2 * c.kv_features();
   const torch::Tensor weight = at::randn({c.hidden_size}, torch::kBFloat16).requires_grad_(true);
   const model::RopeTable rope = m.rope(o.context);
-  std::vector<kernels::TokenRun> runs;
-  for (int64_t row = 0; row < o.batch; ++row) runs.push_back({row * o.context, o.context});
+  std::vector<kernels::TokenSpan> spans;
+  for (int64_t row = 0; row < o.batch; ++row) spans.push_back({row * o.context, o.context});
 
   std::vector<Piece> pieces;
   const std::array<std::string, 4> names = {"q, k, v", "o", "gate, up", "down"};
@@ -100,12 +100,12 @@ std::vector<Piece> pieces_of(const model::Model& m, const Options& o) {
          [&block, group](const torch::Tensor& x) { return block.projection(group)->apply(x); },
          layer_by_layer(m, model::group_layers(c, 0, group)), c.num_layers});
   }
-  const auto attention = [&c, runs](const auto& attend) -> Work {
-    return [&c, runs, attend](const torch::Tensor& x) {
+  const auto attention = [&c, spans](const auto& attend) -> Work {
+    return [&c, spans, attend](const torch::Tensor& x) {
       const auto parts = x.flatten(0, 1)
                              .unflatten(-1, {-1, c.head_dim})
                              .split_with_sizes({c.num_heads, c.num_kv_heads, c.num_kv_heads}, 1);
-      return attend(parts[0], parts[1], parts[2], runs, c.windows[0]);
+      return attend(parts[0], parts[1], parts[2], spans, c.windows[0]);
     };
   };
   pieces.push_back({"attention", random(o, qkv), attention(kernels::causal_attention),

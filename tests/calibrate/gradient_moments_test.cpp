@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
 namespace schmidt::calibrate {
@@ -27,7 +27,7 @@ struct Problem {
   }
 
   torch::Tensor approximation(int64_t rank, double damping = 0, double ridge = 0) const {
-    const MetricPair pair = metric_pair(w, std::nullopt, g, gradient(), damping, ridge);
+    const NormPair pair = norm_pair(w, std::nullopt, g, gradient(), damping, ridge);
     const Modes modes = weighted_modes(pair.a, pair.b);
     const torch::Tensor projector =
         torch::matmul(modes.q.narrow(1, 0, rank), modes.dual.narrow(0, 0, rank));
@@ -37,7 +37,7 @@ struct Problem {
 
 class WeightedModes : public testing::TestWithParam<std::pair<int64_t, int64_t>> {};
 
-TEST_P(WeightedModes, AreTheOptimumOfBothSidesMetric) {
+TEST_P(WeightedModes, AreTheOptimumOfBothSidesNorm) {
   const auto [m, n] = GetParam();
   const Problem p(m, n);
   for (const int64_t rank : {1, 5, 11}) {
@@ -50,7 +50,7 @@ TEST_P(WeightedModes, AreTheOptimumOfBothSidesMetric) {
 TEST_P(WeightedModes, SquaresAreTheSingularValuesOfBothSides) {
   const auto [m, n] = GetParam();
   const Problem p(m, n);
-  const MetricPair pair = metric_pair(p.w, std::nullopt, p.g, p.gradient(), 0, 0);
+  const NormPair pair = norm_pair(p.w, std::nullopt, p.g, p.gradient(), 0, 0);
   const torch::Tensor expected = tn::weighted_singular_values(p.w, {p.g, p.h}).square();
   EXPECT_TRUE(torch::allclose(weighted_squares(pair.a, pair.b), expected, 1e-7,
                               1e-9 * expected[0].item<double>()));
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
 TEST(LeadingProjector, DropsLittleMoreThanTheLeastInAKrylovSpace) {
   constexpr int64_t kSide = 1100, kRank = 120;
   const Problem p(kSide, kSide);
-  const MetricPair pair = metric_pair(p.w, std::nullopt, p.g, p.gradient(), 0.05, 1e-4);
+  const NormPair pair = norm_pair(p.w, std::nullopt, p.g, p.gradient(), 0.05, 1e-4);
   const Projector found = leading_projector(pair.a, pair.b, kRank);
   const torch::Tensor identity = torch::matmul(found.dual, found.q);
   EXPECT_LT((identity - torch::eye(kRank)).abs().max().item<double>(), 1e-8);
@@ -88,13 +88,13 @@ TEST(SolveDtype, KeepsTheFloat64ThatARetryGives) {
   EXPECT_EQ(solve_dtype(4096, torch::kFloat64), torch::kFloat64);
 }
 
-TEST(MetricPair, FollowsTheDriftOnEitherSide) {
+TEST(NormPair, FollowsTheDriftOnEitherSide) {
   for (const auto& [m_rows, n] : {std::pair{20, 12}, {12, 20}}) {
     const Problem p(m_rows, n);
     const torch::Tensor cross = p.g + 0.1 * torch::randn({n, n}, torch::kFloat64) * p.g.mean();
     const std::optional<tn::DriftMap> drift(std::in_place, cross, p.g,
                                             tn::DriftOptions{.beta = 0.7, .ridge = 1e-6});
-    const MetricPair moved = metric_pair(p.w, drift, p.g, p.gradient(), 0.3, 0);
+    const NormPair moved = norm_pair(p.w, drift, p.g, p.gradient(), 0.3, 0);
     torch::Tensor damped = p.h.clone();
     damped.diagonal().add_(0.3 * p.h.diagonal().mean().item<double>());
     const torch::Tensor m = drift->apply(p.w);

@@ -93,7 +93,7 @@ TEST_F(PlanVerbTest, ProfilesATaskAndPlansByIt) {
   EXPECT_NE(test::read_file(tmp / "out").find(" of accuracy, the sum"), std::string::npos);
   const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
   EXPECT_LE(planned["keep"].get<double>(), 0.8);
-  expect_error(asked + "--force", 2, "--data");
+  expect_error(asked + "--force", 2, "the folder that holds boolq");
   fs::create_directory(tmp / "empty");
   expect_error(asked + "--force --data @empty", 2, "boolq");
   expect_error(asked + "--force --data @data --fewshot 1", 2, "without worked examples");

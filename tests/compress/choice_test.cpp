@@ -7,10 +7,10 @@
 
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::compress {
@@ -48,7 +48,7 @@ LayerInputs inputs_of(const torch::Tensor& w, bool outputs) {
 double error_of(const torch::Tensor& w, const FittedWeight& fitted, const LayerInputs& inputs) {
   const torch::Tensor found = model::unfold_weight({"layer", kRows, kCols}, fitted.weight);
   const WeightedTarget target = weighted_target(w, inputs, {});
-  return tn::weighted_error(target.matrix, found, target.metric);
+  return tn::weighted_error(target.matrix, found, target.norm);
 }
 
 TEST(Choice, IsTheLeastErrorOfAllAtEqualParameters) {

@@ -8,7 +8,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/layer_kinds.h"
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 
 namespace schmidt::compress {
 namespace {

@@ -95,7 +95,7 @@ TEST_F(OwnKind, IsDescribedAndCounted) {
 TEST_F(OwnKind, IsTrainedAsAFactorAndWrittenAgain) {
   const io::Checkpoint small = compressed();
   const model::Model student = model::Model::load(small);
-  const heal::TrainedKinds factors_alone{.factors = true, .dense = false, .norms = false};
+  const heal::TrainedParts factors_alone{.factors = true, .dense = false, .norms = false};
   heal::Parameters parameters(student.parameters(), student.parameters(), factors_alone);
   for (const auto& piece : parameters.pieces()) {
     EXPECT_EQ(piece.name.find("weight"), std::string::npos) << piece.name;

@@ -9,16 +9,16 @@ namespace {
 
 // softmax(q k^T / sqrt(d)) v in float64, spelled out, for all tokens at once.
 torch::Tensor truth(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                    const std::vector<TokenRun>& runs, std::optional<int64_t> window) {
+                    const std::vector<TokenSpan>& spans, std::optional<int64_t> window) {
   const int64_t n = q.size(0);
-  torch::Tensor run = torch::full({n}, -1, torch::kInt64);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    run.narrow(0, runs[i].begin, runs[i].length).fill_(static_cast<int64_t>(i));
+  torch::Tensor span = torch::full({n}, -1, torch::kInt64);
+  for (size_t i = 0; i < spans.size(); ++i) {
+    span.narrow(0, spans[i].begin, spans[i].length).fill_(static_cast<int64_t>(i));
   }
   const torch::Tensor place = torch::arange(n);
   const torch::Tensor distance = place.unsqueeze(1) - place.unsqueeze(0);
   torch::Tensor seen =
-      (distance >= 0) & (run.unsqueeze(1) == run.unsqueeze(0)) & (run >= 0).unsqueeze(1);
+      (distance >= 0) & (span.unsqueeze(1) == span.unsqueeze(0)) & (span >= 0).unsqueeze(1);
   if (window) seen = seen & (distance < *window);
   const auto heads = [&](const torch::Tensor& x) {
     return x.to(torch::kFloat64).repeat_interleave(q.size(1) / x.size(1), 1).transpose(0, 1);
@@ -32,7 +32,7 @@ torch::Tensor truth(const torch::Tensor& q, const torch::Tensor& k, const torch:
 struct Case {
   const char* name;
   int64_t n, heads, kv_heads, d;
-  std::vector<TokenRun> runs;
+  std::vector<TokenSpan> spans;
   std::optional<int64_t> window;
 };
 
@@ -61,11 +61,11 @@ TEST_P(CausalAttention, AgreesWithSoftmaxInFloat64) {
   const at::NoGradGuard no_grad;
   const auto& c = std::get<0>(GetParam());
   const torch::Tensor q = random(c.heads), k = random(c.kv_heads), v = random(c.kv_heads);
-  const torch::Tensor out = causal_attention(q, k, v, c.runs, c.window);
+  const torch::Tensor out = causal_attention(q, k, v, c.spans, c.window);
   EXPECT_EQ(out.scalar_type(), q.scalar_type());
-  expect_close(out, truth(q, k, v, c.runs, c.window), "out");
-  expect_close(causal_attention_reference(q, k, v, c.runs, c.window),
-               truth(q, k, v, c.runs, c.window), "reference");
+  expect_close(out, truth(q, k, v, c.spans, c.window), "out");
+  expect_close(causal_attention_reference(q, k, v, c.spans, c.window),
+               truth(q, k, v, c.spans, c.window), "reference");
 }
 
 TEST_P(CausalAttention, HasTheGradientsOfSoftmaxInFloat64) {
@@ -79,9 +79,9 @@ TEST_P(CausalAttention, HasTheGradientsOfSoftmaxInFloat64) {
   }
   const torch::Tensor direction = torch::randn({c.n, c.heads, c.d}).to(inputs[0].scalar_type());
   const auto found = torch::autograd::grad(
-      {causal_attention(inputs[0], inputs[1], inputs[2], c.runs, c.window)}, inputs, {direction});
+      {causal_attention(inputs[0], inputs[1], inputs[2], c.spans, c.window)}, inputs, {direction});
   const auto expected =
-      torch::autograd::grad({truth(exact[0], exact[1], exact[2], c.runs, c.window)}, exact,
+      torch::autograd::grad({truth(exact[0], exact[1], exact[2], c.spans, c.window)}, exact,
                             {direction.to(torch::kFloat64)});
   for (size_t i = 0; i < 3; ++i) {
     expect_close(found[i], expected[i], std::array{"q", "k", "v"}[i]);
@@ -92,14 +92,15 @@ TEST_P(CausalAttention, NoGradientLeavesARun) {
   const auto& c = std::get<0>(GetParam());
   const torch::Tensor q = random(c.heads).requires_grad_(), k = random(c.kv_heads).requires_grad_(),
                       v = random(c.kv_heads).requires_grad_();
-  const TokenRun run = c.runs.back();
-  const torch::Tensor out = causal_attention(q, k, v, c.runs, c.window);
+  const TokenSpan span = c.spans.back();
+  const torch::Tensor out = causal_attention(q, k, v, c.spans, c.window);
   for (const torch::Tensor& gradient :
-       torch::autograd::grad({out.narrow(0, run.begin, run.length).square().sum()}, {q, k, v})) {
+       torch::autograd::grad({out.narrow(0, span.begin, span.length).square().sum()}, {q, k, v})) {
     const torch::Tensor size = gradient.to(torch::kFloat32).abs().sum({1, 2});
-    EXPECT_EQ(size.narrow(0, 0, run.begin).sum().item<float>(), 0.0F);
-    EXPECT_GT(size[run.begin].item<float>() + size[run.begin + run.length - 1].item<float>(), 0.0F);
-    const int64_t end = run.begin + run.length;
+    EXPECT_EQ(size.narrow(0, 0, span.begin).sum().item<float>(), 0.0F);
+    EXPECT_GT(size[span.begin].item<float>() + size[span.begin + span.length - 1].item<float>(),
+              0.0F);
+    const int64_t end = span.begin + span.length;
     EXPECT_EQ(size.narrow(0, end, c.n - end).sum().item<float>(), 0.0F);
   }
 }
@@ -131,9 +132,9 @@ TEST(CausalAttentionOfNothing, IsZero) {
 TEST(CausalAttentionExtremes, LargeScoresStayFinite) {
   const torch::Tensor q = (torch::randn({130, 1, 32}) * 60).to(torch::kBFloat16);
   const torch::Tensor v = torch::randn({130, 1, 32}).to(torch::kBFloat16);
-  const std::vector<TokenRun> runs = {{0, 130}};
-  const torch::Tensor out = causal_attention(q, q, v, runs, std::nullopt);
-  const torch::Tensor difference = out.to(torch::kFloat64) - truth(q, q, v, runs, std::nullopt);
+  const std::vector<TokenSpan> spans = {{0, 130}};
+  const torch::Tensor out = causal_attention(q, q, v, spans, std::nullopt);
+  const torch::Tensor difference = out.to(torch::kFloat64) - truth(q, q, v, spans, std::nullopt);
   EXPECT_LT(difference.abs().max().item<double>(), 3e-2);
 }
 

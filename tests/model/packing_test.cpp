@@ -12,7 +12,7 @@
 namespace schmidt::model {
 namespace {
 
-using kernels::TokenRun;
+using kernels::TokenSpan;
 
 torch::Tensor rows(const std::vector<std::vector<int64_t>>& values) {
   std::vector<torch::Tensor> all;
@@ -22,14 +22,14 @@ torch::Tensor rows(const std::vector<std::vector<int64_t>>& values) {
 
 TEST(PackingOf, ListsRunsAndLeavesPaddingOut) {
   const Packing packing = packing_of(rows({{0, 0, 1, 1, 1, -1}, {-1, 4, 4, -1, 2, -1}}));
-  EXPECT_EQ(packing.runs, (std::vector<TokenRun>{{0, 2}, {2, 3}, {7, 2}, {10, 1}}));
+  EXPECT_EQ(packing.spans, (std::vector<TokenSpan>{{0, 2}, {2, 3}, {7, 2}, {10, 1}}));
 }
 
 TEST(PackingOf, WholeRowsAreNoPacking) {
-  EXPECT_TRUE(packing_of(rows({{0, 0, 0}, {7, 7, 7}})).runs.empty());
-  EXPECT_FALSE(packing_of(rows({{0, 0, 0}, {7, 7, -1}})).runs.empty());
+  EXPECT_TRUE(packing_of(rows({{0, 0, 0}, {7, 7, 7}})).spans.empty());
+  EXPECT_FALSE(packing_of(rows({{0, 0, 0}, {7, 7, -1}})).spans.empty());
   // The same number in two rows is two examples.
-  EXPECT_EQ(packing_of(rows({{1, 0}, {0, 0}})).runs.size(), 3);
+  EXPECT_EQ(packing_of(rows({{1, 0}, {0, 0}})).spans.size(), 3);
 }
 
 TEST(PackingOf, RefusesWhatIsNoPacking) {
@@ -63,21 +63,21 @@ class PackedRows : public testing::TestWithParam<std::optional<int64_t>> {
   torch::Tensor segments_ =
       rows({{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2},
             {-1, 3, -1, -1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 4, 4, -1, -1, -1}});
-  std::vector<TokenRun> runs_ = packing_of(segments_).runs;
+  std::vector<TokenSpan> spans_ = packing_of(segments_).spans;
 
-  torch::Tensor of_run(const torch::Tensor& tokens, const TokenRun& run) const {
-    return tokens.flatten(0, 1).narrow(0, run.begin, run.length);
+  torch::Tensor of_span(const torch::Tensor& tokens, const TokenSpan& span) const {
+    return tokens.flatten(0, 1).narrow(0, span.begin, span.length);
   }
 };
 
 TEST_P(PackedRows, HiddenStatesAreThoseOfEachExampleAlone) {
   const torch::Tensor packed = model_.hidden(ids_, segments_);
   EXPECT_TRUE(packed.isfinite().all().item<bool>());
-  ASSERT_EQ(runs_.size(), 6);
-  for (const TokenRun& run : runs_) {
-    const torch::Tensor alone = model_.hidden(of_run(ids_, run).unsqueeze(0))[0];
-    const torch::Tensor difference = of_run(packed, run) - alone;
-    EXPECT_LT(difference.abs().max().item<float>(), 1e-4) << "run from " << run.begin;
+  ASSERT_EQ(spans_.size(), 6);
+  for (const TokenSpan& span : spans_) {
+    const torch::Tensor alone = model_.hidden(of_span(ids_, span).unsqueeze(0))[0];
+    const torch::Tensor difference = of_span(packed, span) - alone;
+    EXPECT_LT(difference.abs().max().item<float>(), 1e-4) << "span from " << span.begin;
   }
 }
 
@@ -89,11 +89,11 @@ TEST_P(PackedRows, NoGradientLeavesAnExample) {
   for (int64_t i = 0; i < model_.num_blocks(); ++i) {
     out = model_.block(i).forward(out, rope, packing);
   }
-  const TokenRun& run = runs_[1];
-  of_run(out, run).square().sum().backward();
+  const TokenSpan& span = spans_[1];
+  of_span(out, span).square().sum().backward();
   const torch::Tensor size = h.grad().abs().amax(-1).flatten();
   for (int64_t token = 0; token < size.numel(); ++token) {
-    const bool inside = token >= run.begin && token < run.begin + run.length;
+    const bool inside = token >= span.begin && token < span.begin + span.length;
     EXPECT_EQ(size[token].item<float>() > 0.0F, inside) << "token " << token;
   }
 }
@@ -113,9 +113,9 @@ TEST_P(PackedRows, GradientsAreTheSumOfThoseOfTheExamples) {
   const torch::Tensor attends = segments_.ge(0).unsqueeze(-1);
   (model_.hidden(ids_, segments_) * direction * attends).sum().backward();
   const std::vector<torch::Tensor> packed = take();
-  for (const TokenRun& run : runs_) {
-    const torch::Tensor alone = model_.hidden(of_run(ids_, run).unsqueeze(0))[0];
-    (alone * of_run(direction, run)).sum().backward();
+  for (const TokenSpan& span : spans_) {
+    const torch::Tensor alone = model_.hidden(of_span(ids_, span).unsqueeze(0))[0];
+    (alone * of_span(direction, span)).sum().backward();
   }
   const std::vector<torch::Tensor> summed = take();
   for (size_t i = 0; i < packed.size(); ++i) {

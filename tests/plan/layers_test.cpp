@@ -37,7 +37,7 @@ TEST_F(LayersTest, SevenKindsForEveryBlockInOrder) {
 TEST_F(LayersTest, LeavesDownProjAloneByDefault) {
   const auto selected = select_layers(dense_layers(checkpoint), {});
   EXPECT_EQ(selected.size(), 12u);
-  for (const Layer& layer : selected) EXPECT_NE(layer.kinds, std::vector{7});
+  for (const Layer& layer : selected) EXPECT_NE(layer.paper_numbers, std::vector{7});
 }
 
 TEST_F(LayersTest, EveryKindOfPattern) {

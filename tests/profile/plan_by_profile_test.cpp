@@ -55,7 +55,7 @@ TEST(PlanByProfile, SpendsTheBudgetWhereItHelps) {
 TEST(PlanByProfile, KeepsLayersBetweenFloorAndCeiling) {
   const auto layers = test::seven_layers(2);
   const Profile profile = test::make_profile(layers, kShares, [](const auto& l, double s) {
-    return (l.kinds.front() == 1 ? 100.0 : 1.0) * (1 - s) * (1 - s);
+    return (l.paper_numbers.front() == 1 ? 100.0 : 1.0) * (1 - s) * (1 - s);
   });
   const auto found = sensitivities(profile, layers);
   const ProfilePlan plan = plan_by_profile(found, numel(layers) / 2, {0.3, 0.7});
@@ -97,7 +97,7 @@ TEST(PlanByProfile, LeavesOutKindsThatWereNotProfiledAndPointsThatBrokeDown) {
   const auto all = test::seven_layers(2);
   std::vector<plan::Layer> some;
   for (const auto& layer : all) {
-    if (layer.kinds.front() != 7) some.push_back(layer);
+    if (layer.paper_numbers.front() != 7) some.push_back(layer);
   }
   Profile profile = test::make_profile(some, kShares, [](const auto&, double s) { return 1 - s; });
   profile.layers[0].points[0].loss = std::numeric_limits<double>::infinity();

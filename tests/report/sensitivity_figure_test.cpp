@@ -99,8 +99,9 @@ TEST(SensitivityFigure, ThePageOpensWithoutANetwork) {
 
 TEST(SensitivityFigure, StackedLayersAndFewKindsHaveTheirPanels) {
   profile::Profile profile = example(2);
-  std::erase_if(profile.layers, [](const auto& l) { return l.network.layer.kinds.front() > 2; });
-  profile.layers[0].network.layer.kinds = {1, 2, 3};
+  std::erase_if(profile.layers,
+                [](const auto& l) { return l.network.layer.paper_numbers.front() > 2; });
+  profile.layers[0].network.layer.paper_numbers = {1, 2, 3};
   const std::string svg = sensitivity_svg(profile);
   EXPECT_TRUE(well_formed(svg));
   EXPECT_EQ(count(svg, ">L1+L2+L3 q_proj k_proj<"), 1u);

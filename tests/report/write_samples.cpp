@@ -57,11 +57,11 @@ int main(int count, char** arguments) {
   write_profile(folder, "profile_accuracy", accuracy);
   profile::Profile shared = falling(3);
   std::erase_if(shared.layers, [](const auto& l) {
-    const int kind = l.network.layer.kinds.front();
+    const int kind = l.network.layer.paper_numbers.front();
     return kind == 2 || kind == 3 || kind == 6;
   });
   for (auto& layer : shared.layers) {
-    auto& kinds = layer.network.layer.kinds;
+    auto& kinds = layer.network.layer.paper_numbers;
     if (kinds.front() == 1) kinds = {1, 2, 3};
     if (kinds.front() == 5) kinds = {5, 6};
   }

@@ -4,7 +4,7 @@
 #include <ATen/ops/linalg_svd.h>
 #include <gtest/gtest.h>
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::tn {
@@ -40,7 +40,7 @@ TEST(BlockKrylov, IsWithinItsExcessOfTheOptimum) {
   }
 }
 
-TEST(BlockKrylov, NeedsNoMetric) {
+TEST(BlockKrylov, NeedsNoNorm) {
   const WeightedMatrix matrix{at::randn({200, 256}), {}};
   const auto space = leading_space(matrix, {.rank = 20});
   ASSERT_TRUE(space.has_value());

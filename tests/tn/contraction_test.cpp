@@ -97,15 +97,15 @@ TEST(PlanContraction, FindsTheCheapestOfAllOrders) {
 
 TEST(PlanContraction, LowRankIsTwoProducts) {
   const ContractionPlan plan = plan_contraction(low_rank_shape(100, 200), {7}, 3);
-  EXPECT_EQ(plan.runs, (std::vector<CoreRun>{{1, 2}, {0, 1}}));
+  EXPECT_EQ(plan.spans, (std::vector<CoreSpan>{{1, 2}, {0, 1}}));
   EXPECT_EQ(plan.multiplications, 3 * 7 * (100 + 200));
 }
 
 TEST(PlanContraction, SweepsFromTheCheaperEnd) {
   const ContractionPlan from_left = plan_contraction({{2, 16}, {16, 2}}, {4}, 1);
-  EXPECT_EQ(from_left.runs, (std::vector<CoreRun>{{0, 1}, {1, 2}}));
+  EXPECT_EQ(from_left.spans, (std::vector<CoreSpan>{{0, 1}, {1, 2}}));
   const ContractionPlan from_right = plan_contraction({{16, 2}, {2, 16}}, {4}, 1);
-  EXPECT_EQ(from_right.runs, (std::vector<CoreRun>{{1, 2}, {0, 1}}));
+  EXPECT_EQ(from_right.spans, (std::vector<CoreSpan>{{1, 2}, {0, 1}}));
   EXPECT_EQ(from_left.multiplications, from_right.multiplications);
 }
 
@@ -113,10 +113,10 @@ TEST(PlanContraction, FormsTheMatrixOnlyIfAllowed) {
   const SiteShape shape{{24, 24}, {24, 24}};
   const ContractionPlan without = plan_contraction(shape, {86}, 1024);
   const ContractionPlan with = plan_contraction(shape, {86}, 1024, {.form_matrix = true});
-  EXPECT_EQ(without.runs.size(), 2u);
-  EXPECT_EQ(with.runs, (std::vector<CoreRun>{{0, 2}}));
+  EXPECT_EQ(without.spans.size(), 2u);
+  EXPECT_EQ(with.spans, (std::vector<CoreSpan>{{0, 2}}));
   EXPECT_EQ(with.multiplications, 576.0 * 576 * (1024 + 86));
-  EXPECT_EQ(plan_contraction(shape, {86}, 1, {.form_matrix = true}).runs.size(), 2u);
+  EXPECT_EQ(plan_contraction(shape, {86}, 1, {.form_matrix = true}).spans.size(), 2u);
 }
 
 TEST(PlanContraction, StaysQuickAndFiniteOnHostileShapes) {
@@ -130,14 +130,14 @@ TEST(PlanContraction, StaysQuickAndFiniteOnHostileShapes) {
 TEST(Contract, EveryPlanGivesTheSame) {
   const Mpo mpo = random_mpo({{3, 4, 2}, {2, 3, 5}}, {4, 3});
   const torch::Tensor w = dense_by_definition(mpo);
-  const std::vector<std::vector<CoreRun>> plans{
+  const std::vector<std::vector<CoreSpan>> plans{
       {{0, 1}, {1, 2}, {2, 3}}, {{2, 3}, {1, 2}, {0, 1}}, {{1, 2}, {0, 1}, {2, 3}},
       {{1, 2}, {2, 3}, {0, 1}}, {{0, 2}, {2, 3}},         {{2, 3}, {0, 2}},
       {{1, 3}, {0, 1}},         {{0, 1}, {1, 3}},         {{0, 3}}};
   for (int64_t rows : {1, 5, 16, 50}) {
     const torch::Tensor x = at::randn({rows, 30}, at::kDouble);
-    for (const auto& runs : plans) {
-      EXPECT_LT(relative_difference(contract(mpo.cores(), x, {runs, 0}), at::mm(x, w.t())), 1e-13);
+    for (const auto& spans : plans) {
+      EXPECT_LT(relative_difference(contract(mpo.cores(), x, {spans, 0}), at::mm(x, w.t())), 1e-13);
     }
   }
 }

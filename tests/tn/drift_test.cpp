@@ -8,7 +8,7 @@
 #include "schmidt/tn/positive.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::tn {
@@ -29,7 +29,7 @@ TEST(DriftMap, IsTheBestMapFromTheChangedInputs) {
   const torch::Tensor residual = at::mm(x, w.t()) - at::mm(changed, target.t());
   EXPECT_LT(at::mm(residual.t(), changed).abs().max().item<double>(), 1e-6);
 
-  // Approximations of it in the metric G' are those of W x from x'.
+  // Approximations of it in the norm G' are those of W x from x'.
   auto loss = [&](const torch::Tensor& a) {
     return (at::mm(x, w.t()) - at::mm(changed, a.t())).square().sum().item<double>() / 400;
   };

@@ -5,7 +5,7 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::tn {
@@ -21,17 +21,17 @@ TEST(LowRankPlusMpo, IsNeverWorseThanItsLowRankTerm) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const torch::Tensor w = at::randn({24, 30}, dtype);
     const torch::Tensor g = random_moments(30, 30), h = random_moments(24, 24);
-    for (const Metric& metric :
-         {Metric{}, Metric{g, {}}, Metric{g, h}, Metric{random_moments(30, 5), {}}}) {
+    for (const MomentNorm& norm : {MomentNorm{}, MomentNorm{g, {}}, MomentNorm{g, h},
+                                   MomentNorm{random_moments(30, 5), {}}}) {
       const LowRankPlusMpo sum =
-          low_rank_plus_mpo(w, metric, {.rank = 4, .shape = kSites, .bonds = {3}});
-      const double alone = weighted_low_rank(w, metric, {.rank = 4}).relative_error;
+          low_rank_plus_mpo(w, norm, {.rank = 4, .shape = kSites, .bonds = {3}});
+      const double alone = weighted_low_rank(w, norm, {.rank = 4}).relative_error;
       EXPECT_NEAR(sum.errors[0], alone, 1e-7);
       EXPECT_LE(sum.relative_error, alone);
       if (alone > 1e-3) {
         EXPECT_LT(sum.relative_error, alone);  // it has more parameters
       }
-      EXPECT_NEAR(weighted_error(w, dense(sum), metric), sum.relative_error, 1e-5);
+      EXPECT_NEAR(weighted_error(w, dense(sum), norm), sum.relative_error, 1e-5);
       EXPECT_EQ(sum.low_rank.relative_error, sum.relative_error);
       EXPECT_EQ(sum.mpo.shape(), kSites);
       EXPECT_EQ(sum.mpo.cores()[0].scalar_type(), dtype);

@@ -6,7 +6,7 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::tn {
@@ -14,13 +14,13 @@ namespace {
 
 torch::Tensor dense(const LowRank& f) { return at::mm(f.left, f.right); }
 
-/// Relative error of each rank in the metric by a full SVD of the whitened matrix.
-torch::Tensor singular_values_by_whitening(const torch::Tensor& w, const Metric& metric) {
-  return at::linalg_svdvals(whitened(w, metric));
+/// Relative error of each rank in the norm by a full SVD of the whitened matrix.
+torch::Tensor singular_values_by_whitening(const torch::Tensor& w, const MomentNorm& norm) {
+  return at::linalg_svdvals(whitened(w, norm));
 }
 
-double best_error(const torch::Tensor& w, const Metric& metric, int64_t rank) {
-  const torch::Tensor s = singular_values_by_whitening(w, metric);
+double best_error(const torch::Tensor& w, const MomentNorm& norm, int64_t rank) {
+  const torch::Tensor s = singular_values_by_whitening(w, norm);
   return (s.slice(0, rank).norm() / s.norm()).item<double>();
 }
 
@@ -31,7 +31,7 @@ struct Case {
 
 class WeightedLowRank : public testing::TestWithParam<Case> {
  protected:
-  Metric metric() const {
+  MomentNorm norm() const {
     const Case& c = GetParam();
     return {c.input_rank > 0 ? random_moments(c.n, c.input_rank) : torch::Tensor(),
             c.output_rank > 0 ? random_moments(c.m, c.output_rank) : torch::Tensor()};
@@ -41,40 +41,40 @@ class WeightedLowRank : public testing::TestWithParam<Case> {
 
 TEST_P(WeightedLowRank, IsTheOptimumOfItsRank) {
   const torch::Tensor w = weight();
-  const Metric metric = this->metric();
+  const MomentNorm norm = this->norm();
   for (const int64_t rank : {1, 7, 20}) {
-    const LowRank f = weighted_low_rank(w, metric, {.rank = rank});
+    const LowRank f = weighted_low_rank(w, norm, {.rank = rank});
     EXPECT_LE(f.left.size(1), rank);
-    EXPECT_NEAR(f.relative_error, best_error(w, metric, rank), 1e-7);
-    EXPECT_NEAR(weighted_error(w, dense(f), metric), f.relative_error, 1e-7);
+    EXPECT_NEAR(f.relative_error, best_error(w, norm, rank), 1e-7);
+    EXPECT_NEAR(weighted_error(w, dense(f), norm), f.relative_error, 1e-7);
   }
 }
 
 TEST_P(WeightedLowRank, SpectrumIsThatOfTheWhitenedMatrix) {
   const torch::Tensor w = weight();
-  const Metric metric = this->metric();
-  const torch::Tensor s = weighted_singular_values(w, metric);
-  const torch::Tensor expected = singular_values_by_whitening(w, metric);
+  const MomentNorm norm = this->norm();
+  const torch::Tensor s = weighted_singular_values(w, norm);
+  const torch::Tensor expected = singular_values_by_whitening(w, norm);
   ASSERT_EQ(s.sizes(), expected.sizes());
   EXPECT_LT((s - expected).abs().max().item<double>(), 1e-7 * s[0].item<double>());
   const torch::Tensor errors = error_of_each_rank(s);
   EXPECT_EQ(errors.size(0), s.size(0) + 1);
   EXPECT_NEAR(errors[0].item<double>(), 1, 1e-12);
-  EXPECT_NEAR(errors[9].item<double>(), best_error(w, metric, 9), 1e-7);
+  EXPECT_NEAR(errors[9].item<double>(), best_error(w, norm, 9), 1e-7);
   EXPECT_EQ(errors[s.size(0)].item<double>(), 0);
 }
 
 TEST_P(WeightedLowRank, IsNested) {
   const torch::Tensor w = weight();
-  const Metric metric = this->metric();
-  const LowRank large = weighted_low_rank(w, metric, {.rank = 15});
+  const MomentNorm norm = this->norm();
+  const LowRank large = weighted_low_rank(w, norm, {.rank = 15});
   const int64_t rank = std::min<int64_t>(4, large.left.size(1));
   const torch::Tensor cut = at::mm(large.left.slice(1, 0, rank), large.right.slice(0, 0, rank));
-  EXPECT_NEAR(weighted_error(w, cut, metric), best_error(w, metric, rank), 1e-7);
+  EXPECT_NEAR(weighted_error(w, cut, norm), best_error(w, norm, rank), 1e-7);
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Metrics, WeightedLowRank,
+    Norms, WeightedLowRank,
     testing::Values(Case{40, 60, 0, 0}, Case{60, 40, 0, 0}, Case{40, 60, 60, 0},
                     Case{60, 40, 40, 0}, Case{40, 60, 9, 0}, Case{60, 40, 9, 0},
                     Case{40, 60, 0, 40}, Case{60, 40, 0, 11}, Case{40, 60, 60, 40},
@@ -86,11 +86,11 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(LowRankOf, SinglePrecisionIsAsGood) {
   const torch::Tensor w = at::randn({50, 70});
-  const Metric metric{random_moments(70, 70), random_moments(50, 50)};
-  const LowRank f = weighted_low_rank(w, metric, {.rank = 12});
+  const MomentNorm norm{random_moments(70, 70), random_moments(50, 50)};
+  const LowRank f = weighted_low_rank(w, norm, {.rank = 12});
   EXPECT_EQ(f.left.scalar_type(), at::kFloat);
-  EXPECT_NEAR(weighted_error(w, dense(f), metric), best_error(w, metric, 12), 1e-5);
-  EXPECT_EQ(weighted_low_rank(w.to(at::kBFloat16), metric, {.rank = 3}).left.scalar_type(),
+  EXPECT_NEAR(weighted_error(w, dense(f), norm), best_error(w, norm, 12), 1e-5);
+  EXPECT_EQ(weighted_low_rank(w.to(at::kBFloat16), norm, {.rank = 3}).left.scalar_type(),
             at::kFloat);
 }
 
@@ -113,24 +113,24 @@ TEST(LowRankOf, AsMpoIsTheSameMatrix) {
 }
 
 TEST(LowRankOf, ZeroAndRankOneMatrices) {
-  const Metric metric{random_moments(30, 30), random_moments(20, 20)};
-  const LowRank zero = weighted_low_rank(at::zeros({20, 30}), metric, {.rank = 4});
+  const MomentNorm norm{random_moments(30, 30), random_moments(20, 20)};
+  const LowRank zero = weighted_low_rank(at::zeros({20, 30}), norm, {.rank = 4});
   EXPECT_EQ(zero.relative_error, 0);
   EXPECT_EQ(dense(zero).abs().sum().item<double>(), 0);
-  EXPECT_EQ(weighted_singular_values(at::zeros({20, 30}), metric).sum().item<double>(), 0);
+  EXPECT_EQ(weighted_singular_values(at::zeros({20, 30}), norm).sum().item<double>(), 0);
   EXPECT_EQ(error_of_each_rank(at::zeros({20}, at::kDouble)).sum().item<double>(), 0);
 
   const torch::Tensor one = at::mm(at::randn({20, 1}), at::randn({1, 30}));
-  const LowRank f = weighted_low_rank(one, metric, {.rank = 1});
+  const LowRank f = weighted_low_rank(one, norm, {.rank = 1});
   EXPECT_LT(relative_difference(dense(f), one), 1e-5);
   EXPECT_LT(f.relative_error, 1e-6);
 }
 
-TEST(LowRankOf, AZeroMetricIsNoReasonToFail) {
+TEST(LowRankOf, AZeroNormIsNoReasonToFail) {
   const torch::Tensor w = at::randn({20, 30});
-  for (const Metric& metric :
-       {Metric{.input = at::zeros({30, 30})}, Metric{.output = at::zeros({20, 20})}}) {
-    const LowRank f = weighted_low_rank(w, metric, {.rank = 4});
+  for (const MomentNorm& norm :
+       {MomentNorm{.input = at::zeros({30, 30})}, MomentNorm{.output = at::zeros({20, 20})}}) {
+    const LowRank f = weighted_low_rank(w, norm, {.rank = 4});
     EXPECT_EQ(f.relative_error, 0);
     EXPECT_TRUE(dense(f).isfinite().all().item<bool>());
   }

@@ -102,9 +102,9 @@ torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {
   return at::linalg_eigvalsh(c).flip(0).clamp_min(0).to(torch::kFloat64);
 }
 
-MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
-                       const torch::Tensor& input_moments, const GradientMoments& gradient,
-                       double damping, double ridge) {
+NormPair norm_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
+                   const torch::Tensor& input_moments, const GradientMoments& gradient,
+                   double damping, double ridge) {
   const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)), weight.scalar_type());
   const torch::Tensor w = weight.to(dtype);
   const double floor = damping * gradient.mean_square;

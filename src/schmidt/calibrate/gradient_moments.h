@@ -35,7 +35,7 @@ torch::Tensor output_moments(const GradientMoments& gradient, double damping);
 ///
 ///   P_r = Q_r L_r^{-1} Q_r^T B,  a projector of rank r, P_k = 1 on the range of B
 ///
-/// W' = W P_r is the optimum of rank r in the metric (A = G, B = W^T H W), and
+/// W' = W P_r is the optimum of rank r in the norm (A = G, B = W^T H W), and
 /// W' = P_r^T W that in (A = H, B = W G W^T).
 struct Modes {
   torch::Tensor squares;  ///< L [k], descending: squared weighted singular values
@@ -61,15 +61,15 @@ Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int6
 /// L of the above alone, float64.
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b);
 
-/// The metric pair (A, B) of a layer for the target weight W T (no map: W), with `damping` of the
+/// The norm pair (A, B) of a layer for the target weight W T (no map: W), with `damping` of the
 /// mean of H's diagonal added to it, so that no output is free, and `ridge` of the mean of G's
 /// diagonal added to that.
-struct MetricPair {
+struct NormPair {
   torch::Tensor a, b;  ///< [k, k], k = min(m, n)
 };
-MetricPair metric_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
-                       const torch::Tensor& input_moments, const GradientMoments& gradient,
-                       double damping, double ridge);
+NormPair norm_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
+                   const torch::Tensor& input_moments, const GradientMoments& gradient,
+                   double damping, double ridge);
 
 /// `matrix` with `share` of the mean of its diagonal added to the diagonal.
 torch::Tensor with_ridge(const torch::Tensor& matrix, double share);

@@ -8,11 +8,11 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/statistics_folder.h"
-#include "schmidt/base/file_system.h"
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
@@ -323,9 +323,9 @@ class Collector {
       const torch::Tensor squares =
           tn::until_it_converges(layer->name, "its spectrum", [&](bool wide) {
             const torch::Tensor& w = weights.at(layer->name);
-            const MetricPair pair =
-                metric_pair(wide ? w.to(torch::kFloat64) : w, std::nullopt,
-                            inputs.at(layer->group()) / tokens, gradient, options_.damping, 0.0);
+            const NormPair pair =
+                norm_pair(wide ? w.to(torch::kFloat64) : w, std::nullopt,
+                          inputs.at(layer->group()) / tokens, gradient, options_.damping, 0.0);
             torch::Tensor found = weighted_squares(pair.a, pair.b);
             tn::check_converged(found);
             return found;

@@ -36,13 +36,13 @@ struct Subject {
   std::vector<double> prefill, decode;
 };
 
-struct Statistics {
+struct Spread {
   double mean = 0.0, deviation = 0.0;
 };
 
-Statistics statistics(const std::vector<double>& values) {
+Spread spread(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
-  Statistics s;
+  Spread s;
   s.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
   for (const double v : values) s.deviation += (v - s.mean) * (v - s.mean);
   s.deviation = values.size() > 1 ? std::sqrt(s.deviation / (n - 1.0)) : 0.0;
@@ -158,7 +158,7 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
                                   {"batch", options.batch},
                                   {"peak_memory_bytes", peak_memory_bytes()}};
     for (const Row& row : rows) {
-      const Statistics s = statistics(*row.rates);
+      const Spread s = spread(*row.rates);
       out["results"].push_back({{"model", row.subject->path},
                                 {"parameters", row.subject->parameters},
                                 {"weight_bytes", row.subject->bytes},
@@ -175,7 +175,7 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
   table.header = {"model", "parameters", "weights", "dtype", "threads",
                   "batch", "test",       "t/s",     "+-",    "ratio"};
   for (const Row& row : rows) {
-    const Statistics s = statistics(*row.rates);
+    const Spread s = spread(*row.rates);
     table.rows.push_back({row.subject->path,
                           human_count(static_cast<double>(row.subject->parameters)),
                           human_bytes(static_cast<double>(row.subject->bytes)), dtype,
@@ -210,7 +210,7 @@ void run(const BenchOptions& options) {
 
 }  // namespace
 
-Run add_bench(CLI::App& verb) {
+Action add_bench(CLI::App& verb) {
   auto options = std::make_shared<BenchOptions>();
   verb.add_option("MODEL", options->models, "Hugging Face folders or .gguf files")->required();
   verb.add_option("-p,--n-prompt", options->prompt, "Tokens of the prefill test (0: none)")

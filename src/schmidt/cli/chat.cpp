@@ -161,7 +161,7 @@ void run(const ChatOptions& options) {
 
 }  // namespace
 
-Run add_chat(CLI::App& verb) {
+Action add_chat(CLI::App& verb) {
   auto options = std::make_shared<ChatOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("--system", options->system, "System message");

@@ -256,7 +256,7 @@ void run(const CompressVerbOptions& options) {
 
 }  // namespace
 
-Run add_compress(CLI::App& verb) {
+Action add_compress(CLI::App& verb) {
   auto options = std::make_shared<CompressVerbOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();

@@ -166,7 +166,7 @@ void run(const EvalOptions& options) {
 
 }  // namespace
 
-Run add_eval(CLI::App& verb) {
+Action add_eval(CLI::App& verb) {
   auto options = std::make_shared<EvalOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option(

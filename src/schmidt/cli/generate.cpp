@@ -73,7 +73,7 @@ void run(const GenerateVerbOptions& options) {
 
 }  // namespace
 
-Run add_generate(CLI::App& verb) {
+Action add_generate(CLI::App& verb) {
   auto options = std::make_shared<GenerateVerbOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   auto* prompt = verb.add_option("-p,--prompt", options->prompt, "Text to continue");

@@ -192,7 +192,7 @@ void run(const HealVerbOptions& options) {
 
 }  // namespace
 
-Run add_heal(CLI::App& verb) {
+Action add_heal(CLI::App& verb) {
   auto options = std::make_shared<HealVerbOptions>();
   heal::HealOptions& heal = options->heal;
   heal::ModelLevelOptions& model = heal.model_level;

@@ -93,7 +93,7 @@ void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summar
 
 }  // namespace
 
-Run add_inspect(CLI::App& verb) {
+Action add_inspect(CLI::App& verb) {
   auto options = std::make_shared<InspectOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
   add_common_options(verb, options->common);

@@ -36,7 +36,7 @@ enum ExitCode : int {
 struct Verb {
   const char* name;
   const char* help;
-  Run (*add)(CLI::App&);
+  Action (*add)(CLI::App&);
 };
 
 constexpr Verb kVerbs[] = {

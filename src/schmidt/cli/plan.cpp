@@ -82,7 +82,8 @@ void print(const PlanOptions& options, const plan::Outline& model,
   const auto count = [](int64_t n) { return human_count(static_cast<double>(n)); };
   const auto percent = [](double part, double whole) { return 100.0 * part / whole; };
   const auto whole = static_cast<double>(model.parameters);
-  const bool mixed = !options.recipe.preset.empty() && plan::find_preset(options.recipe.preset).mixed_int4;
+  const bool mixed =
+      !options.recipe.preset.empty() && plan::find_preset(options.recipe.preset).mixed_int4;
   fmt::print(
       "parameters       {} of {}: {:.2f} % of the model, {:.2f} % of the {} tensorized layers\n",
       count(f.parameters), count(model.parameters),
@@ -103,9 +104,10 @@ void print(const PlanOptions& options, const plan::Outline& model,
   fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
              human_bytes(weights + cache), human_bytes(cache), options.recipe.context);
   if (outcome.loss) {
-    fmt::print("predicted loss   {:.4g} {}, the sum over layers, each changed alone{}\n",
-               *outcome.loss, outcome.loss_unit,
-               outcome.uniform_loss ? fmt::format(" (uniform: {:.4g})", *outcome.uniform_loss) : "");
+    fmt::print(
+        "predicted loss   {:.4g} {}, the sum over layers, each changed alone{}\n", *outcome.loss,
+        outcome.loss_unit,
+        outcome.uniform_loss ? fmt::format(" (uniform: {:.4g})", *outcome.uniform_loss) : "");
   }
   fmt::print(
       "healing          about {} for {} tokens: {:.3g} operations a token at {:.3g} "
@@ -140,7 +142,7 @@ void run(const PlanOptions& options) {
 
 }  // namespace
 
-Run add_plan(CLI::App& verb) {
+Action add_plan(CLI::App& verb) {
   auto options = std::make_shared<PlanOptions>();
   verb.add_option("MODEL", options->model,
                   "Hugging Face folder, .gguf file, or a config.json alone")

@@ -106,7 +106,7 @@ void run(const ProfileVerbOptions& options) {
 
 }  // namespace
 
-Run add_profile(CLI::App& verb) {
+Action add_profile(CLI::App& verb) {
   auto options = std::make_shared<ProfileVerbOptions>();
   options->recipe.measure.method = "whitened";
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
@@ -124,7 +124,8 @@ Run add_profile(CLI::App& verb) {
   verb.add_option("--context", options->recipe.text.context, "Tokens in a window of the text")
       ->check(kPositive)
       ->capture_default_str();
-  verb.add_flag("--skip-bad", options->recipe.text.skip_bad, "Leave out broken lines of .jsonl files");
+  verb.add_flag("--skip-bad", options->recipe.text.skip_bad,
+                "Leave out broken lines of .jsonl files");
   CLI::Option* bonds = verb.add_option("--bonds", options->bonds,
                                        "Bond dimensions to try, as in the paper: 10,20,..")
                            ->delimiter(',')
@@ -160,7 +161,8 @@ Run add_profile(CLI::App& verb) {
   verb.add_option("--method", options->recipe.measure.method, "How cores are found")
       ->check(CLI::IsMember(methods))
       ->capture_default_str();
-  verb.add_option("--sites", options->recipe.measure.factorize.sites, "Sites of each MPO")->capture_default_str();
+  verb.add_option("--sites", options->recipe.measure.factorize.sites, "Sites of each MPO")
+      ->capture_default_str();
   verb.add_option("--shape", options->shape,
                   "How indices are split: balanced where the method can, or low-rank, (m,1)x(1,n)")
       ->check(CLI::IsMember({"auto", "balanced", "low-rank"}))

@@ -77,7 +77,7 @@ void detokenize(const TokenizeOptions& options) {
 
 }  // namespace
 
-Run add_tokenize(CLI::App& verb) {
+Action add_tokenize(CLI::App& verb) {
   auto options = std::make_shared<TokenizeOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("--text", options->text, "File to read instead of standard input");
@@ -89,7 +89,7 @@ Run add_tokenize(CLI::App& verb) {
   return [options] { tokenize(*options); };
 }
 
-Run add_detokenize(CLI::App& verb) {
+Action add_detokenize(CLI::App& verb) {
   auto options = std::make_shared<TokenizeOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_flag("--no-special", options->no_special, "Leave special tokens out of the text");

@@ -5,7 +5,7 @@
 
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::compress {
 namespace {
@@ -40,14 +40,14 @@ torch::Tensor unfolded(const plan::LayerPlan& plan, const FittedWeight& fitted) 
 FittedWeight choose(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
                     const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
-  const double norm = tn::squared_norm(target.matrix, target.metric);
+  const double whole = tn::squared_norm(target.matrix, target.norm);
   const auto judged = [&](const FittedWeight& fitted) {
-    const double distance = tn::squared_norm(target.matrix - unfolded(plan, fitted), target.metric);
-    return norm > 0 ? std::sqrt(distance / norm) : 0.0;
+    const double distance = tn::squared_norm(target.matrix - unfolded(plan, fitted), target.norm);
+    return whole > 0 ? std::sqrt(distance / whole) : 0.0;
   };
 
   // The norm of both moments needs H itself for all but the low rank, which is its optimum.
-  const bool judges_all = !inputs.gradient || target.metric.output.defined();
+  const bool judges_all = !inputs.gradient || target.norm.output.defined();
   FittedWeight best;
   double least = std::numeric_limits<double>::infinity();
   std::vector<Candidate> tried;

@@ -59,7 +59,7 @@ FittedWeight by_whitened_svd(const torch::Tensor& w, const plan::LayerPlan& plan
                              const LayerInputs& inputs, const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::LowRank f =
-      tn::weighted_low_rank(target.matrix, {target.metric.input, {}}, {plan.max_bonds.front()});
+      tn::weighted_low_rank(target.matrix, {target.norm.input, {}}, {plan.max_bonds.front()});
   return with_errors(w, plan, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
 }
 
@@ -67,8 +67,8 @@ FittedWeight by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options) {
   const auto drift = drift_map(inputs, options);
   const calibrate::GradientMoments& gradient = *inputs.gradient;
-  const calibrate::MetricPair pair =
-      calibrate::metric_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
+  const calibrate::NormPair pair =
+      calibrate::norm_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
   const auto [q, dual] = calibrate::leading_projector(pair.a, pair.b, plan.max_bonds.front());
   const torch::Tensor wide = w.to(q.scalar_type());
   const torch::Tensor target = drift ? drift->apply(wide) : wide;
@@ -81,7 +81,7 @@ FittedWeight by_als(const torch::Tensor& w, const plan::LayerPlan& plan, const L
                     const MethodOptions& options) {
   const WeightedTarget target = weighted_target(w, inputs, options);
   tn::AlsResult f = tn::weighted_mpo(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
-                                     target.metric, options.als);
+                                     target.norm, options.als);
   return with_errors(w, plan, {std::move(f.mpo)}, inputs);
 }
 
@@ -90,9 +90,9 @@ FittedWeight by_gauss_newton(const torch::Tensor& w, const plan::LayerPlan& plan
   const WeightedTarget target = weighted_target(w, inputs, options);
   const tn::Mpo start =
       tn::weighted_tt_svd(target.matrix, {plan.shape, plan.max_bonds, options.tolerance},
-                          target.metric)
+                          target.norm)
           .mpo;
-  tn::GaussNewtonResult f = tn::gauss_newton(target.matrix, {start}, target.metric, options.fit);
+  tn::GaussNewtonResult f = tn::gauss_newton(target.matrix, {start}, target.norm, options.fit);
   FittedWeight fitted = with_errors(w, plan, f.terms, inputs);
   fitted.gave_up = f.gave_up;
   return fitted;
@@ -105,7 +105,7 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
   TORCH_CHECK_VALUE(parts, "[sum] expected parameters for rank 1 and an MPO of ", options.sites,
                     " sites and bonds of 1, got ", plan.parameters(), " for ", w.sizes());
   tn::LowRankPlusMpo f = tn::low_rank_plus_mpo(
-      target.matrix, target.metric,
+      target.matrix, target.norm,
       {.rank = parts->rank, .shape = parts->shape, .bonds = parts->bonds, .fit = options.fit});
   FittedWeight fitted = with_errors(
       w, plan, {low_rank_mpo(f.low_rank.left, f.low_rank.right, w.scalar_type()), std::move(f.mpo)},

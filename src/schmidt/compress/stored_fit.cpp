@@ -1,7 +1,7 @@
 #include "schmidt/compress/stored_fit.h"
 
 #include "schmidt/model/layer_kinds.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::compress {
 namespace {

@@ -10,7 +10,7 @@ WeightedTarget weighted_target(const torch::Tensor& w, const LayerInputs& inputs
                         {calibrate::with_ridge(inputs.moments, options.ridge).to(dtype), {}}};
   if (inputs.gradient) {
     const torch::Tensor h = calibrate::output_moments(*inputs.gradient, options.damping);
-    if (h.defined()) target.metric.output = h.to(dtype);
+    if (h.defined()) target.norm.output = h.to(dtype);
   }
   return target;
 }

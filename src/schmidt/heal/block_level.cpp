@@ -11,8 +11,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
-#include "schmidt/base/output_place.h"
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/output_place.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/heal/run_state.h"
 #include "schmidt/heal/schedule.h"

@@ -32,7 +32,7 @@ struct BlockLevelOptions {
   double warmup = 0.1;
   double clip = 1.0;
   AdamWOptions adamw;
-  TrainedKinds trained;                      ///< `embedding` says nothing here
+  TrainedParts trained;                      ///< `embedding` says nothing here
   calibrate::ActivationOptions activations;  ///< where they lie; finished blocks are what is saved
 };
 

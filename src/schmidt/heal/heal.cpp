@@ -190,13 +190,13 @@ class Healing {
   }
 
   void check_something_is_trained() const {
-    TrainedKinds kinds = options_.trained;
-    if (model_level_.schedule.steps == 0) kinds.embedding = false;  // it is in no block
+    TrainedParts parts = options_.trained;
+    if (model_level_.schedule.steps == 0) parts.embedding = false;  // it is in no block
     const package::ModelSummary summary = package::summarize(student_);
     const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
-      if (module.name == "model.embed_tokens" || module.name == "lm_head") return kinds.embedding;
-      if (module.kind == "norm") return kinds.norms;
-      return module.compressed ? kinds.factors : kinds.dense;
+      if (module.name == "model.embed_tokens" || module.name == "lm_head") return parts.embedding;
+      if (module.kind == "norm") return parts.norms;
+      return module.compressed ? parts.factors : parts.dense;
     });
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }

@@ -28,7 +28,7 @@ struct HealOptions {
   int64_t block_tokens = 0;    ///< of them, for the block level; 0: no such level
   BlockLevelOptions block_level;
   ModelLevelOptions model_level;  ///< its schedule's steps follow from `tokens`
-  TrainedKinds trained;
+  TrainedParts trained;
   model::LoadOptions load;  ///< the dtype and device of the computation
   int64_t top_k =
       0;  ///< store so many of the teacher's likeliest tokens first; 0: keep the teacher

@@ -7,7 +7,7 @@
 
 namespace schmidt::heal {
 
-bool TrainedKinds::contains(const model::NamedTensor& tensor) const {
+bool TrainedParts::contains(const model::NamedTensor& tensor) const {
   if (tensor.role == model::Role::kVocabulary) return embedding;
   if (tensor.role == model::Role::kFactor) return factors;
   return tensor.tensor.dim() < 2 ? norms : dense;
@@ -32,14 +32,14 @@ class Parameters::Hook : public torch::autograd::PostAccumulateGradHook {
 };
 
 Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
-                       const std::vector<model::NamedTensor>& masters, const TrainedKinds& kinds) {
+                       const std::vector<model::NamedTensor>& masters, const TrainedParts& parts) {
   TORCH_INTERNAL_ASSERT(leaves.size() == masters.size(), "[heal] leaves without masters");
   const at::NoGradGuard no_grad;
   int64_t total = 0;
   std::vector<torch::Tensor> trained_masters;
   for (size_t i = 0; i < leaves.size(); ++i) {
     const auto& [name, leaf, role] = leaves[i];
-    leaf.set_requires_grad(kinds.contains(leaves[i]));
+    leaf.set_requires_grad(parts.contains(leaves[i]));
     if (!leaf.requires_grad()) continue;
     pieces_.push_back({name, leaf, total, leaf.dim() >= 2});
     trained_masters.push_back(masters[i].tensor);

@@ -13,7 +13,7 @@
 namespace schmidt::heal {
 
 /// Which tensors of a model are trained.
-struct TrainedKinds {
+struct TrainedParts {
   bool factors = true;     ///< of compressed weights: cores of tensor networks
   bool dense = true;       ///< weights of the blocks that are not compressed
   bool norms = true;       ///< vectors: norms and biases
@@ -44,7 +44,7 @@ class Parameters {
   /// float32 (may be the leaves themselves). Leaves that are not trained lose their
   /// requires_grad; a part of a model may hold none that are.
   Parameters(const std::vector<model::NamedTensor>& leaves,
-             const std::vector<model::NamedTensor>& masters, const TrainedKinds& kinds);
+             const std::vector<model::NamedTensor>& masters, const TrainedParts& parts);
   ~Parameters();
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;

@@ -54,15 +54,15 @@ class Buffer {
 const Word* words(const BFloat16* p) { return reinterpret_cast<const Word*>(p); }
 Left rows_of(const BFloat16* p, int64_t stride) { return {words(p), stride / 2, 1}; }
 
-// One run, one key head.
+// One span, one key head.
 struct Group {
-  TokenRun run;
+  TokenSpan span;
   int64_t kv_head;
 };
 
 // Which of a tile's scores count: keys from `key` on, queries from `query` on.
 struct Tile {
-  int64_t key, keys, query, queries;  // queries: a multiple of 16, beyond the run's end too
+  int64_t key, keys, query, queries;  // queries: a multiple of 16, beyond the span's end too
   int64_t length, window;
 
   bool whole() const {
@@ -136,7 +136,7 @@ SCHMIDT_BF16 void write_row(const float* row, float factor, int64_t d, BFloat16*
 }
 
 void forward_group(const AttentionProblem& p, const Group& group, BFloat16* out, float* log_sum) {
-  const auto [begin, length] = group.run;
+  const auto [begin, length] = group.span;
   const int64_t d = p.d, wide = padded(length), share = p.heads / p.kv_heads;
   Buffer<Word> values(wide / 2 * d), queries(d / 2 * wide), weights(kBlock / 2 * kBlock);
   Buffer<float> scores(kBlock * kBlock), sums(kBlock * d);
@@ -230,7 +230,7 @@ SCHMIDT_BF16 float dot(const BFloat16* a, const BFloat16* b, int64_t d) {
 void backward_head(const AttentionProblem& p, const Group& group, const Head& head,
                    const Word* paired_keys, const Tiles& m, float* q_grad, float* k_grad,
                    float* v_grad) {
-  const auto [begin, length] = group.run;
+  const auto [begin, length] = group.span;
   const int64_t d = p.d, wide = padded(length);
   const BFloat16* keys = p.k + begin * p.k_stride + group.kv_head * d;
   const BFloat16* values = p.v + begin * p.v_stride + group.kv_head * d;
@@ -257,7 +257,7 @@ void backward_head(const AttentionProblem& p, const Group& group, const Head& he
 }
 
 void backward_group(const AttentionProblem& p, const Group& group, const AttentionGradients& g) {
-  const auto [begin, length] = group.run;
+  const auto [begin, length] = group.span;
   const int64_t d = p.d, wide = padded(length), share = p.heads / p.kv_heads;
   Buffer<Word> paired_keys(wide / 2 * d), queries(d / 2 * wide), out_grads(d / 2 * wide),
       paired_queries(wide / 2 * d), paired_out_grads(wide / 2 * d);
@@ -295,11 +295,11 @@ void backward_group(const AttentionProblem& p, const Group& group, const Attenti
 // Runs differ in length: a thread takes the next group when it is done with one.
 template <typename Body>
 void for_each_group(const AttentionProblem& p, const Body& body) {
-  const int64_t groups = static_cast<int64_t>(p.runs.size()) * p.kv_heads;
+  const int64_t groups = static_cast<int64_t>(p.spans.size()) * p.kv_heads;
   std::atomic<int64_t> next = 0;
   at::parallel_for(0, std::min<int64_t>(groups, at::get_num_threads()), 1, [&](int64_t, int64_t) {
     for (int64_t i = next++; i < groups; i = next++) {
-      body(Group{p.runs[i / p.kv_heads], i % p.kv_heads});
+      body(Group{p.spans[i / p.kv_heads], i % p.kv_heads});
     }
   });
 }

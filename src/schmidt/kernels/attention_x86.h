@@ -6,11 +6,11 @@
 #include <c10/util/BFloat16.h>
 
 #include "schmidt/kernels/instruction_sets.h"
-#include "schmidt/kernels/token_run.h"
+#include "schmidt/kernels/token_span.h"
 
 namespace schmidt::kernels {
 
-/// Causal attention within runs of tokens, in bfloat16 with float32 sums, by the
+/// Causal attention within spans of tokens, in bfloat16 with float32 sums, by the
 /// AVX-512 instructions for bfloat16. The score matrix exists tile by tile only.
 /// Source: Dao 2023, arXiv:2307.08691, here with scores as [keys, queries], so that
 /// the softmax of 16 queries runs in the lanes of one register.
@@ -23,7 +23,7 @@ struct AttentionProblem {
   int64_t d;       ///< a multiple of 16
   int64_t window;  ///< how many of the latest tokens a token sees, at least 1
   float scale;
-  const std::vector<TokenRun>& runs;
+  const std::vector<TokenSpan>& spans;
 };
 
 /// What the backward pass reads and writes beside the problem, all packed.
@@ -36,7 +36,7 @@ struct AttentionGradients {
 };
 
 /// out [n, heads, d] and the softmax's sums' logarithms to the base 2 [heads, n]. Tokens of no
-/// run are left as they are.
+/// span are left as they are.
 using AttentionForward = void (*)(const AttentionProblem& problem, c10::BFloat16* out,
                                   float* log_sum);
 using AttentionBackward = void (*)(const AttentionProblem& problem,

@@ -28,7 +28,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 void check(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-           const std::vector<TokenRun>& runs, std::optional<int64_t> window) {
+           const std::vector<TokenSpan>& spans, std::optional<int64_t> window) {
   TORCH_CHECK_VALUE(q.dim() == 3 && k.dim() == 3 && k.sizes() == v.sizes() &&
                         q.size(0) == k.size(0) && q.size(2) == k.size(2) && k.size(1) >= 1 &&
                         q.size(1) % k.size(1) == 0,
@@ -37,9 +37,9 @@ void check(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& 
   TORCH_CHECK_VALUE(window.value_or(1) >= 1,
                     "[causal_attention] expected a window of 1 or more, got ", *window);
   int64_t done = 0;
-  for (const auto& [begin, length] : runs) {
+  for (const auto& [begin, length] : spans) {
     TORCH_CHECK_VALUE(begin >= done && length >= 1 && length <= q.size(0) - begin,
-                      "[causal_attention] expected ascending runs within ", q.size(0),
+                      "[causal_attention] expected ascending spans within ", q.size(0),
                       " tokens, got ", length, " tokens from ", begin, " on");
     done = begin + length;
   }
@@ -56,24 +56,24 @@ torch::Tensor whole_rows(const torch::Tensor& q, const torch::Tensor& k, const t
       .transpose(1, 2);
 }
 
-bool equal_rows(const std::vector<TokenRun>& runs, int64_t n) {
-  if (runs.empty()) return false;
-  const int64_t t = runs.front().length;
+bool equal_rows(const std::vector<TokenSpan>& spans, int64_t n) {
+  if (spans.empty()) return false;
+  const int64_t t = spans.front().length;
   const bool same =
-      std::all_of(runs.begin(), runs.end(), [&](const auto& r) { return r.length == t; });
-  return same && static_cast<int64_t>(runs.size()) * t == n;
+      std::all_of(spans.begin(), spans.end(), [&](const auto& r) { return r.length == t; });
+  return same && static_cast<int64_t>(spans.size()) * t == n;
 }
 
-// Lengths of the runs and of the padding between them, in order: pieces of all n tokens.
+// Lengths of the spans and of the padding between them, in order: pieces of all n tokens.
 struct Piece {
   int64_t length;
   bool attends;
 };
 
-std::vector<Piece> pieces_of(const std::vector<TokenRun>& runs, int64_t n) {
+std::vector<Piece> pieces_of(const std::vector<TokenSpan>& spans, int64_t n) {
   std::vector<Piece> pieces;
   int64_t done = 0;
-  for (const auto& [begin, length] : runs) {
+  for (const auto& [begin, length] : spans) {
     if (begin > done) pieces.push_back({begin - done, false});
     pieces.push_back({length, true});
     done = begin + length;
@@ -84,7 +84,7 @@ std::vector<Piece> pieces_of(const std::vector<TokenRun>& runs, int64_t n) {
 
 struct Problem {
   torch::Tensor q, k, v;
-  std::vector<TokenRun> runs;
+  std::vector<TokenSpan> spans;
   int64_t window;
 
   AttentionProblem view() const {
@@ -100,12 +100,12 @@ struct Problem {
             q.size(2),
             window,
             static_cast<float>(1.0 / std::sqrt(static_cast<double>(q.size(2)))),
-            runs};
+            spans};
   }
-  // Memory for a result like x, where tokens of no run are zeros.
+  // Memory for a result like x, where tokens of no span are zeros.
   torch::Tensor like(const torch::Tensor& x) const {
     int64_t tokens = 0;
-    for (const TokenRun& run : runs) tokens += run.length;
+    for (const TokenSpan& span : spans) tokens += span.length;
     return tokens == x.size(0) ? at::empty(x.sizes(), x.options())
                                : at::zeros(x.sizes(), x.options());
   }
@@ -128,12 +128,12 @@ Attended attend(const Problem& problem) {
 struct CausalAttention : torch::autograd::Function<CausalAttention> {
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& q,
                                const torch::Tensor& k, const torch::Tensor& v,
-                               const std::vector<TokenRun>& runs, int64_t window) {
-    Attended result = attend({q, k, v, runs, window});
+                               const std::vector<TokenSpan>& spans, int64_t window) {
+    Attended result = attend({q, k, v, spans, window});
     context->save_for_backward({q, k, v, result.out, result.log_sum});
     std::vector<int64_t> flat;
-    for (const TokenRun& run : runs) flat.insert(flat.end(), {run.begin, run.length});
-    context->saved_data["runs"] = flat;
+    for (const TokenSpan& span : spans) flat.insert(flat.end(), {span.begin, span.length});
+    context->saved_data["spans"] = flat;
     context->saved_data["window"] = window;
     return result.out;
   }
@@ -142,8 +142,8 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     check_first_derivative("causal_attention");
     const variable_list saved = context->get_saved_variables();
     Problem problem{saved[0], saved[1], saved[2], {}, context->saved_data["window"].toInt()};
-    const std::vector<int64_t> flat = context->saved_data["runs"].toIntVector();
-    for (size_t i = 0; i < flat.size(); i += 2) problem.runs.push_back({flat[i], flat[i + 1]});
+    const std::vector<int64_t> flat = context->saved_data["spans"].toIntVector();
+    for (size_t i = 0; i < flat.size(); i += 2) problem.spans.push_back({flat[i], flat[i + 1]});
     const torch::Tensor dy = gradients[0].contiguous();
     const torch::Tensor dq = problem.like(saved[0]), dk = problem.like(saved[1]),
                         dv = problem.like(saved[2]);
@@ -174,16 +174,17 @@ std::optional<torch::Tensor> causal_mask(int64_t length, int64_t past,
 }
 
 torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Tensor& k,
-                                         const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                                         const torch::Tensor& v,
+                                         const std::vector<TokenSpan>& spans,
                                          std::optional<int64_t> window) {
-  check(q, k, v, runs, window);
-  if (equal_rows(runs, q.size(0))) {
+  check(q, k, v, spans, window);
+  if (equal_rows(spans, q.size(0))) {
     const auto rows = [&](const torch::Tensor& x) {
-      return x.unflatten(0, {-1, runs.front().length});
+      return x.unflatten(0, {-1, spans.front().length});
     };
     return whole_rows(rows(q), rows(k), rows(v), window).flatten(0, 1);
   }
-  const std::vector<Piece> pieces = pieces_of(runs, q.size(0));
+  const std::vector<Piece> pieces = pieces_of(spans, q.size(0));
   std::vector<int64_t> lengths;
   for (const Piece& piece : pieces) lengths.push_back(piece.length);
   const auto split = [&](const torch::Tensor& x) { return x.split_with_sizes(lengths); };
@@ -199,15 +200,15 @@ torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Te
 }
 
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                               const torch::Tensor& v, const std::vector<TokenSpan>& spans,
                                std::optional<int64_t> window) {
-  check(q, k, v, runs, window);
+  check(q, k, v, spans, window);
   if (own_kernels() == nullptr || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v)) {
-    return causal_attention_reference(q, k, v, runs, window);
+    return causal_attention_reference(q, k, v, spans, window);
   }
   const int64_t width = window.value_or(std::numeric_limits<int64_t>::max());
-  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, runs, width);
-  return attend({q, k, v, runs, width}).out;
+  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, spans, width);
+  return attend({q, k, v, spans, width}).out;
 }
 
 }  // namespace schmidt::kernels

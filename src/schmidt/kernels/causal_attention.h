@@ -6,24 +6,25 @@
 
 #include <torch/types.h>
 
-#include "schmidt/kernels/token_run.h"
+#include "schmidt/kernels/token_span.h"
 
 namespace schmidt::kernels {
 
-/// Causal grouped-query attention within runs of tokens, softmax(q k^T / sqrt(d)) v:
+/// Causal grouped-query attention within spans of tokens, softmax(q k^T / sqrt(d)) v:
 /// query head h reads key head h / (heads / kv_heads); a token sees itself and the
-/// tokens of its run before it, with a window only the latest `window` of them, its own
+/// tokens of its span before it, with a window only the latest `window` of them, its own
 /// included. q [n, heads, d], k and v [n, kv_heads, d] -> [n, heads, d], zeros for a
-/// token of no run. Differentiable once. Costs the sum of the runs' squared lengths.
+/// token of no span. Differentiable once. Costs the sum of the spans' squared lengths.
 /// On CPUs with AVX-512 BF16, bfloat16 of heads of 16 i runs in a kernel of our own.
-/// runs: ascending. Throws c10::ValueError if shapes or runs do not fit.
+/// spans: ascending. Throws c10::ValueError if shapes or spans do not fit.
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                               const torch::Tensor& v, const std::vector<TokenSpan>& spans,
                                std::optional<int64_t> window);
 
 /// The same by ATen operations only, on any device.
 torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Tensor& k,
-                                         const torch::Tensor& v, const std::vector<TokenRun>& runs,
+                                         const torch::Tensor& v,
+                                         const std::vector<TokenSpan>& spans,
                                          std::optional<int64_t> window);
 
 /// What `length` queries after `past` earlier tokens may see, bool [length, past +

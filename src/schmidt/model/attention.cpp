@@ -21,10 +21,10 @@ torch::Tensor blocked_attention(const torch::Tensor& q, const torch::Tensor& k,
       .transpose(1, 2);
 }
 
-std::vector<kernels::TokenRun> whole_rows(int64_t b, int64_t t) {
-  std::vector<kernels::TokenRun> runs;
-  for (int64_t row = 0; row < b && t > 0; ++row) runs.push_back({row * t, t});
-  return runs;
+std::vector<kernels::TokenSpan> whole_rows(int64_t b, int64_t t) {
+  std::vector<kernels::TokenSpan> spans;
+  for (int64_t row = 0; row < b && t > 0; ++row) spans.push_back({row * t, t});
+  return spans;
 }
 
 }  // namespace
@@ -35,26 +35,26 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
   const auto tokens = [](const torch::Tensor& x) { return x.flatten(0, 1); };
   return kernels::causal_attention(
              tokens(q), tokens(k), tokens(v),
-             packing.runs.empty() ? whole_rows(q.size(0), q.size(1)) : packing.runs, window)
+             packing.spans.empty() ? whole_rows(q.size(0), q.size(1)) : packing.spans, window)
       .view(q.sizes());
 }
 
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const StepPlan& plan, std::optional<int64_t> window,
                              const torch::Tensor& keys, const torch::Tensor& values) {
-  for (const auto& [row, begin, length, past] : plan.runs) {
+  for (const auto& [row, begin, length, past] : plan.spans) {
     keys[row].narrow(1, past, length).copy_(k.narrow(0, begin, length).transpose(0, 1));
     values[row].narrow(1, past, length).copy_(v.narrow(0, begin, length).transpose(0, 1));
   }
-  if (plan.short_runs && q.is_cpu()) {
+  if (plan.short_spans && q.is_cpu()) {
     kernels::CachedQueries queries = plan.queries;
     queries.window = window;
     return kernels::cached_attention(q, keys, values, queries,
                                      1.0 / std::sqrt(static_cast<double>(q.size(2))));
   }
   torch::Tensor out = at::empty_like(q);
-  for (const auto& [row, begin, length, past] : plan.runs) {
-    // A window wider than one run hides the oldest keys from all of it.
+  for (const auto& [row, begin, length, past] : plan.spans) {
+    // A window wider than one span hides the oldest keys from all of it.
     const int64_t seen = past + length;
     const int64_t first = window ? std::max<int64_t>(0, seen - length - *window + 1) : 0;
     const auto cached = [&, row = row](const torch::Tensor& cache) {

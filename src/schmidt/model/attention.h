@@ -14,8 +14,8 @@ namespace schmidt::model {
 /// reads key head h / (heads / kv_heads). A token sees itself and the tokens before
 /// it, with a window only the latest `window` of them, its own included.
 
-/// Within each run of the packing. q [b, t, heads, d], k and v [b, t, kv_heads, d]
-/// -> [b, t, heads, d]. Differentiable; costs the sum of the runs' squared lengths.
+/// Within each span of the packing. q [b, t, heads, d], k and v [b, t, kv_heads, d]
+/// -> [b, t, heads, d]. Differentiable; costs the sum of the spans' squared lengths.
 /// Throws c10::ValueError if the packing is of a larger batch.
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, std::optional<int64_t> window,

@@ -163,16 +163,16 @@ torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& 
                           KvCache& cache) const {
   const at::NoGradGuard no_grad;
   const StepPlan plan = plan_step(ids, lengths, cache);
-  if (plan.runs.empty()) return at::zeros({cache.batch(), config_.vocab_size}, like_.options());
+  if (plan.spans.empty()) return at::zeros({cache.batch(), config_.vocab_size}, like_.options());
   torch::Tensor h = embed(plan.ids);
   for (const Block& block : blocks_) h = block.step(h, plan, cache);
-  for (const auto& run : plan.runs) cache.advance(run.row, run.length);
+  for (const auto& span : plan.spans) cache.advance(span.row, span.length);
 
   std::vector<int64_t> last;
   std::vector<int64_t> rows;
-  for (const auto& run : plan.runs) {
-    last.push_back(run.begin + run.length - 1);
-    rows.push_back(run.row);
+  for (const auto& span : plan.spans) {
+    last.push_back(span.begin + span.length - 1);
+    rows.push_back(span.row);
   }
   const auto index = [&](const std::vector<int64_t>& values) {
     return at::tensor(values, torch::kInt64).to(device());

@@ -5,9 +5,9 @@
 namespace schmidt::model {
 namespace {
 
-// The runs of one row, whose first token is number `first` of the batch.
-std::vector<Packing::Run> runs_of(const int64_t* segment, int64_t t, int64_t first) {
-  std::vector<Packing::Run> runs;
+// The spans of one row, whose first token is number `first` of the batch.
+std::vector<kernels::TokenSpan> spans_of(const int64_t* segment, int64_t t, int64_t first) {
+  std::vector<kernels::TokenSpan> spans;
   std::set<int64_t> seen;
   for (int64_t begin = 0, end = 0; begin < t; begin = end) {
     while (end < t && segment[end] == segment[begin]) ++end;
@@ -17,9 +17,9 @@ std::vector<Packing::Run> runs_of(const int64_t* segment, int64_t t, int64_t fir
     TORCH_CHECK_VALUE(seen.insert(segment[begin]).second,
                       "[packing] expected the tokens of a segment side by side, got segment ",
                       segment[begin], " in two places of a row");
-    runs.push_back({first + begin, end - begin});
+    spans.push_back({first + begin, end - begin});
   }
-  return runs;
+  return spans;
 }
 
 }  // namespace
@@ -32,13 +32,13 @@ Packing packing_of(const torch::Tensor& segments) {
   const int64_t b = host.size(0), t = host.size(1);
   Packing packing;
   for (int64_t row = 0; row < b; ++row) {
-    const auto runs = runs_of(host.const_data_ptr<int64_t>() + row * t, t, row * t);
-    packing.runs.insert(packing.runs.end(), runs.begin(), runs.end());
+    const auto spans = spans_of(host.const_data_ptr<int64_t>() + row * t, t, row * t);
+    packing.spans.insert(packing.spans.end(), spans.begin(), spans.end());
   }
-  const auto whole_row = [t](const Packing::Run& run) { return run.length == t; };
-  if (std::cmp_equal(packing.runs.size(), b) &&
-      std::all_of(packing.runs.begin(), packing.runs.end(), whole_row)) {
-    packing.runs.clear();
+  const auto whole_row = [t](const kernels::TokenSpan& span) { return span.length == t; };
+  if (std::cmp_equal(packing.spans.size(), b) &&
+      std::all_of(packing.spans.begin(), packing.spans.end(), whole_row)) {
+    packing.spans.clear();
   }
   return packing;
 }

@@ -34,7 +34,7 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
                       cache.capacity() - past, " more tokens in row ", row, " of the cache, got ",
                       length);
     if (length == 0) continue;
-    plan.runs.push_back({row, count, length, past});
+    plan.spans.push_back({row, count, length, past});
     ids_of_runs.push_back(ids[row].narrow(0, 0, length));
     const RopeTable rope = cache.next_rope(row, length);
     cos_of_runs.push_back(rope.cos);
@@ -43,7 +43,7 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
       plan.queries.rows.push_back(row);
       plan.queries.positions.push_back(past + i);
     }
-    plan.short_runs = plan.short_runs && length <= kShortRun;
+    plan.short_spans = plan.short_spans && length <= kShortRun;
     count += length;
   }
   if (count == 0) return plan;

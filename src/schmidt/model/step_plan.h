@@ -15,17 +15,17 @@ namespace schmidt::model {
 /// padding takes part in no product.
 struct StepPlan {
   /// Neighbouring tokens of one row.
-  struct Run {
+  struct Span {
     int64_t row = 0;
     int64_t begin = 0;   ///< first token, an index into the packed tokens
     int64_t length = 0;  ///< tokens
     int64_t past = 0;    ///< tokens of the row that the cache held before
   };
   torch::Tensor ids;               ///< int64 [n], packed
-  std::vector<Run> runs;           ///< rows without a token have none
+  std::vector<Span> spans;         ///< rows without a token have none
   kernels::CachedQueries queries;  ///< row and position of each packed token
   RopeTable rope;                  ///< [n, head_dim / 2], of each packed token
-  bool short_runs = true;          ///< every run has few tokens, as in decoding
+  bool short_spans = true;         ///< every span has few tokens, as in decoding
 };
 
 /// ids [batch, t] right-padded, lengths [batch] in [0, t]: how many are valid.

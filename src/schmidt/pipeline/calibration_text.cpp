@@ -95,9 +95,9 @@ torch::Tensor drawn(const io::Checkpoint& checkpoint, const CalibrationText& tex
   const torch::Tensor windows =
       calibrate::calibration_windows(texts, context, text.tokens, text.seed);
   if (windows.numel() < text.tokens / context * context) {
-    reporter.tell(fmt::format(
-        "calibration: the texts have {} tokens in whole windows, of {} asked for",
-        windows.numel(), text.tokens));
+    reporter.tell(
+        fmt::format("calibration: the texts have {} tokens in whole windows, of {} asked for",
+                    windows.numel(), text.tokens));
   }
   return windows;
 }

@@ -57,8 +57,8 @@ heal::HealResult heal_model(const io::Checkpoint& student,
 
   LogPage page(student);
   const auto logged = [&](const fs::path& log) { page.write_now_and_then(log); };
-  heal::HealResult result =
-      heal::heal(student, teacher, out, options, {reporter.progress, run.interrupted, logged}, team);
+  heal::HealResult result = heal::heal(student, teacher, out, options,
+                                       {reporter.progress, run.interrupted, logged}, team);
   if (team.leads() && result.ended != heal::Ended::kInterrupted) page.write(out / "heal.jsonl");
   return result;
 }

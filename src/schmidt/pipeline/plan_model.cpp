@@ -23,8 +23,8 @@ struct Allocated {
 double keep_asked(const PlanRecipe& recipe, const plan::Outline& model) {
   if (recipe.keep) return *recipe.keep;
   if (!recipe.preset.empty()) return plan::find_preset(recipe.preset).keep;
-  return std::min(1.0, *recipe.bytes / recipe.bytes_per_scalar() /
-                           static_cast<double>(model.parameters));
+  return std::min(
+      1.0, *recipe.bytes / recipe.bytes_per_scalar() / static_cast<double>(model.parameters));
 }
 
 /// Whether a pattern means the layer or one of those stacked in it.
@@ -32,7 +32,7 @@ bool named(const std::vector<std::string>& patterns, const plan::Layer& layer) {
   return std::ranges::any_of(patterns, [&](const std::string& pattern) {
     if (plan::matches(pattern, layer)) return true;
     for (size_t i = 0; i < layer.members.size(); ++i) {
-      const plan::Layer member{layer.members[i], layer.block, {layer.kinds[i]}, {}, 0, 0};
+      const plan::Layer member{layer.members[i], layer.block, {layer.paper_numbers[i]}, {}, 0, 0};
       if (plan::matches(pattern, member)) return true;
     }
     return false;
@@ -180,17 +180,16 @@ nlohmann::json made_by(const PlanRecipe& recipe) {
 
 nlohmann::json predicted(const PlanRecipe& recipe, const plan::Outline& model,
                          const plan::Footprint& f, const Allocated& allocated) {
-  nlohmann::json out = {
-      {"parameters", f.parameters},
-      {"tensorized_parameters", f.tensorized},
-      {"tensorized_before", f.tensorized_before},
-      {"bytes_float32", f.bytes(4)},
-      {"bytes_float16", f.bytes(2)},
-      {"bytes_mixed_int4", f.mixed_bytes()},
-      {"kv_cache_bytes", plan::kv_cache_bytes(model.config, recipe.context, 2)},
-      {"kv_cache_context", recipe.context},
-      {"healing_tokens", recipe.heal_tokens},
-      {"healing_flops", f.healing_flops() * recipe.heal_tokens}};
+  nlohmann::json out = {{"parameters", f.parameters},
+                        {"tensorized_parameters", f.tensorized},
+                        {"tensorized_before", f.tensorized_before},
+                        {"bytes_float32", f.bytes(4)},
+                        {"bytes_float16", f.bytes(2)},
+                        {"bytes_mixed_int4", f.mixed_bytes()},
+                        {"kv_cache_bytes", plan::kv_cache_bytes(model.config, recipe.context, 2)},
+                        {"kv_cache_context", recipe.context},
+                        {"healing_tokens", recipe.heal_tokens},
+                        {"healing_flops", f.healing_flops() * recipe.heal_tokens}};
   if (allocated.loss) out["loss"] = *allocated.loss;
   if (allocated.uniform_loss) out["uniform_loss"] = *allocated.uniform_loss;
   return out;

@@ -32,12 +32,13 @@ std::regex compile(const std::string& source) {
 
 std::string Layer::label() const {
   std::string label;
-  for (const int kind : kinds) label += fmt::format("{}L{}", label.empty() ? "" : "+", kind);
+  for (const int number : paper_numbers)
+    label += fmt::format("{}L{}", label.empty() ? "" : "+", number);
   return label;
 }
 
 model::Group Layer::group() const {
-  switch (kinds.front()) {
+  switch (paper_numbers.front()) {
     case 1:
     case 2:
     case 3:
@@ -98,7 +99,7 @@ std::vector<Layer> share_inputs(const std::vector<Layer>& layers) {
       Layer stack{fused->name, layers[begin].block, {},
                   {},          fused->out_features, fused->in_features};
       for (; begin < end; ++begin) {
-        stack.kinds.push_back(layers[begin].kinds.front());
+        stack.paper_numbers.push_back(layers[begin].paper_numbers.front());
         stack.members.push_back(layers[begin].name);
       }
       shared.push_back(std::move(stack));

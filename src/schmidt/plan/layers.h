@@ -16,7 +16,7 @@ namespace schmidt::plan {
 struct Layer {
   std::string name;  ///< "model.layers.0.self_attn.q_proj", "...self_attn.qkv_proj"
   int64_t block = 0;
-  std::vector<int> kinds;            ///< 1 to 7; several for stacked layers
+  std::vector<int> paper_numbers;    ///< 1 to 7; several for stacked layers
   std::vector<std::string> members;  ///< names of the stacked layers; its own otherwise
   int64_t rows = 0;                  ///< of all members
   int64_t cols = 0;

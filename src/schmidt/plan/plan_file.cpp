@@ -129,8 +129,8 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
   }
   // Work goes in the model's order, whatever the file's.
   std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
-    return std::pair(a.layer.block, a.layer.kinds.front()) <
-           std::pair(b.layer.block, b.layer.kinds.front());
+    return std::pair(a.layer.block, a.layer.paper_numbers.front()) <
+           std::pair(b.layer.block, b.layer.paper_numbers.front());
   });
   return layers;
 }

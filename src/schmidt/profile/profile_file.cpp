@@ -39,13 +39,13 @@ plan::Layer read_layer(const JsonRecord& entry) {
   layer.members = entry.texts("members");
   layer.block = entry.integer("block", 0, kMaxBlocks - 1);
   for (const int64_t kind : entry.integers("kinds", 1, 7)) {
-    layer.kinds.push_back(static_cast<int>(kind));
+    layer.paper_numbers.push_back(static_cast<int>(kind));
   }
   layer.rows = entry.integer("rows", 1, kMaxSize);
   layer.cols = entry.integer("cols", 1, kMaxSize);
-  if (layer.members.empty() || layer.members.size() != layer.kinds.size()) {
+  if (layer.members.empty() || layer.members.size() != layer.paper_numbers.size()) {
     entry.fail("kinds", fmt::format("expected one for each of {} members, found {}",
-                                    layer.members.size(), layer.kinds.size()));
+                                    layer.members.size(), layer.paper_numbers.size()));
   }
   return layer;
 }
@@ -100,8 +100,8 @@ void write_profile(const std::filesystem::path& path, const Profile& profile) {
                        {"layers", ordered_json::array()}};
   for (const LayerProfile& layer : profile.layers) {
     const plan::Layer& l = layer.network.layer;
-    ordered_json entry = {{"name", l.name},   {"members", l.members}, {"block", l.block},
-                          {"kinds", l.kinds}, {"rows", l.rows},       {"cols", l.cols}};
+    ordered_json entry = {{"name", l.name},           {"members", l.members}, {"block", l.block},
+                          {"kinds", l.paper_numbers}, {"rows", l.rows},       {"cols", l.cols}};
     plan::write_network(entry, layer.network);
     for (const Point& point : layer.points) entry["points"].push_back(point_json(point));
     file["layers"].push_back(std::move(entry));

@@ -46,11 +46,11 @@ std::vector<Kind> kinds_of(const Profile& profile) {
   std::map<std::vector<int>, Kind> kinds;
   for (const LayerProfile& layer : profile.layers) {
     const plan::Layer& l = layer.network.layer;
-    Kind& kind = kinds[l.kinds];
+    Kind& kind = kinds[l.paper_numbers];
     kind.label = l.label();
     kind.title = l.label();
     kind.lines = {l.label()};
-    for (const int k : l.kinds) {
+    for (const int k : l.paper_numbers) {
       kind.title += fmt::format(" {}", kKindNames[k]);
       const std::string_view name = kKindNames[k];
       kind.lines.emplace_back(name.substr(0, name.find('_')));

@@ -12,9 +12,9 @@ namespace {
 
 constexpr int64_t kDoubleEntries = int64_t{1} << 19;
 
-void check(const torch::Tensor& w, const Mpo& start, const Metric& metric,
+void check(const torch::Tensor& w, const Mpo& start, const MomentNorm& norm,
            const AlsOptions& options) {
-  check_fit("als", w, {start}, metric);
+  check_fit("als", w, {start}, norm);
   TORCH_CHECK_VALUE(options.sweeps >= 0 && options.cg_steps >= 1 && options.ridge > 0,
                     "[als] expected sweeps >= 0, cg_steps >= 1 and a ridge above 0, got ",
                     options.sweeps, ", ", options.cg_steps, " and ", options.ridge);
@@ -29,12 +29,12 @@ std::vector<int64_t> sweep_order(int64_t sites) {
 }
 
 /// The chain with core `site` moved to its optimum.
-Mpo improved(const torch::Tensor& w, const Mpo& chain, int64_t site, const Metric& metric,
+Mpo improved(const torch::Tensor& w, const Mpo& chain, int64_t site, const MomentNorm& norm,
              const AlsOptions& options) {
   std::vector<torch::Tensor> cores = canonicalize(chain, site).cores();
-  const CoreProblem problem(cores, site, metric);
+  const CoreProblem problem(cores, site, norm);
   const torch::Tensor gap = problem.right_side(w - problem.dense(cores[site]));
-  const bool direct = !metric.output.defined() && problem.rows() <= options.direct_rows &&
+  const bool direct = !norm.output.defined() && problem.rows() <= options.direct_rows &&
                       gap.scalar_type() == at::kDouble;  // or the small ridge would be rounding
   cores[site] = cores[site] +
                 (direct ? problem.solve_directly(gap, options.ridge)
@@ -45,14 +45,14 @@ Mpo improved(const torch::Tensor& w, const Mpo& chain, int64_t site, const Metri
 
 }  // namespace
 
-AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
+AlsResult als(const torch::Tensor& w, const Mpo& start, const MomentNorm& norm,
               const AlsOptions& options) {
-  check(w, start, metric, options);
+  check(w, start, norm, options);
   at::NoGradGuard no_grad;
   const auto stored = start.cores()[0].scalar_type();
   const bool wide = w.numel() <= kDoubleEntries;
   const auto dtype = w.scalar_type() == at::kDouble || wide ? at::kDouble : at::kFloat;
-  const ScaledFit fit(w, metric, dtype);
+  const ScaledFit fit(w, norm, dtype);
   Mpo chain = fit.scaled(start);
   auto error_of = [&](const Mpo& mpo) { return fit.error(fit.target - mpo.to_dense()); };
 
@@ -74,8 +74,8 @@ AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
 }
 
 AlsResult weighted_mpo(const torch::Tensor& w, const FactorizeOptions& options,
-                       const Metric& metric, const AlsOptions& als_options) {
-  return als(w, weighted_tt_svd(w, options, metric).mpo, metric, als_options);
+                       const MomentNorm& norm, const AlsOptions& als_options) {
+  return als(w, weighted_tt_svd(w, options, norm).mpo, norm, als_options);
 }
 
 }  // namespace schmidt::tn

@@ -6,7 +6,7 @@
 #include <torch/types.h>
 
 #include "schmidt/tn/factorize.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 
 namespace schmidt::tn {
@@ -26,11 +26,11 @@ struct AlsResult {
   std::vector<double> errors;  ///< of the start, and after each sweep
 };
 
-/// Improves an MPO W' of any shape towards the least ||W - W'|| in the metric, core by
+/// Improves an MPO W' of any shape towards the least ||W - W'|| in the norm, core by
 /// core: with the others fixed the error is quadratic in one core, whose normal
 /// equations are solved for the step from its present value, so that what a singular
-/// metric does not see stays as it is. One factorization of them serves every output
-/// index; where they are large, or the metric weights outputs too, conjugate
+/// norm does not see stays as it is. One factorization of them serves every output
+/// index; where they are large, or the norm weights outputs too, conjugate
 /// gradients need products with G and H only. For the solves G and H get 1e-8 of their
 /// mean diagonal in every direction (1e-6 in float32), so that nothing grows where
 /// they are singular; errors are those in G and H themselves. The chain is kept in canonical form
@@ -39,11 +39,11 @@ struct AlsResult {
 /// Throws c10::ValueError if an argument does not fit or is not finite.
 /// Source: alternating linear scheme, Holtz, Rohwedder, Schneider 2012, SIAM J. Sci.
 /// Comput. 34(2).
-AlsResult als(const torch::Tensor& w, const Mpo& start, const Metric& metric,
+AlsResult als(const torch::Tensor& w, const Mpo& start, const MomentNorm& norm,
               const AlsOptions& options = {});
 
 /// The best of this shape that is known here: als from weighted_tt_svd.
 AlsResult weighted_mpo(const torch::Tensor& w, const FactorizeOptions& options,
-                       const Metric& metric, const AlsOptions& als_options = {});
+                       const MomentNorm& norm, const AlsOptions& als_options = {});
 
 }  // namespace schmidt::tn

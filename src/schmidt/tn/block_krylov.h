@@ -7,7 +7,7 @@
 
 namespace schmidt::tn {
 
-/// W in the metric G, W [m, n], G [n, n] or undefined for the identity, both of one
+/// W in the norm G, W [m, n], G [n, n] or undefined for the identity, both of one
 /// floating-point type.
 struct WeightedMatrix {
   torch::Tensor w, g;

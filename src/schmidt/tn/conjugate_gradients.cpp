@@ -23,7 +23,7 @@ Cores conjugate_gradients(const Cores& b, const std::function<Cores(const Cores&
   for (int64_t step = 0; step < options.steps && rho > 0; ++step) {
     const Cores product = normal_product(direction);
     const double curvature = inner_product(direction, product);
-    if (!(curvature > 0)) break;  // nothing left that the metric sees
+    if (!(curvature > 0)) break;  // nothing left that the norm sees
     const double length = rho / curvature, gain = rho * length;
     for (size_t i = 0; i < x.size(); ++i) {
       x[i].add_(direction[i], length);

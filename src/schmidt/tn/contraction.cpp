@@ -15,20 +15,21 @@
 namespace schmidt::tn {
 namespace {
 
-torch::Tensor merge(const std::vector<torch::Tensor>& cores, CoreRun run, const MergeOrder& order) {
-  if (run.end - run.begin == 1) return cores[run.begin];
-  const int64_t split = order.split.at(run.begin, run.end);
-  const torch::Tensor a = merge(cores, {run.begin, split}, order);  // [r, m1, n1, s]
-  const torch::Tensor b = merge(cores, {split, run.end}, order);    // [s, m2, n2, t]
+torch::Tensor merge(const std::vector<torch::Tensor>& cores, CoreSpan span,
+                    const MergeOrder& order) {
+  if (span.end - span.begin == 1) return cores[span.begin];
+  const int64_t split = order.split.at(span.begin, span.end);
+  const torch::Tensor a = merge(cores, {span.begin, split}, order);  // [r, m1, n1, s]
+  const torch::Tensor b = merge(cores, {split, span.end}, order);    // [s, m2, n2, t]
   const torch::Tensor product = at::mm(a.flatten(0, 2), b.flatten(1));
   return product.view({a.size(0), a.size(1), a.size(2), b.size(1), b.size(2), b.size(3)})
       .permute({0, 1, 3, 2, 4, 5})
       .reshape({a.size(0), a.size(1) * b.size(1), a.size(2) * b.size(2), b.size(3)});
 }
 
-/// One contraction of a run with what x has become. All legs keep their places:
+/// One contraction of a span with what x has become. All legs keep their places:
 /// x [P, Q, S] -> [P, R, S] by a matrix [R, Q], where P are the legs left of the
-/// run, S those right of it, Q the run's input leg with the bonds to cores done
+/// span, S those right of it, Q the span's input leg with the bonds to cores done
 /// before, R its output leg with the bonds to cores still to come. The leg of the
 /// rows of x stands before P or behind S.
 struct Step {
@@ -38,8 +39,8 @@ struct Step {
 
 std::vector<Step> prepare(const std::vector<torch::Tensor>& cores, const ContractionPlan& plan) {
   const int64_t sites = static_cast<int64_t>(cores.size());
-  const bool merging = std::any_of(plan.runs.begin(), plan.runs.end(),
-                                   [](const CoreRun& run) { return run.end - run.begin > 1; });
+  const bool merging = std::any_of(plan.spans.begin(), plan.spans.end(),
+                                   [](const CoreSpan& span) { return span.end - span.begin > 1; });
   const MergeOrder order = merging ? merge_order(chain_of(cores)) : MergeOrder{{0, 0.0}, {0, 0}};
   auto legs = [&](int64_t leg, int64_t begin, int64_t end) {
     int64_t product = 1;
@@ -47,27 +48,27 @@ std::vector<Step> prepare(const std::vector<torch::Tensor>& cores, const Contrac
     return product;
   };
   std::vector<Step> steps;
-  CoreRun done{0, 0};
-  for (const CoreRun& run : plan.runs) {
-    const torch::Tensor core = merge(cores, run, order);  // [a, m, n, b]
+  CoreSpan done{0, 0};
+  for (const CoreSpan& span : plan.spans) {
+    const torch::Tensor core = merge(cores, span, order);  // [a, m, n, b]
     const int64_t a = core.size(0), m = core.size(1), n = core.size(2), b = core.size(3);
     Step step;
-    step.left = legs(2, 0, run.begin);
-    step.right = legs(2, run.end, sites);
+    step.left = legs(2, 0, span.begin);
+    step.right = legs(2, span.end, sites);
     if (steps.empty()) {
       step.matrix = core.permute({0, 1, 3, 2}).reshape({a * m * b, n});
-      done = run;
-    } else if (run.end == done.begin) {
+      done = span;
+    } else if (span.end == done.begin) {
       step.matrix = core.reshape({a * m, n * b});
       step.right =
           legs(1, done.begin, done.end) * cores[done.end - 1].size(3) * legs(2, done.end, sites);
-      done.begin = run.begin;
+      done.begin = span.begin;
     } else {
-      TORCH_INTERNAL_ASSERT(run.begin == done.end);
+      TORCH_INTERNAL_ASSERT(span.begin == done.end);
       step.matrix = core.permute({1, 3, 0, 2}).reshape({m * b, a * n});
       step.left =
           legs(2, 0, done.begin) * cores[done.begin].size(0) * legs(1, done.begin, done.end);
-      done.end = run.end;
+      done.end = span.end;
     }
     steps.push_back(std::move(step));
   }
@@ -131,7 +132,7 @@ struct Contraction : torch::autograd::Function<Contraction> {
     variable_list saved = cores.vec();
     saved.push_back(x);
     context->save_for_backward(std::move(saved));
-    context->saved_data["runs"] = flat(plan.runs);
+    context->saved_data["spans"] = flat(plan.spans);
     return run_in_parts(prepare(cores.vec(), plan), x);
   }
 
@@ -144,7 +145,7 @@ struct Contraction : torch::autograd::Function<Contraction> {
     const torch::Tensor x = cores.back();
     cores.pop_back();
     const torch::Tensor dy = gradients[0].contiguous();
-    const ContractionPlan plan{runs_of(context->saved_data["runs"].toIntVector()), 0};
+    const ContractionPlan plan{spans_of(context->saved_data["spans"].toIntVector()), 0};
 
     at::AutoGradMode enable(true);
     for (torch::Tensor& core : cores) core = detached_leaf(core);
@@ -182,15 +183,15 @@ struct Contraction : torch::autograd::Function<Contraction> {
   }
 
  private:
-  static std::vector<int64_t> flat(const std::vector<CoreRun>& runs) {
+  static std::vector<int64_t> flat(const std::vector<CoreSpan>& spans) {
     std::vector<int64_t> numbers;
-    for (const CoreRun& run : runs) numbers.insert(numbers.end(), {run.begin, run.end});
+    for (const CoreSpan& span : spans) numbers.insert(numbers.end(), {span.begin, span.end});
     return numbers;
   }
-  static std::vector<CoreRun> runs_of(const std::vector<int64_t>& numbers) {
-    std::vector<CoreRun> runs;
-    for (size_t i = 0; i < numbers.size(); i += 2) runs.push_back({numbers[i], numbers[i + 1]});
-    return runs;
+  static std::vector<CoreSpan> spans_of(const std::vector<int64_t>& numbers) {
+    std::vector<CoreSpan> spans;
+    for (size_t i = 0; i < numbers.size(); i += 2) spans.push_back({numbers[i], numbers[i + 1]});
+    return spans;
   }
 };
 
@@ -202,8 +203,8 @@ bool records_gradient(const std::vector<torch::Tensor>& cores, const torch::Tens
 
 }  // namespace
 
-torch::Tensor merge_cores(const std::vector<torch::Tensor>& cores, CoreRun run) {
-  return merge(cores, run, merge_order(chain_of(cores)));
+torch::Tensor merge_cores(const std::vector<torch::Tensor>& cores, CoreSpan span) {
+  return merge(cores, span, merge_order(chain_of(cores)));
 }
 
 torch::Tensor contract(const std::vector<torch::Tensor>& cores, const torch::Tensor& x,

@@ -11,7 +11,7 @@ namespace schmidt::tn {
 
 /// Cores begin .. end - 1 as one core [r_begin, m.., n.., r_end], contracted in the
 /// cheapest order.
-torch::Tensor merge_cores(const std::vector<torch::Tensor>& cores, CoreRun run);
+torch::Tensor merge_cores(const std::vector<torch::Tensor>& cores, CoreSpan span);
 
 /// x [rows, n] -> x W^T [rows, m] along `plan`, rows in parts whose intermediates
 /// stay in cache. Differentiable once: for the backward pass it keeps x and the

@@ -23,13 +23,13 @@ ContractionPlan plan_contraction(const SiteShape& shape, const std::vector<int64
   const MergeOrder merges = merge_order(chain);
   const auto scale = static_cast<double>(rows);
 
-  // best(begin, end): x has met exactly these cores, `last` the run it met last.
-  RunTable<double> best(sites, std::numeric_limits<double>::infinity());
-  RunTable<CoreRun> last(sites, CoreRun{0, 0});
-  auto consider = [&](int64_t begin, int64_t end, CoreRun run, double cost) {
+  // best(begin, end): x has met exactly these cores, `last` the span it met last.
+  SpanTable<double> best(sites, std::numeric_limits<double>::infinity());
+  SpanTable<CoreSpan> last(sites, CoreSpan{0, 0});
+  auto consider = [&](int64_t begin, int64_t end, CoreSpan span, double cost) {
     if (cost >= best.at(begin, end)) return;
     best.at(begin, end) = cost;
-    last.at(begin, end) = run;
+    last.at(begin, end) = span;
   };
   for (int64_t length = 1; length <= sites; ++length) {
     for (int64_t end = sites; end >= length; --end) {
@@ -42,7 +42,7 @@ ContractionPlan plan_contraction(const SiteShape& shape, const std::vector<int64
                                                   chain.legs(begin, end) * chain.bond[end]);
       }
       for (int64_t middle = begin + 1; middle < end; ++middle) {
-        // The right part first, then the run on its left; and the mirror image.
+        // The right part first, then the span on its left; and the mirror image.
         const double outer =
             scale * left * right * chain.bond[begin] * chain.bond[middle] * chain.bond[end];
         consider(begin, end, {begin, middle},
@@ -56,16 +56,16 @@ ContractionPlan plan_contraction(const SiteShape& shape, const std::vector<int64
   }
 
   ContractionPlan plan{{}, best.at(0, sites)};
-  for (CoreRun done{0, sites}; done.begin < done.end;) {
-    const CoreRun run = last.at(done.begin, done.end);
-    plan.runs.push_back(run);
-    if (run.begin == done.begin) {
-      done.begin = run.end;
+  for (CoreSpan done{0, sites}; done.begin < done.end;) {
+    const CoreSpan span = last.at(done.begin, done.end);
+    plan.spans.push_back(span);
+    if (span.begin == done.begin) {
+      done.begin = span.end;
     } else {
-      done.end = run.begin;
+      done.end = span.begin;
     }
   }
-  std::reverse(plan.runs.begin(), plan.runs.end());
+  std::reverse(plan.spans.begin(), plan.spans.end());
   return plan;
 }
 

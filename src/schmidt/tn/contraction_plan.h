@@ -16,12 +16,12 @@ struct ContractionOptions {
 };
 
 /// Neighbouring cores begin .. end - 1, contracted with each other first.
-struct CoreRun {
+struct CoreSpan {
   int64_t begin, end;
-  bool operator==(const CoreRun&) const = default;
+  bool operator==(const CoreSpan&) const = default;
 };
 
-/// In which order x meets the cores. Each run extends those before it on the left
+/// In which order x meets the cores. Each span extends those before it on the left
 /// or on the right, so that the cores done always are neighbours:
 ///
 ///       |     |     |                      |     |
@@ -31,8 +31,8 @@ struct CoreRun {
 ///
 /// Sweeps from either end and from the middle outwards are such orders.
 struct ContractionPlan {
-  std::vector<CoreRun> runs;
-  double multiplications;  ///< in all, the contractions inside runs included
+  std::vector<CoreSpan> spans;
+  double multiplications;  ///< in all, the contractions inside spans included
 };
 
 /// The plan with the fewest multiplications for `rows` rows of x: dynamic

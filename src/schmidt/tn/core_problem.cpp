@@ -49,10 +49,10 @@ torch::Tensor LegPreconditioner::solve(const torch::Tensor& residual) const {
 }
 
 CoreProblem::CoreProblem(const std::vector<torch::Tensor>& cores, int64_t site,
-                         const Metric& metric)
+                         const MomentNorm& norm)
     : left_(run(cores, 0, site)),
       right_(run(cores, site + 1, static_cast<int64_t>(cores.size()))),
-      metric_(metric) {
+      norm_(norm) {
   const torch::Tensor& core = cores[site];
   split_ = {{left_.size(1), core.size(1), right_.size(1)},
             {left_.size(2), core.size(2), right_.size(2)}};
@@ -65,7 +65,7 @@ torch::Tensor CoreProblem::dense(const torch::Tensor& core) const {
 }
 
 torch::Tensor CoreProblem::right_side(const torch::Tensor& d) const {
-  return met(weighted(d, metric_));
+  return met(weighted(d, norm_));
 }
 
 torch::Tensor CoreProblem::met(const torch::Tensor& matrix) const {
@@ -97,13 +97,13 @@ torch::Tensor CoreProblem::normal_matrix() const {
                                    .reshape({pairs, o, e});
   const torch::Tensor flat = around.reshape({pairs, o * e});
   torch::Tensor n = at::empty({i, pairs, i, pairs}, flat.options());
-  if (!metric_.input.defined()) {
+  if (!norm_.input.defined()) {
     n.zero_();
     const torch::Tensor gram = at::mm(flat, flat.t());
     for (int64_t k = 0; k < i; ++k) n.select(0, k).select(1, k).copy_(gram);
     return n.reshape({i * pairs, i * pairs});
   }
-  const torch::Tensor g = metric_.input.reshape({i_l, i, i_r, i_l, i, i_r})
+  const torch::Tensor g = norm_.input.reshape({i_l, i, i_r, i_l, i, i_r})
                               .permute({1, 4, 0, 2, 3, 5})  // [i, i', i_L, i_R, i_L', i_R']
                               .reshape({i, i, e, e});
   for (int64_t k = 0; k < i; ++k) {
@@ -118,7 +118,7 @@ torch::Tensor CoreProblem::normal_matrix() const {
 }
 
 torch::Tensor CoreProblem::solve_directly(const torch::Tensor& b, double ridge) const {
-  TORCH_INTERNAL_ASSERT(!metric_.output.defined());
+  TORCH_INTERNAL_ASSERT(!norm_.output.defined());
   const int64_t a = b.size(0), o = b.size(1), i = b.size(2), bond = b.size(3);
   const torch::Tensor columns = b.permute({2, 0, 3, 1}).reshape({rows(), o});  // [i a b, o]
   return RidgeSolver(normal_matrix(), ridge)
@@ -136,8 +136,8 @@ LegPreconditioner CoreProblem::preconditioner(const LegPreconditioner* earlier) 
     sites.resize(3);
     return sites;
   };
-  const std::vector<torch::Tensor> h = legs(metric_.output, split_.out_dims);
-  const std::vector<torch::Tensor> g = legs(metric_.input, split_.in_dims);
+  const std::vector<torch::Tensor> h = legs(norm_.output, split_.out_dims);
+  const std::vector<torch::Tensor> g = legs(norm_.input, split_.in_dims);
   auto inverse = [&](const torch::Tensor& moments, int64_t size) {
     const torch::Tensor one = at::eye(size, left_.options());
     if (!moments.defined()) return one;

@@ -6,7 +6,7 @@
 #include <torch/types.h>
 
 #include "schmidt/tn/conjugate_gradients.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 #include "schmidt/tn/positive.h"
 
@@ -42,7 +42,7 @@ class LegPreconditioner {
 class CoreProblem {
  public:
   /// `cores` of the chain, of which number `site` is sought.
-  CoreProblem(const std::vector<torch::Tensor>& cores, int64_t site, const Metric& metric);
+  CoreProblem(const std::vector<torch::Tensor>& cores, int64_t site, const MomentNorm& norm);
 
   int64_t rows() const;  ///< of N for one output index, where H is the identity: a i b
 
@@ -70,7 +70,7 @@ class CoreProblem {
 
   SiteShape split_;             // (o_L, o, o_R) x (i_L, i, i_R)
   torch::Tensor left_, right_;  // [1, o_L, i_L, a], [b, o_R, i_R, 1]
-  Metric metric_;
+  MomentNorm norm_;
 };
 
 }  // namespace schmidt::tn

@@ -5,7 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::tn {
 namespace {
@@ -17,7 +17,7 @@ RidgeSolver checked_solver(const torch::Tensor& cross, const torch::Tensor& mome
                            const DriftOptions& options) {
   TORCH_CHECK_VALUE(cross.defined() && moments.defined(),
                     "[drift] expected both moments, got an undefined one");
-  check_metric("drift", cross, {.input = moments});
+  check_norm("drift", cross, {.input = moments});
   TORCH_CHECK_VALUE(options.beta >= 0 && options.beta <= 1, "[drift] expected beta in [0, 1], got ",
                     options.beta);
   TORCH_CHECK_VALUE(options.ridge > 0 && std::isfinite(options.ridge),
@@ -35,7 +35,7 @@ DriftMap::DriftMap(torch::Tensor cross, torch::Tensor moments, const DriftOption
       solver_(checked_solver(cross_, moments_, options)) {}
 
 torch::Tensor DriftMap::apply(const torch::Tensor& rows) const {
-  check_metric("drift", rows, {.input = moments_});
+  check_norm("drift", rows, {.input = moments_});
   const at::NoGradGuard no_grad;
   const auto dtype = rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto computed = solver_.dtype();

@@ -19,7 +19,7 @@ struct DriftOptions {
 ///
 /// of which the second form is used, so that the ridge draws T towards 1 where x'
 /// says nothing. Of every approximation W' of W T, E|W x - W' x'|^2 exceeds its
-/// minimum by the squared norm of W T - W' in the metric G': approximate W T in it.
+/// minimum by the squared norm of W T - W' in the norm G': approximate W T in it.
 /// T itself is never formed; `beta` blends it with 1.
 /// Source: the drifted target of SAES-SVD.
 class DriftMap {

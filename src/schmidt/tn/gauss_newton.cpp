@@ -21,9 +21,9 @@ constexpr int kHalvings = 4;
 /// A step this close to 1, relative, is taken as it is.
 constexpr double kNearOne = 0.05;
 
-void check(const torch::Tensor& w, const std::vector<Mpo>& start, const Metric& metric,
+void check(const torch::Tensor& w, const std::vector<Mpo>& start, const MomentNorm& norm,
            const GaussNewtonOptions& options) {
-  check_fit("gauss_newton", w, start, metric);
+  check_fit("gauss_newton", w, start, norm);
   TORCH_CHECK_VALUE(!start.empty(), "[gauss_newton] expected one term or more, got none");
   TORCH_CHECK_VALUE(options.rounds >= 0 && options.cg_steps >= 1,
                     "[gauss_newton] expected rounds >= 0 and cg_steps >= 1, got ", options.rounds,
@@ -58,12 +58,12 @@ std::vector<Mpo> moved(const std::vector<Mpo>& terms, const Cores& step, double 
 class Linearized {
  public:
   /// `earlier` is of the same terms with other cores.
-  Linearized(const std::vector<Mpo>& terms, const Metric& metric, const Linearized* earlier)
-      : metric_(metric) {
+  Linearized(const std::vector<Mpo>& terms, const MomentNorm& norm, const Linearized* earlier)
+      : norm_(norm) {
     for (const Mpo& term : terms) {
       const auto sites = static_cast<int64_t>(term.cores().size());
       for (int64_t k = 0; k < sites; ++k) {
-        problems_.emplace_back(term.cores(), k, metric);
+        problems_.emplace_back(term.cores(), k, norm);
         preconditioners_.push_back(problems_.back().preconditioner(
             earlier != nullptr ? &earlier->preconditioners_[problems_.size() - 1] : nullptr));
       }
@@ -81,7 +81,7 @@ class Linearized {
     const auto product = [this](const Cores& x) {
       torch::Tensor change = problems_.front().dense(x.front());
       for (size_t k = 1; k < x.size(); ++k) change = change + problems_[k].dense(x[k]);
-      return right_side(weighted(change, metric_));
+      return right_side(weighted(change, norm_));
     };
     const auto precondition = [this](const Cores& residual) {
       Cores z;
@@ -94,7 +94,7 @@ class Linearized {
   }
 
  private:
-  Metric metric_;
+  MomentNorm norm_;
   std::vector<CoreProblem> problems_;
   std::vector<LegPreconditioner> preconditioners_;
 };
@@ -119,10 +119,10 @@ std::optional<Point> search(const Point& from, const Cores& step, double slope,
 }  // namespace
 
 GaussNewtonResult gauss_newton(const torch::Tensor& w, const std::vector<Mpo>& start,
-                               const Metric& metric, const GaussNewtonOptions& options) {
-  check(w, start, metric, options);
+                               const MomentNorm& norm, const GaussNewtonOptions& options) {
+  check(w, start, norm, options);
   at::NoGradGuard no_grad;
-  const ScaledFit fit(w, metric, w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const ScaledFit fit(w, norm, w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   std::vector<Mpo> terms;
   for (const Mpo& term : start) terms.push_back(fit.scaled(term));
   Point now(std::move(terms), fit);

@@ -6,7 +6,7 @@
 
 #include <torch/types.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 
 namespace schmidt::tn {
@@ -27,7 +27,7 @@ struct GaussNewtonResult {
   bool gave_up = false;        ///< see to_beat
 };
 
-/// Improves a sum of MPOs W' of any shapes towards the least ||W - W'|| in the metric, all
+/// Improves a sum of MPOs W' of any shapes towards the least ||W - W'|| in the norm, all
 /// cores of all terms at once: W' linear in small changes of the cores gives normal
 /// equations, which conjugate gradients solve by products with G and H, with the legs'
 /// Kronecker product of each core as preconditioner; then a parabola through three points
@@ -38,6 +38,6 @@ struct GaussNewtonResult {
 /// Throws c10::ValueError if an argument does not fit or is not finite.
 /// Source: Nocedal and Wright 2006, Numerical Optimization, section 10.3.
 GaussNewtonResult gauss_newton(const torch::Tensor& w, const std::vector<Mpo>& start,
-                               const Metric& metric, const GaussNewtonOptions& options = {});
+                               const MomentNorm& norm, const GaussNewtonOptions& options = {});
 
 }  // namespace schmidt::tn

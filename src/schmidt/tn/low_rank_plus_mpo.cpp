@@ -27,18 +27,18 @@ Mpo zeros(const SiteShape& shape, const std::vector<int64_t>& largest,
 
 }  // namespace
 
-LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const Metric& metric,
+LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const MomentNorm& norm,
                                  const LowRankPlusMpoOptions& options) {
-  check_metric("low_rank_plus_mpo", w, metric);
+  check_norm("low_rank_plus_mpo", w, norm);
   parameter_count(options.shape, options.bonds);  // throws where they do not fit each other
   at::NoGradGuard no_grad;
   const torch::Tensor target = w.to(w.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   const LowRankOptions low_rank{.rank = options.rank};
   const FactorizeOptions mpo{.shape = options.shape, .max_bonds = options.bonds};
 
-  LowRank first = weighted_low_rank(target, metric, low_rank);
+  LowRank first = weighted_low_rank(target, norm, low_rank);
   const torch::Tensor rest = target - at::mm(first.left, first.right);
-  first.relative_error = weighted_error(target, target - rest, metric);
+  first.relative_error = weighted_error(target, target - rest, norm);
   const double low_rank_error = first.relative_error;
   LowRankPlusMpo sum{first,
                      zeros(options.shape, options.bonds, target.options()),
@@ -52,9 +52,8 @@ LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const Metric& metric,
   own_round.rounds = std::min<int64_t>(1, options.fit.rounds);
   own_round.to_beat = std::numeric_limits<double>::infinity();
   const Mpo second =
-      gauss_newton(rest, {weighted_tt_svd(rest, mpo, metric).mpo}, metric, own_round).terms[0];
-  const GaussNewtonResult found =
-      gauss_newton(target, {to_mpo(first), second}, metric, options.fit);
+      gauss_newton(rest, {weighted_tt_svd(rest, mpo, norm).mpo}, norm, own_round).terms[0];
+  const GaussNewtonResult found = gauss_newton(target, {to_mpo(first), second}, norm, options.fit);
   sum.errors.insert(sum.errors.end(), found.errors.begin(), found.errors.end());
   sum.gave_up = found.gave_up;
   if (found.relative_error < low_rank_error) {

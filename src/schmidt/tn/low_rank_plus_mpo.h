@@ -6,7 +6,7 @@
 #include <torch/types.h>
 
 #include "schmidt/tn/gauss_newton.h"
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
@@ -32,7 +32,7 @@ struct LowRankPlusMpo {
 /// weighted_tt_svd of what it leaves with a round of its own, then gauss_newton on both together.
 /// Never worse than that optimum alone: where M cannot help it comes back as zeros. Throws
 /// c10::ValueError if an argument does not fit or is not finite.
-LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const Metric& metric,
+LowRankPlusMpo low_rank_plus_mpo(const torch::Tensor& w, const MomentNorm& norm,
                                  const LowRankPlusMpoOptions& options);
 
 }  // namespace schmidt::tn

@@ -9,11 +9,11 @@
 
 namespace schmidt::tn {
 
-/// A table over runs begin .. end of a chain of K cores, 0 <= begin < end <= K.
+/// A table over spans begin .. end of a chain of K cores, 0 <= begin < end <= K.
 template <typename T>
-class RunTable {
+class SpanTable {
  public:
-  RunTable(int64_t sites, T value) : width_(sites + 1), values_(width_ * width_, value) {}
+  SpanTable(int64_t sites, T value) : width_(sites + 1), values_(width_ * width_, value) {}
   T& at(int64_t begin, int64_t end) { return values_[begin * width_ + end]; }
   const T& at(int64_t begin, int64_t end) const { return values_[begin * width_ + end]; }
 
@@ -38,10 +38,10 @@ struct Chain {
 Chain chain_of(const SiteShape& shape, const std::vector<int64_t>& bonds);
 Chain chain_of(const std::vector<torch::Tensor>& cores);
 
-/// How to contract the cores of a run with each other at the least cost.
+/// How to contract the cores of a span with each other at the least cost.
 struct MergeOrder {
-  RunTable<double> cost;    ///< multiplications to make the run one core
-  RunTable<int64_t> split;  ///< where its last contraction joins two runs
+  SpanTable<double> cost;    ///< multiplications to make the span one core
+  SpanTable<int64_t> split;  ///< where its last contraction joins two spans
 };
 
 /// The classic matrix-chain recursion, O(K^3).

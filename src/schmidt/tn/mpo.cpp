@@ -25,7 +25,7 @@ std::vector<int64_t> sizes_of(const std::vector<torch::Tensor>& cores, int64_t l
 /// no more than the library keeps.
 bool is_low_rank(const std::vector<torch::Tensor>& cores, const ContractionPlan& plan) {
   return cores.size() == 2 && cores[0].size(2) == 1 && cores[1].size(1) == 1 &&
-         plan.runs == std::vector<CoreRun>{{1, 2}, {0, 1}};
+         plan.spans == std::vector<CoreSpan>{{1, 2}, {0, 1}};
 }
 
 }  // namespace

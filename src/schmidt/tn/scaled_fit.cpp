@@ -29,9 +29,9 @@ Mpo times(const Mpo& mpo, double scale, torch::ScalarType dtype) {
 
 }  // namespace
 
-ScaledFit::ScaledFit(const torch::Tensor& w, const Metric& metric, torch::ScalarType dtype)
+ScaledFit::ScaledFit(const torch::Tensor& w, const MomentNorm& norm, torch::ScalarType dtype)
     : target(normalized(w, dtype)),
-      weights{normalized(metric.input, dtype), normalized(metric.output, dtype)},
+      weights{normalized(norm.input, dtype), normalized(norm.output, dtype)},
       solvable{regularized(weights.input), regularized(weights.output)},
       unit(unit_of(w)),
       squared_norm(tn::squared_norm(target, weights)) {}
@@ -47,8 +47,8 @@ Mpo ScaledFit::restored(const Mpo& mpo, torch::ScalarType dtype) const {
 }
 
 void check_fit(const char* caller, const torch::Tensor& w, const std::vector<Mpo>& start,
-               const Metric& metric) {
-  check_metric(caller, w, metric);
+               const MomentNorm& norm) {
+  check_norm(caller, w, norm);
   for (const Mpo& term : start) {
     TORCH_CHECK_VALUE(term.rows() == w.size(0) && term.cols() == w.size(1), "[", caller,
                       "] expected a start of ", w.size(0), " x ", w.size(1), ", got ", term.rows(),

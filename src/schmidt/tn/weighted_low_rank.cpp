@@ -35,16 +35,16 @@ torch::Tensor scaled(const torch::Tensor& t, double scale, at::ScalarType dtype 
 }
 
 /// W, G and H in units in which no square overflows or vanishes, and H taken into W: the problem
-/// left is that of F^T W, H = F F^T, in the metric G alone.
+/// left is that of F^T W, H = F F^T, in the norm G alone.
 class Problem {
  public:
-  Problem(const torch::Tensor& w, const Metric& metric)
+  Problem(const torch::Tensor& w, const MomentNorm& norm)
       : w_(w),
-        g_(metric.input),
+        g_(norm.input),
         w_scale_(scale_of(w)),
-        g_scale_(scale_of(metric.input)),
-        h_scale_(scale_of(metric.output)) {
-    if (metric.output.defined()) root_ = positive_root(scaled(metric.output, h_scale_));
+        g_scale_(scale_of(norm.input)),
+        h_scale_(scale_of(norm.output)) {
+    if (norm.output.defined()) root_ = positive_root(scaled(norm.output, h_scale_));
   }
 
   /// F^T W [k, n], or W [m, n].
@@ -133,15 +133,15 @@ std::optional<LeadingSpace> fast_solution(const Problem& problem, int64_t rank) 
 
 /// The optimum by the inputs' side, where that is the smaller one: with G = R R^T,
 /// B = W^T H W and R^T B R = V L V^T it is W Q L^{-1} Q^T B, Q = R V_r.
-LowRank by_inputs(const torch::Tensor& w, const Metric& metric, int64_t rank,
+LowRank by_inputs(const torch::Tensor& w, const MomentNorm& norm, int64_t rank,
                   at::ScalarType dtype) {
   const double w_scale = scale_of(w);
   const torch::Tensor wide = scaled(w, w_scale);
-  const torch::Tensor h = scaled(metric.output, scale_of(metric.output));
+  const torch::Tensor h = scaled(norm.output, scale_of(norm.output));
   const torch::Tensor b = symmetric(at::mm(wide.t(), at::mm(h, wide)));
   torch::Tensor root;
-  if (metric.input.defined()) {
-    root = positive_root(scaled(metric.input, scale_of(metric.input))).root;
+  if (norm.input.defined()) {
+    root = positive_root(scaled(norm.input, scale_of(norm.input))).root;
   } else {
     root = at::eye(w.size(1), b.options());
   }
@@ -172,9 +172,9 @@ LowRank unchanged(const torch::Tensor& w, at::ScalarType dtype) {
 
 }  // namespace
 
-LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
+LowRank weighted_low_rank(const torch::Tensor& w, const MomentNorm& norm,
                           const LowRankOptions& options) {
-  check_metric("weighted_low_rank", w, metric);
+  check_norm("weighted_low_rank", w, norm);
   TORCH_CHECK_VALUE(options.rank >= 1, "[weighted_low_rank] expected a rank of at least 1, got ",
                     options.rank);
   at::NoGradGuard no_grad;
@@ -182,28 +182,28 @@ LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
   const int64_t rank = options.rank, small_side = std::min(w.size(0), w.size(1));
   if (rank >= small_side) return unchanged(w, dtype);
 
-  if (metric.output.defined() && w.size(1) < w.size(0)) return by_inputs(w, metric, rank, dtype);
-  const Problem problem(w, metric);
+  if (norm.output.defined() && w.size(1) < w.size(0)) return by_inputs(w, norm, rank, dtype);
+  const Problem problem(w, norm);
   std::optional<LeadingSpace> found;
   const int64_t side = problem.small_side();
   if (!options.exact && krylov_is_faster(rank, side)) {
     found = fast_solution(problem, rank);
   }
   if (!found) found = exact_solution(problem, rank);
-  const double dropped = std::max(0.0, found->dropped), norm = dropped + found->kept;
+  const double dropped = std::max(0.0, found->dropped), whole = dropped + found->kept;
   return {problem.left(found->basis).to(dtype).contiguous(),
           problem.right(found->projected).to(dtype).contiguous(),
-          norm > 0 ? std::sqrt(dropped / norm) : 0.0};
+          whole > 0 ? std::sqrt(dropped / whole) : 0.0};
 }
 
-torch::Tensor weighted_singular_values(const torch::Tensor& w, const Metric& metric) {
-  check_metric("weighted_singular_values", w, metric);
+torch::Tensor weighted_singular_values(const torch::Tensor& w, const MomentNorm& norm) {
+  check_norm("weighted_singular_values", w, norm);
   at::NoGradGuard no_grad;
-  const Problem problem(w, metric);
+  const Problem problem(w, norm);
   const torch::Tensor energies =
       spectrum(problem.matrix(at::kDouble), problem.g(at::kDouble), /*with_basis=*/false).energies;
   const torch::Tensor values = energies.flip(0).sqrt() * problem.unit();
-  // A singular metric has fewer directions than W.
+  // A singular norm has fewer directions than W.
   const int64_t count = std::min(w.size(0), w.size(1)), have = values.size(0);
   if (have >= count) return values.slice(0, 0, count);
   return at::cat({values, at::zeros({count - have}, values.options())});

@@ -4,7 +4,7 @@
 
 #include <torch/types.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/mpo.h"
 
 namespace schmidt::tn {
@@ -22,7 +22,7 @@ struct LowRankOptions {
   bool exact = false;  ///< never trade 0.5 % of the error for time
 };
 
-/// The W' of at most that rank with the least ||W - W'|| in the metric.
+/// The W' of at most that rank with the least ||W - W'|| in the norm.
 ///
 /// With Z the leading eigenvectors of W G W^T H, Z^T H Z = 1, it is W' = Z Z^T H W,
 /// which needs no inverse of G: for H = 1 the projection on the leading eigenvectors
@@ -35,13 +35,13 @@ struct LowRankOptions {
 /// result is in W's dtype (float32 for a half type).
 /// Throws c10::ValueError if an argument does not fit or is not finite;
 /// c10::LinAlgError if a decomposition does not converge.
-/// Source: Eckart and Young 1936 in the metric's coordinates.
-LowRank weighted_low_rank(const torch::Tensor& w, const Metric& metric,
+/// Source: Eckart and Young 1936 in the norm's coordinates.
+LowRank weighted_low_rank(const torch::Tensor& w, const MomentNorm& norm,
                           const LowRankOptions& options);
 
 /// Singular values of H^{1/2} W G^{1/2} [min(m, n)], float64, the largest first. The
 /// squared error of the best W' of rank r is the sum of squares from the r-th on.
-torch::Tensor weighted_singular_values(const torch::Tensor& w, const Metric& metric);
+torch::Tensor weighted_singular_values(const torch::Tensor& w, const MomentNorm& norm);
 
 /// Relative weighted error of every rank 0 .. min(m, n) from these singular values:
 /// [min(m, n) + 1], float64, falling to 0.

@@ -4,7 +4,7 @@
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/mm.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::tn {
 namespace {
@@ -61,12 +61,12 @@ std::vector<torch::Tensor> site_moments(const torch::Tensor& moments,
 }
 
 Factorization weighted_tt_svd(const torch::Tensor& w, const FactorizeOptions& options,
-                              const Metric& metric) {
-  check_metric("weighted_tt_svd", w, metric);
+                              const MomentNorm& norm) {
+  check_norm("weighted_tt_svd", w, norm);
   const SiteShape& shape = options.shape;
   check_shape(shape);
   at::NoGradGuard no_grad;
-  if (!metric.input.defined() && !metric.output.defined()) return factorize(w, options);
+  if (!norm.input.defined() && !norm.output.defined()) return factorize(w, options);
 
   const bool is_double = w.scalar_type() == at::kDouble;
   const auto dtype = is_double ? at::kDouble : at::kFloat;
@@ -78,8 +78,8 @@ Factorization weighted_tt_svd(const torch::Tensor& w, const FactorizeOptions& op
                     "[weighted_tt_svd] expected sites that multiply out to ", w.size(0), " x ",
                     w.size(1), ", got ", at::IntArrayRef(shape.out_dims), " x ",
                     at::IntArrayRef(shape.in_dims));
-  const std::vector<SiteRoot> outs = site_roots(metric.output, shape.out_dims, floor);
-  const std::vector<SiteRoot> ins = site_roots(metric.input, shape.in_dims, floor);
+  const std::vector<SiteRoot> outs = site_roots(norm.output, shape.out_dims, floor);
+  const std::vector<SiteRoot> ins = site_roots(norm.input, shape.in_dims, floor);
   const int64_t sites = shape.sites();
 
   std::vector<int64_t> legs = shape.out_dims;
@@ -97,7 +97,7 @@ Factorization weighted_tt_svd(const torch::Tensor& w, const FactorizeOptions& op
     cores.push_back(core.to(dtype).contiguous());
   }
   Mpo mpo(std::move(cores));
-  const double error = weighted_error(w, mpo.to_dense(), metric);
+  const double error = weighted_error(w, mpo.to_dense(), norm);
   return {std::move(mpo), error};
 }
 

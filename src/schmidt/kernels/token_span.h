@@ -5,10 +5,10 @@
 namespace schmidt::kernels {
 
 /// Neighbouring tokens that see each other, among tokens numbered along a batch.
-struct TokenRun {
+struct TokenSpan {
   int64_t begin = 0;
   int64_t length = 0;
-  bool operator==(const TokenRun&) const = default;
+  bool operator==(const TokenSpan&) const = default;
 };
 
 }  // namespace schmidt::kernels

@@ -1,4 +1,4 @@
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 #include <ATen/ops/eye.h>
 #include <ATen/ops/zeros.h>
@@ -7,39 +7,40 @@
 
 #include "schmidt/tn/positive.h"
 
-#include "tests/tn/random_metric.h"
+#include "tests/tn/random_moment_norm.h"
 #include "tests/tn/random_mpo.h"
 
 namespace schmidt::tn {
 namespace {
 
-TEST(Metric, SquaredNormIsTheTraceItIsDefinedBy) {
+TEST(MomentNorm, SquaredNormIsTheTraceItIsDefinedBy) {
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const torch::Tensor d = at::randn({30, 700}, at::kDouble).to(dtype);  // several blocks of G
     const torch::Tensor g = random_moments(700, 700).to(dtype), h = random_moments(30, 30);
-    for (const Metric& metric : {Metric{}, Metric{g, {}}, Metric{{}, h}, Metric{g, h}}) {
-      const double expected = whitened(d, metric).square().sum().item<double>();
-      EXPECT_NEAR(squared_norm(d, metric) / expected, 1, dtype == at::kDouble ? 1e-12 : 1e-6);
+    for (const MomentNorm& norm :
+         {MomentNorm{}, MomentNorm{g, {}}, MomentNorm{{}, h}, MomentNorm{g, h}}) {
+      const double expected = whitened(d, norm).square().sum().item<double>();
+      EXPECT_NEAR(squared_norm(d, norm) / expected, 1, dtype == at::kDouble ? 1e-12 : 1e-6);
     }
   }
 }
 
-TEST(Metric, IsTheMeanSquareErrorAtTheOutputs) {
+TEST(MomentNorm, IsTheMeanSquareErrorAtTheOutputs) {
   const torch::Tensor x = at::randn({50, 20}, at::kDouble), d = at::randn({8, 20}, at::kDouble);
-  const Metric metric{.input = at::mm(x.t(), x) / 50};
-  EXPECT_NEAR(squared_norm(d, metric), at::mm(x, d.t()).square().sum().item<double>() / 50, 1e-10);
+  const MomentNorm norm{.input = at::mm(x.t(), x) / 50};
+  EXPECT_NEAR(squared_norm(d, norm), at::mm(x, d.t()).square().sum().item<double>() / 50, 1e-10);
 }
 
-TEST(Metric, WeightedErrorOfNothingIsOneAndOfEverythingZero) {
+TEST(MomentNorm, WeightedErrorOfNothingIsOneAndOfEverythingZero) {
   const torch::Tensor w = at::randn({12, 9});
-  const Metric metric{random_moments(9, 4), random_moments(12, 5)};
-  EXPECT_NEAR(weighted_error(w, at::zeros({12, 9}), metric), 1, 1e-12);
-  EXPECT_EQ(weighted_error(w, w, metric), 0);
-  EXPECT_EQ(weighted_error(at::zeros({12, 9}), at::zeros({12, 9}), metric), 0);
+  const MomentNorm norm{random_moments(9, 4), random_moments(12, 5)};
+  EXPECT_NEAR(weighted_error(w, at::zeros({12, 9}), norm), 1, 1e-12);
+  EXPECT_EQ(weighted_error(w, w, norm), 0);
+  EXPECT_EQ(weighted_error(at::zeros({12, 9}), at::zeros({12, 9}), norm), 0);
   EXPECT_EQ(weighted_error(w, w, {.input = at::zeros({9, 9})}), 0);
 }
 
-TEST(Metric, LargeSinglePrecisionMatricesKeepTheirAccuracy) {
+TEST(MomentNorm, LargeSinglePrecisionMatricesKeepTheirAccuracy) {
   const torch::Tensor d = at::randn({1100, 1024});  // products in float32
   const torch::Tensor g = at::mm(d.t(), d) / 1100;
   const double expected =
@@ -47,7 +48,7 @@ TEST(Metric, LargeSinglePrecisionMatricesKeepTheirAccuracy) {
   EXPECT_NEAR(squared_norm(d, {.input = g}) / expected, 1, 1e-6);
 }
 
-TEST(Metric, RefusesWhatDoesNotFit) {
+TEST(MomentNorm, RefusesWhatDoesNotFit) {
   torch::Tensor d = at::randn({12, 9});
   const torch::Tensor g = random_moments(9, 9);
   EXPECT_THROW(squared_norm(d, {.input = random_moments(8, 8)}), c10::ValueError);

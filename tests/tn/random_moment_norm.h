@@ -9,7 +9,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::tn {
 
@@ -26,10 +26,10 @@ inline torch::Tensor root_of(const torch::Tensor& moments) {
 }
 
 /// H^{1/2} D G^{1/2}, whose Frobenius norm is D's weighted one.
-inline torch::Tensor whitened(const torch::Tensor& d, const Metric& metric) {
+inline torch::Tensor whitened(const torch::Tensor& d, const MomentNorm& norm) {
   torch::Tensor x = d.to(at::kDouble);
-  if (metric.input.defined()) x = at::mm(x, root_of(metric.input));
-  if (metric.output.defined()) x = at::mm(root_of(metric.output), x);
+  if (norm.input.defined()) x = at::mm(x, root_of(norm.input));
+  if (norm.output.defined()) x = at::mm(root_of(norm.output), x);
   return x;
 }
 

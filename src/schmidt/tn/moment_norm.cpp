@@ -1,4 +1,4 @@
-#include "schmidt/tn/metric.h"
+#include "schmidt/tn/moment_norm.h"
 
 #include <cmath>
 
@@ -17,12 +17,11 @@ void check_side(const char* caller, const char* name, const torch::Tensor& momen
   if (!moments.defined()) return;
   TORCH_CHECK_VALUE(moments.dim() == 2 && moments.size(0) == size && moments.size(1) == size &&
                         moments.is_floating_point() && moments.device() == w.device(),
-                    "[", caller, "] expected the metric's ", name,
-                    " as a floating-point matrix of ", size, " x ", size, " on ", w.device(),
-                    ", got ", moments.scalar_type(), " ", moments.sizes(), " on ",
-                    moments.device());
+                    "[", caller, "] expected the norm's ", name, " as a floating-point matrix of ",
+                    size, " x ", size, " on ", w.device(), ", got ", moments.scalar_type(), " ",
+                    moments.sizes(), " on ", moments.device());
   TORCH_CHECK_VALUE(std::isfinite(largest_entry(moments)), "[", caller,
-                    "] expected finite entries in the metric's ", name, ", got NaN or infinity");
+                    "] expected finite entries in the norm's ", name, ", got NaN or infinity");
 }
 
 /// Sum of the entries' products: rows in the tensors' type, whose error does not grow with their
@@ -51,36 +50,36 @@ double quadratic_form(const torch::Tensor& d, const torch::Tensor& g) {
 
 }  // namespace
 
-void check_metric(const char* caller, const torch::Tensor& w, const Metric& metric) {
+void check_norm(const char* caller, const torch::Tensor& w, const MomentNorm& norm) {
   TORCH_CHECK_VALUE(w.defined() && w.dim() == 2 && w.is_floating_point() && w.numel() > 0, "[",
                     caller, "] expected a floating-point matrix, got ",
                     w.defined() ? w.sizes() : at::IntArrayRef());
   TORCH_CHECK_VALUE(std::isfinite(largest_entry(w)), "[", caller,
                     "] expected finite entries, got NaN or infinity");
-  check_side(caller, "input moments", metric.input, w.size(1), w);
-  check_side(caller, "output moments", metric.output, w.size(0), w);
+  check_side(caller, "input moments", norm.input, w.size(1), w);
+  check_side(caller, "output moments", norm.output, w.size(0), w);
 }
 
-torch::Tensor weighted(const torch::Tensor& d, const Metric& metric) {
+torch::Tensor weighted(const torch::Tensor& d, const MomentNorm& norm) {
   torch::Tensor x = d;
-  if (metric.input.defined()) x = at::mm(x, metric.input);
-  if (metric.output.defined()) x = at::mm(metric.output, x);
+  if (norm.input.defined()) x = at::mm(x, norm.input);
+  if (norm.output.defined()) x = at::mm(norm.output, x);
   return x;
 }
 
-double squared_norm(const torch::Tensor& d, const Metric& metric) {
-  check_metric("squared_norm", d, metric);
+double squared_norm(const torch::Tensor& d, const MomentNorm& norm) {
+  check_norm("squared_norm", d, norm);
   at::NoGradGuard no_grad;
   const auto dtype =
       d.scalar_type() == at::kDouble || d.numel() <= kDoubleEntries ? at::kDouble : at::kFloat;
   torch::Tensor x = d.to(dtype);
   double value = 0;
-  if (metric.input.defined() && metric.output.defined()) {
-    value = inner_product(at::mm(metric.output.to(dtype), x), at::mm(x, metric.input.to(dtype)));
-  } else if (metric.input.defined()) {
-    value = quadratic_form(x, metric.input.to(dtype));
-  } else if (metric.output.defined()) {
-    value = quadratic_form(x.t(), metric.output.to(dtype));
+  if (norm.input.defined() && norm.output.defined()) {
+    value = inner_product(at::mm(norm.output.to(dtype), x), at::mm(x, norm.input.to(dtype)));
+  } else if (norm.input.defined()) {
+    value = quadratic_form(x, norm.input.to(dtype));
+  } else if (norm.output.defined()) {
+    value = quadratic_form(x.t(), norm.output.to(dtype));
   } else {
     value = x.square().sum(1).sum(at::kDouble).item<double>();
   }
@@ -88,15 +87,15 @@ double squared_norm(const torch::Tensor& d, const Metric& metric) {
 }
 
 double weighted_error(const torch::Tensor& w, const torch::Tensor& approximation,
-                      const Metric& metric) {
+                      const MomentNorm& norm) {
   TORCH_CHECK_VALUE(w.sizes() == approximation.sizes(),
                     "[weighted_error] expected an approximation ", w.sizes(), ", got ",
                     approximation.sizes());
   const bool is_double = w.scalar_type() == at::kDouble;
   const auto dtype = is_double ? at::kDouble : at::kFloat;
-  const double difference = squared_norm(w.to(dtype) - approximation.to(dtype), metric);
-  const double norm = squared_norm(w, metric);
-  return norm > 0 ? std::sqrt(difference / norm) : 0.0;
+  const double difference = squared_norm(w.to(dtype) - approximation.to(dtype), norm);
+  const double whole = squared_norm(w, norm);
+  return whole > 0 ? std::sqrt(difference / whole) : 0.0;
 }
 
 }  // namespace schmidt::tn
