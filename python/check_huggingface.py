@@ -225,7 +225,7 @@ def check_configs(folder: Path, scratch: Path) -> None:
         next(iter(config["compression_config"]["layers"].values()))["kind"] = "wave"
 
     other = with_config(folder, scratch / "kind", of_another_kind)
-    assert "expected a kind among mpo, sum, got wave" in message(ValueError, lambda: load(other))
+    assert "expected a kind among mpo, sum, quantized, got wave" in message(ValueError, lambda: load(other))
 
     def of_another_version(config):
         config["compression_config"]["version"] = 2

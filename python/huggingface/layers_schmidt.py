@@ -264,6 +264,122 @@ class SumLinear(CompressedLinear):
         return sum(term(x) for term in self.terms)
 
 
+@dataclass(frozen=True)
+class QuantizedShape:
+    """W_ij = s_ig (q_ij - z_ig), q and z whole numbers of `bits` bits, g = j // group."""
+
+    out_features: int
+    in_features: int
+    bits: int
+    group: int
+    symmetric: bool
+
+    @property
+    def groups(self) -> int:
+        return self.in_features // self.group
+
+    def words(self, codes: int) -> int:
+        """Words of 32 bits that hold so many codes."""
+        return -(-codes * self.bits // 32)
+
+
+def quantized_shape(entry: dict, where: str) -> QuantizedShape:
+    sizes = entry.get("shape")
+    numbers = sizes if isinstance(sizes, list) and len(sizes) == 2 else [None]
+    numbers = [*numbers, entry.get("bits"), entry.get("group")]
+    if not all(type(n) is int and n > 0 for n in numbers):
+        raise ValueError(f"{where}: expected a shape, bits and a group, got {numbers}")
+    shape = QuantizedShape(*numbers, symmetric=entry.get("symmetric") is True)
+    if shape.bits not in (2, 3, 4, 8) or shape.in_features % shape.group:
+        raise ValueError(
+            f"{where}: expected 8, 4, 3 or 2 bits and a group that divides {shape.in_features}, "
+            f"got {shape.bits} and {shape.group}"
+        )
+    return shape
+
+
+def _unpacked(words: torch.Tensor, codes: int, bits: int) -> torch.Tensor:
+    """int32 [rows, words] -> the codes of each row, int64 [rows, codes]: code i begins at bit
+    i * bits of the row, from the lowest bit of its first word on."""
+    bit = torch.arange(codes, device=words.device) * bits
+    unsigned = words.long() & 0xFFFFFFFF
+    low = unsigned[:, bit // 32]
+    high = unsigned[:, (bit // 32 + 1).clamp(max=words.shape[1] - 1)]
+    return ((low | (high << 32)) >> (bit % 32)) & ((1 << bits) - 1)
+
+
+class QuantizedLinear(CompressedLinear):
+    """W in integers of few bits, packed as compressed-tensors packs them. Its scales may be
+    trained, its codes not."""
+
+    def __init__(self, shape: QuantizedShape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        rows, groups = shape.out_features, shape.groups
+        scales = torch.empty(rows, groups, dtype=dtype, device=device)
+        self.weight_scale = nn.Parameter(scales)
+        sizes = {"weight_packed": (rows, shape.words(shape.in_features))}
+        if not shape.symmetric:
+            sizes["weight_zero_point"] = shape.words(rows), groups
+        for name, size in sizes.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.int32, device=device))
+        sizes = torch.tensor([rows, shape.in_features], device=device)
+        self.register_buffer("weight_shape", sizes)
+
+    def reset(self, std: float) -> None:
+        super().reset(std)
+        levels = 2**self.shape.bits
+        nn.init.constant_(self.weight_scale, std * 12**0.5 / levels)
+        for name, buffer in self.named_buffers(recurse=False):
+            if getattr(buffer, "_is_hf_initialized", False):  # set on what was loaded
+                continue
+            if name == "weight_shape":
+                buffer.copy_(torch.tensor([self.out_features, self.in_features]))
+            else:
+                buffer.random_(-(2**31), 2**31)
+
+    def rows(self, words: torch.Tensor, scales: torch.Tensor, zeros) -> torch.Tensor:
+        """The rows [.., n] of these packed rows, scales and zero points."""
+        shape = self.shape
+        codes = _unpacked(words, shape.in_features, shape.bits).view(-1, shape.groups, shape.group)
+        return ((codes - zeros).to(scales.dtype) * scales[..., None]).flatten(1)
+
+    def zeros(self, chosen=slice(None)):
+        shape = self.shape
+        if shape.symmetric:
+            return 2 ** (shape.bits - 1)
+        zeros = _unpacked(self.weight_zero_point.T, shape.out_features, shape.bits).T
+        return zeros[chosen, :, None]
+
+    def dense(self) -> torch.Tensor:
+        return self.rows(self.weight_packed, self.weight_scale, self.zeros())
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.dense().to(x.dtype))
+
+
+class QuantizedEmbedding(QuantizedLinear):
+    """The same as an embedding, and called with hidden states the head that is tied to it."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if ids.is_floating_point():
+            return super().forward(ids)
+        chosen = ids.flatten()
+        rows = self.rows(self.weight_packed[chosen], self.weight_scale[chosen], self.zeros(chosen))
+        return rows.view(*ids.shape, self.in_features)
+
+
+class TiedHead(nn.Module):
+    """The output layer of a model whose embedding, under `name` in `parent`, is also that."""
+
+    def __init__(self, parent: nn.Module, name: str, embedding: QuantizedEmbedding):
+        super().__init__()
+        self._parent, self._name = (parent,), name  # in a tuple, so that it is no submodule
+        self.in_features, self.out_features = embedding.in_features, embedding.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self._parent[0], self._name)(x)
+
+
 class Kind(NamedTuple):
     shape: Callable  # (entry, name for messages) -> shape with out_features and in_features
     module: type[CompressedLinear]  # (shape, bias, dtype, device)
@@ -272,6 +388,7 @@ class Kind(NamedTuple):
 KINDS = {
     "mpo": Kind(mpo_shape, MpoLinear),
     "sum": Kind(sum_shape, SumLinear),
+    "quantized": Kind(quantized_shape, QuantizedLinear),
 }
 
 

@@ -16,7 +16,13 @@ from torch.utils.weak import TensorWeakRef
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from .configuration_schmidt import LayerEntry, compressed_layers
-from .layers_schmidt import Stored, compressed_linear, layer_shape
+from .layers_schmidt import (
+    QuantizedEmbedding,
+    Stored,
+    TiedHead,
+    compressed_linear,
+    layer_shape,
+)
 
 OLDEST = (4, 46)
 if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < OLDEST:
@@ -97,9 +103,30 @@ class SharedRows(nn.Module):
         return weight[self._rows.start : self._rows.stop]
 
 
+def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding) -> nn.Module:
+    """Puts the compressed embedding into the model, and a head that is tied to it."""
+    if layer.kind != "quantized":
+        raise ValueError(f"{layer.name}: expected an embedding of kind quantized, got {layer.kind}")
+    shape = layer_shape(layer.kind, layer.entry, layer.name)
+    if (shape.out_features, shape.in_features) != tuple(dense.weight.shape):
+        raise ValueError(
+            f"{layer.name}: expected {tuple(dense.weight.shape)}, "
+            f"got {shape.out_features} x {shape.in_features}"
+        )
+    embedding = QuantizedEmbedding(shape, False, dense.weight.dtype, dense.weight.device)
+    parent_name, _, leaf = layer.name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    setattr(parent, leaf, embedding)
+    if model.config.tie_word_embeddings:
+        model.lm_head = TiedHead(parent, leaf, embedding)
+    return embedding
+
+
 def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     """Puts the compressed layer into the model in place of the dense ones it stands for."""
     dense = [model.get_submodule(member) for member in layer.members]
+    if isinstance(dense[0], nn.Embedding):
+        return _replace_embedding(model, layer, dense[0])
     shape = layer_shape(layer.kind, layer.entry, layer.name)
     expected = sum(linear.out_features for linear in dense), dense[0].in_features
     if (shape.out_features, shape.in_features) != expected:
@@ -130,6 +157,13 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
             super().__init__(config, *args, **kwargs)
             for layer in compressed_layers(config):
                 _replace_layer(self, layer).apply(self._init_weights)
+            if isinstance(getattr(self, "lm_head", None), TiedHead):
+                self._tied_weights_keys = None  # it has no weight of its own
+                self.all_tied_weights_keys = {}
+
+        def tie_weights(self, *args, **kwargs):
+            if not isinstance(getattr(self, "lm_head", None), TiedHead):
+                super().tie_weights(*args, **kwargs)
 
         @classmethod
         def from_pretrained(cls, path, *args, **kwargs):

@@ -237,6 +237,34 @@ TEST_F(CliTest, OptionsThatNothingReadsAreRefused) {
   EXPECT_EQ(run(fmt::format("compress {} --bond 3 --ignore none -o {}", model, out)).code, 0);
 }
 
+TEST_F(CliTest, QuantizesInOneLine) {
+  const auto plain = json("inspect " + model);
+  const std::string q = "quantize " + model + " --group 12 ";
+  const auto made = json(q + "--bits 8 -o " + out);
+  EXPECT_LT(made["bytes"], plain["bytes"]);
+  EXPECT_EQ(made["keep"], 1.0);
+  EXPECT_EQ(made["layers"].size(), 15);
+  const auto inspected = json("inspect " + out);
+  EXPECT_EQ(inspected["modules"][0]["stored_as"], "int8 symmetric, groups of 12");
+  const auto kl =
+      json(fmt::format("eval {} --reference {} --text {} --context 32", out, model, text));
+  EXPECT_LT(kl["texts"][0]["kl"]["mean"], 1e-3);
+  EXPECT_EQ(run(fmt::format("generate {} --prompt a -n 3", out)).code, 0);
+  // Whatever it was healed on, codes are codes.
+  EXPECT_EQ(run(q + fmt::format("--bits 2 --steps 3 --calibration {} --calibration-tokens 96 "
+                                "--calibration-context 32 -o {}2",
+                                text, out))
+                .code,
+            0);
+  EXPECT_NE(run(q + "--bits 5 -o x").code, 0);
+  expect_error("quantize " + model + " --bits 4 --group 7 -o x", 2, "groups that divide");
+  expect_error(q + "--bits 8 --steps 3 -o x", 2, "--steps");
+  expect_error(q + "--bits 4 --method nearest --calibration-tokens 96 -o x", 2,
+               "--calibration-tokens");
+  expect_error(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o x", out), 2,
+               "nothing is left");
+}
+
 TEST_F(CliTest, AnotherMethodLeavesStatisticsAlone) {
   test::write_file(tmp / "out.statistics", "hours of work");
   EXPECT_EQ(run(fmt::format("compress {} --bond 3 -o {}", model, out)).code, 0);

@@ -104,6 +104,38 @@ TEST_F(HealTest, LearnsTwentySentencesByHeart) {
   EXPECT_LT(last, 0.3);
 }
 
+// Scales and norms are trained, codes stay.
+TEST_F(HealTest, TrainsOverFrozenCodes) {
+  const auto original = io::Checkpoint::open(tmp / "teacher");
+  std::vector<plan::LayerPlan> plan;
+  for (const plan::Layer& layer : plan::dense_layers(original)) {
+    plan.push_back({.layer = layer, .method = "nearest"});
+    plan.back().integers = {2, 12, false};
+  }
+  compress::compress(original, plan, tmp / "codes", {});
+  const auto student = io::Checkpoint::open(tmp / "codes");
+  HealOptions o = options(60);
+  o.stream.held_out = 2;
+  o.model_level.weights = {0.0, 1.0};
+  o.model_level.schedule.peak = 2e-3;
+  const HealResult result = heal(student, original, tmp / "healed", o, {});
+  EXPECT_LT(result.after.kl, 0.7 * result.before.kl);
+
+  const auto before = io::load_safetensors(tmp / "codes/model.safetensors");
+  const auto after = io::load_safetensors(tmp / "healed/model.safetensors");
+  ASSERT_EQ(after.size(), before.size());
+  for (const auto& [name, tensor] : before) {
+    const bool scale = name.ends_with(".weight_scale");
+    EXPECT_EQ(after.at(name).scalar_type(), tensor.scalar_type()) << name;
+    if (name.ends_with(".weight_packed") || name.ends_with(".weight_zero_point")) {
+      EXPECT_TRUE(torch::equal(after.at(name), tensor)) << name;
+    }
+    if (scale) {
+      EXPECT_FALSE(torch::equal(after.at(name), tensor)) << name;
+    }
+  }
+}
+
 TEST_F(HealTest, BringsTheStudentToItsTeacher) {
   HealOptions o = options(60);
   o.stream.held_out = 2;

@@ -13,6 +13,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
+#include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
 namespace {
@@ -56,10 +57,9 @@ double median(std::vector<double> values) {
 }
 
 Subject load_subject(const std::string& path, const CommonOptions& options) {
-  Subject subject{path, load_model(open_checkpoint(path, options), options), 0, 0, {}, {}};
-  for (const auto& parameter : subject.model.parameters()) {
-    subject.parameters += parameter.tensor.numel();
-  }
+  const io::Checkpoint checkpoint = open_checkpoint(path, options);
+  Subject subject{path, load_model(checkpoint, options), 0, 0, {}, {}};
+  subject.parameters = package::summarize(checkpoint).parameters;
   subject.bytes = subject.model.bytes();
   return subject;
 }

@@ -7,6 +7,7 @@
 #include "schmidt/cli/calibration_options.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
@@ -220,7 +221,7 @@ void check_options(const CompressVerbOptions& options,
     if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
     std::vector<std::string_view> readers;
     for (const compress::Method* m : compress::methods()) {
-      if (option.read_by(*m)) readers.push_back(m->name);
+      if (!m->integers && option.read_by(*m)) readers.push_back(m->name);
     }
     std::vector<std::string_view> others;
     for (const compress::Method* m : methods) others.push_back(m->name);
@@ -277,12 +278,10 @@ Action add_compress(CLI::App& verb) {
       ->delimiter(',');
   verb.add_option("--in-dims", options->in_dims, "Sites by hand: column sub-dimensions, a,b,..")
       ->delimiter(',');
-  std::vector<std::string> names;
-  for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
   verb.add_option("--method", options->method,
                   "How cores are found; auto takes for each layer what loses the least "
                   "(default: fisher with --keep, tt-svd with --bond)")
-      ->check(CLI::IsMember(names));
+      ->check(CLI::IsMember(method_names(false)));
   verb.add_option("--allocation", options->allocation,
                   "fisher, auto: give more to layers that lose more (sensitivity), or the same "
                   "share to all "

@@ -181,11 +181,9 @@ Action add_plan(CLI::App& verb) {
                   "More layers that stay dense, \"none\" for nothing (default: L7 without a "
                   "profile and in presets)")
       ->delimiter(',');
-  std::vector<std::string> names;
-  for (const compress::Method* method : compress::methods()) names.emplace_back(method->name);
   verb.add_option("--method", options->recipe.method,
                   "How cores will be found (default: the profile's method, or tt-svd)")
-      ->check(CLI::IsMember(names));
+      ->check(CLI::IsMember(method_names(false)));
   verb.add_option("--sites", options->recipe.shape.sites, "Without a profile: sites of each MPO")
       ->capture_default_str();
   verb.add_option("--shape", options->shape,

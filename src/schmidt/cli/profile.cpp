@@ -136,9 +136,8 @@ Action add_profile(CLI::App& verb) {
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0))
       ->excludes(bonds);
-  std::vector<std::string> metrics, methods;
+  std::vector<std::string> metrics;
   for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
-  for (const compress::Method* method : compress::methods()) methods.emplace_back(method->name);
   verb.add_option("--metric", options->recipe.measure.metric, "Measure of the model's loss")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();
@@ -159,7 +158,7 @@ Action add_profile(CLI::App& verb) {
                   "Layers to profile: names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
   verb.add_option("--method", options->recipe.measure.method, "How cores are found")
-      ->check(CLI::IsMember(methods))
+      ->check(CLI::IsMember(method_names(false)))
       ->capture_default_str();
   verb.add_option("--sites", options->recipe.measure.factorize.sites, "Sites of each MPO")
       ->capture_default_str();

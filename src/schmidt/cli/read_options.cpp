@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include "schmidt/compress/methods.h"
+
 namespace schmidt::cli {
 
 std::set<std::string> given_options(const CLI::App& verb) {
@@ -10,6 +12,14 @@ std::set<std::string> given_options(const CLI::App& verb) {
     if (option->count() > 0) given.insert("--" + option->get_single_name());
   }
   return given;
+}
+
+std::vector<std::string> method_names(bool integers) {
+  std::vector<std::string> names;
+  for (const compress::Method* method : compress::methods()) {
+    if (method->integers == integers) names.emplace_back(method->name);
+  }
+  return names;
 }
 
 void check_options_are_read(const std::string& verb, const std::set<std::string>& given,

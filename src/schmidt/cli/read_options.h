@@ -11,6 +11,9 @@ namespace schmidt::cli {
 /// Names of the options on the command line: "--keep".
 std::set<std::string> given_options(const CLI::App& verb);
 
+/// The methods that make integers of few bits, or those that make networks.
+std::vector<std::string> method_names(bool integers);
+
 /// Options that have an effect on a condition only.
 struct ConditionalOptions {
   std::vector<const char*> names;

@@ -13,6 +13,7 @@ using Action = std::function<void()>;
 Action add_inspect(CLI::App& verb);
 Action add_eval(CLI::App& verb);
 Action add_compress(CLI::App& verb);
+Action add_quantize(CLI::App& verb);
 Action add_profile(CLI::App& verb);
 Action add_plan(CLI::App& verb);
 Action add_heal(CLI::App& verb);

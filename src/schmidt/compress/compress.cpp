@@ -1,5 +1,6 @@
 #include "schmidt/compress/compress.h"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
         .add(fmt::format("{} {} {}x{}@{}", p.method, p.fixed_gauge,
                          fmt::join(p.shape.out_dims, ","), fmt::join(p.shape.in_dims, ","),
                          fmt::join(p.max_bonds, ",")));
+    if (p.integers) hash.add(p.integers->label());
   }
   if (const auto& c = options.calibration) {
     const torch::Tensor ids = c->windows.contiguous();
@@ -75,6 +77,9 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
   }
   options.workers.meet();
 }
+
+/// Whether a layer belongs to no block: nothing is known of its inputs.
+bool outside(const plan::LayerPlan& p) { return p.layer.block < 0; }
 
 /// The plan's layers in place of their weights, the rest as it was.
 package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
@@ -125,14 +130,43 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   return config;
 }
 
+void check_integers(const plan::LayerPlan& p) {
+  const int bits = p.integers->bits;
+  TORCH_CHECK_VALUE(bits == 2 || bits == 3 || bits == 4 || bits == 8,
+                    "[compress] expected 8, 4, 3 or 2 bits, got ", bits, " for ", p.layer.name);
+  TORCH_CHECK_VALUE(p.integers->group > 0 && p.layer.cols % p.integers->group == 0,
+                    "[compress] expected groups that divide the ", p.layer.cols, " columns of ",
+                    p.layer.name, ", got groups of ", p.integers->group);
+  TORCH_CHECK_VALUE(p.layer.members.size() == 1, "[compress] expected integers of single layers, ",
+                    "got ", p.layer.name);
+}
+
+/// What is learned from a block's output is all that is planned of it.
+void check_learned_blocks(const std::vector<plan::LayerPlan>& plan) {
+  std::map<int64_t, bool> learned;
+  for (const plan::LayerPlan& p : plan) {
+    if (p.layer.block < 0) continue;
+    const bool learns = find_method(p.method).learns_block;
+    const auto [known, first] = learned.emplace(p.layer.block, learns);
+    TORCH_CHECK_VALUE(first || known->second == learns, "[compress] expected method ", p.method,
+                      " for all planned layers of a block or for none, got others beside it for ",
+                      p.layer.name);
+  }
+}
+
 }  // namespace
 
 void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options) {
+  check_learned_blocks(plan);
   for (const plan::LayerPlan& p : plan) {
     const Method& method = find_method(p.method);
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
                       p.layer.name);
+    TORCH_CHECK_VALUE(p.integers.has_value() == method.integers, "[compress] method ", p.method,
+                      " expected ", method.integers ? "" : "no ", "integers of few bits for ",
+                      p.layer.name);
+    if (p.integers) check_integers(p);
     if (method.check != nullptr) method.check(p, options);
   }
 }
@@ -142,7 +176,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
                         const ProgressFn& progress) {
   check_plan(plan, options.method);
   for (const plan::LayerPlan& p : plan) {
-    TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration,
+    TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration || outside(p),
                       "[compress] method ", p.method, " expected calibration text, got none");
   }
   const calibrate::Workers& workers = options.workers;
@@ -164,9 +198,8 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
         checkpoint, model, plan, *calibration, options.method,
         [&](const plan::Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store,
         streams, progress);
-  } else {
-    factorize_layers(checkpoint, plan, options, store, progress);
   }
+  factorize_layers(checkpoint, plan, options, store, progress);  // those of no block, too
   if (!workers.first()) {
     workers.meet();
     return {};

@@ -9,9 +9,11 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
+#include "schmidt/compress/integer_grid.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/quantized_projection.h"
 #include "schmidt/model/sum_projection.h"
 #include "schmidt/tn/als.h"
 #include "schmidt/tn/convergence.h"
@@ -30,17 +32,24 @@ model::StoredWeight weight_of(const plan::LayerPlan& plan, const std::vector<tn:
                            : model::sum_weight(plan.layer.name, terms);
 }
 
-FittedWeight with_errors(const torch::Tensor& w, const plan::LayerPlan& plan,
-                         const std::vector<tn::Mpo>& terms, const LayerInputs& inputs) {
-  const torch::Tensor approximation = tn::to_dense(terms);
+double relative_error(const torch::Tensor& w, const torch::Tensor& approximation) {
   const auto norm_of = [](const torch::Tensor& t) {  // squares may overflow float32
     return t.norm(2, torch::kFloat64).item<double>();
   };
   const double norm = norm_of(w);
-  const double relative = norm == 0 ? 0.0 : norm_of(w - approximation) / norm;
-  const double weighted =
-      tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
-  return {weight_of(plan, terms), relative, weighted};
+  return norm == 0 ? 0.0 : norm_of(w - approximation) / norm;
+}
+
+double weighted_error(const torch::Tensor& w, const torch::Tensor& approximation,
+                      const LayerInputs& inputs) {
+  return tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
+}
+
+FittedWeight with_errors(const torch::Tensor& w, const plan::LayerPlan& plan,
+                         const std::vector<tn::Mpo>& terms, const LayerInputs& inputs) {
+  const torch::Tensor approximation = tn::to_dense(terms);
+  return {weight_of(plan, terms), relative_error(w, approximation),
+          weighted_error(w, approximation, inputs)};
 }
 
 tn::Mpo low_rank_mpo(const torch::Tensor& left, const torch::Tensor& right,
@@ -114,6 +123,26 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
   return fitted;
 }
 
+FittedWeight in_integers(const torch::Tensor& w, const plan::LayerPlan& plan,
+                         const GroupRange& range, torch::ScalarType stored,
+                         const LayerInputs& inputs) {
+  const IntegerGrid grid = grid_of(range, *plan.integers, stored);
+  return rounded_weight(w, plan, packed(nearest_codes(w, grid), grid, stored), inputs);
+}
+
+FittedWeight by_nearest(const torch::Tensor& w, const plan::LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& /*options*/) {
+  return in_integers(w, plan, range_of(w, *plan.integers), scale_type(w, *plan.integers), inputs);
+}
+
+FittedWeight by_searched_range(const torch::Tensor& w, const plan::LayerPlan& plan,
+                               const LayerInputs& inputs, const MethodOptions& /*options*/) {
+  const torch::ScalarType stored = scale_type(w, *plan.integers);
+  torch::Tensor squares;
+  if (inputs.moments.defined()) squares = inputs.moments.diagonal().to(torch::kFloat32);
+  return in_integers(w, plan, searched_range(w, *plan.integers, stored, squares), stored, inputs);
+}
+
 /// The same inputs in float64.
 LayerInputs widened(LayerInputs inputs) {
   std::vector<torch::Tensor*> all = {&inputs.moments, &inputs.cross};
@@ -150,6 +179,7 @@ constexpr MethodSetting kTruncates[] = {MethodSetting::kTolerance};
 constexpr MethodSetting kTruncatesAndSweeps[] = {MethodSetting::kTolerance, MethodSetting::kSweeps};
 constexpr MethodSetting kTruncatesInRounds[] = {MethodSetting::kTolerance, MethodSetting::kRounds};
 constexpr MethodSetting kInRounds[] = {MethodSetting::kRounds};
+constexpr MethodSetting kInSteps[] = {MethodSetting::kSteps};
 
 constexpr Method kMethods[] = {
     {.name = "tt-svd", .any_shape = true, .settings = kTruncates, .fit = by_tt_svd},
@@ -172,6 +202,20 @@ constexpr Method kMethods[] = {
      .settings = kInRounds,
      .fit = by_sum,
      .check = check_sum},
+    {.name = "nearest", .any_shape = true, .integers = true, .fit = by_nearest},
+    {.name = "searched",
+     .needs_inputs = true,
+     .any_shape = true,
+     .integers = true,
+     .fit = by_searched_range},
+    {.name = "learned",
+     .needs_inputs = true,
+     .needs_gradient = true,
+     .any_shape = true,
+     .integers = true,
+     .learns_block = true,
+     .settings = kInSteps,
+     .fit = by_searched_range},
     {.name = "auto",
      .needs_inputs = true,
      .needs_gradient = true,
@@ -193,11 +237,21 @@ std::vector<const Method*>& table() {
 
 }  // namespace
 
+FittedWeight rounded_weight(const torch::Tensor& w, const plan::LayerPlan& plan,
+                            const model::QuantizedMatrix& rounded, const LayerInputs& inputs) {
+  const torch::Tensor approximation = rounded.decode(torch::kFloat32).to(w.scalar_type());
+  FittedWeight fitted{
+      model::quantized_weight(plan.layer.name, rounded), relative_error(w, approximation), {}};
+  if (inputs.moments.defined()) fitted.weighted_error = weighted_error(w, approximation, inputs);
+  return fitted;
+}
+
 nlohmann::json to_json(const MethodOptions& options) {
   return {{"tolerance", options.tolerance}, {"drift", options.drift},
           {"damping", options.damping},     {"ridge", options.ridge},
           {"sites", options.sites},         {"mpo_share", options.mpo_share},
-          {"sweeps", options.als.sweeps},   {"rounds", options.fit.rounds}};
+          {"sweeps", options.als.sweeps},   {"rounds", options.fit.rounds},
+          {"steps", options.steps}};
 }
 
 MethodOptions parse_method_options(const io::JsonRecord& record) {
@@ -211,6 +265,7 @@ MethodOptions parse_method_options(const io::JsonRecord& record) {
   options.mpo_share = record.number("mpo_share", 0.0, 1.0);
   options.als.sweeps = record.integer("sweeps", 0, 1'000'000);
   options.fit.rounds = record.integer("rounds", 0, 1'000'000);
+  if (record.has("steps")) options.steps = record.integer("steps", 0, 1'000'000);
   return options;
 }
 
@@ -264,6 +319,7 @@ int64_t stored_parameters(const std::string& layer, const model::StoredWeight& w
                             : tn::parameter_count(shape, n.bonds);
   }
   for (const model::NamedTensor& t : weight.tensors) all += t.tensor.numel();
+  if (description.parameters) return *description.parameters;
   return description.networks.empty() ? all : networks;
 }
 
@@ -284,6 +340,11 @@ void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesy
     if (found == table().end()) {
       throw FormatError(path, place,
                         fmt::format("expected a known method, found \"{}\"", p.method));
+    }
+    if ((*found)->integers != p.integers.has_value()) {
+      throw FormatError(path, place,
+                        fmt::format("expected a method {} integers, found {}",
+                                    p.integers ? "of" : "without", p.method));
     }
     if (!(*found)->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
       throw FormatError(path, place,

@@ -11,6 +11,7 @@
 
 #include "schmidt/calibrate/gradient_moments.h"
 #include "schmidt/io/json_record.h"
+#include "schmidt/model/quantized_matrix.h"
 #include "schmidt/model/stored_layer.h"
 #include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
@@ -35,6 +36,7 @@ struct MethodOptions {
   double mpo_share = 0.2;      ///< sum: share of the parameters that the MPO has, (0, 1)
   tn::AlsOptions als;          ///< of als
   tn::GaussNewtonOptions fit;  ///< of gauss-newton and sum
+  int64_t steps = 100;         ///< learned: of each block, at least 0
 };
 
 /// What a recipe records of them, and what unfinished work is known by.
@@ -63,7 +65,7 @@ struct FittedWeight {
 };
 
 /// Settings of MethodOptions that not all methods read.
-enum class MethodSetting { kTolerance, kSweeps, kRounds };
+enum class MethodSetting { kTolerance, kSweeps, kRounds, kSteps };
 
 /// A way to replace a layer's weight. A new one is one function and one line of the table in
 /// methods.cpp (or a call of add_method).
@@ -76,6 +78,10 @@ struct Method {
   /// One network of the plan's sites, its bonds the largest; otherwise whatever fits into the
   /// plan's parameters.
   bool one_network = true;
+  /// Integers of few bits, which the plan has to give; nothing else in that case.
+  bool integers = false;
+  /// `fit` is where learning from the output of the whole block begins.
+  bool learns_block = false;
   std::span<const MethodSetting> settings = {};
 
   FittedWeight (*fit)(const torch::Tensor& weight, const plan::LayerPlan& plan,
@@ -92,6 +98,10 @@ struct Method {
 /// finite; c10::LinAlgError, naming the layer, where float64 does not help.
 FittedWeight fit_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options);
+
+/// A weight that has been rounded, with its errors.
+FittedWeight rounded_weight(const torch::Tensor& w, const plan::LayerPlan& plan,
+                            const model::QuantizedMatrix& rounded, const LayerInputs& inputs);
 
 /// Scalars that a file holds of the weight, its networks with a fixed gauge or without.
 int64_t stored_parameters(const std::string& layer, const model::StoredWeight& weight,

@@ -1,5 +1,6 @@
 #include "schmidt/compress/sequential.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -7,6 +8,9 @@
 
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
+#include "schmidt/compress/learned_rounding.h"
+#include "schmidt/kernels/processor.h"
+#include "schmidt/model/layer_kinds.h"
 
 namespace schmidt::compress {
 namespace {
@@ -96,6 +100,7 @@ class Run {
 
   /// Compresses a block, with the texts before it; they go on to the next.
   void process(int64_t index, Texts& texts) {
+    if (learns(index)) return learn(index, texts);
     const model::Block block = model_.block(index);
     begin(index, block, kOriginal, texts.original);
     begin(index, block, kCompressed, texts.compressed);
@@ -108,6 +113,110 @@ class Run {
       advance(index, block, group, *block.projection(group), kOriginal, texts.original);
       advance(index, block, group, *compressed, kCompressed, texts.compressed);
     }
+  }
+
+  bool learns(int64_t block) const {
+    return std::ranges::any_of(plan_, [&](const plan::LayerPlan& p) {
+      return p.layer.block == block && find_method(p.method).learns_block;
+    });
+  }
+
+  /// The same for a block whose layers are learned from its output.
+  void learn(int64_t index, Texts& texts) {
+    const model::Block block = model_.block(index);
+    texts.original.residual =
+        passed_through(block, index, kOriginal, std::move(texts.original.residual));
+    std::vector<const plan::LayerPlan*> layers;
+    for (const plan::LayerPlan& p : plan_) {
+      if (p.layer.block == index) layers.push_back(&p);
+    }
+    const auto finished = [&](const auto* p) { return done_.contains(p->layer.name); };
+    if (!std::ranges::all_of(layers, finished)) {
+      learn(block, index, layers, texts);
+    }
+    model::Block rounded = block;
+    for (const Group group : model::kGroups) {
+      const auto some = planned(index, group);
+      if (!some.empty()) rounded.replace(group, stored_projection(index, group, some));
+    }
+    texts.compressed.residual =
+        passed_through(rounded, index, kCompressed, std::move(texts.compressed.residual));
+  }
+
+  ActivationStream passed_through(const model::Block& block, int64_t index, const char* which,
+                                  ActivationStream states) {
+    const SavedPosition::Work work(position_);
+    ActivationStream next = space_.make(name(which, index + 1), hidden());
+    for (const int64_t b : own()) next.write(b, block.forward(states.take(b), rope_));
+    return next;
+  }
+
+  void learn(const model::Block& block, int64_t index,
+             const std::vector<const plan::LayerPlan*>& layers, const Texts& texts) {
+    const SavedPosition::Work work(position_);
+    TORCH_CHECK_VALUE(calibration_.workers.size == 1,
+                      "[compress] expected one process for method learned, got ",
+                      calibration_.workers.size);
+    std::vector<RoundedLayer> rounded;
+    std::map<std::string, size_t> numbers;
+    for (const plan::LayerPlan* p : layers) {
+      RoundedLayer layer{{p->layer.name, p->layer.rows, p->layer.cols}, *p->integers, {}, {}};
+      layer.weight =
+          plan::load_weight(checkpoint_, p->layer).to(calibration_.device, torch::kFloat32);
+      if (model_.weights().contains(p->layer.name + ".bias")) {
+        layer.bias = model_.weights().read(p->layer.name + ".bias", {p->layer.rows});
+      }
+      layer.scale_type = scale_type(layer.weight, layer.format);
+      numbers[p->layer.name] = rounded.size();
+      rounded.push_back(std::move(layer));
+    }
+    const auto parts = [&](const std::vector<model::ProjectionPtr>& learned) {
+      std::vector<model::ProjectionPtr> groups;
+      for (const Group group : model::kGroups) {
+        std::vector<model::ProjectionPtr> members;
+        for (const model::LayerSpec& spec : model::group_layers(model_.config(), index, group)) {
+          const auto found = numbers.find(spec.name);
+          members.push_back(found != numbers.end()
+                                ? learned[found->second]
+                                : model::load_group({&spec, 1}, model_.config(), model_.weights()));
+        }
+        groups.push_back(model::concatenate(std::move(members)));
+      }
+      return groups;
+    };
+    if (progress_) {
+      progress_({"compress", layers.front()->layer.name, layers.front() - plan_.data(),
+                 static_cast<int64_t>(plan_.size()), "layers"});
+    }
+    const auto products =
+        kernels::multiplies_bfloat16(calibration_.device) ? torch::kBFloat16 : calibration_.dtype;
+    const LearnedBlock found = learn_rounding(
+        block, rounded, parts,
+        {texts.compressed.residual, texts.original.residual, own(), rope_, output_weight(index)},
+        {.steps = options_.steps, .products = products});
+    for (size_t i = 0; i < layers.size(); ++i) {
+      FittedWeight fitted = rounded_weight(rounded[i].weight, *layers[i], found.layers[i], {});
+      StoredFit fit{fitted, fitted.weight};
+      fit.stored.form["relative_error"] = fitted.relative_error;
+      fit.stored.form["block_error"] = found.error_after;
+      fit.stored.form["block_error_before"] = found.error_before;
+      store_.save(*layers[i], fit);
+    }
+  }
+
+  /// How much the model's distribution moves with the block's outputs, its mean eigenvalue 1;
+  /// undefined where no statistics say so.
+  torch::Tensor output_weight(int64_t index) const {
+    if (calibration_.statistics == nullptr) return {};
+    for (const plan::LayerPlan& p : plan_) {
+      if (p.layer.block != index || p.layer.group() != Group::kDown) continue;
+      const calibrate::GradientMoments gradient = calibration_.statistics->of(p.layer).gradient;
+      torch::Tensor h = calibrate::output_moments(gradient, options_.damping);
+      if (!h.defined()) return {};
+      h = h.to(calibration_.device, torch::kFloat32);
+      return h / h.diagonal().mean();
+    }
+    return {};
   }
 
   ActivationStream input(const char* which, int64_t block, Group group) const {

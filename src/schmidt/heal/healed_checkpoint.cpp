@@ -45,12 +45,16 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTenso
     if (!names.empty()) {
       std::erase_if(left, [&](const auto& name) { return std::ranges::count(names, name) > 0; });
       const torch::ScalarType dtype = checkpoint.tensors().at(names.front()).dtype;
-      const auto packed = [&trained, layer, names, dtype, before = form] {
+      const auto packed = [&trained, &checkpoint, layer, names, dtype, before = form] {
         model::StoredWeight weight{before, {}};
         for (const std::string& name : names) {
           weight.tensors.push_back({name, finite(trained, name)});
         }
-        return model::pack_weight(layer, weight, {.dtype = dtype});
+        model::StoredWeight result = model::pack_weight(layer, weight, {.dtype = dtype});
+        for (model::NamedTensor& t : result.tensors) {
+          if (!t.tensor.defined()) t.tensor = checkpoint.load(t.name);
+        }
+        return result;
       };
       const model::StoredWeight weight = packed();
       form.update(weight.form);
@@ -61,6 +65,8 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTenso
     form.erase("relative_error");
     form.erase("weighted_error");
     form.erase("rounding_error");
+    form.erase("block_error");
+    form.erase("block_error_before");
   }
   for (const std::string& name : left) {
     const auto info = checkpoint.tensors().find(name);

@@ -12,6 +12,7 @@
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/packed_integers.h"
 #include "schmidt/io/quantization_config.h"
 #include "schmidt/io/safetensors.h"
 #include "schmidt/io/tied_head.h"
@@ -175,7 +176,10 @@ HfFolder open_hf_folder(const fs::path& folder) {
   } else {
     refuse_without_weights(folder);
   }
+  describe_packed(model.config, model.tensors, quantization.packed, folder);
+  auto packed = take_packed(model.tensors, model.config);
   attach_scales(model.tensors, quantization, folder);
+  model.tensors.merge(packed);
   if (const auto note = settle_tied_head(model.config, model.tensors)) {
     model.notes.push_back(folder.string() + ": " + *note);
   }

@@ -99,8 +99,9 @@ class Entries {
   std::string place_;
 };
 
-// Transformers' fine-grained FP8: 128 x 128 unless said otherwise, null for one scale.
-std::vector<ScaleBlock> read_fp8(const Entries& config) {
+WeightQuantization fp8(std::vector<ScaleBlock> blocks) { return {true, std::move(blocks), {}}; }
+
+std::vector<ScaleBlock> blocks_of_fp8(const Entries& config) {
   if (config.json_object().contains("weight_block_size")) {
     if (const auto block = config.block("weight_block_size")) return {*block};
     return {kTensor, kChannel};
@@ -108,11 +109,15 @@ std::vector<ScaleBlock> read_fp8(const Entries& config) {
   return {kTensor, kChannel, kSquare};
 }
 
-std::vector<ScaleBlock> read_fbgemm(const Entries&) { return {kTensor, kChannel}; }
+WeightQuantization read_fp8(const Entries& config) { return fp8(blocks_of_fp8(config)); }
 
-std::vector<ScaleBlock> read_modelopt(const Entries& config) {
+WeightQuantization read_fbgemm(const Entries&) { return fp8({kTensor, kChannel}); }
+
+WeightQuantization read_modelopt(const Entries& config) {
   const std::string algorithm = config.text("quant_algo");
-  if (algorithm == "FP8" || algorithm == "FP8_PER_CHANNEL_PER_TOKEN") return {kTensor, kChannel};
+  if (algorithm == "FP8" || algorithm == "FP8_PER_CHANNEL_PER_TOKEN") {
+    return fp8({kTensor, kChannel});
+  }
   config.refuse("ModelOpt " + (algorithm.empty() ? "without quant_algo" : algorithm));
 }
 
@@ -129,31 +134,62 @@ ScaleBlock read_strategy(const Entries& weights) {
   weights.refuse(fmt::format("compressed-tensors with strategy {}", strategy));
 }
 
+PackedScheme read_packed(const Entries& group, const Entries& weights, int64_t bits) {
+  PackedScheme scheme{static_cast<int>(bits), 0, true, {}};
+  scheme.symmetric = weights.find("symmetric") == nullptr || weights.flag("symmetric");
+  const std::string strategy = weights.text("strategy");
+  if (strategy == "group") {
+    scheme.group = weights.size("group_size");
+    if (scheme.group == 0) weights.fail("expected a group_size beside the strategy group");
+  } else if (strategy != "channel") {
+    weights.refuse(fmt::format("compressed-tensors pack-quantized by {}", strategy));
+  }
+  const std::string order = weights.find("actorder") != nullptr ? weights.text("actorder") : "";
+  if (!order.empty() && order != "weight" && order != "static") {
+    weights.refuse("compressed-tensors with reordered columns");
+  }
+  const json* targets = group.find("targets");
+  if (targets != nullptr && targets->is_array()) {
+    for (const json& target : *targets) {
+      if (target.is_string()) scheme.targets.push_back(target.get<std::string>());
+    }
+  }
+  return scheme;
+}
+
 // One of config_groups: a scheme in full, or {"FP8": targets}, a scheme by its name.
-std::vector<ScaleBlock> read_group(const Entries& config, const std::string& name,
-                                   const json& value) {
+void read_group(const Entries& config, const std::string& name, const json& value,
+                WeightQuantization& found_so_far) {
   if (value.is_array()) {
     if (!name.starts_with("FP8")) config.refuse("compressed-tensors " + name);
-    return {kTensor, kChannel, kSquare};
+    for (const ScaleBlock& block : {kTensor, kChannel, kSquare}) {
+      found_so_far.blocks.push_back(block);
+    }
+    return;
   }
   const Entries group(value, config.file(), config.place() + ".config_groups." + name);
   const json* found = group.find("weights");
-  if (found == nullptr) return {};  // of activations alone
+  if (found == nullptr) return;  // of activations alone
   const Entries weights(*found, config.file(), group.place() + ".weights");
   const std::string own = group.text("format");
   const std::string format = own.empty() ? config.text("format") : own;
   const std::string type = weights.find("type") != nullptr ? weights.text("type") : "int";
   const int64_t bits = weights.find("num_bits") != nullptr ? weights.size("num_bits") : 8;
+  const bool packs = bits == 8 || bits == 4 || bits == 3 || bits == 2;
+  if (type == "int" && format == "pack-quantized" && packs) {
+    found_so_far.packed.push_back(read_packed(group, weights, bits));
+    return;
+  }
   const bool readable = format.empty() || format == "float-quantized" ||
                         format == "naive-quantized" || format == "mixed-precision";
   if (type != "float" || bits != 8 || !readable) {
     config.refuse(fmt::format("compressed-tensors {}{}{} {} bit", format,
                               format.empty() ? "" : " with ", type, bits));
   }
-  return {read_strategy(weights)};
+  found_so_far.blocks.push_back(read_strategy(weights));
 }
 
-std::vector<ScaleBlock> read_compressed_tensors(const Entries& config) {
+WeightQuantization read_compressed_tensors(const Entries& config) {
   if (const json* sparsity = config.find("sparsity_config"); sparsity && !sparsity->empty()) {
     const Entries sparse(*sparsity, config.file(), config.place() + ".sparsity_config");
     const std::string format = sparse.text("format");
@@ -163,25 +199,26 @@ std::vector<ScaleBlock> read_compressed_tensors(const Entries& config) {
     const Entries rotated(*transforms, config.file(), config.place() + ".transform_config");
     if (rotated.holds("config_groups")) config.refuse("compressed-tensors with rotated weights");
   }
-  std::vector<ScaleBlock> blocks;
+  WeightQuantization read;
   if (const json* groups = config.find("config_groups")) {
     if (!groups->is_object()) config.fail("expected an object as config_groups");
     for (const auto& [name, group] : groups->items()) {
-      for (const ScaleBlock& block : read_group(config, name, group)) blocks.push_back(block);
+      read_group(config, name, group, read);
     }
   }
-  if (!blocks.empty()) return blocks;
+  read.declared = !read.blocks.empty();
+  if (read.declared || !read.packed.empty()) return read;
   const std::string format = config.text("format");
   if (!format.empty() && format != "float-quantized" && format != "naive-quantized") {
     config.refuse("compressed-tensors " + format);
   }
-  return {kTensor, kChannel, kSquare};
+  return fp8({kTensor, kChannel, kSquare});
 }
 
 struct Method {
   std::string_view name;  // quant_method, in lower case and with "-" for "_"
   std::string_view shown;
-  std::vector<ScaleBlock> (*read)(const Entries&);  // null: not read
+  WeightQuantization (*read)(const Entries&);  // null: not read
 };
 
 constexpr Method kMethods[] = {
@@ -249,7 +286,7 @@ std::string bits_of(const Entries& config) {
   return bits != nullptr && bits->is_number_integer() ? fmt::format(" {} bit", bits->dump()) : "";
 }
 
-std::vector<ScaleBlock> read(const Entries& config) {
+WeightQuantization read(const Entries& config) {
   const std::string name = method_of(config);
   if (name.empty()) config.fail("expected quant_method, found none");
   const auto* method = std::ranges::find(kMethods, std::string_view(name), &Method::name);
@@ -279,7 +316,7 @@ json unnested(json config) {
 
 WeightQuantization take_quantization(json& config, const json& hf_quant_config,
                                      const fs::path& folder) {
-  WeightQuantization undeclared{false, {kTensor, kChannel, kSquare}};
+  WeightQuantization undeclared{false, {kTensor, kChannel, kSquare}, {}};
   json found;
   const fs::path file = folder / "config.json";
   for (const char* key : {kPlace, "compression_config"}) {
@@ -290,13 +327,13 @@ WeightQuantization take_quantization(json& config, const json& hf_quant_config,
   }
   if (!found.is_null() && !(found.is_object() && found.empty())) {
     found = unnested(std::move(found));
-    return {true, read(Entries(found, file, kPlace))};
+    return read(Entries(found, file, kPlace));
   }
   if (!hf_quant_config.is_object() || !hf_quant_config.contains("quantization")) return undeclared;
   const fs::path other = folder / "hf_quant_config.json";
   const Entries modelopt(hf_quant_config.at("quantization"), other, "quantization");
   if (modelopt.find("quant_algo") == nullptr) return undeclared;
-  return {true, read_modelopt(modelopt)};
+  return read_modelopt(modelopt);
 }
 
 std::string_view unread_format_of(std::string_view tensor) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,19 +17,29 @@ struct ScaleBlock {
   int64_t columns = 0;
 };
 
-/// What a Hugging Face folder says of weights that another tool has stored in fewer bits.
-/// FP8 is the only format that is read: a weight is its stored values times their scales.
+/// Integers in the layout "pack-quantized" of compressed-tensors, and what has them.
+struct PackedScheme {
+  int bits = 4;       ///< 8, 4, 3 or 2
+  int64_t group = 0;  ///< columns that share a scale; 0: a row
+  bool symmetric = true;
+  std::vector<std::string> targets;  ///< "Linear", names of modules, "re:" and an expression
+};
+
+/// What a Hugging Face folder says of weights that another tool has stored in fewer bits. Two
+/// formats are read: FP8, where a weight is its stored values times their scales, and packed
+/// integers of compressed-tensors.
 struct WeightQuantization {
-  bool declared = false;           ///< FP8, where true
-  std::vector<ScaleBlock> blocks;  ///< those that the scales of this model may have
+  bool declared = false;             ///< FP8, where true
+  std::vector<ScaleBlock> blocks;    ///< those that the scales of this model may have
+  std::vector<PackedScheme> packed;  ///< integers
 };
 
 /// Reads quantization_config (compression_config in older files of compressed-tensors) and
 /// takes it out of `config`, which then describes the weights as they are read; where there
 /// is none, `hf_quant_config`, the content of the file of that name (ModelOpt), counts.
-/// Formats: transformers' fp8 and fbgemm_fp8, float-quantized of compressed-tensors, FP8 of
-/// ModelOpt. Throws FormatError for any other, by its name, and for a config that is none.
-/// `folder` is for messages.
+/// Formats: transformers' fp8 and fbgemm_fp8, float-quantized and pack-quantized of
+/// compressed-tensors, FP8 of ModelOpt. Throws FormatError for any other, by its name, and for a
+/// config that is none. `folder` is for messages.
 WeightQuantization take_quantization(nlohmann::json& config, const nlohmann::json& hf_quant_config,
                                      const std::filesystem::path& folder);
 

@@ -29,6 +29,7 @@ struct WeightDescription {
   std::vector<int64_t> shape;               ///< [m, n] of the matrix that it stands for
   std::vector<NetworkShape> networks = {};  ///< the tensor networks that are its summands
   std::string label = {};                   ///< what else it is: "diagonal"; often nothing
+  std::optional<int64_t> parameters = {};   ///< where they are not its floating numbers
 };
 
 /// The tensors of one layer without their data, under their full names.
@@ -57,7 +58,8 @@ struct LayerKind {
 
   /// A weight as a file holds it, from the form and tensors under the names that
   /// Projection::parameters gives them where LoadOptions::free_gauge asked for what can be
-  /// trained: what a method has found, or what training has made of it.
+  /// trained: what a method has found, or what training has made of it. A tensor that comes
+  /// without data stays as the file of the trained model has it.
   /// Throws c10::ValueError if a tensor is missing or holds NaN or infinity.
   StoredWeight (*pack)(const std::string& name, const StoredWeight& weight,
                        const PackOptions& options);

@@ -8,13 +8,14 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/quantized_projection.h"
 #include "schmidt/model/sum_projection.h"
 
 namespace schmidt::model {
 namespace {
 
 std::vector<const LayerKind*>& table() {
-  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind};
+  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind, &kQuantizedKind};
   return kinds;
 }
 
@@ -98,7 +99,9 @@ torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight) 
   LoadOptions options;
   for (const NamedTensor& t : weight.tensors) {
     tensors[t.name] = t.tensor;
-    if (t.tensor.is_floating_point()) options = {t.tensor.scalar_type(), t.tensor.device()};
+    if (!t.tensor.is_floating_point()) continue;
+    const auto dtype = t.tensor.scalar_type();  // models do not run in float16
+    options = {dtype == torch::kFloat16 ? torch::kFloat32 : dtype, t.tensor.device()};
   }
   const StoredLayer stored{{layer.name, layer.out_features, layer.in_features}, weight.form};
   const Weights weights(std::move(tensors), kMemory, options);

@@ -34,7 +34,7 @@ WeightDescription describe_weight(const std::string& name, const StoredWeight& w
 StoredWeight pack_weight(const std::string& name, const StoredWeight& weight,
                          const PackOptions& options);
 
-/// W [m, n] in the dtype of its floating tensors. Allocates it.
+/// W [m, n] in the dtype of its floating tensors, float32 for float16. Allocates it.
 torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight);
 
 }  // namespace schmidt::model

@@ -92,6 +92,19 @@ torch::Tensor Weights::read_indices(const std::string& name, torch::IntArrayRef 
   return tensor.to(torch::kCPU, torch::kInt64).contiguous();
 }
 
+torch::Tensor Weights::read_stored(const std::string& name, torch::IntArrayRef expected,
+                                   std::optional<torch::ScalarType> dtype) const {
+  if (!dtype) return load_checked(name, expected).to(options_.device).contiguous();
+  require(name, expected);
+  const torch::Tensor tensor = load_(name);
+  if (tensor.scalar_type() != *dtype) {
+    throw FormatError(path_, name,
+                      fmt::format("expected type {}, found {}", c10::toString(*dtype),
+                                  c10::toString(tensor.scalar_type())));
+  }
+  return tensor.to(options_.device).contiguous();
+}
+
 void Weights::read_into(const std::string& name, const torch::Tensor& destination) const {
   destination.copy_(load_checked(name, destination.sizes()));
 }

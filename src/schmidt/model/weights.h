@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,11 @@ class Weights {
   /// Throws FormatError if the tensor is missing, has another shape than `expected`
   /// or another type.
   torch::Tensor read_indices(const std::string& name, torch::IntArrayRef expected) const;
+
+  /// The tensor in the type that it is stored in, which has to be `dtype` or, where that is none,
+  /// a floating one without NaN and infinity. Throws FormatError as `read`.
+  torch::Tensor read_stored(const std::string& name, torch::IntArrayRef expected,
+                            std::optional<torch::ScalarType> dtype) const;
 
   /// The same as `read`, into existing memory of the expected shape.
   void read_into(const std::string& name, const torch::Tensor& destination) const;

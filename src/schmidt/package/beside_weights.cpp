@@ -5,6 +5,7 @@
 #include "schmidt/io/hf_folder.h"
 #include "schmidt/io/json.h"
 #include "schmidt/package/model_card.h"
+#include "schmidt/package/quantization_config.h"
 #include "schmidt/package/remote_code.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -33,7 +34,14 @@ void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
 
 ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
                                   const fs::path& folder) {
-  add_remote_code(folder, config);
+  const nlohmann::json layers =
+      config.value(nlohmann::json::json_pointer("/compression_config/layers"), nlohmann::json());
+  if (const auto integers = quantization_config(layers)) {
+    config["quantization_config"] = *integers;
+    config.erase("auto_map");
+  } else {
+    add_remote_code(folder, config);
+  }
   write_file_atomically(folder / "config.json", io::json_text(config, 2) + "\n");
   if (!original.generation_config().empty() && !is_outside(original, "generation_config.json")) {
     write_file_atomically(folder / "generation_config.json",

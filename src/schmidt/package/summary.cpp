@@ -108,6 +108,10 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
       module.shape = std::move(weight.shape);
       module.networks = std::move(weight.networks);
       module.label = std::move(weight.label);
+      if (weight.parameters) {  // its biases are counted already, as the original's
+        module.parameters = *weight.parameters + module.dense_parameters;
+        module.stored_as = module.label;
+      }
       module.compressed = module.kind != "dense";
       if (module.compressed) {
         summary.tensorized_parameters += module.parameters;

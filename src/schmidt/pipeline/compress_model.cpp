@@ -144,7 +144,9 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
       collecting.outputs = needs.outputs;
       collecting.force = run.force && !run.statistics;
       collecting.workers = options.workers;
-      statistics.emplace(model, layers, calibration.windows, run.load, places.statistics,
+      std::vector<plan::Layer> measured = layers;
+      std::erase_if(measured, [](const plan::Layer& layer) { return layer.block < 0; });
+      statistics.emplace(model, measured, calibration.windows, run.load, places.statistics,
                          !run.statistics, collecting, reporter);
       calibration.statistics = &statistics->statistics();
     }

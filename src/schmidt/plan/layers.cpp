@@ -67,6 +67,17 @@ std::vector<Layer> dense_layers(const io::Checkpoint& checkpoint) {
   return layers;
 }
 
+std::vector<Layer> dense_vocabulary(const model::ModelConfig& config) {
+  std::vector<model::LayerSpec> specs = {model::embedding_layer(config)};
+  if (!model::has_tied_head(config)) specs.push_back(model::output_layer(config));
+  std::vector<Layer> layers;
+  for (const model::LayerSpec& spec : specs) {
+    if (config.compressed_layers.contains(spec.name)) continue;
+    layers.push_back({spec.name, -1, {}, {spec.name}, spec.out_features, spec.in_features});
+  }
+  return layers;
+}
+
 std::vector<Layer> layers_of(const model::ModelConfig& config) {
   std::vector<Layer> layers;
   for (int64_t block = 0; block < config.num_layers; ++block) {

@@ -30,6 +30,10 @@ struct Layer {
 /// The layers of a checkpoint that still hold a dense weight, in the model's order.
 std::vector<Layer> dense_layers(const io::Checkpoint& checkpoint);
 
+/// The embedding, and the output layer where that is not the same, as far as they are dense: layers
+/// of no block (-1) and no number, which are planned only where a plan names them.
+std::vector<Layer> dense_vocabulary(const model::ModelConfig& config);
+
 /// The same from a config alone. Throws FormatError as model::parse_config.
 std::vector<Layer> layers_of(const model::ModelConfig& config);
 

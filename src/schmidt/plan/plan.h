@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "schmidt/plan/layers.h"
+#include "schmidt/quant/integer_format.h"
 #include "schmidt/tn/gauge.h"
 #include "schmidt/tn/site_shape.h"
 
@@ -17,8 +19,11 @@ struct LayerPlan {
   std::vector<int64_t> max_bonds;  ///< one for each cut
   std::string method = "tt-svd";   ///< a name of `methods`
   bool fixed_gauge = true;         ///< stored without the freedom of its bonds
+  /// The weight stays whole, in integers of few bits; shape and bonds say nothing then.
+  std::optional<quant::IntegerFormat> integers = {};
 
   int64_t parameters() const {
+    if (integers) return layer.numel();
     return fixed_gauge ? tn::gauge_fixed_parameter_count(shape, max_bonds)
                        : tn::parameter_count(shape, max_bonds);
   }

@@ -98,15 +98,42 @@ nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
   nlohmann::ordered_json all = nlohmann::json::array();
   for (const LayerPlan& p : layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
-    write_network(entry, p);
-    entry["bonds"] = p.max_bonds;
+    if (p.integers) {
+      entry["method"] = p.method;
+      entry["integers"] = {{"bits", p.integers->bits},
+                           {"group", p.integers->group},
+                           {"symmetric", p.integers->symmetric}};
+    } else {
+      write_network(entry, p);
+      entry["bonds"] = p.max_bonds;
+    }
     all.push_back(std::move(entry));
   }
   return all;
 }
 
+namespace {
+
+LayerPlan read_with_bonds(const io::JsonRecord& entry, const Layer& layer) {
+  LayerPlan plan = read_network(entry, layer);
+  plan.max_bonds = read_bonds(entry, plan.shape);
+  return plan;
+}
+
+LayerPlan read_integers(const io::JsonRecord& entry, const Layer& layer) {
+  LayerPlan plan{.layer = layer};
+  plan.method = entry.text("method");
+  const io::JsonRecord form = entry.record("integers");
+  plan.integers = {static_cast<int>(form.integer("bits", 2, 8)), form.integer("group", 1, kMaxSize),
+                   form.flag("symmetric")};
+  return plan;
+}
+
+}  // namespace
+
 std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model) {
-  const std::map<std::string, Layer> known = layers_by_name(model.layers);
+  std::map<std::string, Layer> known = layers_by_name(model.layers);
+  for (const Layer& layer : dense_vocabulary(model.config)) known.emplace(layer.name, layer);
   std::set<std::string> planned;
   std::vector<LayerPlan> layers;
   for (const io::JsonRecord& entry : object.records("layers")) {
@@ -123,14 +150,13 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
         entry.fail("name", fmt::format("expected {} once, found it twice", member));
       }
     }
-    LayerPlan plan = read_network(entry, found->second);
-    plan.max_bonds = read_bonds(entry, plan.shape);
-    layers.push_back(std::move(plan));
+    layers.push_back(entry.has("integers") ? read_integers(entry, found->second)
+                                           : read_with_bonds(entry, found->second));
   }
   // Work goes in the model's order, whatever the file's.
   std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
-    return std::pair(a.layer.block, a.layer.paper_numbers.front()) <
-           std::pair(b.layer.block, b.layer.paper_numbers.front());
+    return std::pair(a.layer.block, a.layer.paper_numbers) <
+           std::pair(b.layer.block, b.layer.paper_numbers);
   });
   return layers;
 }

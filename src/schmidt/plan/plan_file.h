@@ -19,7 +19,9 @@ namespace schmidt::plan {
 ///    "made_by": {..}, "predicted": {..}, "dtype": "bfloat16",
 ///    "dense": ["model.layers.0.mlp.down_proj", ..],
 ///    "layers": [{"name": "..", "members": [".."], "method": "whitened",
-///                "out_dims": [m, 1], "in_dims": [1, n], "bonds": [r], "gauge": "fixed"}]}
+///                "out_dims": [m, 1], "in_dims": [1, n], "bonds": [r], "gauge": "fixed"},
+///               {"name": "..", "members": [".."], "method": "nearest",
+///                "integers": {"bits": 4, "group": 64, "symmetric": false}}]}
 ///
 /// "fingerprint" is null where the plan was made from a config alone; "dtype" is there where
 /// the plan asks for one.

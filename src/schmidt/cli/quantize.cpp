@@ -1,0 +1,134 @@
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "schmidt/cli/calibration_options.h"
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/loading.h"
+#include "schmidt/cli/read_options.h"
+#include "schmidt/cli/sizes.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/io/json.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
+
+namespace schmidt::cli {
+namespace {
+
+struct QuantizeOptions {
+  CommonOptions common;
+  std::string model, out, statistics, scheme = "asymmetric";
+  bool force = false;
+  int64_t bits = 4, embedding_bits = 8;
+  pipeline::QuantizeRecipe recipe;
+  std::set<std::string> given;  // options on the command line
+};
+
+pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
+  pipeline::QuantizeRecipe recipe = options.recipe;
+  recipe.bits = static_cast<int>(options.bits);
+  recipe.symmetric = options.scheme == "symmetric";
+  if (options.embedding_bits != 16)
+    recipe.vocabulary_bits = static_cast<int>(options.embedding_bits);
+  recipe.text.seed = options.common.seed;
+  return recipe;
+}
+
+void print(const QuantizeOptions& options, const compress::CompressResult& result) {
+  const double weights = static_cast<double>(result.summary.dense_parameters);
+  const double bits = 8.0 * static_cast<double>(result.summary.bytes) / weights;
+  if (options.common.json) {
+    nlohmann::ordered_json out = sizes_json(result.summary);
+    out["bits_per_weight"] = bits;
+    out["out"] = options.out;
+    out["resumed"] = result.resumed;
+    for (const compress::LayerResult& r : result.layers) {
+      out["layers"].push_back({{"name", r.plan.layer.name},
+                               {"bits", r.plan.integers->bits},
+                               {"group", r.plan.integers->group},
+                               {"symmetric", r.plan.integers->symmetric},
+                               {"method", r.method},
+                               {"relative_error", r.relative_error}});
+    }
+    fmt::print("{}\n", io::json_text(out));
+    return;
+  }
+  fmt::print(
+      "{}bits a weight    {:.3f}, all bytes of the weights over the original's parameters\n"
+      "written to {}\n",
+      sizes_text(result.summary), bits, options.out);
+}
+
+void check_options(const QuantizeOptions& options, const pipeline::CompressRecipe& recipe) {
+  const auto methods = methods_of(recipe);
+  const pipeline::Needs needs = pipeline::needs_of(methods);
+  const bool learns = std::ranges::any_of(methods, &compress::Method::learns_block);
+  check_options_are_read(
+      "quantize", options.given,
+      {{{"--steps"}, learns, "--method learned"},
+       {{"--calibration", "--calibration-tokens", "--calibration-context", "--skip-bad"},
+        needs.inputs,
+        "--method searched and learned"},
+       {{"--statistics"}, needs.gradient, "--method learned"}});
+}
+
+void run(const QuantizeOptions& options) {
+  apply_common_options(options.common);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
+  const pipeline::CompressRecipe recipe = pipeline::compress_recipe(recipe_of(options), checkpoint);
+  check_options(options, recipe);
+  pipeline::CompressRun run{.out = options.out, .force = options.force};
+  if (!options.statistics.empty()) run.statistics = options.statistics;
+  run.load = {options.common.calibration_dtype(), options.common.torch_device()};
+  run.sampling = {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()};
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
+  const auto outcome = pipeline::compress_model(checkpoint, recipe, run, progress.reporter());
+  progress.clear();
+  if (parallel::rank() == 0) print(options, outcome.result);
+}
+
+}  // namespace
+
+Action add_quantize(CLI::App& verb) {
+  auto options = std::make_shared<QuantizeOptions>();
+  pipeline::QuantizeRecipe& recipe = options->recipe;
+  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file, compressed or not")
+      ->required();
+  verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();
+  verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
+  verb.add_option("--bits", options->bits, "Bits of a weight: 8, 4, 3 or 2")
+      ->check(CLI::IsMember({8, 4, 3, 2}))
+      ->required();
+  verb.add_option("--group", recipe.group, "Weights of a row that share a scale (0: the whole row)")
+      ->check(kNonNegative)
+      ->capture_default_str();
+  verb.add_option("--scheme", options->scheme, "With zero points, or symmetric about zero without")
+      ->check(CLI::IsMember({"asymmetric", "symmetric"}))
+      ->capture_default_str();
+  verb.add_option("--embedding-bits", options->embedding_bits,
+                  "Bits of embedding and output layer (16: as they are)")
+      ->check(CLI::IsMember({16, 8, 4, 3, 2}))
+      ->capture_default_str();
+  verb.add_option("--method", recipe.method,
+                  "How weights are rounded (default: nearest with 8 bits, learned below)")
+      ->check(CLI::IsMember(method_names(true)));
+  verb.add_option("--steps", recipe.fit.steps, "learned: steps of each block")
+      ->check(kNonNegative)
+      ->capture_default_str();
+  verb.add_option("--layers", recipe.selection.include,
+                  "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION "
+                  "(default: all that are dense)")
+      ->delimiter(',');
+  add_calibration_options(verb, recipe.text);
+  verb.add_option("--statistics", options->statistics,
+                  "Folder in which the statistics of calibration are kept for another run");
+  add_common_options(verb, options->common);
+  return [options, &verb] {
+    options->given = given_options(verb);
+    run(*options);
+  };
+}
+
+}  // namespace schmidt::cli

@@ -1,0 +1,81 @@
+#include "schmidt/io/packed_integers.h"
+
+#include <algorithm>
+#include <regex>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::io {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kConfig = "compression_config";
+constexpr std::string_view kPacked = ".weight_packed";
+constexpr std::string_view kEnds[] = {kPacked, ".weight_scale", ".weight_zero_point",
+                                      ".weight_shape"};
+
+bool is_quantized(const json& config, const std::string& module) {
+  const json::json_pointer layer = json::json_pointer() / kConfig / "layers" / module / "kind";
+  return config.contains(layer) && config.at(layer) == "quantized";
+}
+
+bool is_target(const std::string& target, const std::string& module) {
+  if (target.starts_with("re:")) {
+    try {
+      return std::regex_search(module, std::regex(target.substr(3)),
+                               std::regex_constants::match_continuous);
+    } catch (const std::regex_error&) {
+      return false;  // a scheme for nothing
+    }
+  }
+  return target == "Linear" || target == module;
+}
+
+}  // namespace
+
+std::map<std::string, HfTensor> take_packed(std::map<std::string, HfTensor>& tensors,
+                                            const json& config) {
+  std::map<std::string, HfTensor> taken;
+  for (const std::string_view end : kEnds) {
+    for (auto at = tensors.begin(); at != tensors.end();) {
+      const auto next = std::next(at);
+      const std::string& name = at->first;
+      if (name.ends_with(end) && is_quantized(config, name.substr(0, name.size() - end.size()))) {
+        taken.insert(tensors.extract(at));
+      }
+      at = next;
+    }
+  }
+  return taken;
+}
+
+void describe_packed(json& config, const std::map<std::string, HfTensor>& tensors,
+                     const std::vector<PackedScheme>& schemes,
+                     const std::filesystem::path& folder) {
+  if (schemes.empty()) return;
+  for (const auto& [name, tensor] : tensors) {
+    if (!name.ends_with(kPacked)) continue;
+    const std::string module = name.substr(0, name.size() - kPacked.size());
+    if (is_quantized(config, module)) continue;
+    const auto scheme = std::ranges::find_if(schemes, [&](const PackedScheme& s) {
+      return std::ranges::any_of(s.targets, [&](const auto& t) { return is_target(t, module); });
+    });
+    if (scheme == schemes.end() || tensor.shape.size() != 2) {
+      throw FormatError(folder, name, "expected a group of quantization_config for this matrix");
+    }
+    const int64_t columns = tensor.shape[1] * 32 / scheme->bits;
+    json& object = config[kConfig];
+    object["version"] = 1;
+    object["layers"][module] = {{"kind", "quantized"},
+                                {"bits", scheme->bits},
+                                {"group", scheme->group > 0 ? scheme->group : columns},
+                                {"symmetric", scheme->symmetric},
+                                {"shape", {tensor.shape[0], columns}}};
+  }
+}
+
+}  // namespace schmidt::io

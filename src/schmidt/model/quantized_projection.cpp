@@ -1,0 +1,144 @@
+#include "schmidt/model/quantized_projection.h"
+
+#include <ATen/ops/isfinite.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::model {
+namespace {
+
+constexpr int64_t kMostColumns = int64_t{1} << 28;
+
+quant::IntegerFormat format_of(const io::JsonRecord& form) {
+  quant::IntegerFormat format;
+  format.bits = static_cast<int>(form.integer("bits", 2, 8));
+  if (format.bits != 2 && format.bits != 3 && format.bits != 4 && format.bits != 8) {
+    form.fail("bits", fmt::format("expected 8, 4, 3 or 2, found {}", format.bits));
+  }
+  format.group = form.integer("group", 1, kMostColumns);
+  format.symmetric = form.flag("symmetric");
+  return format;
+}
+
+struct Names {
+  std::string packed, scale, zero_point, shape;
+};
+
+Names names_of(const std::string& name) {
+  return {name + ".weight_packed", name + ".weight_scale", name + ".weight_zero_point",
+          name + ".weight_shape"};
+}
+
+QuantizedMatrix load_matrix(const StoredLayer& layer, const Weights& weights) {
+  const LayerSpec& spec = layer.spec;
+  const io::JsonRecord form = form_of(layer, weights);
+  const quant::IntegerFormat format = format_of(form);
+  if (spec.in_features % format.group != 0) {
+    form.fail("group", fmt::format("expected a divisor of {} columns, found {}", spec.in_features,
+                                   format.group));
+  }
+  const Names names = names_of(spec.name);
+  const int64_t m = spec.out_features, groups = spec.in_features / format.group;
+  const torch::Tensor packed = weights.read_stored(
+      names.packed, {m, quant::packed_words(spec.in_features, format.bits)}, torch::kInt32);
+  const torch::Tensor scales = weights.options().free_gauge
+                                   ? weights.read(names.scale, {m, groups})  // to be trained
+                                   : weights.read_stored(names.scale, {m, groups}, std::nullopt);
+  if (!scales.is_meta() && scales.eq(0).any().item<bool>()) {
+    throw FormatError(weights.path(), names.scale, "holds a scale of zero");
+  }
+  torch::Tensor zeros;
+  if (!format.symmetric) {
+    zeros = unpacked_zeros(
+        weights.read_stored(names.zero_point, {quant::packed_words(m, format.bits), groups},
+                            torch::kInt32),
+        m, format.bits);
+  }
+  return {format, packed, scales, zeros};
+}
+
+ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
+  std::vector<ProjectionPtr> parts;
+  for (const StoredLayer& layer : layers) {
+    parts.push_back(std::make_shared<QuantizedProjection>(
+        layer.spec.name, load_matrix(layer, weights), load_bias(layer.spec, weights),
+        weights.options().dtype));
+  }
+  return concatenate(std::move(parts));
+}
+
+WeightDescription describe(const io::JsonRecord& form, const std::string& name,
+                           const TensorHeaders& tensors) {
+  const quant::IntegerFormat format = format_of(form);
+  const auto scale = tensors.find(names_of(name).scale);
+  if (scale == tensors.end() || scale->second.shape.size() != 2) return {};  // loading says so
+  const std::vector<int64_t> shape = {scale->second.shape[0],
+                                      scale->second.shape[1] * format.group};
+  return {.shape = shape, .label = format.label(), .parameters = shape[0] * shape[1]};
+}
+
+/// Scales of 16 bits are of the type that the codes were found for, wider ones have been trained;
+/// codes are never.
+StoredWeight pack(const std::string& name, const StoredWeight& weight, const PackOptions& options) {
+  const Names names = names_of(name);
+  StoredWeight packed{weight.form, {}};
+  for (const std::string& tensor : {names.packed, names.scale, names.zero_point, names.shape}) {
+    if (tensor == names.zero_point && weight.form.at("symmetric").get<bool>()) continue;
+    const NamedTensor* found = find_tensor(weight, tensor);
+    packed.tensors.push_back(found != nullptr ? *found : NamedTensor{tensor, {}});
+  }
+  torch::Tensor& scales = packed.tensors[1].tensor;
+  TORCH_CHECK_VALUE(scales.defined(), "[quantized] expected ", names.scale);
+  if (c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
+    scales = scales.to(options.dtype).contiguous();
+  }
+  return packed;
+}
+
+}  // namespace
+
+const LayerKind kQuantizedKind = {
+    .name = "quantized", .load = load, .describe = describe, .pack = pack};
+
+StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight) {
+  const quant::IntegerFormat& format = weight.format();
+  const Names names = names_of(name);
+  StoredWeight stored{{{"kind", kQuantizedKind.name},
+                       {"bits", format.bits},
+                       {"group", format.group},
+                       {"symmetric", format.symmetric},
+                       {"shape", {weight.rows(), weight.columns()}}},
+                      {}};
+  stored.tensors.push_back({names.packed, weight.packed()});
+  stored.tensors.push_back({names.scale, weight.scales()});
+  if (!format.symmetric) {
+    stored.tensors.push_back({names.zero_point, packed_zeros(weight.zeros(), format.bits)});
+  }
+  stored.tensors.push_back({names.shape, at::tensor({weight.rows(), weight.columns()},
+                                                    at::TensorOptions(torch::kInt64))});
+  return stored;
+}
+
+QuantizedProjection::QuantizedProjection(std::string name, QuantizedMatrix weight,
+                                         std::optional<torch::Tensor> bias, torch::ScalarType dtype)
+    : name_(std::move(name)), weight_(std::move(weight)), bias_(std::move(bias)), dtype_(dtype) {}
+
+torch::Tensor QuantizedProjection::apply(const torch::Tensor& x) const {
+  const torch::Tensor y = weight_.multiply(x);
+  return bias_ ? y + *bias_ : y;
+}
+
+std::vector<NamedTensor> QuantizedProjection::parameters() const {
+  std::vector<NamedTensor> all = {{names_of(name_).scale, weight_.scales(), Role::kFactor}};
+  if (bias_) all.push_back({name_ + ".bias", *bias_});
+  return all;
+}
+
+std::vector<NamedTensor> QuantizedProjection::tensors() const {
+  std::vector<NamedTensor> all = quantized_weight(name_, weight_).tensors;
+  if (bias_) all.push_back({name_ + ".bias", *bias_});
+  return all;
+}
+
+}  // namespace schmidt::model

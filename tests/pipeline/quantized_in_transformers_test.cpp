@@ -1,0 +1,83 @@
+#include <cstdlib>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/io/safetensors.h"
+#include "schmidt/model/model.h"
+#include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Checkpoints of integers, as transformers opens them.
+class InTransformers : public testing::Test {
+ protected:
+  fs::path quantize(int bits, bool symmetric, std::optional<int> vocabulary_bits) {
+    QuantizeRecipe recipe;
+    recipe.bits = bits;
+    recipe.group = 12;
+    recipe.symmetric = symmetric;
+    recipe.method = "nearest";
+    recipe.vocabulary_bits = vocabulary_bits;
+    const fs::path out = tmp / fmt::format("{}{}", bits, symmetric);
+    compress_model(checkpoint, compress_recipe(recipe, checkpoint), {.out = out}, {});
+    return out;
+  }
+
+  bool run_python(const std::string& script_and_arguments) {
+    const std::string root = test::source_dir().string();
+    const std::string command = fmt::format(
+        "HF_HOME={} HF_HUB_OFFLINE=1 {}/.venv/bin/python {}/python/{} 2>{}", (tmp / "hf").string(),
+        root, root, script_and_arguments, (tmp / "stderr").string());
+    if (std::system(command.c_str()) == 0) return true;
+    ADD_FAILURE() << test::read_file(tmp / "stderr");
+    return false;
+  }
+
+  void expect_same_logits(const fs::path& folder, double tolerance) {
+    const std::string out = (tmp / "logits.safetensors").string();
+    ASSERT_TRUE(
+        run_python(fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder.string(), out)));
+    const torch::Tensor theirs = io::load_safetensors(out).at("logits");
+    const auto logits = [](const io::Checkpoint& c) {
+      return model::Model::load(c).forward(torch::tensor({{5, 9, 200, 7, 31}}))[0];
+    };
+    const torch::Tensor ours = logits(io::Checkpoint::open(folder));
+    EXPECT_LT((ours - theirs).abs().max().item<double>(), tolerance);
+    EXPECT_GT((ours - logits(checkpoint)).abs().max().item<double>(), 1e-3);
+  }
+
+  test::TemporaryFolder tmp;
+  io::Checkpoint checkpoint =
+      io::Checkpoint::open(test::write_model(test::make_tiny_model(), tmp / "m"));
+};
+
+// By compressed-tensors alone: its reader is the truth of our packing.
+TEST_F(InTransformers, LinearLayersOpenWithoutCodeOfOurs) {
+  for (const auto& [bits, symmetric] : std::vector<std::pair<int, bool>>{
+           {4, true}, {4, false}, {3, false}, {2, false}, {8, true}}) {
+    const fs::path folder = quantize(bits, symmetric, std::nullopt);
+    EXPECT_FALSE(fs::exists(folder / "modeling_schmidt.py"));
+    // Zero points have the package multiply in the type of the scales, float16.
+    expect_same_logits(folder, symmetric ? 1e-5 : 1e-3);
+  }
+}
+
+TEST_F(InTransformers, AQuantizedEmbeddingOpensWithTheFoldersCode) {
+  const fs::path folder = quantize(3, false, 8);
+  EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));
+  expect_same_logits(folder, 1e-5);
+  fs::create_directories(tmp / "scratch");
+  run_python(fmt::format("check_quantized.py {} {}", folder.string(), (tmp / "scratch").string()));
+}
+
+}  // namespace
+}  // namespace schmidt::pipeline
