@@ -30,6 +30,11 @@ pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
   pipeline::QuantizeRecipe recipe = options.recipe;
   recipe.bits = static_cast<int>(options.bits);
   recipe.symmetric = options.scheme == "symmetric";
+  std::vector<std::string>& layers = recipe.selection.include;
+  TORCH_CHECK_VALUE(std::ranges::count(layers, "all") == 0,
+                    "[quantize] expected dense layers, got --layers all: the cores of networks "
+                    "are not rounded yet");
+  if (layers == std::vector<std::string>{"dense"}) layers.clear();
   if (options.embedding_bits != 16)
     recipe.vocabulary_bits = static_cast<int>(options.embedding_bits);
   recipe.text.seed = options.common.seed;
@@ -118,8 +123,8 @@ Action add_quantize(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--layers", recipe.selection.include,
-                  "Layers to take: names, ends of names, L1..L7, patterns, re:EXPRESSION "
-                  "(default: all that are dense)")
+                  "Layers to take: dense (the default: all that are), names, ends of names, "
+                  "L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
   add_calibration_options(verb, recipe.text);
   verb.add_option("--statistics", options->statistics,

@@ -176,6 +176,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
                         const ProgressFn& progress) {
   check_plan(plan, options.method);
   for (const plan::LayerPlan& p : plan) {
+    TORCH_CHECK_VALUE(!find_method(p.method).learns_block || options.workers.size == 1,
+                      "[compress] method ", p.method, " expected one process, got ",
+                      options.workers.size);
     TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration || outside(p),
                       "[compress] method ", p.method, " expected calibration text, got none");
   }

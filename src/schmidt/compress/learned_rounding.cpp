@@ -140,7 +140,7 @@ class LearnedProjection : public model::Projection {
         at::linear(x.to(products_), layer_.rounded().to(products_)).to(x.scalar_type());
     return layer_.layer().bias ? y + *layer_.layer().bias : y;
   }
-  int64_t out_features() const override { return layer_.layer().spec.out_features; }
+  int64_t out_features() const override { return layer_.layer().weight.size(0); }
   std::vector<model::NamedTensor> parameters() const override { return {}; }
   torch::Tensor weight() const override { return layer_.rounded(); }
 
@@ -205,17 +205,23 @@ class Learner {
 
 }  // namespace
 
-LearnedBlock learn_rounding(const model::Block& block, const std::vector<RoundedLayer>& layers,
-                            const std::function<std::vector<model::ProjectionPtr>(
-                                const std::vector<model::ProjectionPtr>&)>& parts,
+LearnedBlock learn_rounding(const model::Block& block, const std::vector<BlockLayer>& layers,
                             const BlockText& text, const LearningOptions& options) {
   std::vector<std::unique_ptr<LearnedLayer>> learned;
-  std::vector<model::ProjectionPtr> projections;
-  for (const RoundedLayer& layer : layers) {
-    learned.push_back(std::make_unique<LearnedLayer>(layer));
-    projections.push_back(std::make_shared<LearnedProjection>(*learned.back(), options.products));
+  std::vector<model::ProjectionPtr> groups;
+  for (const model::Group group : model::kGroups) {
+    std::vector<model::ProjectionPtr> members;
+    for (const BlockLayer& layer : layers) {
+      if (layer.group != group) continue;
+      if (layer.rounded) {
+        learned.push_back(std::make_unique<LearnedLayer>(*layer.rounded));
+        members.push_back(std::make_shared<LearnedProjection>(*learned.back(), options.products));
+      } else {
+        members.push_back(layer.fixed);
+      }
+    }
+    groups.push_back(model::concatenate(std::move(members)));
   }
-  const std::vector<model::ProjectionPtr> groups = parts(projections);
   const Learner learner(block, groups, text);
 
   LearnedBlock result;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <vector>
 
 #include <torch/types.h>
@@ -23,11 +23,17 @@ struct LearningOptions {
 
 /// A layer whose rounding is learned.
 struct RoundedLayer {
-  model::LayerSpec spec;
   quant::IntegerFormat format;
   torch::Tensor weight;               ///< W [m, n], float32
   std::optional<torch::Tensor> bias;  ///< [m], in the computation's type
   torch::ScalarType scale_type = torch::kFloat16;
+};
+
+/// One layer of a block: as it stays, or to be rounded.
+struct BlockLayer {
+  model::Group group;
+  model::ProjectionPtr fixed;           ///< null where it is rounded
+  std::optional<RoundedLayer> rounded;  ///< none where it stays
 };
 
 /// What a block reads and is to write, and what its rounding is learned from.
@@ -40,7 +46,7 @@ struct BlockText {
 };
 
 struct LearnedBlock {
-  std::vector<model::QuantizedMatrix> layers;  ///< in the order given
+  std::vector<model::QuantizedMatrix> layers;  ///< that were rounded, in the order given
   double error_before = 0.0;                   ///< rounded to the nearest
   double error_after = 0.0;
 };
@@ -53,12 +59,9 @@ struct LearnedBlock {
 /// W' = s (clamp(round(W / s + v) + z) - z), v in [-1/2, 1/2], s and z of a range that is drawn in.
 /// Rounding passes gradients on as they are, and all that is learned takes steps of the
 /// gradient's sign alone, which become smaller. The better of the first and the last state is
-/// returned. `parts` are the block's projections with those of `layers` not yet in place: called
-/// with a projection for each of `layers`, it gives one for each group.
+/// returned. `layers` are all of the block's, in the model's order.
 /// Source: Cheng et al. 2023, arXiv:2309.05516 (SignRound), whose loss has neither M nor |h|.
-LearnedBlock learn_rounding(const model::Block& block, const std::vector<RoundedLayer>& layers,
-                            const std::function<std::vector<model::ProjectionPtr>(
-                                const std::vector<model::ProjectionPtr>&)>& parts,
+LearnedBlock learn_rounding(const model::Block& block, const std::vector<BlockLayer>& layers,
                             const BlockText& text, const LearningOptions& options);
 
 }  // namespace schmidt::compress

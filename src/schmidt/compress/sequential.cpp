@@ -126,18 +126,16 @@ class Run {
     const model::Block block = model_.block(index);
     texts.original.residual =
         passed_through(block, index, kOriginal, std::move(texts.original.residual));
-    std::vector<const plan::LayerPlan*> layers;
-    for (const plan::LayerPlan& p : plan_) {
-      if (p.layer.block == index) layers.push_back(&p);
-    }
-    const auto finished = [&](const auto* p) { return done_.contains(p->layer.name); };
-    if (!std::ranges::all_of(layers, finished)) {
-      learn(block, index, layers, texts);
+    if (std::ranges::any_of(plan_, [&](const plan::LayerPlan& p) {
+          return p.layer.block == index && !done_.contains(p.layer.name);
+        })) {
+      learn(block, index, texts);
     }
     model::Block rounded = block;
     for (const Group group : model::kGroups) {
-      const auto some = planned(index, group);
-      if (!some.empty()) rounded.replace(group, stored_projection(index, group, some));
+      if (const auto layers = planned(index, group); !layers.empty()) {
+        rounded.replace(group, stored_projection(index, group, layers));
+      }
     }
     texts.compressed.residual =
         passed_through(rounded, index, kCompressed, std::move(texts.compressed.residual));
@@ -151,56 +149,59 @@ class Run {
     return next;
   }
 
-  void learn(const model::Block& block, int64_t index,
-             const std::vector<const plan::LayerPlan*>& layers, const Texts& texts) {
-    const SavedPosition::Work work(position_);
-    TORCH_CHECK_VALUE(calibration_.workers.size == 1,
-                      "[compress] expected one process for method learned, got ",
-                      calibration_.workers.size);
-    std::vector<RoundedLayer> rounded;
-    std::map<std::string, size_t> numbers;
-    for (const plan::LayerPlan* p : layers) {
-      RoundedLayer layer{{p->layer.name, p->layer.rows, p->layer.cols}, *p->integers, {}, {}};
-      layer.weight =
-          plan::load_weight(checkpoint_, p->layer).to(calibration_.device, torch::kFloat32);
-      if (model_.weights().contains(p->layer.name + ".bias")) {
-        layer.bias = model_.weights().read(p->layer.name + ".bias", {p->layer.rows});
-      }
-      layer.scale_type = scale_type(layer.weight, layer.format);
-      numbers[p->layer.name] = rounded.size();
-      rounded.push_back(std::move(layer));
-    }
-    const auto parts = [&](const std::vector<model::ProjectionPtr>& learned) {
-      std::vector<model::ProjectionPtr> groups;
-      for (const Group group : model::kGroups) {
-        std::vector<model::ProjectionPtr> members;
-        for (const model::LayerSpec& spec : model::group_layers(model_.config(), index, group)) {
-          const auto found = numbers.find(spec.name);
-          members.push_back(found != numbers.end()
-                                ? learned[found->second]
-                                : model::load_group({&spec, 1}, model_.config(), model_.weights()));
+  /// All layers of a block, and the plans of those that are rounded.
+  struct ToLearn {
+    std::vector<BlockLayer> layers;
+    std::vector<const plan::LayerPlan*> plans;
+  };
+
+  ToLearn to_learn(int64_t block) const {
+    ToLearn result;
+    for (const Group group : model::kGroups) {
+      const auto plans = planned(block, group);
+      for (const model::LayerSpec& spec : model::group_layers(model_.config(), block, group)) {
+        const auto plan =
+            std::ranges::find_if(plans, [&](const auto* p) { return p->layer.name == spec.name; });
+        if (plan == plans.end()) {
+          result.layers.push_back(
+              {group, model::load_group({&spec, 1}, model_.config(), model_.weights()), {}});
+          continue;
         }
-        groups.push_back(model::concatenate(std::move(members)));
+        RoundedLayer rounded{.format = *(*plan)->integers};
+        rounded.weight =
+            plan::load_weight(checkpoint_, (*plan)->layer).to(calibration_.device, torch::kFloat32);
+        rounded.bias = model::load_bias(spec, model_.weights());
+        rounded.scale_type = scale_type(rounded.weight, rounded.format);
+        result.layers.push_back({group, nullptr, std::move(rounded)});
+        result.plans.push_back(*plan);
       }
-      return groups;
-    };
+    }
+    return result;
+  }
+
+  void learn(const model::Block& block, int64_t index, const Texts& texts) {
+    const SavedPosition::Work work(position_);
+    const auto [layers, plans] = to_learn(index);
     if (progress_) {
-      progress_({"compress", layers.front()->layer.name, layers.front() - plan_.data(),
+      progress_({"compress", plans.front()->layer.name, plans.front() - plan_.data(),
                  static_cast<int64_t>(plan_.size()), "layers"});
     }
     const auto products =
         kernels::multiplies_bfloat16(calibration_.device) ? torch::kBFloat16 : calibration_.dtype;
     const LearnedBlock found = learn_rounding(
-        block, rounded, parts,
+        block, layers,
         {texts.compressed.residual, texts.original.residual, own(), rope_, output_weight(index)},
         {.steps = options_.steps, .products = products});
-    for (size_t i = 0; i < layers.size(); ++i) {
-      FittedWeight fitted = rounded_weight(rounded[i].weight, *layers[i], found.layers[i], {});
+    auto matrix = found.layers.begin();
+    auto plan = plans.begin();
+    for (const BlockLayer& layer : layers) {
+      if (!layer.rounded) continue;
+      const FittedWeight fitted = rounded_weight(layer.rounded->weight, **plan, *matrix++, {});
       StoredFit fit{fitted, fitted.weight};
       fit.stored.form["relative_error"] = fitted.relative_error;
       fit.stored.form["block_error"] = found.error_after;
       fit.stored.form["block_error_before"] = found.error_before;
-      store_.save(*layers[i], fit);
+      store_.save(**plan++, fit);
     }
   }
 
