@@ -14,12 +14,12 @@ from pathlib import Path
 
 from line_chart import Figure, save
 
-LABELS = {"perplexity": "perplexity of the held-out rows",
-          "kl": "KL to the original on the held-out rows"}
+LABELS = {"perplexity": "perplexity of the held-out sequences",
+          "kl": "KL from the original on the held-out sequences"}
 
 
 def points_of(log: Path, value: str) -> list[tuple[float, float]]:
-    """(thousand tokens, value), one for each time the held-out rows were measured."""
+    """(thousand tokens, value), one for each time the held-out sequences were measured."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     run = next(line["run"] for line in lines if "run" in line)
     tokens_a_step = run["batch"] * run["context"]

@@ -59,7 +59,7 @@ def main() -> None:
          f"{2 * sizes['parameters'] / 1e6:.1f}"),
         (f"perplexity ({result['text']}, {result['tokens']} tokens)",
          f"{original['perplexity']:.3f}", f"{result['perplexity']:.3f}"),
-        ("KL to the original, mean / 99 %", "0", f"{kl['mean']:.4f} / {kl['p99']:.4f}"),
+        ("KL from the original, mean / 99 %", "0", f"{kl['mean']:.4f} / {kl['p99']:.4f}"),
         ("same most likely token", "100 %", f"{100 * result['top1_agreement']:.1f} %"),
     ]
     widths = [max(len(row[c]) for row in rows) for c in range(3)]

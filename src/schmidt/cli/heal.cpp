@@ -107,11 +107,11 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
     return;
   }
   if (options.heal.stream.held_out > 0 && result.steps > 0) {
-    Table table{{"on the held-out rows", "before", "after"},
+    Table table{{"on the held-out sequences", "before", "after"},
                 {row("loss", result.before.loss, result.after.loss, false),
                  row("perplexity", result.before.cross_entropy, result.after.cross_entropy, true)}};
     if (!options.teacher.empty()) {
-      table.rows.push_back(row("KL to the original", result.before.kl, result.after.kl, false));
+      table.rows.push_back(row("KL from the original", result.before.kl, result.after.kl, false));
     }
     fmt::print("{}\n", table.aligned());
   }
@@ -218,7 +218,7 @@ Action add_heal(CLI::App& verb) {
       ->delimiter(',')
       ->check(kPositive)
       ->group(data);
-  verb.add_option("--context", heal.stream.context, "Tokens in a row")
+  verb.add_option("--context", heal.stream.context, "Tokens of a sequence")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str()
       ->group(data);
@@ -226,7 +226,8 @@ Action add_heal(CLI::App& verb) {
       ->check(CLI::IsMember({"all", "assistant"}))
       ->capture_default_str()
       ->group(data);
-  verb.add_option("--held-out", heal.stream.held_out, "Rows kept for measuring, never trained on")
+  verb.add_option("--held-out", heal.stream.held_out,
+                  "Sequences kept for measuring, never trained on")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(data);
@@ -243,7 +244,7 @@ Action add_heal(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
-  verb.add_option("--kl", model.weights.kl, "Weight of the KL divergence to the teacher")
+  verb.add_option("--kl", model.weights.kl, "Weight of the KL divergence from the teacher")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(training);
@@ -252,12 +253,12 @@ Action add_heal(CLI::App& verb) {
                   "without it in memory")
       ->check(kNonNegative)
       ->group(training);
-  verb.add_option("--batch", model.batch, "Rows of a step")
+  verb.add_option("--batch", model.batch, "Sequences of a step")
       ->check(kPositive)
       ->capture_default_str()
       ->group(training);
   verb.add_option("--micro-batch", model.micro_batch,
-                  "Rows of one pass, whose gradients add up (default: all rows of a step)")
+                  "Sequences of one pass, whose gradients add up (default: all of a step)")
       ->check(kPositive)
       ->group(training);
   verb.add_flag("--checkpointing", model.checkpointing,
@@ -305,7 +306,7 @@ Action add_heal(CLI::App& verb) {
 
   const char* upkeep = "Run";
   verb.add_option("--evaluate-every", model.evaluate_every,
-                  "Steps between evaluations of the held-out rows")
+                  "Steps between evaluations of the held-out sequences")
       ->check(kNonNegative)
       ->capture_default_str()
       ->group(upkeep);
@@ -320,7 +321,7 @@ Action add_heal(CLI::App& verb) {
 
   const char* ranks = "Under mpirun";
   verb.add_option("--stages", options->stages,
-                  "Spread the model's blocks over so many ranks; the others share the rows")
+                  "Spread the model's blocks over so many ranks; the others share the sequences")
       ->check(kPositive)
       ->capture_default_str()
       ->group(ranks);
