@@ -204,13 +204,13 @@ def check_from_config(folder: Path, scratch: Path) -> None:
     assert close(load(scratch / "fresh")(IDS).logits, logits)
 
 
-def check_training(folder: Path) -> None:
+def check_training(folder: Path, rate: float) -> None:
     model = load(folder).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     before = model(IDS, labels=IDS).loss
     before.backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert ".cores." not in name or parameter.grad.abs().max() > 0, name
     optimizer.step()
     assert model(IDS, labels=IDS).loss < before
@@ -225,7 +225,8 @@ def check_configs(folder: Path, scratch: Path) -> None:
         next(iter(config["compression_config"]["layers"].values()))["kind"] = "wave"
 
     other = with_config(folder, scratch / "kind", of_another_kind)
-    assert "expected a kind among mpo, sum, quantized, got wave" in message(ValueError, lambda: load(other))
+    text = message(ValueError, lambda: load(other))
+    assert "expected a kind among mpo, sum, quantized, got wave" in text, text
 
     def of_another_version(config):
         config["compression_config"]["version"] = 2
@@ -264,7 +265,7 @@ def main() -> None:
     check_dtype(folder)
     check_offloading(folder, scratch)
     check_from_config(folder, scratch)
-    check_training(folder)
+    check_training(folder, rate=1e-3)
     check_configs(folder, scratch)
     check_old_release(folder, scratch)
 

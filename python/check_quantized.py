@@ -11,14 +11,8 @@ from pathlib import Path
 
 import accelerate
 import torch
+from check_huggingface import IDS, check_generation, check_training, load
 from transformers import AutoConfig, AutoModelForCausalLM
-
-IDS = torch.tensor([[5, 9, 200, 7, 31, 77]])
-
-
-def load(folder: Path, **settings):
-    settings.setdefault("dtype", torch.float32)
-    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, **settings)
 
 
 def check_saving(folder: Path, scratch: Path) -> None:
@@ -31,25 +25,6 @@ def check_saving(folder: Path, scratch: Path) -> None:
     again = load(scratch / "saved")
     assert set(again.state_dict()) == names
     assert torch.equal(again(IDS).logits, logits)
-
-
-def check_generation(folder: Path) -> None:
-    model = load(folder)
-    ids = model.generate(IDS, max_new_tokens=8, do_sample=False, pad_token_id=0)
-    for end in range(IDS.shape[1], ids.shape[1]):
-        with torch.no_grad():
-            assert model(ids[:, :end]).logits[0, -1].argmax() == ids[0, end]
-
-
-def check_training(folder: Path) -> None:
-    model = load(folder).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    before = model(IDS, labels=IDS).loss
-    before.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    optimizer.step()
-    assert model(IDS, labels=IDS).loss < before
 
 
 def check_offloading(folder: Path, scratch: Path) -> None:
@@ -76,8 +51,8 @@ def main() -> None:
     folder, scratch = map(Path, sys.argv[1:])
     torch.manual_seed(0)
     check_saving(folder, scratch)
-    check_generation(folder)
-    check_training(folder)
+    check_generation(load(folder))
+    check_training(folder, rate=1e-6)
     check_offloading(folder, scratch)
     check_from_config(folder)
 

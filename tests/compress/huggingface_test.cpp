@@ -1,5 +1,3 @@
-#include <cstdlib>
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -16,21 +14,11 @@
 namespace schmidt::compress {
 namespace {
 
-// A script of python/ in a process of its own; whether it succeeded.
-bool run_python(const test::TemporaryFolder& tmp, const std::string& script_and_arguments) {
-  const std::string root = test::source_dir().string();
-  const std::string command = fmt::format(
-      "HF_HOME={} HF_HUB_OFFLINE=1 {}/.venv/bin/python {}/python/{} 2>{}", (tmp / "hf").string(),
-      root, root, script_and_arguments, (tmp / "stderr").string());
-  if (std::system(command.c_str()) == 0) return true;
-  ADD_FAILURE() << test::read_file(tmp / "stderr");
-  return false;
-}
-
 // What AutoModelForCausalLM computes from a folder.
 torch::Tensor transformers_logits(const test::TemporaryFolder& tmp, const std::string& folder) {
   const std::string out = (tmp / "logits.safetensors").string();
-  if (!run_python(tmp, fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder, out))) {
+  if (!test::run_python(tmp,
+                        fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder, out))) {
     return {};
   }
   return io::load_safetensors(out).at("logits");
@@ -92,8 +80,8 @@ TEST_F(StoredForms, HaveTheSameLogitsInTransformers) {
 
 TEST_F(StoredForms, TrainGenerateCopyAndSaveInTransformers) {
   std::filesystem::create_directories(tmp_ / "scratch");
-  run_python(tmp_, fmt::format("check_huggingface.py {} {}", folder_.string(),
-                               (tmp_ / "scratch").string()));
+  test::run_python(tmp_, fmt::format("check_huggingface.py {} {}", folder_.string(),
+                                     (tmp_ / "scratch").string()));
 }
 
 }  // namespace

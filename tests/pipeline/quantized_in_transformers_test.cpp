@@ -1,5 +1,3 @@
-#include <cstdlib>
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -32,20 +30,10 @@ class InTransformers : public testing::Test {
     return out;
   }
 
-  bool run_python(const std::string& script_and_arguments) {
-    const std::string root = test::source_dir().string();
-    const std::string command = fmt::format(
-        "HF_HOME={} HF_HUB_OFFLINE=1 {}/.venv/bin/python {}/python/{} 2>{}", (tmp / "hf").string(),
-        root, root, script_and_arguments, (tmp / "stderr").string());
-    if (std::system(command.c_str()) == 0) return true;
-    ADD_FAILURE() << test::read_file(tmp / "stderr");
-    return false;
-  }
-
   void expect_same_logits(const fs::path& folder, double tolerance) {
     const std::string out = (tmp / "logits.safetensors").string();
-    ASSERT_TRUE(
-        run_python(fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder.string(), out)));
+    ASSERT_TRUE(test::run_python(
+        tmp, fmt::format("huggingface_logits.py {} 5,9,200,7,31 {}", folder.string(), out)));
     const torch::Tensor theirs = io::load_safetensors(out).at("logits");
     const auto logits = [](const io::Checkpoint& c) {
       return model::Model::load(c).forward(torch::tensor({{5, 9, 200, 7, 31}}))[0];
@@ -76,7 +64,8 @@ TEST_F(InTransformers, AQuantizedEmbeddingOpensWithTheFoldersCode) {
   EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));
   expect_same_logits(folder, 1e-5);
   fs::create_directories(tmp / "scratch");
-  run_python(fmt::format("check_quantized.py {} {}", folder.string(), (tmp / "scratch").string()));
+  test::run_python(
+      tmp, fmt::format("check_quantized.py {} {}", folder.string(), (tmp / "scratch").string()));
 }
 
 }  // namespace

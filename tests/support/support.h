@@ -38,6 +38,10 @@ std::filesystem::path smollm2_path();
 /// ../shared/data, real benchmark data that is not part of the project; may not exist.
 std::filesystem::path data_dir();
 
+/// Runs a script of python/ in a process of its own: its name and its arguments. A failure fails
+/// the test with what the script said on stderr. `folder` takes what it leaves behind.
+bool run_python(const TemporaryFolder& folder, const std::string& script_and_arguments);
+
 /// How a child process ended.
 enum class ChildEnd { kDone, kFailed, kKilled };
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/cli/calibration_options.h"
+#include "schmidt/cli/compression.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
@@ -13,7 +14,6 @@
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 #include "schmidt/parallel/ranks.h"
-#include "schmidt/pipeline/compress_model.h"
 
 namespace schmidt::cli {
 namespace {
@@ -246,12 +246,7 @@ void run(const CompressVerbOptions& options) {
   if (!options.statistics.empty()) run.statistics = options.statistics;
   if (!options.plan.empty()) run.also_read.push_back({"the plan", options.plan});
   if (!options.recipe.empty()) run.also_read.push_back({"the recipe", options.recipe});
-  run.load = {options.common.calibration_dtype(), options.common.torch_device()};
-  run.sampling = {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()};
-
-  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
-  const auto outcome = pipeline::compress_model(checkpoint, recipe, run, progress.reporter());
-  progress.clear();
+  const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
   if (parallel::rank() == 0) print(options, outcome.result, outcome.predicted_loss);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/cli/calibration_options.h"
+#include "schmidt/cli/compression.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
@@ -11,7 +12,6 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
-#include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
 namespace schmidt::cli {
@@ -69,7 +69,8 @@ void print(const QuantizeOptions& options, const compress::CompressResult& resul
 void check_options(const QuantizeOptions& options, const pipeline::CompressRecipe& recipe) {
   const auto methods = methods_of(recipe);
   const pipeline::Needs needs = pipeline::needs_of(methods);
-  const bool learns = std::ranges::any_of(methods, &compress::Method::learns_block);
+  const bool learns = std::ranges::any_of(
+      methods, [](const auto* m) { return m->reads(compress::MethodSetting::kSteps); });
   check_options_are_read(
       "quantize", options.given,
       {{{"--steps"}, learns, "--method learned"},
@@ -86,11 +87,7 @@ void run(const QuantizeOptions& options) {
   check_options(options, recipe);
   pipeline::CompressRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
-  run.load = {options.common.calibration_dtype(), options.common.torch_device()};
-  run.sampling = {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()};
-  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
-  const auto outcome = pipeline::compress_model(checkpoint, recipe, run, progress.reporter());
-  progress.clear();
+  const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
   if (parallel::rank() == 0) print(options, outcome.result);
 }
 

@@ -132,8 +132,8 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
 
 void check_integers(const plan::LayerPlan& p) {
   const int bits = p.integers->bits;
-  TORCH_CHECK_VALUE(bits == 2 || bits == 3 || bits == 4 || bits == 8,
-                    "[compress] expected 8, 4, 3 or 2 bits, got ", bits, " for ", p.layer.name);
+  TORCH_CHECK_VALUE(quant::is_integer_width(bits), "[compress] expected 8, 4, 3 or 2 bits, got ",
+                    bits, " for ", p.layer.name);
   TORCH_CHECK_VALUE(p.integers->group > 0 && p.layer.cols % p.integers->group == 0,
                     "[compress] expected groups that divide the ", p.layer.cols, " columns of ",
                     p.layer.name, ", got groups of ", p.integers->group);
@@ -156,7 +156,8 @@ void check_learned_blocks(const std::vector<plan::LayerPlan>& plan) {
 
 }  // namespace
 
-void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options) {
+void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options,
+                int64_t processes) {
   check_learned_blocks(plan);
   for (const plan::LayerPlan& p : plan) {
     const Method& method = find_method(p.method);
@@ -167,6 +168,8 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
                       " expected ", method.integers ? "" : "no ", "integers of few bits for ",
                       p.layer.name);
     if (p.integers) check_integers(p);
+    TORCH_CHECK_VALUE(!method.learns_block || processes == 1, "[compress] method ", p.method,
+                      " expected one process, got ", processes);
     if (method.check != nullptr) method.check(p, options);
   }
 }
@@ -174,11 +177,8 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
 CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
-  check_plan(plan, options.method);
+  check_plan(plan, options.method, options.workers.size);
   for (const plan::LayerPlan& p : plan) {
-    TORCH_CHECK_VALUE(!find_method(p.method).learns_block || options.workers.size == 1,
-                      "[compress] method ", p.method, " expected one process, got ",
-                      options.workers.size);
     TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration || outside(p),
                       "[compress] method ", p.method, " expected calibration text, got none");
   }

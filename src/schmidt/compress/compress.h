@@ -31,8 +31,10 @@ struct CompressResult {
 };
 
 /// Throws c10::ValueError for a layer whose method cannot have its shape, or, for method sum, no
-/// MPO of `options.sites` sites or too few parameters.
-void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options);
+/// MPO of `options.sites` sites or too few parameters; for integers that do not exist or do not fit
+/// their layer; for a method that is of one process where there are more.
+void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options,
+                int64_t processes = 1);
 
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order

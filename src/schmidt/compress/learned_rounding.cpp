@@ -8,7 +8,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones_like.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -32,14 +31,13 @@ struct Rounded : torch::autograd::Function<Rounded> {
     const torch::Tensor codes = nearest_codes(w, grid, v);
     context->save_for_backward(
         {w, v, low_share, high_share, low, high, grid.scales, grid.zeros, codes.to(torch::kUInt8)});
-    context->saved_data["format"] =
-        std::vector<int64_t>{format->bits, format->group, format->symmetric ? 1 : 0};
+    context->saved_data["format"] = model::as_numbers(*format);
     return numbers_of(codes, grid);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const std::vector<int64_t> f = context->saved_data["format"].toIntVector();
-    const quant::IntegerFormat format{static_cast<int>(f[0]), f[1], f[2] == 1};
+    const quant::IntegerFormat format =
+        model::format_of(context->saved_data["format"].toIntVector());
     const variable_list saved = context->get_saved_variables();
     const auto in_groups = [&](const torch::Tensor& t) {
       return t.unflatten(1, {-1, format.group});

@@ -9,6 +9,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
+#include "schmidt/compress/errors.h"
 #include "schmidt/compress/integer_grid.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
@@ -30,19 +31,6 @@ namespace {
 model::StoredWeight weight_of(const plan::LayerPlan& plan, const std::vector<tn::Mpo>& terms) {
   return terms.size() == 1 ? model::mpo_weight(plan.layer.name, terms.front())
                            : model::sum_weight(plan.layer.name, terms);
-}
-
-double relative_error(const torch::Tensor& w, const torch::Tensor& approximation) {
-  const auto norm_of = [](const torch::Tensor& t) {  // squares may overflow float32
-    return t.norm(2, torch::kFloat64).item<double>();
-  };
-  const double norm = norm_of(w);
-  return norm == 0 ? 0.0 : norm_of(w - approximation) / norm;
-}
-
-double weighted_error(const torch::Tensor& w, const torch::Tensor& approximation,
-                      const LayerInputs& inputs) {
-  return tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
 }
 
 FittedWeight with_errors(const torch::Tensor& w, const plan::LayerPlan& plan,

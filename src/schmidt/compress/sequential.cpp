@@ -196,12 +196,12 @@ class Run {
     auto plan = plans.begin();
     for (const BlockLayer& layer : layers) {
       if (!layer.rounded) continue;
-      const FittedWeight fitted = rounded_weight(layer.rounded->weight, **plan, *matrix++, {});
-      StoredFit fit{fitted, fitted.weight};
-      fit.stored.form["relative_error"] = fitted.relative_error;
+      const plan::LayerPlan& p = **plan++;
+      StoredFit fit = pack_fit(p, rounded_weight(layer.rounded->weight, p, *matrix++, {}),
+                               stored_dtype_(p.layer));
       fit.stored.form["block_error"] = found.error_after;
       fit.stored.form["block_error_before"] = found.error_before;
-      store_.save(**plan++, fit);
+      store_.save(p, fit);
     }
   }
 

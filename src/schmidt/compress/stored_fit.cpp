@@ -1,7 +1,7 @@
 #include "schmidt/compress/stored_fit.h"
 
+#include "schmidt/compress/errors.h"
 #include "schmidt/model/layer_kinds.h"
-#include "schmidt/tn/moment_norm.h"
 
 namespace schmidt::compress {
 namespace {
@@ -15,16 +15,11 @@ torch::Tensor unfolded(const plan::LayerPlan& plan, const model::StoredWeight& w
       .to(like.device(), like.scalar_type());
 }
 
-double relative_norm(const torch::Tensor& difference, const torch::Tensor& of) {
-  const double norm = of.norm(2, torch::kFloat64).item<double>();
-  return norm == 0 ? 0.0 : difference.norm(2, torch::kFloat64).item<double>() / norm;
-}
-
 /// How far W' is from W: in the norm of the inputs where they are known.
 double distance(const torch::Tensor& w, const torch::Tensor& approximation,
                 const LayerInputs& inputs) {
-  if (!inputs.moments.defined()) return relative_norm(w - approximation, w);
-  return tn::weighted_error(w, approximation, {inputs.moments.to(w.scalar_type()), {}});
+  return inputs.moments.defined() ? weighted_error(w, approximation, inputs)
+                                  : relative_error(w, approximation);
 }
 
 /// The plan in plain cores of no more parameters, which are fewer bytes: no pivots beside them.
@@ -34,7 +29,9 @@ plan::LayerPlan in_plain_cores(plan::LayerPlan plan) {
   return plan;
 }
 
-StoredFit packed(const plan::LayerPlan& plan, FittedWeight fitted, torch::ScalarType dtype) {
+}  // namespace
+
+StoredFit pack_fit(const plan::LayerPlan& plan, FittedWeight fitted, torch::ScalarType dtype) {
   StoredFit fit;
   fit.stored = model::pack_weight(plan.layer.name, fitted.weight,
                                   {.dtype = dtype, .fixed_gauge = plan.fixed_gauge});
@@ -44,17 +41,15 @@ StoredFit packed(const plan::LayerPlan& plan, FittedWeight fitted, torch::Scalar
   return fit;
 }
 
-}  // namespace
-
 StoredFit fit_and_pack(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options,
                        torch::ScalarType dtype) {
-  StoredFit fit = packed(plan, fit_layer(method, w, plan, inputs, options), dtype);
+  StoredFit fit = pack_fit(plan, fit_layer(method, w, plan, inputs, options), dtype);
   if (c10::elementSize(dtype) >= 4) return fit;
   const auto measure = [&](const plan::LayerPlan& p, StoredFit& of) {
     const torch::Tensor exact = unfolded(p, of.fitted.weight, w);
     const torch::Tensor stored = unfolded(p, of.stored, w);
-    of.rounding_error = relative_norm(stored - exact, exact);
+    of.rounding_error = relative_error(exact, stored);
     of.stored.form["rounding_error"] = of.rounding_error;
     return distance(w, stored, inputs);
   };
@@ -64,7 +59,7 @@ StoredFit fit_and_pack(const Method& method, const torch::Tensor& w, const plan:
 
   const plan::LayerPlan plain = in_plain_cores(plan);
   if (plain.parameters() > plan.parameters()) return fit;  // not even with bonds of 1
-  StoredFit other = packed(plain, fit_layer(method, w, plain, inputs, options), dtype);
+  StoredFit other = pack_fit(plain, fit_layer(method, w, plain, inputs, options), dtype);
   return measure(plain, other) < error ? other : fit;
 }
 

@@ -13,6 +13,9 @@ struct StoredFit {
   double rounding_error = 0.0;
 };
 
+/// A layer as it was fitted, packed in `dtype`, its errors in the form.
+StoredFit pack_fit(const plan::LayerPlan& plan, FittedWeight fitted, torch::ScalarType dtype);
+
 /// Fits a layer (fit_layer) and packs it in `dtype`, its errors in the form.
 ///
 /// Without the freedom of its bonds a network has larger bonds for the same bytes, but

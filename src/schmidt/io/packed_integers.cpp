@@ -1,6 +1,7 @@
 #include "schmidt/io/packed_integers.h"
 
 #include <algorithm>
+#include <iterator>
 #include <regex>
 #include <string_view>
 
@@ -40,15 +41,14 @@ bool is_target(const std::string& target, const std::string& module) {
 std::map<std::string, HfTensor> take_packed(std::map<std::string, HfTensor>& tensors,
                                             const json& config) {
   std::map<std::string, HfTensor> taken;
-  for (const std::string_view end : kEnds) {
-    for (auto at = tensors.begin(); at != tensors.end();) {
-      const auto next = std::next(at);
-      const std::string& name = at->first;
-      if (name.ends_with(end) && is_quantized(config, name.substr(0, name.size() - end.size()))) {
-        taken.insert(tensors.extract(at));
-      }
-      at = next;
+  for (auto at = tensors.begin(); at != tensors.end();) {
+    const auto next = std::next(at);
+    const std::string& name = at->first;
+    const auto* end = std::ranges::find_if(kEnds, [&](auto e) { return name.ends_with(e); });
+    if (end != std::end(kEnds) && is_quantized(config, name.substr(0, name.size() - end->size()))) {
+      taken.insert(tensors.extract(at));
     }
+    at = next;
   }
   return taken;
 }

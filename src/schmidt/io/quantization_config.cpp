@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/quant/integer_format.h"
 
 namespace schmidt::io {
 namespace {
@@ -175,8 +176,7 @@ void read_group(const Entries& config, const std::string& name, const json& valu
   const std::string format = own.empty() ? config.text("format") : own;
   const std::string type = weights.find("type") != nullptr ? weights.text("type") : "int";
   const int64_t bits = weights.find("num_bits") != nullptr ? weights.size("num_bits") : 8;
-  const bool packs = bits == 8 || bits == 4 || bits == 3 || bits == 2;
-  if (type == "int" && format == "pack-quantized" && packs) {
+  if (type == "int" && format == "pack-quantized" && quant::is_integer_width(bits)) {
     found_so_far.packed.push_back(read_packed(group, weights, bits));
     return;
   }

@@ -4,10 +4,8 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -70,16 +68,14 @@ struct Product : torch::autograd::Function<Product> {
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& x,
                                const torch::Tensor& /*scales*/, const QuantizedMatrix* w) {
     context->save_for_backward({x, w->packed(), w->scales(), w->zeros()});
-    context->saved_data["format"] =
-        std::vector<int64_t>{w->format().bits, w->format().group, w->format().symmetric ? 1 : 0};
+    context->saved_data["format"] = as_numbers(w->format());
     return product(*w, x);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const std::vector<int64_t> f = context->saved_data["format"].toIntVector();
     const variable_list saved = context->get_saved_variables();
-    const QuantizedMatrix w({static_cast<int>(f[0]), f[1], f[2] == 1}, saved[1], saved[2],
-                            saved[3]);
+    const quant::IntegerFormat format = format_of(context->saved_data["format"].toIntVector());
+    const QuantizedMatrix w(format, saved[1], saved[2], saved[3]);
     const torch::Tensor dy = gradients[0].reshape({-1, w.rows()});
     const torch::Tensor x = saved[0].reshape({-1, w.columns()});
     torch::Tensor dx, ds;
@@ -92,7 +88,8 @@ struct Product : torch::autograd::Function<Product> {
       if (dx.defined()) dx.addmm_(dy.narrow(1, begin, rows), tile);
       if (ds.defined()) {
         const torch::Tensor dw = at::matmul(dy.narrow(1, begin, rows).t(), x);
-        const torch::Tensor of_group = (dw * tile).to(torch::kFloat32).unflatten(1, {-1, f[1]});
+        const torch::Tensor of_group =
+            (dw * tile).to(torch::kFloat32).unflatten(1, {-1, format.group});
         const torch::Tensor scales = w.scales().narrow(0, begin, rows).to(torch::kFloat32);
         ds.narrow(0, begin, rows).copy_(of_group.sum(-1) / scales);  // dW / ds = W / s
       }
@@ -128,6 +125,14 @@ torch::Tensor unpacked_rows(const torch::Tensor& packed, int64_t n, int bits) {
 }
 
 }  // namespace
+
+std::vector<int64_t> as_numbers(const quant::IntegerFormat& format) {
+  return {format.bits, format.group, format.symmetric ? 1 : 0};
+}
+
+quant::IntegerFormat format_of(const std::vector<int64_t>& numbers) {
+  return {static_cast<int>(numbers.at(0)), numbers.at(1), numbers.at(2) == 1};
+}
 
 torch::Tensor codes_by_library(const torch::Tensor& packed, int64_t n, int bits) {
   const auto whole = at::TensorOptions(torch::kInt64).device(packed.device());

@@ -51,6 +51,10 @@ class QuantizedMatrix {
   torch::Tensor zeros_;   // uint8 [m, groups], or undefined
 };
 
+/// A format as a backward pass keeps it, and back.
+std::vector<int64_t> as_numbers(const quant::IntegerFormat& format);
+quant::IntegerFormat format_of(const std::vector<int64_t>& numbers);
+
 /// The codes of packed rows, int64 [m, n], by operations of LibTorch alone: for any device, and
 /// what the faster way on the CPU is compared with.
 torch::Tensor codes_by_library(const torch::Tensor& packed, int64_t n, int bits);

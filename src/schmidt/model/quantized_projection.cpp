@@ -1,6 +1,5 @@
 #include "schmidt/model/quantized_projection.h"
 
-#include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
@@ -9,17 +8,6 @@ namespace schmidt::model {
 namespace {
 
 constexpr int64_t kMostColumns = int64_t{1} << 28;
-
-quant::IntegerFormat format_of(const io::JsonRecord& form) {
-  quant::IntegerFormat format;
-  format.bits = static_cast<int>(form.integer("bits", 2, 8));
-  if (format.bits != 2 && format.bits != 3 && format.bits != 4 && format.bits != 8) {
-    form.fail("bits", fmt::format("expected 8, 4, 3 or 2, found {}", format.bits));
-  }
-  format.group = form.integer("group", 1, kMostColumns);
-  format.symmetric = form.flag("symmetric");
-  return format;
-}
 
 struct Names {
   std::string packed, scale, zero_point, shape;
@@ -33,7 +21,7 @@ Names names_of(const std::string& name) {
 QuantizedMatrix load_matrix(const StoredLayer& layer, const Weights& weights) {
   const LayerSpec& spec = layer.spec;
   const io::JsonRecord form = form_of(layer, weights);
-  const quant::IntegerFormat format = format_of(form);
+  const quant::IntegerFormat format = parse_integer_format(form);
   if (spec.in_features % format.group != 0) {
     form.fail("group", fmt::format("expected a divisor of {} columns, found {}", spec.in_features,
                                    format.group));
@@ -70,7 +58,7 @@ ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) 
 
 WeightDescription describe(const io::JsonRecord& form, const std::string& name,
                            const TensorHeaders& tensors) {
-  const quant::IntegerFormat format = format_of(form);
+  const quant::IntegerFormat format = parse_integer_format(form);
   const auto scale = tensors.find(names_of(name).scale);
   if (scale == tensors.end() || scale->second.shape.size() != 2) return {};  // loading says so
   const std::vector<int64_t> shape = {scale->second.shape[0],
@@ -98,18 +86,30 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 
 }  // namespace
 
+nlohmann::json to_json(const quant::IntegerFormat& format) {
+  return {{"bits", format.bits}, {"group", format.group}, {"symmetric", format.symmetric}};
+}
+
+quant::IntegerFormat parse_integer_format(const io::JsonRecord& record) {
+  quant::IntegerFormat format;
+  format.bits = static_cast<int>(record.integer("bits", 2, 8));
+  if (!quant::is_integer_width(format.bits)) {
+    record.fail("bits", fmt::format("expected 8, 4, 3 or 2, found {}", format.bits));
+  }
+  format.group = record.integer("group", 1, kMostColumns);
+  format.symmetric = record.flag("symmetric");
+  return format;
+}
+
 const LayerKind kQuantizedKind = {
     .name = "quantized", .load = load, .describe = describe, .pack = pack};
 
 StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight) {
   const quant::IntegerFormat& format = weight.format();
   const Names names = names_of(name);
-  StoredWeight stored{{{"kind", kQuantizedKind.name},
-                       {"bits", format.bits},
-                       {"group", format.group},
-                       {"symmetric", format.symmetric},
-                       {"shape", {weight.rows(), weight.columns()}}},
-                      {}};
+  StoredWeight stored{to_json(format), {}};
+  stored.form["kind"] = kQuantizedKind.name;
+  stored.form["shape"] = {weight.rows(), weight.columns()};
   stored.tensors.push_back({names.packed, weight.packed()});
   stored.tensors.push_back({names.scale, weight.scales()});
   if (!format.symmetric) {

@@ -40,6 +40,11 @@ class QuantizedProjection : public Projection {
 /// symmetric, NAME.weight_shape int64 [2], which is m and n; and NAME.bias [m].
 extern const LayerKind kQuantizedKind;
 
+/// A format in JSON: {"bits": 4, "group": 64, "symmetric": false}.
+nlohmann::json to_json(const quant::IntegerFormat& format);
+/// Throws FormatError for a key that is missing or mistyped, and for bits that do not exist.
+quant::IntegerFormat parse_integer_format(const io::JsonRecord& record);
+
 /// W in integers of few bits; scales as they are.
 StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight);
 

@@ -107,16 +107,12 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
 
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_allocation(recipe);
-  for (const compress::Method* method : methods_of(recipe)) {
-    TORCH_CHECK_VALUE(!method->learns_block || parallel::size() == 1, "[compress] method ",
-                      std::string(method->name), " expected one process, got ", parallel::size());
-  }
   std::optional<std::vector<plan::LayerPlan>> plan;
   if (calibrated && recipe.allocation == Allocation::kSensitivity) {
     plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
   } else {
     plan = plan_ahead(recipe, layers, parameters);
-    compress::check_plan(*plan, recipe.fit);
+    compress::check_plan(*plan, recipe.fit, parallel::size());
   }
   const Places places = places_of(model, recipe, run, calibrated && needs.gradient);
   std::optional<AtomicFolder> claimed;  // held for all ranks from here on

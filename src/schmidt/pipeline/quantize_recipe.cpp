@@ -1,8 +1,5 @@
 #include "schmidt/pipeline/quantize_recipe.h"
 
-#include <c10/util/Exception.h>
-
-#include "schmidt/compress/compress.h"
 #include "schmidt/model/config.h"
 
 namespace schmidt::pipeline {
@@ -39,7 +36,6 @@ CompressRecipe compress_recipe(const QuantizeRecipe& recipe, const io::Checkpoin
   for (const plan::Layer& layer : layers) {
     made.plan->layers.push_back(planned(layer, recipe, recipe.bits, method));
   }
-  compress::check_plan(made.plan->layers, recipe.fit);
   return made;
 }
 

@@ -24,8 +24,8 @@ struct QuantizeRecipe {
   CalibrationText text;
 };
 
-/// The compression that quantizing a model is. Throws c10::ValueError for bits that do not exist,
-/// groups that do not divide a row, and a model without dense layers.
+/// The compression that quantizing a model is; compress_model checks that it can be done. Throws
+/// c10::ValueError for a model without dense layers and for patterns that match none.
 CompressRecipe compress_recipe(const QuantizeRecipe& recipe, const io::Checkpoint& model);
 
 }  // namespace schmidt::pipeline

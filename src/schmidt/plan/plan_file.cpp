@@ -8,6 +8,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/quantized_projection.h"
 
 namespace schmidt::plan {
 namespace {
@@ -100,9 +101,7 @@ nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
     if (p.integers) {
       entry["method"] = p.method;
-      entry["integers"] = {{"bits", p.integers->bits},
-                           {"group", p.integers->group},
-                           {"symmetric", p.integers->symmetric}};
+      entry["integers"] = model::to_json(*p.integers);
     } else {
       write_network(entry, p);
       entry["bonds"] = p.max_bonds;
@@ -123,9 +122,7 @@ LayerPlan read_with_bonds(const io::JsonRecord& entry, const Layer& layer) {
 LayerPlan read_integers(const io::JsonRecord& entry, const Layer& layer) {
   LayerPlan plan{.layer = layer};
   plan.method = entry.text("method");
-  const io::JsonRecord form = entry.record("integers");
-  plan.integers = {static_cast<int>(form.integer("bits", 2, 8)), form.integer("group", 1, kMaxSize),
-                   form.flag("symmetric")};
+  plan.integers = model::parse_integer_format(entry.record("integers"));
   return plan;
 }
 

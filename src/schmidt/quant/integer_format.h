@@ -25,6 +25,11 @@ struct IntegerFormat {
   bool operator==(const IntegerFormat&) const = default;
 };
 
+/// 8, 4, 3 and 2 are the widths that there are.
+constexpr bool is_integer_width(int64_t bits) {
+  return bits == 8 || bits == 4 || bits == 3 || bits == 2;
+}
+
 /// 32-bit words that hold `count` codes.
 int64_t packed_words(int64_t count, int bits);
 
