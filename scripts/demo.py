@@ -13,7 +13,7 @@ from pathlib import Path
 
 MODEL = "models/smollm2.gguf"
 OUT = Path("demo")
-RECIPE = ["--keep", "0.8", "--calibration-tokens", "8192"]
+RECIPE = ["--size", "80MB", "--calibration-tokens", "8192", "--steps", "24"]
 PROMPT = "The capital of France is"
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     program, text = args.program, args.text
 
     OUT.mkdir(exist_ok=True)
-    compressed = str(OUT / "smollm2-mpo")
+    compressed = str(OUT / "smollm2-80mb")
     header = call(program, "inspect", MODEL).split("\n\n")[0]
     print(header + "\n")
     sizes = json.loads(
@@ -51,12 +51,10 @@ def main() -> None:
     rows = [
         ("", "original", "compressed"),
         ("parameters", f"{sizes['dense_parameters']:,}", f"{sizes['parameters']:,}"),
-        ("kept of the whole model", "100 %", f"{100 * sizes['keep']:.2f} %"),
-        ("kept of the compressed layers", "100 %", f"{100 * sizes['tensorized_keep']:.2f} %"),
-        ("MB in float32", f"{sizes['dense_bytes_float32'] / 1e6:.1f}",
-         f"{4 * sizes['parameters'] / 1e6:.1f}"),
-        ("MB in float16", f"{sizes['dense_bytes_float16'] / 1e6:.1f}",
-         f"{2 * sizes['parameters'] / 1e6:.1f}"),
+        ("MB (the original in float32)", f"{sizes['dense_bytes_float32'] / 1e6:.1f}",
+         f"{sizes['bytes'] / 1e6:.1f}"),
+        ("bits for each original parameter", "32",
+         f"{8 * sizes['bytes'] / sizes['dense_parameters']:.2f}"),
         (f"perplexity ({result['text']}, {result['tokens']} tokens)",
          f"{original['perplexity']:.3f}", f"{result['perplexity']:.3f}"),
         ("KL from the original, mean / 99 %", "0", f"{kl['mean']:.4f} / {kl['p99']:.4f}"),

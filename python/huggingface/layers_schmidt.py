@@ -229,42 +229,6 @@ class MpoLinear(CompressedLinear):
 
 
 @dataclass(frozen=True)
-class SumShape:
-    """Several networks of one size, whose matrices are added."""
-
-    terms: tuple[MpoShape, ...]
-
-    @property
-    def out_features(self) -> int:
-        return self.terms[0].out_features
-
-    @property
-    def in_features(self) -> int:
-        return self.terms[0].in_features
-
-
-def sum_shape(entry: dict, where: str) -> SumShape:
-    entries = entry.get("terms")
-    if not isinstance(entries, list) or not all(isinstance(term, dict) for term in entries):
-        raise ValueError(f"{where}.terms: expected a list of objects, got {entries}")
-    terms = tuple(mpo_shape(term, f"{where}.terms.{i}") for i, term in enumerate(entries))
-    if len(terms) < 2 or len({(term.out_features, term.in_features) for term in terms}) != 1:
-        raise ValueError(f"{where}: expected two terms or more of one size")
-    return SumShape(terms)
-
-
-class SumLinear(CompressedLinear):
-    """W = W_0 + W_1 + .., each a network."""
-
-    def __init__(self, shape: SumShape, bias: bool, dtype: torch.dtype, device: torch.device):
-        super().__init__(shape, bias, dtype, device)
-        self.terms = nn.ModuleList(MpoLinear(term, False, dtype, device) for term in shape.terms)
-
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        return sum(term(x) for term in self.terms)
-
-
-@dataclass(frozen=True)
 class QuantizedShape:
     """W_ij = s_ig (q_ij - z_ig), q and z whole numbers of `bits` bits, g = j // group."""
 
@@ -290,9 +254,9 @@ def quantized_shape(entry: dict, where: str) -> QuantizedShape:
     if not all(type(n) is int and n > 0 for n in numbers):
         raise ValueError(f"{where}: expected a shape, bits and a group, got {numbers}")
     shape = QuantizedShape(*numbers, symmetric=entry.get("symmetric") is True)
-    if shape.bits not in (2, 3, 4, 8) or shape.in_features % shape.group:
+    if shape.bits not in (2, 3, 4, 5, 6, 8) or shape.in_features % shape.group:
         raise ValueError(
-            f"{where}: expected 8, 4, 3 or 2 bits and a group that divides {shape.in_features}, "
+            f"{where}: expected 8, 6, 5, 4, 3 or 2 bits and a group that divides {shape.in_features}, "
             f"got {shape.bits} and {shape.group}"
         )
     return shape
@@ -357,6 +321,86 @@ class QuantizedLinear(CompressedLinear):
         return functional.linear(x, self.dense().to(x.dtype))
 
 
+@dataclass(frozen=True)
+class FactoredShape:
+    """W = L R, both in integers of few bits."""
+
+    left: QuantizedShape
+    right: QuantizedShape
+
+    @property
+    def out_features(self) -> int:
+        return self.left.out_features
+
+    @property
+    def in_features(self) -> int:
+        return self.right.in_features
+
+
+def factored_shape(entry: dict, where: str) -> FactoredShape:
+    left, right = (
+        quantized_shape(entry.get(side) or {}, f"{where}.{side}") for side in ("left", "right")
+    )
+    if left.in_features != right.out_features:
+        raise ValueError(f"{where}: expected factors of matching shapes, got {left} and {right}")
+    return FactoredShape(left, right)
+
+
+class FactoredLinear(CompressedLinear):
+    """A low rank whose factors are quantized."""
+
+    def __init__(self, shape: FactoredShape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        self.left = QuantizedLinear(shape.left, False, dtype, device)
+        self.right = QuantizedLinear(shape.right, False, dtype, device)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(self.right(x))
+
+
+class SumShape(NamedTuple):
+    """Several weights of one size that are added, each with its kind."""
+
+    kinds: tuple[str, ...]
+    terms: tuple
+
+    @property
+    def out_features(self) -> int:
+        return self.terms[0].out_features
+
+    @property
+    def in_features(self) -> int:
+        return self.terms[0].in_features
+
+
+def sum_shape(entry: dict, where: str) -> SumShape:
+    entries = entry.get("terms")
+    if not isinstance(entries, list) or not all(isinstance(term, dict) for term in entries):
+        raise ValueError(f"{where}.terms: expected a list of objects, got {entries}")
+    kinds = tuple(term.get("kind", "mpo") for term in entries)
+    terms = tuple(
+        layer_shape(kind, term, f"{where}.terms.{i}")
+        for i, (kind, term) in enumerate(zip(kinds, entries))
+    )
+    if len(terms) < 2 or len({(term.out_features, term.in_features) for term in terms}) != 1:
+        raise ValueError(f"{where}: expected two terms or more of one size")
+    return SumShape(kinds, terms)
+
+
+class SumLinear(CompressedLinear):
+    """W = W_0 + W_1 + .., each of a kind of its own."""
+
+    def __init__(self, shape: SumShape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        self.terms = nn.ModuleList(
+            compressed_linear(kind, term, False, dtype, device)
+            for kind, term in zip(shape.kinds, shape.terms)
+        )
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        return sum(term(x) for term in self.terms)
+
+
 class QuantizedEmbedding(QuantizedLinear):
     """The same as an embedding, and called with hidden states the head that is tied to it."""
 
@@ -389,6 +433,7 @@ KINDS = {
     "mpo": Kind(mpo_shape, MpoLinear),
     "sum": Kind(sum_shape, SumLinear),
     "quantized": Kind(quantized_shape, QuantizedLinear),
+    "factored": Kind(factored_shape, FactoredLinear),
 }
 
 

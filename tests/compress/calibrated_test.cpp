@@ -279,6 +279,30 @@ TEST_F(CalibratedTest, OutputMomentsPullBackToThoseOfTheSmallerSide) {
   }
 }
 
+TEST_F(CalibratedTest, TheDiagonalPredictsWhatNoiseOfEachLayerCosts) {
+  windows = torch::randint(264, {64, 24}, torch::kInt64);
+  layers = plan::dense_layers(checkpoint);
+  const calibrate::Statistics statistics = collect(tmp / "s");
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  std::vector<plan::Layer> all = plan::dense_vocabulary(config);
+  all.insert(all.end(), layers.begin(), layers.end());
+  const test::TinyModel original = test::make_tiny_model();
+  double sum = 0, predicted_sum = 0;
+  for (const plan::Layer& layer : all) {
+    test::TinyModel changed = original;
+    torch::Tensor& w = changed.tensors[layer.name + ".weight"];
+    const torch::Tensor noise = 0.02 * w.std() * torch::randn_like(w);
+    w = w + noise;
+    const double measured = divergence(test::write_model(changed, tmp / layer.name));
+    const double predicted = statistics.diagonal(layer).loss(noise);
+    EXPECT_GT(predicted, 0.5 * measured) << layer.name;
+    EXPECT_LT(predicted, 2.0 * measured) << layer.name;
+    sum += measured;
+    predicted_sum += predicted;
+  }
+  EXPECT_NEAR(predicted_sum / sum, 1.0, 0.2);
+}
+
 TEST_F(CalibratedTest, AutoSaysWhatItChose) {
   const calibrate::StreamedModel streamed(checkpoint, {});
   const calibrate::Statistics statistics = calibrate::Statistics::collect(

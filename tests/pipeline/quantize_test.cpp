@@ -70,7 +70,7 @@ class Quantize : public testing::Test {
 TEST_F(Quantize, FewerBitsAreFewerBytesAndLoseMore) {
   double before = 0;
   uint64_t bytes = UINT64_MAX;
-  for (const int bits : {8, 4, 3, 2}) {
+  for (const int bits : {8, 6, 5, 4, 3, 2}) {
     const package::ModelSummary summary = quantize(recipe(bits), std::to_string(bits));
     EXPECT_EQ(summary.parameters, summary.dense_parameters) << "rounding removes no parameter";
     EXPECT_LT(summary.bytes, bytes);
@@ -174,7 +174,7 @@ TEST_F(Quantize, MistakesAreNamedBeforeAnythingIsWritten) {
   EXPECT_NE(message_of([&] { quantize(wrong, "out"); }).find("groups that divide"),
             std::string::npos);
   wrong = recipe(5);
-  EXPECT_NE(message_of([&] { quantize(wrong, "out"); }).find("8, 4, 3 or 2 bits"),
+  EXPECT_NE(message_of([&] { quantize(wrong, "out"); }).find("8, 6, 5, 4, 3 or 2 bits"),
             std::string::npos);
   EXPECT_FALSE(fs::exists(tmp / "out"));
   EXPECT_FALSE(fs::exists(tmp / "out.partial"));

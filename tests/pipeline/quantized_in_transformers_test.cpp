@@ -51,12 +51,29 @@ class InTransformers : public testing::Test {
 // By compressed-tensors alone: its reader is the truth of our packing.
 TEST_F(InTransformers, LinearLayersOpenWithoutCodeOfOurs) {
   for (const auto& [bits, symmetric] : std::vector<std::pair<int, bool>>{
-           {4, true}, {4, false}, {3, false}, {2, false}, {8, true}}) {
+           {4, true}, {4, false}, {3, false}, {2, false}, {5, true}, {6, false}, {8, true}}) {
     const fs::path folder = quantize(bits, symmetric, std::nullopt);
     EXPECT_FALSE(fs::exists(folder / "modeling_schmidt.py"));
     // Zero points have the package multiply in the type of the scales, float16.
     expect_same_logits(folder, symmetric ? 1e-5 : 1e-3);
   }
+}
+
+// Low ranks whose factors are integers, and integers with such a low rank beside them.
+TEST_F(InTransformers, FactorsAndSumsOpenWithTheFoldersCode) {
+  CompressRecipe recipe;
+  recipe.plan = plan::PlanFile{};
+  for (const plan::Layer& layer : plan::dense_layers(checkpoint)) {
+    plan::LayerPlan p{.layer = layer, .method = "nearest"};
+    p.shape = tn::low_rank_shape(layer.rows, layer.cols);
+    p.max_bonds = {8};
+    p.factor_integers = {5, 12, false};
+    if (layer.block == 0) p.integers = {2, 12, false};
+    recipe.plan->layers.push_back(p);
+  }
+  const fs::path folder = tmp / "factored";
+  compress_model(checkpoint, recipe, {.out = folder}, {});
+  expect_same_logits(folder, 1e-5);
 }
 
 TEST_F(InTransformers, AQuantizedEmbeddingOpensWithTheFoldersCode) {

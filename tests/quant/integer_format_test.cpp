@@ -63,7 +63,7 @@ TEST_P(Packing, DecodesRowsByScaleAndZeroPoint) {
   check(nullptr, [&](size_t) { return format.middle(); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Bits, Packing, testing::Values(2, 3, 4, 8));
+INSTANTIATE_TEST_SUITE_P(Bits, Packing, testing::Values(2, 3, 4, 5, 6, 8));
 
 }  // namespace
 }  // namespace schmidt::quant

@@ -9,18 +9,18 @@
 
 namespace schmidt::test {
 
-TinyModel make_tiny_model(int64_t blocks, uint64_t seed) {
-  constexpr int64_t kHidden = 24, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 6, kMlp = 36,
-                    kVocabulary = 264;
+TinyModel make_tiny_model(int64_t blocks, uint64_t seed, int64_t scale) {
+  constexpr int64_t kHeads = 4, kKeyValueHeads = 2, kVocabulary = 264;
+  const int64_t hidden = 24 * scale, head_dim = 6 * scale, mlp = 36 * scale;
   TinyModel model;
   model.config = {{"architectures", {"LlamaForCausalLM"}},
                   {"model_type", "llama"},
-                  {"hidden_size", kHidden},
-                  {"intermediate_size", kMlp},
+                  {"hidden_size", hidden},
+                  {"intermediate_size", mlp},
                   {"num_hidden_layers", blocks},
                   {"num_attention_heads", kHeads},
                   {"num_key_value_heads", kKeyValueHeads},
-                  {"head_dim", kHeadDim},
+                  {"head_dim", head_dim},
                   {"vocab_size", kVocabulary},
                   {"max_position_embeddings", 128},
                   {"rms_norm_eps", 1e-5},
@@ -34,19 +34,19 @@ TinyModel make_tiny_model(int64_t blocks, uint64_t seed) {
     return torch::randn(shape, generator, torch::kFloat32) * 0.1;
   };
   auto& t = model.tensors;
-  t["model.embed_tokens.weight"] = random({kVocabulary, kHidden});
-  t["model.norm.weight"] = torch::ones({kHidden}) + random({kHidden});
+  t["model.embed_tokens.weight"] = random({kVocabulary, hidden});
+  t["model.norm.weight"] = torch::ones({hidden}) + random({hidden});
   for (int64_t b = 0; b < blocks; ++b) {
     const std::string p = fmt::format("model.layers.{}.", b);
-    t[p + "input_layernorm.weight"] = torch::ones({kHidden}) + random({kHidden});
-    t[p + "post_attention_layernorm.weight"] = torch::ones({kHidden}) + random({kHidden});
-    t[p + "self_attn.q_proj.weight"] = random({kHeads * kHeadDim, kHidden});
-    t[p + "self_attn.k_proj.weight"] = random({kKeyValueHeads * kHeadDim, kHidden});
-    t[p + "self_attn.v_proj.weight"] = random({kKeyValueHeads * kHeadDim, kHidden});
-    t[p + "self_attn.o_proj.weight"] = random({kHidden, kHeads * kHeadDim});
-    t[p + "mlp.gate_proj.weight"] = random({kMlp, kHidden});
-    t[p + "mlp.up_proj.weight"] = random({kMlp, kHidden});
-    t[p + "mlp.down_proj.weight"] = random({kHidden, kMlp});
+    t[p + "input_layernorm.weight"] = torch::ones({hidden}) + random({hidden});
+    t[p + "post_attention_layernorm.weight"] = torch::ones({hidden}) + random({hidden});
+    t[p + "self_attn.q_proj.weight"] = random({kHeads * head_dim, hidden});
+    t[p + "self_attn.k_proj.weight"] = random({kKeyValueHeads * head_dim, hidden});
+    t[p + "self_attn.v_proj.weight"] = random({kKeyValueHeads * head_dim, hidden});
+    t[p + "self_attn.o_proj.weight"] = random({hidden, kHeads * head_dim});
+    t[p + "mlp.gate_proj.weight"] = random({mlp, hidden});
+    t[p + "mlp.up_proj.weight"] = random({mlp, hidden});
+    t[p + "mlp.down_proj.weight"] = random({hidden, mlp});
   }
   return model;
 }

@@ -19,7 +19,8 @@ struct TinyModel {
   std::map<std::string, torch::Tensor> tensors;
 };
 
-TinyModel make_tiny_model(int64_t blocks = 2, uint64_t seed = 1);
+/// `scale` times as wide, but for the vocabulary.
+TinyModel make_tiny_model(int64_t blocks = 2, uint64_t seed = 1, int64_t scale = 1);
 
 /// Writes it as a Hugging Face folder (no tokenizer) and returns the folder.
 std::filesystem::path write_model(const TinyModel& model, const std::filesystem::path& folder);

@@ -4,6 +4,8 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/bincount.h>
+#include <ATen/ops/cat.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -29,8 +31,12 @@ using model::Group;
 /// Rows of logits that are held at once.
 constexpr int64_t kLogitRows = 256;
 
+/// Ends of the names of a layer's DiagonalFisher.
+constexpr const char* kRows = ".fisher_rows";
+constexpr const char* kColumns = ".fisher_columns";
+
 /// Of the layout of a block's file.
-constexpr const char* kVersion = "statistics 2";
+constexpr const char* kVersion = "statistics 3";
 
 const char* inputs_name(Group group) {
   switch (group) {
@@ -51,6 +57,8 @@ struct Sums {
   torch::Tensor inputs;    // [n, n], of a group
   torch::Tensor gradient;  // [k, k], of a layer
   torch::Tensor outputs;   // [m, m], of a layer, beside a smaller `gradient`
+  torch::Tensor rows;      // g^2 |x|^2 [m]
+  torch::Tensor columns;   // |g|^2 x^2 [n]
   double square = 0.0;     // of the gradient, all outputs
 
   static void add(torch::Tensor& sum, const torch::Tensor& x) {  // x [tokens, k]
@@ -58,6 +66,15 @@ struct Sums {
     sum.addmm_(wide.t(), wide);
   }
 };
+
+/// Of the embedding or the output layer, sums over tokens, float32.
+struct VocabularySums {
+  torch::Tensor rows;     // [vocab]
+  torch::Tensor columns;  // [hidden]
+};
+
+constexpr const char* kEmbedding = "embedding";  // names of the files' tensors begin so
+constexpr const char* kHead = "head";
 
 class Collector {
  public:
@@ -87,6 +104,7 @@ class Collector {
     if (open > 0) {
       std::optional<int64_t> place = backward_.place();
       if (place && *place < open) place.reset();  // a file of those above is gone
+      if (open == blocks_) place.reset();         // the last block's file has the head's sums
       std::vector<ActivationStream> residual = forward_to(place ? *place - 1 : blocks_);
       ActivationStream gradient;
       if (place) {
@@ -95,7 +113,6 @@ class Collector {
         report(blocks_ + 1);
         gradient = head(residual.back());
         residual.pop_back();
-        save_gradient(blocks_, gradient);
       }
       for (int64_t index = place.value_or(blocks_) - 1; index >= 0; --index) {
         report(2 * blocks_ + 1 - index);
@@ -172,6 +189,7 @@ class Collector {
   ActivationStream head(const ActivationStream& in) {
     const SavedPosition::Work work(backward_);
     const StreamedModel::Head head = model_.head();
+    head_ = {zeros(model_.config().vocab_size), zeros(hidden_)};
     ActivationStream out = space_.make(gradient_name(blocks_), hidden_);
     for (const int64_t b : own()) {
       const torch::Tensor h = in.read(b).flatten(0, 1);  // [tokens, hidden]
@@ -191,6 +209,10 @@ class Collector {
             at::multinomial(log_p.detach().exp().cpu(), 1, false, generator).to(h.device());
         const torch::Tensor nll = -log_p.gather(1, drawn).sum();
         gradient.narrow(0, begin, rows).copy_(torch::autograd::grad({nll}, {part})[0]);
+        const at::NoGradGuard no_grad;
+        const torch::Tensor p = log_p.exp();
+        head_.rows += (p - p.square()).sum(0);  // the expected square of the logits' gradient
+        head_.columns += head.normed(part).to(torch::kFloat32).square().sum(0);
       }
       out.write(b, gradient.unflatten(0, {rows(b), windows_.size(1)}));
     }
@@ -223,6 +245,7 @@ class Collector {
       weights[layer->name] =
           plan::load_weight(checkpoint_, *layer).to(model_.options().device, torch::kFloat32);
     }
+    if (index == 0) embedding_ = {zeros(model_.config().vocab_size), zeros(hidden_)};
     std::map<Group, torch::Tensor> inputs;  // sums of x x^T
     std::map<std::string, Sums> sums;
     for (const plan::Layer* layer : layers) {
@@ -230,16 +253,23 @@ class Collector {
       Sums& sum = sums[layer->name];
       sum.gradient = none(pulled_back(*layer) ? layer->cols : layer->rows);
       if (keeps_outputs(*layer)) sum.outputs = none(layer->rows);
+      sum.rows = zeros(layer->rows);
+      sum.columns = zeros(layer->cols);
     }
     for (const int64_t b : own()) {
       const Pass pass = differentiated(b);
       const at::NoGradGuard no_grad;
+      if (index == 0) add_embedding(b, pass.input_gradient);
       for (auto& [group, sum] : inputs) Sums::add(sum, pass.inputs.at(group));
       for (const plan::Layer* layer : layers) {
         const torch::Tensor g = rows_of(*layer, pass.gradients.at(layer->group()));
         const torch::Tensor& w = weights.at(layer->name);
         Sums& sum = sums.at(layer->name);
-        sum.square += g.square().sum().item<double>();
+        const torch::Tensor g_squares = g.square();
+        const torch::Tensor x_squares = pass.inputs.at(layer->group()).to(torch::kFloat32).square();
+        sum.square += g_squares.sum().item<double>();
+        sum.rows += at::matmul(x_squares.sum(1), g_squares);
+        sum.columns += at::matmul(g_squares.sum(1), x_squares);
         Sums::add(sum.gradient, pulled_back(*layer) ? at::matmul(g, w) : g);
         if (keeps_outputs(*layer)) Sums::add(sum.outputs, g);
       }
@@ -248,11 +278,26 @@ class Collector {
     for (auto& [name, sum] : sums) {
       sum.gradient = options_.workers.summed(sum.gradient);
       if (sum.outputs.defined()) sum.outputs = options_.workers.summed(sum.outputs);
+      sum.rows = options_.workers.summed(sum.rows);
+      sum.columns = options_.workers.summed(sum.columns);
       const torch::Tensor square = at::full({1}, sum.square, torch::kFloat64);
       sum.square = options_.workers.summed(square).item<double>();
     }
+    for (VocabularySums* sum : {&embedding_, &head_}) {
+      if (index != (sum == &head_ ? blocks_ - 1 : 0)) continue;
+      sum->rows = options_.workers.summed(sum->rows);
+      sum->columns = options_.workers.summed(sum->columns);
+    }
     if (options_.workers.first()) save(index, layers, weights, inputs, sums);
     return below;
+  }
+
+  /// The tokens of a batch, and the gradient at what they are embedded as.
+  void add_embedding(int64_t batch, const torch::Tensor& gradient) {
+    const torch::Tensor ids =
+        windows_.narrow(0, space_.batches().begin(batch), rows(batch)).flatten().cpu();
+    embedding_.rows += at::bincount(ids, {}, embedding_.rows.size(0)).to(embedding_.rows.options());
+    embedding_.columns += gradient.to(torch::kFloat32).flatten(0, 1).square().sum(0);
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.
@@ -281,9 +326,10 @@ class Collector {
     return pass;
   }
 
-  torch::Tensor none(int64_t size) const {
-    return at::zeros({size, size},
-                     at::TensorOptions(torch::kFloat32).device(model_.options().device));
+  torch::Tensor none(int64_t size) const { return zeros(size * size).unflatten(0, {size, size}); }
+
+  torch::Tensor zeros(int64_t size) const {
+    return at::zeros({size}, at::TensorOptions(torch::kFloat32).device(model_.options().device));
   }
 
   static bool pulled_back(const plan::Layer& layer) { return layer.cols <= layer.rows; }
@@ -320,6 +366,9 @@ class Collector {
       if (sum.outputs.defined()) {
         tensors.emplace_back(layer->name + ".outputs", packed(sum.outputs / tokens));
       }
+      // Row sums of F times column sums over the sum of all.
+      const double all = std::max(sum.rows.sum(torch::kFloat64).item<double>(), kLeastSum);
+      save_diagonal(tensors, layer->name, sum.rows / tokens, sum.columns / all);
       const torch::Tensor squares =
           tn::until_it_converges(layer->name, "its spectrum", [&](bool wide) {
             const torch::Tensor& w = weights.at(layer->name);
@@ -334,8 +383,23 @@ class Collector {
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
+    if (index == 0) {
+      save_diagonal(tensors, kEmbedding, embedding_.rows / tokens, embedding_.columns / tokens);
+    }
+    if (index == blocks_ - 1) {
+      save_diagonal(tensors, kHead, head_.rows / tokens, head_.columns / tokens);
+    }
     io::save_safetensors(block_file(index), tensors);
   }
+
+  static void save_diagonal(std::vector<std::pair<std::string, torch::Tensor>>& tensors,
+                            const std::string& name, const torch::Tensor& rows,
+                            const torch::Tensor& columns) {
+    tensors.emplace_back(name + kRows, rows.unsqueeze(1).cpu().contiguous());
+    tensors.emplace_back(name + kColumns, columns.unsqueeze(0).cpu().contiguous());
+  }
+
+  static constexpr double kLeastSum = 1e-30;
 
   const io::Checkpoint& checkpoint_;
   const StreamedModel& model_;
@@ -350,6 +414,7 @@ class Collector {
   SavedPosition forward_;   // that many residual streams and one are kept
   SavedPosition backward_;  // the gradient before that block is kept
   model::RopeTable rope_;
+  VocabularySums embedding_, head_;
 };
 
 std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel& model,
@@ -388,11 +453,31 @@ Statistics Statistics::collect(const io::Checkpoint& checkpoint, const StreamedM
                     " was made from another model, other layers, calibration text or options, or "
                     "by another version; expected the same again, or a new folder");
   options.workers.meet();  // before the first of them drops other work
-  if (first) held.begin(windows.numel());
+  if (first) held.begin(windows.numel(), package::fingerprint(checkpoint));
   options.workers.meet();
   Collector(checkpoint, model, layers, windows, folder, options, progress).run();
-  return {folder, fingerprint, held.share()};
+  return {folder, fingerprint, model.config(), held.share()};
 }
+
+Statistics Statistics::open(const fs::path& folder, const io::Checkpoint& checkpoint) {
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  const auto found = StatisticsFolder::finished(folder, config.num_layers);
+  TORCH_CHECK_VALUE(found.model == package::fingerprint(checkpoint),
+                    "[statistics] expected those "
+                    "of ",
+                    checkpoint.path().string(), ", got ", folder.string(),
+                    ", made from another model");
+  return {folder, found.fingerprint, config, std::nullopt};
+}
+
+Statistics::Statistics(fs::path folder, std::string fingerprint, const model::ModelConfig& config,
+                       std::optional<FileLock> lock)
+    : folder_(std::move(folder)),
+      fingerprint_(std::move(fingerprint)),
+      blocks_(config.num_layers),
+      embedding_(model::embedding_layer(config).name),
+      tied_(model::has_tied_head(config)),
+      lock_(std::move(lock)) {}
 
 LayerStatistics Statistics::of(const plan::Layer& layer) const {
   const auto tensors = load(layer, layer.name + ".");
@@ -409,6 +494,21 @@ torch::Tensor Statistics::inputs(const plan::Layer& layer) const {
 
 torch::Tensor Statistics::squares(const plan::Layer& layer) const {
   return load(layer, layer.name + ".squares").begin()->second;
+}
+
+DiagonalFisher Statistics::diagonal(const plan::Layer& layer) const {
+  if (layer.block >= 0) return load_diagonal(layer.block, layer.name);
+  if (layer.name != embedding_) return load_diagonal(blocks_ - 1, kHead);
+  DiagonalFisher read = load_diagonal(0, kEmbedding);
+  if (!tied_) return read;
+  const DiagonalFisher head = load_diagonal(blocks_ - 1, kHead);
+  return {at::cat({read.rows, head.rows}, 1), at::cat({read.columns, head.columns}, 0)};
+}
+
+DiagonalFisher Statistics::load_diagonal(int64_t block, const std::string& name) const {
+  plan::Layer layer{.name = name, .block = block};
+  const auto tensors = load(layer, name + ".fisher_");
+  return {tensors.at(name + kRows), tensors.at(name + kColumns)};
 }
 
 std::map<std::string, torch::Tensor> Statistics::load(const plan::Layer& layer,

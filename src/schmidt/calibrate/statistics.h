@@ -12,6 +12,7 @@
 #include "schmidt/base/file_lock.h"
 #include "schmidt/base/progress.h"
 #include "schmidt/calibrate/activation_stream.h"
+#include "schmidt/calibrate/diagonal_fisher.h"
 #include "schmidt/calibrate/gradient_moments.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/calibrate/workers.h"
@@ -58,25 +59,36 @@ class Statistics {
                             const std::filesystem::path& folder, const StatisticsOptions& options,
                             const ProgressFn& progress = {});
 
+  /// Finished statistics of a model, as they were collected. Throws c10::ValueError if the folder
+  /// holds none, or those of another model.
+  static Statistics open(const std::filesystem::path& folder, const io::Checkpoint& checkpoint);
+
   /// All throw c10::ValueError for a layer that was not among those collected.
   LayerStatistics of(const plan::Layer& layer) const;
   torch::Tensor squares(const plan::Layer& layer) const;  ///< alone
   /// G = E[x x^T] [n, n], float32, of the inputs that it shares with the layers of its group.
   torch::Tensor inputs(const plan::Layer& layer) const;
 
+  /// Of a layer, or of the embedding or output layer (block -1). A tied pair has both uses in it.
+  DiagonalFisher diagonal(const plan::Layer& layer) const;
+
   /// Of model, layers, windows and options together.
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
-  Statistics(std::filesystem::path folder, std::string fingerprint, std::optional<FileLock> lock)
-      : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)), lock_(std::move(lock)) {}
+  Statistics(std::filesystem::path folder, std::string fingerprint,
+             const model::ModelConfig& config, std::optional<FileLock> lock);
 
   /// Tensors of that prefix of the layer's block; throws as `of`.
   std::map<std::string, torch::Tensor> load(const plan::Layer& layer,
                                             const std::string& prefix) const;
+  DiagonalFisher load_diagonal(int64_t block, const std::string& name) const;
 
   std::filesystem::path folder_;
   std::string fingerprint_;
+  int64_t blocks_;
+  std::string embedding_;         // its name
+  bool tied_;                     // the output layer is the embedding
   std::optional<FileLock> lock_;  // none of a worker that leaves it to the first
 };
 

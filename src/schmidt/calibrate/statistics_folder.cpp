@@ -78,6 +78,10 @@ fs::path checked(fs::path folder) {
   return folder;
 }
 
+fs::path block_file(const fs::path& folder, int64_t block) {
+  return folder / fmt::format("block.{}.safetensors", block);
+}
+
 }  // namespace
 
 void check_statistics_folder(const fs::path& folder) {
@@ -92,7 +96,7 @@ StatisticsFolder::StatisticsFolder(fs::path folder, std::string fingerprint, int
   if (!first) return;
   bool finished = fingerprint_in(folder_) == fingerprint_;
   for (int64_t i = 0; i < blocks && finished; ++i) {
-    finished = path_exists(folder_ / fmt::format("block.{}.safetensors", i));
+    finished = path_exists(block_file(folder_, i));
   }
   lock_ = lock_folder(folder_, finished);
   collects_ = !finished;
@@ -111,11 +115,24 @@ bool StatisticsFolder::fits() const {
   return fingerprint_in(folder_) == fingerprint_ || !holds_work(folder_);
 }
 
-void StatisticsFolder::begin(int64_t tokens) const {
+void StatisticsFolder::begin(int64_t tokens, const std::string& model) const {
   if (fingerprint_in(folder_) == fingerprint_) return;
   remove_all_but(folder_, {});
-  const nlohmann::json state = {{"fingerprint", fingerprint_}, {"tokens", tokens}};
+  const nlohmann::json state = {
+      {"fingerprint", fingerprint_}, {"model", model}, {"tokens", tokens}};
   write_file_atomically(folder_ / kState, io::json_text(state));
+}
+
+StatisticsFolder::Finished StatisticsFolder::finished(const fs::path& folder, int64_t blocks) {
+  TORCH_CHECK_VALUE(!fingerprint_in(folder).empty(), "[statistics] expected statistics in ",
+                    folder.string(), ", got none");
+  for (int64_t i = 0; i < blocks; ++i) {
+    TORCH_CHECK_VALUE(path_exists(block_file(folder, i)), "[statistics] ", folder.string(),
+                      " is unfinished, or of a model of fewer blocks; expected all of ", blocks,
+                      " blocks");
+  }
+  const nlohmann::json json = io::read_json_object(folder / kState);
+  return {json.value("model", ""), fingerprint_in(folder)};
 }
 
 std::optional<FileLock> StatisticsFolder::share() const {

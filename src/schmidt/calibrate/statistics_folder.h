@@ -30,8 +30,15 @@ class StatisticsFolder {
   /// Whether the folder holds this work, or none that is worth going on from.
   bool fits() const;
 
+  /// The model's fingerprint that finished statistics in a folder were made from, and their own.
+  /// Throws c10::ValueError where the folder holds none, or unfinished ones.
+  struct Finished {
+    std::string model, fingerprint;
+  };
+  static Finished finished(const std::filesystem::path& folder, int64_t blocks);
+
   /// Drops other work and says whose the folder is, where it does not say so already.
-  void begin(int64_t tokens) const;
+  void begin(int64_t tokens, const std::string& model) const;
 
   /// The lock, which others may share from here on; none of a worker that has none, and where
   /// finished statistics can be read alone.

@@ -29,8 +29,12 @@ StreamedModel::Head StreamedModel::head() const {
   return head;
 }
 
+torch::Tensor StreamedModel::Head::normed(const torch::Tensor& h) const {
+  return kernels::rms_norm(h, norm, eps);
+}
+
 torch::Tensor StreamedModel::Head::logits(const torch::Tensor& h) const {
-  return output->apply(kernels::rms_norm(h, norm, eps));
+  return output->apply(normed(h));
 }
 
 model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,

@@ -34,6 +34,7 @@ class StreamedModel {
     torch::Tensor norm;                                  // [hidden]
     double eps;                                          // of the norm
     model::ProjectionPtr output;                         // to [vocab]
+    torch::Tensor normed(const torch::Tensor& h) const;  ///< [.., hidden], what `output` reads
     torch::Tensor logits(const torch::Tensor& h) const;  ///< h [.., hidden] -> [.., vocab]
   };
   Head head() const;

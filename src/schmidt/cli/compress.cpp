@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -14,6 +16,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 #include "schmidt/parallel/ranks.h"
+#include "schmidt/plan/forms.h"
 
 namespace schmidt::cli {
 namespace {
@@ -24,6 +27,11 @@ struct CompressVerbOptions {
   std::string out;
   bool force = false;
   std::optional<double> keep;
+  std::string size;  // bytes of the weights' file, in words
+  std::optional<double> bits_per_weight;
+  int64_t group = 0;
+  std::string scheme = "asymmetric";
+  std::vector<std::string> forms = {"integers", "low-rank", "sums"};
   std::optional<int64_t> bond;
   std::string plan;   // a file to take it from
   std::string shape;  // empty: balanced where the method can
@@ -47,7 +55,7 @@ struct MethodOption {
   bool (*read_by)(const compress::Method& method);
 };
 
-bool has_sites(const compress::Method& m) { return m.any_shape; }
+bool has_sites(const compress::Method& m) { return m.any_shape && !m.integers; }
 bool reads_inputs(const compress::Method& m) { return m.needs_inputs; }
 bool reads_gradients(const compress::Method& m) { return m.needs_gradient; }
 
@@ -67,14 +75,20 @@ constexpr MethodOption kMethodOptions[] = {
      [](const compress::Method& m) { return m.reads(compress::MethodSetting::kSweeps); }},
     {"--rounds",
      [](const compress::Method& m) { return m.reads(compress::MethodSetting::kRounds); }},
+    {"--steps", [](const compress::Method& m) { return m.reads(compress::MethodSetting::kSteps); }},
     {"--tolerance",
      [](const compress::Method& m) { return m.reads(compress::MethodSetting::kTolerance); }},
 };
+
+bool by_bytes(const CompressVerbOptions& options) {
+  return !options.size.empty() || options.bits_per_weight;
+}
 
 /// Without --method a bond by hand asks for the paper's plain truncation, a share to keep
 /// for what loses the least on every model seen so far.
 const compress::Method& chosen_method(const CompressVerbOptions& options) {
   if (!options.method.empty()) return compress::find_method(options.method);
+  if (by_bytes(options)) return compress::find_method("learned");
   return compress::find_method(options.bond ? "tt-svd" : "fisher");
 }
 
@@ -106,8 +120,40 @@ std::string candidates_text(const std::vector<compress::Candidate>& candidates) 
   return text;
 }
 
-void print(const CompressVerbOptions& options, const compress::CompressResult& result,
-           const std::optional<double>& predicted_loss) {
+/// Which forms the weights have: "int5 38.0 %, int4 60.1 %, rank in int8 1.9 %".
+std::string forms_text(const compress::CompressResult& result) {
+  std::map<std::string, int64_t, std::greater<>> numbers;
+  int64_t all = 0;
+  for (const auto& r : result.layers) {
+    if (!r.plan.is_rounded()) continue;
+    std::string form = r.plan.integers ? fmt::format("int{}", r.plan.integers->bits) : "";
+    if (r.plan.factor_integers) {
+      form +=
+          fmt::format("{}rank in int{}", form.empty() ? "" : " + ", r.plan.factor_integers->bits);
+    }
+    numbers[form] += r.plan.layer.numel();
+    all += r.plan.layer.numel();
+  }
+  std::string text;
+  for (const auto& [form, count] : numbers) {
+    text += fmt::format("{}{} {:.1f} %", text.empty() ? "" : ", ", form,
+                        100.0 * static_cast<double>(count) / static_cast<double>(all));
+  }
+  return text;
+}
+
+void print_bytes(const pipeline::CompressOutcome& outcome) {
+  const package::ModelSummary& s = outcome.result.summary;
+  fmt::print(
+      "bits a weight    {:.3f}, all bytes of the weights over the original's parameters\n"
+      "forms            {}\n",
+      8.0 * static_cast<double>(s.bytes) / static_cast<double>(s.dense_parameters),
+      forms_text(outcome.result));
+}
+
+void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& outcome) {
+  const compress::CompressResult& result = outcome.result;
+  const std::optional<double>& predicted_loss = outcome.predicted_loss;
   if (options.common.json) {
     nlohmann::ordered_json out = sizes_json(result.summary);
     if (predicted_loss) out["predicted_loss"] = *predicted_loss;
@@ -127,6 +173,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
                                {"parameters", r.parameters},
                                {"method", r.method},
                                {"relative_error", r.relative_error}});
+      if (r.plan.is_rounded()) out["layers"].back()["form"] = plan::form_text(r.plan);
       for (const compress::Candidate& c : r.candidates) {
         out["layers"].back()["candidates"].push_back({{"method", c.method},
                                                       {"error", c.error},
@@ -148,12 +195,13 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   if (rounded) table.header.emplace_back("rounding");
   if (chosen) table.header.insert(table.header.end(), {"method", "tried (> given up)"});
   for (const auto& r : result.layers) {
-    table.rows.push_back({r.plan.layer.name, model::sites_text(r.networks),
-                          model::bonds_text(r.networks),
-                          fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
-                                                    static_cast<double>(r.plan.layer.numel())),
-                          fmt::format("{:.4f}", r.relative_error),
-                          r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
+    table.rows.push_back(
+        {r.plan.layer.name, model::sites_text(r.networks),
+         r.plan.is_rounded() ? plan::form_text(r.plan) : model::bonds_text(r.networks),
+         fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
+                                   static_cast<double>(r.plan.layer.numel())),
+         fmt::format("{:.4f}", r.relative_error),
+         r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
     if (rounded) table.rows.back().push_back(fmt::format("{:.4f}", r.rounding_error.value_or(0)));
     if (chosen) {
       table.rows.back().push_back(r.method);
@@ -162,6 +210,7 @@ void print(const CompressVerbOptions& options, const compress::CompressResult& r
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
+  if (by_bytes(options)) print_bytes(outcome);
   if (predicted_loss) {
     fmt::print("predicted loss: {:.4g} nats a token, the sum over layers, each changed alone\n",
                *predicted_loss);
@@ -176,6 +225,11 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
   if (!options.recipe.empty()) {
     return pipeline::recorded_recipe(io::Checkpoint::open(options.recipe), checkpoint);
   }
+  TORCH_CHECK_VALUE(chosen_method(options).integers == by_bytes(options), "[method] ",
+                    std::string(chosen_method(options).name),
+                    by_bytes(options) ? " makes no integers of few bits, which --size spends on"
+                                      : " makes integers of few bits; expected --size, or the verb "
+                                        "quantize");
   pipeline::CompressRecipe recipe;
   recipe.keep = options.keep;
   recipe.bond = options.bond;
@@ -183,7 +237,18 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
   recipe.text = options.calibration;
   recipe.text.seed = options.common.seed;
   std::string dtype = options.common.dtype;
-  if (!options.plan.empty()) {
+  if (by_bytes(options)) {
+    const int64_t weights = package::summarize(checkpoint).dense_parameters;
+    recipe.bytes = options.bits_per_weight
+                       ? *options.bits_per_weight / 8.0 * static_cast<double>(weights)
+                       : parse_size(options.size);
+    recipe.method = chosen_method(options).name;
+    recipe.forms = {options.scheme == "symmetric", options.group,
+                    pipeline::form_kinds(options.forms)};
+    recipe.selection = {options.layers, options.ignore};
+    if (!options.given.contains("--ignore")) recipe.selection.ignore = {"none"};
+    if (dtype.empty()) dtype = "bfloat16";  // of what stays: no more than 2 bytes a number
+  } else if (!options.plan.empty()) {
     recipe.plan = plan::read_plan(options.plan, checkpoint);
     compress::check_methods(recipe.plan->layers, options.plan);
     recipe.method = options.method;
@@ -216,12 +281,20 @@ void check_options(const CompressVerbOptions& options,
       !by_sensitivity(options) || (options.out_dims.empty() && options.shape != "balanced"),
       "[sites] expected --allocation uniform with --out-dims and with --shape "
       "balanced, since sensitivity is measured for low ranks only");
+  check_options_are_read("compress", options.given,
+                         {{{"--group", "--scheme", "--forms"}, by_bytes(options), "--size"},
+                          {{"--share-inputs", "--gauge", "--shape", "--out-dims", "--in-dims"},
+                           !by_bytes(options),
+                           "--keep and --bond"}});
   for (const MethodOption& option : kMethodOptions) {
     const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
-    if (!options.given.contains(option.name) || std::ranges::any_of(methods, reads)) continue;
+    const bool measured = by_bytes(options) && std::string_view(option.name) == "--statistics";
+    if (!options.given.contains(option.name) || measured || std::ranges::any_of(methods, reads)) {
+      continue;
+    }
     std::vector<std::string_view> readers;
     for (const compress::Method* m : compress::methods()) {
-      if (!m->integers && option.read_by(*m)) readers.push_back(m->name);
+      if (m->integers == by_bytes(options) && option.read_by(*m)) readers.push_back(m->name);
     }
     std::vector<std::string_view> others;
     for (const compress::Method* m : methods) others.push_back(m->name);
@@ -234,10 +307,11 @@ void check_options(const CompressVerbOptions& options,
 void run(const CompressVerbOptions& options) {
   apply_common_options(options.common);
   const int asked = (options.keep ? 1 : 0) + (options.bond ? 1 : 0) +
+                    (options.size.empty() ? 0 : 1) + (options.bits_per_weight ? 1 : 0) +
                     (options.plan.empty() ? 0 : 1) + (options.recipe.empty() ? 0 : 1);
   TORCH_CHECK_VALUE(asked == 1,
-                    "[compress] expected one of --keep, --bond (with --sites), --plan and "
-                    "--recipe, got ",
+                    "[compress] expected one of --keep, --size, --bits-per-weight, --bond (with "
+                    "--sites), --plan and --recipe, got ",
                     asked == 0 ? "none" : "several");
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
@@ -247,7 +321,7 @@ void run(const CompressVerbOptions& options) {
   if (!options.plan.empty()) run.also_read.push_back({"the plan", options.plan});
   if (!options.recipe.empty()) run.also_read.push_back({"the recipe", options.recipe});
   const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
-  if (parallel::rank() == 0) print(options, outcome.result, outcome.predicted_loss);
+  if (parallel::rank() == 0) print(options, outcome);
 }
 
 }  // namespace
@@ -259,6 +333,30 @@ Action add_compress(CLI::App& verb) {
   verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
+  verb.add_option(
+      "--size", options->size,
+      "Instead of --keep: bytes of the weights' file, 80MB or 1.5GB, spent on the forms "
+      "of each layer that are predicted to lose the least");
+  verb.add_option("--bits-per-weight", options->bits_per_weight,
+                  "The same as a share: bits of the file over the original's parameters")
+      ->check(kPositive);
+  verb.add_option("--group", options->group,
+                  "--size: weights of a row that share a scale (0: 32, 64 and 128 compete)")
+      ->check(kNonNegative)
+      ->capture_default_str();
+  verb.add_option("--scheme", options->scheme,
+                  "--size: integers with zero points, or symmetric about zero without")
+      ->check(CLI::IsMember({"asymmetric", "symmetric"}))
+      ->capture_default_str();
+  verb.add_option(
+          "--forms", options->forms,
+          "--size: forms that compete: integers, low-rank (factors in integers), sums (both)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"integers", "low-rank", "sums"}))
+      ->capture_default_str();
+  verb.add_option("--steps", options->factorize.steps, "learned: steps of each block")
+      ->check(kNonNegative)
+      ->capture_default_str();
   verb.add_option("--bond", options->bond, "Instead of --keep: one bond dimension for every cut");
   CLI::Option* plan =
       verb.add_option("--plan", options->plan, "Instead of --keep: a plan made by schmidt plan");
@@ -275,8 +373,8 @@ Action add_compress(CLI::App& verb) {
       ->delimiter(',');
   verb.add_option("--method", options->method,
                   "How cores are found; auto takes for each layer what loses the least "
-                  "(default: fisher with --keep, tt-svd with --bond)")
-      ->check(CLI::IsMember(method_names(false)));
+                  "(default: fisher with --keep, learned with --size, tt-svd with --bond)")
+      ->check(CLI::IsMember(all_method_names()));
   verb.add_option("--allocation", options->allocation,
                   "fisher, auto: give more to layers that lose more (sensitivity), or the same "
                   "share to all "

@@ -73,9 +73,10 @@ heal::HealOptions heal_options(const HealVerbOptions& options) {
   heal.stream.loss_on =
       options.loss_on == "assistant" ? heal::LossOn::kAssistant : heal::LossOn::kAll;
   heal.stream.seed = options.common.seed;
-  heal.trained = {false, false, false, false};
+  heal.trained = {.factors = false, .dense = false, .norms = false};
   for (const std::string& kind : options.train) {
     if (kind == "factors") heal.trained.factors = true;
+    if (kind == "codes") heal.trained.codes = true;
     if (kind == "dense") heal.trained.dense = true;
     if (kind == "norms") heal.trained.norms = true;
     if (kind == "embedding") heal.trained.embedding = true;
@@ -235,9 +236,11 @@ Action add_heal(CLI::App& verb) {
       ->group(data);
 
   const char* training = "Training";
-  verb.add_option("--train", options->train, "What is trained: factors, dense, norms, embedding")
+  verb.add_option("--train", options->train,
+                  "What is trained: factors (cores and scales), codes (of integers of few bits), "
+                  "dense, norms, embedding")
       ->delimiter(',')
-      ->check(CLI::IsMember({"factors", "dense", "norms", "embedding"}))
+      ->check(CLI::IsMember({"factors", "codes", "dense", "norms", "embedding"}))
       ->group(training);
   verb.add_option("--cross-entropy", model.weights.cross_entropy,
                   "Weight of the next token's cross entropy")

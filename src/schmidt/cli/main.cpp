@@ -43,7 +43,7 @@ constexpr Verb kVerbs[] = {
     {"inspect", "Show the architecture, the sizes and every layer of a model", add_inspect},
     {"compress", "Make a model smaller: low ranks or Matrix Product Operators for its weights",
      add_compress},
-    {"quantize", "Make a model smaller: integers of 8, 4, 3 or 2 bits for its dense weights",
+    {"quantize", "Make a model smaller: integers of 8 to 2 bits for its dense weights",
      add_quantize},
     {"profile", "Measure what a model loses when each layer alone is compressed", add_profile},
     {"plan", "Decide where the parameters of a budget go; predict sizes, memory and time",

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -8,6 +9,7 @@
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
+#include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
@@ -19,29 +21,13 @@ namespace {
 
 struct PlanOptions {
   CommonOptions common;
-  std::string model, profile, out, size, shape = "balanced", gauge = "fixed", allocation;
+  std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
+                                                     allocation;
   bool force = false;
+  std::vector<std::string> forms = {"integers", "low-rank", "sums"};
   pipeline::PlanRecipe recipe;
   double tflops = 0.0;  // 0: measured
 };
-
-/// "120MB", "1.5GB", "64MiB", "1000000": bytes.
-double parse_size(const std::string& text) {
-  static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1},     {"B", 1},       {"KB", 1e3},        {"MB", 1e6},
-      {"GB", 1e9}, {"KiB", 1024.}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
-  std::string_view unit(end);
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const auto& [name, bytes] : kUnits) {
-    if (name == unit && end != text.c_str() && std::isfinite(number) && number > 0) {
-      return number * bytes;
-    }
-  }
-  TORCH_CHECK_VALUE(false, "[size] expected bytes such as 120MB, 1.5GB or 64MiB, got \"", text,
-                    "\"");
-}
 
 /// Operations a second of a float32 product, which a training step comes near to.
 double measured_flops(const torch::Device& device) {
@@ -69,6 +55,12 @@ pipeline::PlanRecipe recipe_of(const PlanOptions& options) {
                     "[plan] --allocation profile expected --profile");
   if (!options.size.empty()) recipe.bytes = parse_size(options.size);
   if (!options.profile.empty()) recipe.profile = options.profile;
+  if (!options.statistics.empty()) {
+    TORCH_CHECK_VALUE(!options.size.empty() && options.profile.empty(),
+                      "[plan] --statistics expected --size, and no --profile");
+    recipe.statistics = options.statistics;
+    recipe.forms.kinds = pipeline::form_kinds(options.forms);
+  }
   recipe.by_profile = options.allocation != "uniform";
   recipe.shape.low_rank = options.shape == "low-rank";
   recipe.shape.fixed_gauge = options.gauge == "fixed";
@@ -118,6 +110,28 @@ void print(const PlanOptions& options, const plan::Outline& model,
   fmt::print("written to {}\n", options.out);
 }
 
+void print_frontier(const plan::Outline& model, const pipeline::PlanOutcome& outcome,
+                    const std::string& out) {
+  fmt::print(
+      "weights          {}, {:.3f} bits for each of the original's {} parameters\n"
+      "predicted loss   {:.4g} {}, the sum over layers, each changed alone\n",
+      human_bytes(outcome.bytes), 8.0 * outcome.bytes / static_cast<double>(model.parameters),
+      human_count(static_cast<double>(model.parameters)), *outcome.loss, outcome.loss_unit);
+  for (const pipeline::Frontier& frontier : outcome.frontiers) {
+    const auto fits = [&](const plan::Price& p) {
+      return static_cast<double>(p.cost) <= outcome.bytes;
+    };
+    const auto best = std::ranges::find_if(frontier.points.rbegin(), frontier.points.rend(), fits);
+    fmt::print("{:<16} {}\n", frontier.name,
+               best == frontier.points.rend()
+                   ? fmt::format("from {} on",
+                                 human_bytes(static_cast<double>(frontier.points.front().cost)))
+                   : fmt::format("{:.4g} at {}", best->loss,
+                                 human_bytes(static_cast<double>(best->cost))));
+  }
+  fmt::print("written to {}\nfigure           {}\n", out, outcome.figure.string());
+}
+
 void run(const PlanOptions& options) {
   apply_common_options(options.common);
   const pipeline::PlanRecipe recipe = recipe_of(options);
@@ -126,6 +140,18 @@ void run(const PlanOptions& options) {
   const pipeline::PlanOutcome outcome =
       pipeline::plan_model(model, recipe, options.out, options.force);
 
+  if (recipe.statistics) {
+    if (options.common.json) {
+      nlohmann::ordered_json shown = outcome.file.predicted;
+      shown["layers"] = outcome.file.layers.size();
+      shown["out"] = options.out;
+      shown["figure"] = outcome.figure.string();
+      fmt::print("{}\n", io::json_text(shown));
+    } else {
+      print_frontier(model, outcome, options.out);
+    }
+    return;
+  }
   const double flops =
       options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
   if (options.common.json) {
@@ -152,6 +178,15 @@ Action add_plan(CLI::App& verb) {
   verb.add_option(
       "--profile", options->profile,
       "Sensitivity measured by schmidt profile; without it every layer keeps the same share");
+  verb.add_option("--statistics", options->statistics,
+                  "With --size: statistics of calibration (compress --statistics), by which bytes "
+                  "are spent on whichever forms of the layers lose the least");
+  verb.add_option(
+          "--forms", options->forms,
+          "--statistics: forms that compete: integers, low-rank (factors in integers), sums")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"integers", "low-rank", "sums"}))
+      ->capture_default_str();
   verb.add_option("--keep", options->recipe.keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option(
@@ -183,7 +218,7 @@ Action add_plan(CLI::App& verb) {
       ->delimiter(',');
   verb.add_option("--method", options->recipe.method,
                   "How cores will be found (default: the profile's method, or tt-svd)")
-      ->check(CLI::IsMember(method_names(false)));
+      ->check(CLI::IsMember(all_method_names()));
   verb.add_option("--sites", options->recipe.shape.sites, "Without a profile: sites of each MPO")
       ->capture_default_str();
   verb.add_option("--shape", options->shape,
@@ -205,10 +240,11 @@ Action add_plan(CLI::App& verb) {
       ->check(kPositive);
   add_common_options(verb, options->common);
   return [options, &verb] {
-    const bool measured = !options->profile.empty();
+    const bool measured = !options->profile.empty() || !options->statistics.empty();
     check_options_are_read(
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
+         {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
          {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
     run(*options);
   };

@@ -13,6 +13,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/quantize_recipe.h"
+#include "schmidt/quant/integer_format.h"
 
 namespace schmidt::cli {
 namespace {
@@ -25,6 +26,11 @@ struct QuantizeOptions {
   pipeline::QuantizeRecipe recipe;
   std::set<std::string> given;  // options on the command line
 };
+
+std::vector<int> integer_widths(std::vector<int> others = {}) {
+  others.insert(others.end(), std::begin(quant::kIntegerWidths), std::end(quant::kIntegerWidths));
+  return others;
+}
 
 pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
   pipeline::QuantizeRecipe recipe = options.recipe;
@@ -100,8 +106,9 @@ Action add_quantize(CLI::App& verb) {
       ->required();
   verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();
   verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
-  verb.add_option("--bits", options->bits, "Bits of a weight: 8, 4, 3 or 2")
-      ->check(CLI::IsMember({8, 4, 3, 2}))
+  verb.add_option("--bits", options->bits,
+                  fmt::format("Bits of a weight: {}", quant::kIntegerWidthsText))
+      ->check(CLI::IsMember(integer_widths()))
       ->required();
   verb.add_option("--group", recipe.group, "Weights of a row that share a scale (0: the whole row)")
       ->check(kNonNegative)
@@ -111,7 +118,7 @@ Action add_quantize(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--embedding-bits", options->embedding_bits,
                   "Bits of embedding and output layer (16: as they are)")
-      ->check(CLI::IsMember({16, 8, 4, 3, 2}))
+      ->check(CLI::IsMember(integer_widths({16})))
       ->capture_default_str();
   verb.add_option("--method", recipe.method,
                   "How weights are rounded (default: nearest with 8 bits, learned below)")

@@ -22,6 +22,13 @@ std::vector<std::string> method_names(bool integers) {
   return names;
 }
 
+std::vector<std::string> all_method_names() {
+  std::vector<std::string> names = method_names(false);
+  const std::vector<std::string> integers = method_names(true);
+  names.insert(names.end(), integers.begin(), integers.end());
+  return names;
+}
+
 void check_options_are_read(const std::string& verb, const std::set<std::string>& given,
                             const std::vector<ConditionalOptions>& options) {
   for (const ConditionalOptions& conditional : options) {

@@ -13,6 +13,7 @@ std::set<std::string> given_options(const CLI::App& verb);
 
 /// The methods that make integers of few bits, or those that make networks.
 std::vector<std::string> method_names(bool integers);
+std::vector<std::string> all_method_names();
 
 /// Options that have an effect on a condition only.
 struct ConditionalOptions {

@@ -1,5 +1,11 @@
 #include "schmidt/cli/sizes.h"
 
+#include <cmath>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
@@ -31,6 +37,23 @@ nlohmann::ordered_json sizes_json(const package::ModelSummary& s) {
           {"bytes", s.bytes},
           {"dense_bytes_float32", s.dense_bytes(4)},
           {"dense_bytes_float16", s.dense_bytes(2)}};
+}
+
+double parse_size(const std::string& text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},     {"B", 1},       {"KB", 1e3},        {"MB", 1e6},
+      {"GB", 1e9}, {"KiB", 1024.}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string_view unit(end);
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  for (const auto& [name, bytes] : kUnits) {
+    if (name == unit && end != text.c_str() && std::isfinite(number) && number > 0) {
+      return number * bytes;
+    }
+  }
+  TORCH_CHECK_VALUE(false, "[size] expected bytes such as 120MB, 1.5GB or 64MiB, got \"", text,
+                    "\"");
 }
 
 }  // namespace schmidt::cli

@@ -13,4 +13,7 @@ namespace schmidt::cli {
 std::string sizes_text(const package::ModelSummary& summary);
 nlohmann::ordered_json sizes_json(const package::ModelSummary& summary);
 
+/// Bytes in words: "120MB", "1.5GB", "64MiB", "1000000". Throws c10::ValueError.
+double parse_size(const std::string& text);
+
 }  // namespace schmidt::cli

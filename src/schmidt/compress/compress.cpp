@@ -33,7 +33,9 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
         .add(fmt::format("{} {} {}x{}@{}", p.method, p.fixed_gauge,
                          fmt::join(p.shape.out_dims, ","), fmt::join(p.shape.in_dims, ","),
                          fmt::join(p.max_bonds, ",")));
-    if (p.integers) hash.add(p.integers->label());
+    for (const auto& format : {p.integers, p.factor_integers}) {
+      hash.add(format ? format->label() : "");
+    }
   }
   if (const auto& c = options.calibration) {
     const torch::Tensor ids = c->windows.contiguous();
@@ -70,7 +72,11 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
     }
     if (!options.workers.takes(static_cast<int64_t>(i))) continue;
     const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
-    StoredFit fit = fit_and_pack(find_method(p.method), weight, p, {}, options.method,
+    LayerInputs inputs;
+    if (options.calibration && options.calibration->statistics != nullptr) {
+      inputs.diagonal = options.calibration->statistics->diagonal(p.layer);
+    }
+    StoredFit fit = fit_and_pack(find_method(p.method), weight, p, inputs, options.method,
                                  layer_dtype(checkpoint, p.layer, options));
     fit.stored = with_bias(checkpoint, p.layer, std::move(fit.stored));
     store.save(p, fit);
@@ -130,13 +136,18 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   return config;
 }
 
+void check_format(const quant::IntegerFormat& format, const plan::Layer& layer) {
+  TORCH_CHECK_VALUE(quant::is_integer_width(format.bits), "[compress] expected ",
+                    quant::kIntegerWidthsText, " bits, got ", format.bits, " for ", layer.name);
+  TORCH_CHECK_VALUE(format.group > 0 && layer.cols % format.group == 0,
+                    "[compress] expected groups that divide the ", layer.cols, " columns of ",
+                    layer.name, ", got groups of ", format.group);
+}
+
 void check_integers(const plan::LayerPlan& p) {
-  const int bits = p.integers->bits;
-  TORCH_CHECK_VALUE(quant::is_integer_width(bits), "[compress] expected 8, 4, 3 or 2 bits, got ",
-                    bits, " for ", p.layer.name);
-  TORCH_CHECK_VALUE(p.integers->group > 0 && p.layer.cols % p.integers->group == 0,
-                    "[compress] expected groups that divide the ", p.layer.cols, " columns of ",
-                    p.layer.name, ", got groups of ", p.integers->group);
+  for (const auto& format : {p.integers, p.factor_integers}) {
+    if (format) check_format(*format, p.layer);
+  }
   TORCH_CHECK_VALUE(p.layer.members.size() == 1, "[compress] expected integers of single layers, ",
                     "got ", p.layer.name);
 }
@@ -156,6 +167,11 @@ void check_learned_blocks(const std::vector<plan::LayerPlan>& plan) {
 
 }  // namespace
 
+void check_method(const Method& method, int64_t processes) {
+  TORCH_CHECK_VALUE(!method.learns_block || processes == 1, "[compress] method ",
+                    std::string(method.name), " expected one process, got ", processes);
+}
+
 void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options,
                 int64_t processes) {
   check_learned_blocks(plan);
@@ -164,12 +180,11 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[compress] method ", p.method, " expected the shape (m, 1) x (1, n) for ",
                       p.layer.name);
-    TORCH_CHECK_VALUE(p.integers.has_value() == method.integers, "[compress] method ", p.method,
+    TORCH_CHECK_VALUE(p.is_rounded() == method.integers, "[compress] method ", p.method,
                       " expected ", method.integers ? "" : "no ", "integers of few bits for ",
                       p.layer.name);
-    if (p.integers) check_integers(p);
-    TORCH_CHECK_VALUE(!method.learns_block || processes == 1, "[compress] method ", p.method,
-                      " expected one process, got ", processes);
+    if (p.is_rounded()) check_integers(p);
+    check_method(method, processes);
     if (method.check != nullptr) method.check(p, options);
   }
 }

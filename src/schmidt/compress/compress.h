@@ -36,6 +36,9 @@ struct CompressResult {
 void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options,
                 int64_t processes = 1);
 
+/// Throws c10::ValueError for a method that is of one process where there are more.
+void check_method(const Method& method, int64_t processes);
+
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order
 /// (compress_in_order); without, one weight is in memory at a time.

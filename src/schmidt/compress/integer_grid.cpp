@@ -53,15 +53,15 @@ model::QuantizedMatrix packed(const torch::Tensor& codes, const IntegerGrid& gri
 }
 
 GroupRange searched_range(const torch::Tensor& w, const quant::IntegerFormat& format,
-                          torch::ScalarType stored, const torch::Tensor& column_weights) {
-  constexpr int kTries = 20;
+                          torch::ScalarType stored, const torch::Tensor& column_weights,
+                          int tries) {
   constexpr double kLeast = 0.4;  // of the whole range
   const torch::Tensor wide = w.to(torch::kFloat32);
   const GroupRange whole = range_of(wide, format);
   GroupRange best = whole;
   torch::Tensor least;
-  for (int i = 0; i < kTries; ++i) {
-    const double share = 1.0 - (1.0 - kLeast) * i / kTries;
+  for (int i = 0; i < tries; ++i) {
+    const double share = 1.0 - (1.0 - kLeast) * i / tries;
     const GroupRange tried{whole.low * share, whole.high * share};
     const IntegerGrid grid = grid_of(tried, format, stored);
     torch::Tensor error = (numbers_of(nearest_codes(wide, grid), grid) - wide).square_();

@@ -41,7 +41,8 @@ model::QuantizedMatrix packed(const torch::Tensor& codes, const IntegerGrid& gri
 /// The range, drawn in at both ends by the same share, at which rounding to the nearest leaves
 /// the least sum of c_j (W_ij - W'_ij)^2 in each group; c [n], none: 1.
 GroupRange searched_range(const torch::Tensor& w, const quant::IntegerFormat& format,
-                          torch::ScalarType stored, const torch::Tensor& column_weights);
+                          torch::ScalarType stored, const torch::Tensor& column_weights,
+                          int tries = 20);
 
 /// The type of 16 bits that scales of W are stored in: float16, or bfloat16 where they leave its
 /// normal numbers.

@@ -73,12 +73,15 @@ struct Rounded : torch::autograd::Function<Rounded> {
   }
 };
 
-/// One layer as it is learned.
-class LearnedLayer {
+/// One matrix as it is learned.
+class LearnedMatrix {
  public:
-  explicit LearnedLayer(const RoundedLayer& layer)
+  explicit LearnedMatrix(const RoundedMatrix& layer)
       : layer_(layer),
-        range_(searched_range(layer.weight, layer.format, layer.scale_type, {})),
+        range_(searched_range(layer.weight, layer.format, layer.scale_type,
+                              layer.column_weights.defined()
+                                  ? layer.column_weights.to(layer.weight.device())
+                                  : torch::Tensor())),
         offset_(at::zeros_like(layer.weight)),
         low_(at::ones_like(range_.low)),
         high_(at::ones_like(range_.high)) {
@@ -113,8 +116,6 @@ class LearnedLayer {
     return packed(nearest_codes(layer_.weight, grid, offset_), grid, layer_.scale_type);
   }
 
-  const RoundedLayer& layer() const { return layer_; }
-
  private:
   static constexpr double kLeastShare = 0.3, kMostShare = 1.2;
 
@@ -123,9 +124,59 @@ class LearnedLayer {
     t.mutable_grad() = torch::Tensor();
   }
 
-  const RoundedLayer& layer_;
+  const RoundedMatrix& layer_;
   GroupRange range_;
   torch::Tensor offset_, low_, high_;
+};
+
+/// One layer as it is learned.
+class LearnedLayer {
+ public:
+  explicit LearnedLayer(const RoundedLayer& layer) : layer_(layer) {
+    const auto add = [&](const std::optional<RoundedMatrix>& matrix) {
+      if (matrix) matrices_.push_back(std::make_unique<LearnedMatrix>(*matrix));
+      return matrix ? matrices_.back().get() : nullptr;
+    };
+    whole_ = add(layer.whole);
+    left_ = add(layer.left);
+    right_ = add(layer.right);
+  }
+
+  /// x [.., n] -> [.., m], products in that type.
+  torch::Tensor apply(const torch::Tensor& x, torch::ScalarType products) const {
+    const torch::Tensor narrow = x.to(products);
+    torch::Tensor y;
+    if (whole_ != nullptr) y = at::linear(narrow, whole_->rounded().to(products));
+    if (left_ != nullptr) {
+      const torch::Tensor inner = at::linear(narrow, right_->rounded().to(products));
+      const torch::Tensor low_rank = at::linear(inner, left_->rounded().to(products));
+      y = y.defined() ? y + low_rank : low_rank;
+    }
+    y = y.to(x.scalar_type());
+    return layer_.bias ? y + *layer_.bias : y;
+  }
+
+  void step(double rate) {
+    for (const auto& matrix : matrices_) matrix->step(rate);
+  }
+  void reset() {
+    for (const auto& matrix : matrices_) matrix->reset();
+  }
+
+  RoundedParts result() const {
+    RoundedParts parts;
+    if (whole_ != nullptr) parts.whole = whole_->result();
+    if (left_ != nullptr) parts.left = left_->result();
+    if (right_ != nullptr) parts.right = right_->result();
+    return parts;
+  }
+
+  int64_t out_features() const { return layer_.out_features; }
+
+ private:
+  const RoundedLayer& layer_;
+  std::vector<std::unique_ptr<LearnedMatrix>> matrices_;
+  LearnedMatrix *whole_, *left_, *right_;  // null where the layer has none
 };
 
 class LearnedProjection : public model::Projection {
@@ -133,14 +184,12 @@ class LearnedProjection : public model::Projection {
   LearnedProjection(const LearnedLayer& layer, torch::ScalarType products)
       : layer_(layer), products_(products) {}
 
-  torch::Tensor apply(const torch::Tensor& x) const override {
-    const torch::Tensor y =
-        at::linear(x.to(products_), layer_.rounded().to(products_)).to(x.scalar_type());
-    return layer_.layer().bias ? y + *layer_.layer().bias : y;
-  }
-  int64_t out_features() const override { return layer_.layer().weight.size(0); }
+  torch::Tensor apply(const torch::Tensor& x) const override { return layer_.apply(x, products_); }
+  int64_t out_features() const override { return layer_.out_features(); }
   std::vector<model::NamedTensor> parameters() const override { return {}; }
-  torch::Tensor weight() const override { return layer_.rounded(); }
+  torch::Tensor weight() const override {
+    TORCH_INTERNAL_ASSERT(false, "[learned_rounding] a layer that is learned has no weight yet");
+  }
 
  private:
   const LearnedLayer& layer_;

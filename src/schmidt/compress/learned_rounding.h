@@ -8,6 +8,7 @@
 
 #include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/compress/integer_grid.h"
+#include "schmidt/compress/rounded_weight.h"
 #include "schmidt/model/block.h"
 #include "schmidt/plan/plan.h"
 
@@ -21,12 +22,19 @@ struct LearningOptions {
   torch::ScalarType products = torch::kFloat32;
 };
 
-/// A layer whose rounding is learned.
-struct RoundedLayer {
+/// A matrix whose rounding is learned.
+struct RoundedMatrix {
   quant::IntegerFormat format;
-  torch::Tensor weight;               ///< W [m, n], float32
-  std::optional<torch::Tensor> bias;  ///< [m], in the computation's type
+  torch::Tensor weight;  ///< W [m, n], float32
   torch::ScalarType scale_type = torch::kFloat16;
+  torch::Tensor column_weights;  ///< [n] of the errors where ranges are searched; undefined: 1
+};
+
+/// A layer of such: a matrix, a low rank in two, or the sum of both.
+struct RoundedLayer {
+  std::optional<RoundedMatrix> whole, left, right;
+  std::optional<torch::Tensor> bias;  ///< [m], in the computation's type
+  int64_t out_features = 0;
 };
 
 /// One layer of a block: as it stays, or to be rounded.
@@ -46,8 +54,8 @@ struct BlockText {
 };
 
 struct LearnedBlock {
-  std::vector<model::QuantizedMatrix> layers;  ///< that were rounded, in the order given
-  double error_before = 0.0;                   ///< rounded to the nearest
+  std::vector<RoundedParts> layers;  ///< that were rounded, in the order given
+  double error_before = 0.0;         ///< rounded to the nearest
   double error_after = 0.0;
 };
 

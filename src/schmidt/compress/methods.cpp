@@ -11,6 +11,7 @@
 #include "schmidt/compress/choice.h"
 #include "schmidt/compress/errors.h"
 #include "schmidt/compress/integer_grid.h"
+#include "schmidt/compress/rounded_weight.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/mpo_projection.h"
@@ -62,16 +63,8 @@ FittedWeight by_whitened_svd(const torch::Tensor& w, const plan::LayerPlan& plan
 
 FittedWeight by_fisher(const torch::Tensor& w, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options) {
-  const auto drift = drift_map(inputs, options);
-  const calibrate::GradientMoments& gradient = *inputs.gradient;
-  const calibrate::NormPair pair =
-      calibrate::norm_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
-  const auto [q, dual] = calibrate::leading_projector(pair.a, pair.b, plan.max_bonds.front());
-  const torch::Tensor wide = w.to(q.scalar_type());
-  const torch::Tensor target = drift ? drift->apply(wide) : wide;
-  const torch::Tensor left = gradient.pulled_back ? at::matmul(target, q) : dual.t();
-  const torch::Tensor right = gradient.pulled_back ? dual : at::matmul(q.t(), target);
-  return with_errors(w, plan, {low_rank_mpo(left, right, w.scalar_type())}, inputs);
+  const Factors f = nearest_factors(w, plan.max_bonds.front(), inputs, options);
+  return with_errors(w, plan, {low_rank_mpo(f.left, f.right, w.scalar_type())}, inputs);
 }
 
 FittedWeight by_als(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
@@ -111,24 +104,44 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
   return fitted;
 }
 
-FittedWeight in_integers(const torch::Tensor& w, const plan::LayerPlan& plan,
-                         const GroupRange& range, torch::ScalarType stored,
-                         const LayerInputs& inputs) {
-  const IntegerGrid grid = grid_of(range, *plan.integers, stored);
-  return rounded_weight(w, plan, packed(nearest_codes(w, grid), grid, stored), inputs);
+/// Numbers, each by its own range, as their nearest codes.
+model::QuantizedMatrix in_integers(const torch::Tensor& w, const quant::IntegerFormat& format,
+                                   bool searches, const torch::Tensor& column_weights = {}) {
+  const torch::ScalarType stored = scale_type(w, format);
+  const IntegerGrid grid =
+      grid_of(searches ? searched_range(w, format, stored, column_weights) : range_of(w, format),
+              format, stored);
+  return packed(nearest_codes(w, grid), grid, stored);
+}
+
+FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
+                        const LayerInputs& inputs, const MethodOptions& options, bool searches) {
+  const WeightParts parts = parts_of(w, plan, inputs, options);
+  RoundedParts rounded;
+  if (parts.whole.defined()) {
+    torch::Tensor weights;
+    if (inputs.diagonal) {
+      weights = inputs.diagonal->column_weights().to(w.device());
+    } else if (inputs.moments.defined()) {
+      weights = inputs.moments.diagonal().to(torch::kFloat32);
+    }
+    rounded.whole = in_integers(parts.whole, *plan.integers, searches, weights);
+  }
+  if (parts.left.defined()) {
+    rounded.left = in_integers(parts.left, plan.left_integers(), searches);
+    rounded.right = in_integers(parts.right, *plan.factor_integers, searches);
+  }
+  return rounded_weight(w, plan, rounded, inputs);
 }
 
 FittedWeight by_nearest(const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& /*options*/) {
-  return in_integers(w, plan, range_of(w, *plan.integers), scale_type(w, *plan.integers), inputs);
+                        const LayerInputs& inputs, const MethodOptions& options) {
+  return rounded_in(w, plan, inputs, options, false);
 }
 
 FittedWeight by_searched_range(const torch::Tensor& w, const plan::LayerPlan& plan,
-                               const LayerInputs& inputs, const MethodOptions& /*options*/) {
-  const torch::ScalarType stored = scale_type(w, *plan.integers);
-  torch::Tensor squares;
-  if (inputs.moments.defined()) squares = inputs.moments.diagonal().to(torch::kFloat32);
-  return in_integers(w, plan, searched_range(w, *plan.integers, stored, squares), stored, inputs);
+                               const LayerInputs& inputs, const MethodOptions& options) {
+  return rounded_in(w, plan, inputs, options, true);
 }
 
 /// The same inputs in float64.
@@ -226,10 +239,16 @@ std::vector<const Method*>& table() {
 }  // namespace
 
 FittedWeight rounded_weight(const torch::Tensor& w, const plan::LayerPlan& plan,
-                            const model::QuantizedMatrix& rounded, const LayerInputs& inputs) {
-  const torch::Tensor approximation = rounded.decode(torch::kFloat32).to(w.scalar_type());
+                            const RoundedParts& rounded, const LayerInputs& inputs) {
+  torch::Tensor approximation = at::zeros_like(w, at::TensorOptions(torch::kFloat32));
+  if (rounded.whole) approximation += rounded.whole->decode(torch::kFloat32);
+  if (rounded.left) {
+    approximation.addmm_(rounded.left->decode(torch::kFloat32),
+                         rounded.right->decode(torch::kFloat32));
+  }
+  approximation = approximation.to(w.scalar_type());
   FittedWeight fitted{
-      model::quantized_weight(plan.layer.name, rounded), relative_error(w, approximation), {}};
+      stored_weight(plan.layer.name, rounded), relative_error(w, approximation), {}};
   if (inputs.moments.defined()) fitted.weighted_error = weighted_error(w, approximation, inputs);
   return fitted;
 }
@@ -329,10 +348,10 @@ void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesy
       throw FormatError(path, place,
                         fmt::format("expected a known method, found \"{}\"", p.method));
     }
-    if ((*found)->integers != p.integers.has_value()) {
+    if ((*found)->integers != p.is_rounded()) {
       throw FormatError(path, place,
                         fmt::format("expected a method {} integers, found {}",
-                                    p.integers ? "of" : "without", p.method));
+                                    p.is_rounded() ? "of" : "without", p.method));
     }
     if (!(*found)->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
       throw FormatError(path, place,

@@ -9,9 +9,9 @@
 
 #include <torch/types.h>
 
+#include "schmidt/calibrate/diagonal_fisher.h"
 #include "schmidt/calibrate/gradient_moments.h"
 #include "schmidt/io/json_record.h"
-#include "schmidt/model/quantized_matrix.h"
 #include "schmidt/model/stored_layer.h"
 #include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
@@ -25,6 +25,7 @@ struct LayerInputs {
   torch::Tensor moments;  ///< E[x' x'^T] [n, n]; undefined without calibration
   torch::Tensor cross;    ///< E[x x'^T] [n, n]
   std::optional<calibrate::GradientMoments> gradient;
+  std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
 };
 
 struct MethodOptions {
@@ -99,9 +100,11 @@ struct Method {
 FittedWeight fit_layer(const Method& method, const torch::Tensor& w, const plan::LayerPlan& plan,
                        const LayerInputs& inputs, const MethodOptions& options);
 
+struct RoundedParts;
+
 /// A weight that has been rounded, with its errors.
 FittedWeight rounded_weight(const torch::Tensor& w, const plan::LayerPlan& plan,
-                            const model::QuantizedMatrix& rounded, const LayerInputs& inputs);
+                            const RoundedParts& rounded, const LayerInputs& inputs);
 
 /// Scalars that a file holds of the weight, its networks with a fixed gauge or without.
 int64_t stored_parameters(const std::string& layer, const model::StoredWeight& weight,

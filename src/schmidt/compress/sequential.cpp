@@ -167,16 +167,44 @@ class Run {
               {group, model::load_group({&spec, 1}, model_.config(), model_.weights()), {}});
           continue;
         }
-        RoundedLayer rounded{.format = *(*plan)->integers};
-        rounded.weight =
-            plan::load_weight(checkpoint_, (*plan)->layer).to(calibration_.device, torch::kFloat32);
+        RoundedLayer rounded = to_round(**plan);
         rounded.bias = model::load_bias(spec, model_.weights());
-        rounded.scale_type = scale_type(rounded.weight, rounded.format);
         result.layers.push_back({group, nullptr, std::move(rounded)});
         result.plans.push_back(*plan);
       }
     }
     return result;
+  }
+
+  /// A layer's parts as their rounding begins. Nothing is known of its inputs but what the
+  /// original's statistics say: those that it will see are being learned.
+  RoundedLayer to_round(const plan::LayerPlan& p) const {
+    const torch::Tensor w =
+        plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
+    LayerInputs inputs;
+    if (calibration_.statistics != nullptr) {
+      inputs.diagonal = calibration_.statistics->diagonal(p.layer);
+      if (p.factor_integers) {
+        inputs.moments = calibration_.statistics->inputs(p.layer).to(calibration_.device);
+        inputs.cross = inputs.moments;
+        inputs.gradient = calibration_.statistics->of(p.layer).gradient.to(calibration_.device);
+      }
+    }
+    const WeightParts parts = parts_of(w, p, inputs, options_);
+    RoundedLayer rounded{.out_features = p.layer.rows};
+    const auto matrix = [](const torch::Tensor& part, const quant::IntegerFormat& format,
+                           const torch::Tensor& column_weights) {
+      return RoundedMatrix{format, part, scale_type(part, format), column_weights};
+    };
+    if (parts.whole.defined()) {
+      rounded.whole = matrix(parts.whole, *p.integers,
+                             inputs.diagonal ? inputs.diagonal->column_weights() : torch::Tensor());
+    }
+    if (parts.left.defined()) {
+      rounded.left = matrix(parts.left, p.left_integers(), {});
+      rounded.right = matrix(parts.right, *p.factor_integers, {});
+    }
+    return rounded;
   }
 
   void learn(const model::Block& block, int64_t index, const Texts& texts) {
@@ -192,12 +220,13 @@ class Run {
         block, layers,
         {texts.compressed.residual, texts.original.residual, own(), rope_, output_weight(index)},
         {.steps = options_.steps, .products = products});
-    auto matrix = found.layers.begin();
+    auto rounded = found.layers.begin();
     auto plan = plans.begin();
     for (const BlockLayer& layer : layers) {
       if (!layer.rounded) continue;
       const plan::LayerPlan& p = **plan++;
-      StoredFit fit = pack_fit(p, rounded_weight(layer.rounded->weight, p, *matrix++, {}),
+      const torch::Tensor w = plan::load_weight(checkpoint_, p.layer).to(torch::kFloat32);
+      StoredFit fit = pack_fit(p, rounded_weight(w.to(calibration_.device), p, *rounded++, {}),
                                stored_dtype_(p.layer));
       fit.stored.form["block_error"] = found.error_after;
       fit.stored.form["block_error_before"] = found.error_before;
@@ -283,6 +312,9 @@ class Run {
 
   void factorize(const plan::LayerPlan& p, LayerInputs inputs) const {
     const Method& method = find_method(p.method);
+    if (calibration_.statistics != nullptr) {
+      inputs.diagonal = calibration_.statistics->diagonal(p.layer);
+    }
     if (method.needs_gradient) {
       TORCH_CHECK_VALUE(calibration_.statistics != nullptr, "[compress] method ",
                         std::string(method.name), " expected gradient statistics, got none");

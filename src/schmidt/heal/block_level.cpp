@@ -50,8 +50,8 @@ class BlockLevel {
   BlockLevel(const BlockLevelRun& run, const BlockLevelOptions& options)
       : run_(run),
         options_(options),
-        student_(run.student, with_free_gauge(run.load)),
-        exact_(run.student, with_free_gauge({torch::kFloat32, run.load.device})),
+        student_(run.student, to_train(run.load, run, options)),
+        exact_(run.student, to_train({torch::kFloat32, run.load.device}, run, options)),
         teacher_(run.teacher, run.load) {
     const model::ModelConfig &s = student_.config(), &t = teacher_.config();
     TORCH_CHECK_VALUE(s.num_layers == t.num_layers && s.hidden_size == t.hidden_size,
@@ -97,9 +97,12 @@ class BlockLevel {
   }
 
  private:
-  static model::LoadOptions with_free_gauge(model::LoadOptions options) {
-    options.free_gauge = true;
-    return options;
+  static model::LoadOptions to_train(model::LoadOptions load, const BlockLevelRun& run,
+                                     const BlockLevelOptions& options) {
+    load.free_gauge = true;
+    load.train_codes = options.trained.codes;
+    if (load.train_codes) load.original = run.teacher;
+    return load;
   }
 
   fs::path file_of(int64_t block) const { return healed_block(run_.folder, block); }

@@ -196,7 +196,7 @@ class Healing {
     const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
       if (module.name == "model.embed_tokens" || module.name == "lm_head") return parts.embedding;
       if (module.kind == "norm") return parts.norms;
-      return module.compressed ? parts.factors : parts.dense;
+      return module.compressed ? parts.factors || parts.codes : parts.dense;
     });
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }
@@ -243,6 +243,8 @@ class Healing {
     const std::optional<model::Model> teacher_part = teacher_of_stage();
     model::LoadOptions load = options_.load;
     load.free_gauge = true;
+    load.train_codes = options_.trained.codes;
+    if (load.train_codes) load.original = teacher_;
     model::Model student = part_of(student_, load);
     std::vector<model::NamedTensor> masters = student.parameters();
     if (load.dtype != torch::kFloat32) {
@@ -409,6 +411,7 @@ json recipe(const HealOptions& options) {
                {"dtype", options.load.dtype == torch::kFloat32 ? "float32" : "bfloat16"},
                {"trained",
                 {{"factors", options.trained.factors},
+                 {"codes", options.trained.codes},
                  {"dense", options.trained.dense},
                  {"norms", options.trained.norms},
                  {"embedding", options.trained.embedding}}}};

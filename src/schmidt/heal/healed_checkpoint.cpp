@@ -35,6 +35,16 @@ std::vector<std::string> stored_names(const io::Checkpoint& checkpoint) {
   return names;
 }
 
+/// Of the first that the checkpoint has; codes that are trained stand under a name of their own.
+torch::ScalarType dtype_of_stored(const io::Checkpoint& checkpoint,
+                                  const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto info = checkpoint.tensors().find(name);
+    if (info != checkpoint.tensors().end()) return info->second.dtype;
+  }
+  return torch::kFloat32;
+}
+
 /// `checkpoint` with what was trained; says in `config` what became of the layers' forms.
 package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTensors& trained,
                             nlohmann::json& config) {
@@ -44,7 +54,7 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint, const TrainedTenso
     const std::vector<std::string> names = names_of(layer, left);
     if (!names.empty()) {
       std::erase_if(left, [&](const auto& name) { return std::ranges::count(names, name) > 0; });
-      const torch::ScalarType dtype = checkpoint.tensors().at(names.front()).dtype;
+      const torch::ScalarType dtype = dtype_of_stored(checkpoint, names);
       const auto packed = [&trained, &checkpoint, layer, names, dtype, before = form] {
         model::StoredWeight weight{before, {}};
         for (const std::string& name : names) {

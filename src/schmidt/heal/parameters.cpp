@@ -10,6 +10,7 @@ namespace schmidt::heal {
 bool TrainedParts::contains(const model::NamedTensor& tensor) const {
   if (tensor.role == model::Role::kVocabulary) return embedding;
   if (tensor.role == model::Role::kFactor) return factors;
+  if (tensor.role == model::Role::kCodes) return codes;
   return tensor.tensor.dim() < 2 ? norms : dense;
 }
 
@@ -41,7 +42,8 @@ Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
     const auto& [name, leaf, role] = leaves[i];
     leaf.set_requires_grad(parts.contains(leaves[i]));
     if (!leaf.requires_grad()) continue;
-    pieces_.push_back({name, leaf, total, leaf.dim() >= 2});
+    const bool decays = leaf.dim() >= 2 && role != model::Role::kCodes;
+    pieces_.push_back({name, leaf, total, decays});
     trained_masters.push_back(masters[i].tensor);
     total += leaf.numel();
   }

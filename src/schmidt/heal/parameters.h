@@ -14,10 +14,11 @@ namespace schmidt::heal {
 
 /// Which tensors of a model are trained.
 struct TrainedParts {
-  bool factors = true;     ///< of compressed weights: cores of tensor networks
+  bool factors = true;     ///< of compressed weights: cores of tensor networks, scales of integers
   bool dense = true;       ///< weights of the blocks that are not compressed
   bool norms = true;       ///< vectors: norms and biases
   bool embedding = false;  ///< embedding and output layer
+  bool codes = false;      ///< of integers of few bits in the blocks
 
   bool contains(const model::NamedTensor& tensor) const;
 };

@@ -19,9 +19,16 @@ constexpr std::string_view kPacked = ".weight_packed";
 constexpr std::string_view kEnds[] = {kPacked, ".weight_scale", ".weight_zero_point",
                                       ".weight_shape"};
 
-bool is_quantized(const json& config, const std::string& module) {
-  const json::json_pointer layer = json::json_pointer() / kConfig / "layers" / module / "kind";
-  return config.contains(layer) && config.at(layer) == "quantized";
+/// Whether compression_config has a form for the module, or for the layer that it is a part of:
+/// "layer.terms.1.left" of "layer".
+bool is_described(const json& config, std::string module) {
+  const json::json_pointer layers = json::json_pointer() / kConfig / "layers";
+  for (;;) {
+    if (config.contains(layers / module / "kind")) return true;
+    const size_t dot = module.rfind('.');
+    if (dot == std::string::npos) return false;
+    module.resize(dot);
+  }
 }
 
 bool is_target(const std::string& target, const std::string& module) {
@@ -45,7 +52,7 @@ std::map<std::string, HfTensor> take_packed(std::map<std::string, HfTensor>& ten
     const auto next = std::next(at);
     const std::string& name = at->first;
     const auto* end = std::ranges::find_if(kEnds, [&](auto e) { return name.ends_with(e); });
-    if (end != std::end(kEnds) && is_quantized(config, name.substr(0, name.size() - end->size()))) {
+    if (end != std::end(kEnds) && is_described(config, name.substr(0, name.size() - end->size()))) {
       taken.insert(tensors.extract(at));
     }
     at = next;
@@ -60,7 +67,7 @@ void describe_packed(json& config, const std::map<std::string, HfTensor>& tensor
   for (const auto& [name, tensor] : tensors) {
     if (!name.ends_with(kPacked)) continue;
     const std::string module = name.substr(0, name.size() - kPacked.size());
-    if (is_quantized(config, module)) continue;
+    if (is_described(config, module)) continue;
     const auto scheme = std::ranges::find_if(schemes, [&](const PackedScheme& s) {
       return std::ranges::any_of(s.targets, [&](const auto& t) { return is_target(t, module); });
     });

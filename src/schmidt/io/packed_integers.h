@@ -13,7 +13,7 @@
 namespace schmidt::io {
 
 /// The tensors of a folder whose weights are in integers of few bits, under the names of the
-/// modules that compression_config.layers gives the kind "quantized". Moved out of `tensors`.
+/// layers, or of parts of layers, that compression_config.layers describes. Moved out of `tensors`.
 std::map<std::string, HfTensor> take_packed(std::map<std::string, HfTensor>& tensors,
                                             const nlohmann::json& config);
 

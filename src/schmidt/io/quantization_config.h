@@ -19,7 +19,7 @@ struct ScaleBlock {
 
 /// Integers in the layout "pack-quantized" of compressed-tensors, and what has them.
 struct PackedScheme {
-  int bits = 4;       ///< 8, 4, 3 or 2
+  int bits = 4;       ///< one of quant::kIntegerWidths
   int64_t group = 0;  ///< columns that share a scale; 0: a row
   bool symmetric = true;
   std::vector<std::string> targets;  ///< "Linear", names of modules, "re:" and an expression

@@ -7,6 +7,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/dense_projection.h"
+#include "schmidt/model/factored_projection.h"
 #include "schmidt/model/mpo_projection.h"
 #include "schmidt/model/quantized_projection.h"
 #include "schmidt/model/sum_projection.h"
@@ -15,11 +16,24 @@ namespace schmidt::model {
 namespace {
 
 std::vector<const LayerKind*>& table() {
-  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind, &kQuantizedKind};
+  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind, &kQuantizedKind,
+                                                &kFactoredKind};
   return kinds;
 }
 
 std::string form_place(const std::string& name) { return "compression_config.layers." + name; }
+
+/// The kind of that name, or null.
+const LayerKind* kind_named(const std::string& name) {
+  const auto found = std::ranges::find(table(), name, &LayerKind::name);
+  return found == table().end() ? nullptr : *found;
+}
+
+std::string known_kinds() {
+  std::vector<std::string_view> known;
+  for (const LayerKind* kind : table()) known.push_back(kind->name);
+  return fmt::format("{}", fmt::join(known, ", "));
+}
 
 const LayerKind& find_kind(const std::string& name, const nlohmann::json& form,
                            const std::filesystem::path& path) {
@@ -27,14 +41,10 @@ const LayerKind& find_kind(const std::string& name, const nlohmann::json& form,
   if (form.is_object() && form.contains("kind") && form["kind"].is_string()) {
     found = form["kind"].get<std::string>();
   }
-  std::vector<std::string_view> known;
-  for (const LayerKind* kind : table()) {
-    if (kind->name == found) return *kind;
-    known.push_back(kind->name);
-  }
-  throw FormatError(
-      path, form_place(name),
-      fmt::format("expected a kind among {}, found {}", fmt::join(known, ", "), found));
+  const LayerKind* kind = kind_named(found);
+  if (kind != nullptr) return *kind;
+  throw FormatError(path, form_place(name),
+                    fmt::format("expected a kind among {}, found {}", known_kinds(), found));
 }
 
 /// The place of a weight that is not in a file yet.
@@ -81,6 +91,20 @@ WeightDescription describe_weight(const std::string& name, const nlohmann::json&
   return kind.describe(io::JsonRecord(form, form_place(name), path), name, tensors);
 }
 
+ProjectionPtr load_layer(const StoredLayer& layer, const Weights& weights) {
+  return find_kind(layer.spec.name, layer.form, weights.path()).load({&layer, 1}, weights);
+}
+
+WeightDescription describe_weight(const std::string& name, const io::JsonRecord& form,
+                                  const TensorHeaders& tensors) {
+  const std::string found = form.text("kind");
+  const LayerKind* kind = kind_named(found);
+  if (kind == nullptr) {
+    form.fail("kind", fmt::format("expected one of {}, found {}", known_kinds(), found));
+  }
+  return kind->describe(form, name, tensors);
+}
+
 WeightDescription describe_weight(const std::string& name, const StoredWeight& weight) {
   TensorHeaders headers;
   for (const NamedTensor& t : weight.tensors) {
@@ -105,7 +129,7 @@ torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight) 
   }
   const StoredLayer stored{{layer.name, layer.out_features, layer.in_features}, weight.form};
   const Weights weights(std::move(tensors), kMemory, options);
-  return find_kind(layer.name, weight.form, kMemory).load({&stored, 1}, weights)->weight();
+  return load_layer(stored, weights)->weight();
 }
 
 }  // namespace schmidt::model

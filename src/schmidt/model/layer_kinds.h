@@ -7,6 +7,9 @@
 
 #include "schmidt/model/layer_kind.h"
 #include "schmidt/model/layers.h"
+#include "schmidt/model/projection.h"
+#include "schmidt/model/stored_layer.h"
+#include "schmidt/model/weights.h"
 
 namespace schmidt::model {
 
@@ -23,12 +26,17 @@ void add_layer_kind(const LayerKind& kind);
 ProjectionPtr load_group(std::span<const LayerSpec> layers, const ModelConfig& config,
                          const Weights& weights);
 
+/// One layer, as its form says; throws as load_group.
+ProjectionPtr load_layer(const StoredLayer& layer, const Weights& weights);
+
 // What the kinds do, for the kind that the form names. All throw FormatError, naming
 // `path`, if there is no such kind.
 
 /// `tensors`: of this layer, or of the whole checkpoint.
 WeightDescription describe_weight(const std::string& name, const nlohmann::json& form,
                                   const TensorHeaders& tensors, const std::filesystem::path& path);
+WeightDescription describe_weight(const std::string& name, const io::JsonRecord& form,
+                                  const TensorHeaders& tensors);
 WeightDescription describe_weight(const std::string& name, const StoredWeight& weight);
 
 StoredWeight pack_weight(const std::string& name, const StoredWeight& weight,

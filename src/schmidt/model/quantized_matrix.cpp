@@ -99,17 +99,6 @@ struct Product : torch::autograd::Function<Product> {
   }
 };
 
-torch::Tensor packed_rows(const torch::Tensor& codes, int bits) {
-  const torch::Tensor from = codes.to(torch::kCPU, torch::kUInt8).contiguous();
-  const int64_t m = from.size(0), n = from.size(1), words = quant::packed_words(n, bits);
-  torch::Tensor packed = at::empty({m, words}, at::TensorOptions(torch::kInt32));
-  auto* to = reinterpret_cast<uint32_t*>(packed.mutable_data_ptr<int32_t>());
-  for (int64_t i = 0; i < m; ++i) {
-    quant::pack_codes(from.const_data_ptr<uint8_t>() + i * n, n, bits, to + i * words);
-  }
-  return packed;
-}
-
 torch::Tensor unpacked_rows(const torch::Tensor& packed, int64_t n, int bits) {
   if (packed.is_meta())
     return at::empty({packed.size(0), n}, packed.options().dtype(torch::kUInt8));
@@ -125,6 +114,17 @@ torch::Tensor unpacked_rows(const torch::Tensor& packed, int64_t n, int bits) {
 }
 
 }  // namespace
+
+torch::Tensor packed_codes(const torch::Tensor& codes, int bits) {
+  const torch::Tensor from = codes.to(torch::kCPU, torch::kUInt8).contiguous();
+  const int64_t m = from.size(0), n = from.size(1), words = quant::packed_words(n, bits);
+  torch::Tensor packed = at::empty({m, words}, at::TensorOptions(torch::kInt32));
+  auto* to = reinterpret_cast<uint32_t*>(packed.mutable_data_ptr<int32_t>());
+  for (int64_t i = 0; i < m; ++i) {
+    quant::pack_codes(from.const_data_ptr<uint8_t>() + i * n, n, bits, to + i * words);
+  }
+  return packed;
+}
 
 std::vector<int64_t> as_numbers(const quant::IntegerFormat& format) {
   return {format.bits, format.group, format.symmetric ? 1 : 0};
@@ -152,7 +152,7 @@ QuantizedMatrix QuantizedMatrix::pack(const quant::IntegerFormat& format,
   TORCH_CHECK_VALUE(codes.dim() == 2 && codes.size(1) == scales.size(1) * format.group,
                     "[quantized] expected codes of ", scales.size(1), " groups of ", format.group,
                     ", got ", codes.sizes());
-  return {format, packed_rows(codes, format.bits).to(codes.device()), scales, zeros};
+  return {format, packed_codes(codes, format.bits).to(codes.device()), scales, zeros};
 }
 
 QuantizedMatrix::QuantizedMatrix(const quant::IntegerFormat& format, torch::Tensor packed,
@@ -197,7 +197,7 @@ torch::Tensor QuantizedMatrix::multiply(const torch::Tensor& x) const {
 }
 
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits) {
-  return packed_rows(zeros.t(), bits).t().contiguous();
+  return packed_codes(zeros.t(), bits).t().contiguous();
 }
 
 torch::Tensor unpacked_zeros(const torch::Tensor& packed, int64_t m, int bits) {

@@ -59,6 +59,9 @@ quant::IntegerFormat format_of(const std::vector<int64_t>& numbers);
 /// what the faster way on the CPU is compared with.
 torch::Tensor codes_by_library(const torch::Tensor& packed, int64_t n, int bits);
 
+/// Codes below 2^bits [m, n] as packed rows, int32 [m, words].
+torch::Tensor packed_codes(const torch::Tensor& codes, int bits);
+
 /// uint8 [m, groups] as the file holds it, int32 [words of a column, groups], and back.
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits);
 torch::Tensor unpacked_zeros(const torch::Tensor& packed, int64_t m, int bits);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/model/trained_codes.h"
 
 namespace schmidt::model {
 namespace {
@@ -18,18 +19,69 @@ Names names_of(const std::string& name) {
           name + ".weight_shape"};
 }
 
-QuantizedMatrix load_matrix(const StoredLayer& layer, const Weights& weights) {
-  const LayerSpec& spec = layer.spec;
-  const io::JsonRecord form = form_of(layer, weights);
-  const quant::IntegerFormat format = parse_integer_format(form);
-  if (spec.in_features % format.group != 0) {
-    form.fail("group", fmt::format("expected a divisor of {} columns, found {}", spec.in_features,
-                                   format.group));
+ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
+  std::vector<ProjectionPtr> parts;
+  for (const StoredLayer& layer : layers) {
+    const LayerSpec& spec = layer.spec;
+    const QuantizedMatrix matrix = load_quantized_matrix(
+        form_of(layer, weights), spec.name, spec.out_features, spec.in_features, weights);
+    const auto bias = load_bias(spec, weights);
+    const torch::ScalarType dtype = weights.options().dtype;
+    if (weights.options().train_codes) {
+      const auto& original = weights.options().original;
+      const std::string name = spec.name + ".weight";
+      const bool known = original && original->tensors().contains(name);
+      parts.push_back(std::make_shared<TrainedCodes>(
+          spec.name, matrix, bias, dtype, known ? original->load(name) : torch::Tensor()));
+    } else {
+      parts.push_back(std::make_shared<QuantizedProjection>(spec.name, matrix, bias, dtype));
+    }
   }
-  const Names names = names_of(spec.name);
-  const int64_t m = spec.out_features, groups = spec.in_features / format.group;
-  const torch::Tensor packed = weights.read_stored(
-      names.packed, {m, quant::packed_words(spec.in_features, format.bits)}, torch::kInt32);
+  return concatenate(std::move(parts));
+}
+
+WeightDescription describe(const io::JsonRecord& form, const std::string& name,
+                           const TensorHeaders& tensors) {
+  const quant::IntegerFormat format = parse_integer_format(form);
+  const auto scale = tensors.find(names_of(name).scale);
+  if (scale == tensors.end() || scale->second.shape.size() != 2) return {};  // loading says so
+  const std::vector<int64_t> shape = {scale->second.shape[0],
+                                      scale->second.shape[1] * format.group};
+  return {.shape = shape, .label = format.label(), .parameters = shape[0] * shape[1]};
+}
+
+StoredWeight pack(const std::string& name, const StoredWeight& weight, const PackOptions& options) {
+  return pack_quantized_matrix(name, weight.form, weight, options);
+}
+
+}  // namespace
+
+nlohmann::json to_json(const quant::IntegerFormat& format) {
+  return {{"bits", format.bits}, {"group", format.group}, {"symmetric", format.symmetric}};
+}
+
+quant::IntegerFormat parse_integer_format(const io::JsonRecord& record) {
+  quant::IntegerFormat format;
+  format.bits = static_cast<int>(record.integer("bits", 2, 8));
+  if (!quant::is_integer_width(format.bits)) {
+    record.fail("bits",
+                fmt::format("expected {}, found {}", quant::kIntegerWidthsText, format.bits));
+  }
+  format.group = record.integer("group", 1, kMostColumns);
+  format.symmetric = record.flag("symmetric");
+  return format;
+}
+
+QuantizedMatrix load_quantized_matrix(const io::JsonRecord& form, const std::string& name,
+                                      int64_t m, int64_t n, const Weights& weights) {
+  const quant::IntegerFormat format = parse_integer_format(form);
+  if (n % format.group != 0) {
+    form.fail("group", fmt::format("expected a divisor of {} columns, found {}", n, format.group));
+  }
+  const Names names = names_of(name);
+  const int64_t groups = n / format.group;
+  const torch::Tensor packed =
+      weights.read_stored(names.packed, {m, quant::packed_words(n, format.bits)}, torch::kInt32);
   const torch::Tensor scales = weights.options().free_gauge
                                    ? weights.read(names.scale, {m, groups})  // to be trained
                                    : weights.read_stored(names.scale, {m, groups}, std::nullopt);
@@ -46,35 +98,18 @@ QuantizedMatrix load_matrix(const StoredLayer& layer, const Weights& weights) {
   return {format, packed, scales, zeros};
 }
 
-ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) {
-    parts.push_back(std::make_shared<QuantizedProjection>(
-        layer.spec.name, load_matrix(layer, weights), load_bias(layer.spec, weights),
-        weights.options().dtype));
-  }
-  return concatenate(std::move(parts));
-}
-
-WeightDescription describe(const io::JsonRecord& form, const std::string& name,
-                           const TensorHeaders& tensors) {
-  const quant::IntegerFormat format = parse_integer_format(form);
-  const auto scale = tensors.find(names_of(name).scale);
-  if (scale == tensors.end() || scale->second.shape.size() != 2) return {};  // loading says so
-  const std::vector<int64_t> shape = {scale->second.shape[0],
-                                      scale->second.shape[1] * format.group};
-  return {.shape = shape, .label = format.label(), .parameters = shape[0] * shape[1]};
-}
-
-/// Scales of 16 bits are of the type that the codes were found for, wider ones have been trained;
-/// codes are never.
-StoredWeight pack(const std::string& name, const StoredWeight& weight, const PackOptions& options) {
+StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json& form,
+                                   const StoredWeight& weight, const PackOptions& options) {
   const Names names = names_of(name);
-  StoredWeight packed{weight.form, {}};
+  StoredWeight packed{form, {}};
   for (const std::string& tensor : {names.packed, names.scale, names.zero_point, names.shape}) {
-    if (tensor == names.zero_point && weight.form.at("symmetric").get<bool>()) continue;
+    if (tensor == names.zero_point && form.at("symmetric").get<bool>()) continue;
     const NamedTensor* found = find_tensor(weight, tensor);
     packed.tensors.push_back(found != nullptr ? *found : NamedTensor{tensor, {}});
+  }
+  if (const NamedTensor* codes = find_tensor(weight, codes_name(name))) {
+    const int bits = form.at("bits").get<int>();
+    packed.tensors.front().tensor = packed_codes(codes_of(codes->tensor, bits), bits);
   }
   torch::Tensor& scales = packed.tensors[1].tensor;
   TORCH_CHECK_VALUE(scales.defined(), "[quantized] expected ", names.scale);
@@ -82,23 +117,6 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
     scales = scales.to(options.dtype).contiguous();
   }
   return packed;
-}
-
-}  // namespace
-
-nlohmann::json to_json(const quant::IntegerFormat& format) {
-  return {{"bits", format.bits}, {"group", format.group}, {"symmetric", format.symmetric}};
-}
-
-quant::IntegerFormat parse_integer_format(const io::JsonRecord& record) {
-  quant::IntegerFormat format;
-  format.bits = static_cast<int>(record.integer("bits", 2, 8));
-  if (!quant::is_integer_width(format.bits)) {
-    record.fail("bits", fmt::format("expected 8, 4, 3 or 2, found {}", format.bits));
-  }
-  format.group = record.integer("group", 1, kMostColumns);
-  format.symmetric = record.flag("symmetric");
-  return format;
 }
 
 const LayerKind kQuantizedKind = {

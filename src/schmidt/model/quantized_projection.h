@@ -45,6 +45,17 @@ nlohmann::json to_json(const quant::IntegerFormat& format);
 /// Throws FormatError for a key that is missing or mistyped, and for bits that do not exist.
 quant::IntegerFormat parse_integer_format(const io::JsonRecord& record);
 
+/// The matrix [m, n] that stands under `name` in the layout of kQuantizedKind; `form` gives its
+/// format. Throws FormatError.
+QuantizedMatrix load_quantized_matrix(const io::JsonRecord& form, const std::string& name,
+                                      int64_t m, int64_t n, const Weights& weights);
+
+/// Its tensors of `weight` as a file holds them, the codes those of TrainedCodes where they are
+/// there. Scales of 16 bits are of the type that the codes
+/// were found for, wider ones have been trained; codes never are.
+StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json& form,
+                                   const StoredWeight& weight, const PackOptions& options);
+
 /// W in integers of few bits; scales as they are.
 StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight);
 

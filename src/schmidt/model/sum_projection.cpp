@@ -5,12 +5,14 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/network.h"
+#include "schmidt/tn/gauge.h"
+#include "schmidt/tn/site_shape.h"
+
 namespace schmidt::model {
 namespace {
-
-std::string term_name(const std::string& name, size_t i) {
-  return fmt::format("{}.terms.{}", name, i);
-}
 
 std::vector<io::JsonRecord> term_forms(const io::JsonRecord& form) {
   const std::vector<io::JsonRecord> forms = form.records("terms");
@@ -20,13 +22,23 @@ std::vector<io::JsonRecord> term_forms(const io::JsonRecord& form) {
   return forms;
 }
 
+bool is_network(const nlohmann::json& form) { return !form.contains("kind"); }
+
 ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
   const LayerSpec& spec = layer.spec;
-  const io::JsonRecord form = form_of(layer, weights);
-  std::vector<Network> terms;
-  for (const io::JsonRecord& term : term_forms(form)) {
-    terms.push_back(load_network(term, term_name(spec.name, terms.size()), spec.out_features,
-                                 spec.in_features, weights));
+  const std::vector<io::JsonRecord> forms = term_forms(form_of(layer, weights));
+  std::vector<ProjectionPtr> terms;
+  for (size_t i = 0; i < forms.size(); ++i) {
+    const LayerSpec term{term_name(spec.name, i), spec.out_features, spec.in_features};
+    const nlohmann::json& form = layer.form["terms"][i];
+    if (is_network(form)) {
+      terms.push_back(std::make_shared<MpoProjection>(
+          term.name,
+          load_network(forms[i], term.name, term.out_features, term.in_features, weights),
+          std::nullopt));
+    } else {
+      terms.push_back(load_layer({term, form}, weights));
+    }
   }
   return std::make_shared<SumProjection>(spec.name, std::move(terms), load_bias(spec, weights));
 }
@@ -37,76 +49,110 @@ ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) 
   return concatenate(std::move(parts));
 }
 
-WeightDescription describe(const io::JsonRecord& form, const std::string& /*name*/,
-                           const TensorHeaders& /*tensors*/) {
-  WeightDescription description;
-  for (const io::JsonRecord& term : term_forms(form))
-    description.networks.push_back(network_shape(term));
-  description.shape = matrix_shape(description.networks.front());
-  return description;
+int64_t parameters_of(const NetworkShape& network) {
+  const tn::SiteShape shape{network.out_dims, network.in_dims};
+  return network.fixed_gauge ? tn::gauge_fixed_parameter_count(shape, network.bonds)
+                             : tn::parameter_count(shape, network.bonds);
+}
+
+WeightDescription describe(const io::JsonRecord& form, const std::string& name,
+                           const TensorHeaders& tensors) {
+  WeightDescription all;
+  int64_t parameters = 0;
+  bool counted = false;  // by a term, beside its floating numbers
+  const std::vector<io::JsonRecord> forms = term_forms(form);
+  for (size_t i = 0; i < forms.size(); ++i) {
+    WeightDescription term;
+    if (forms[i].has("kind")) {
+      term = describe_weight(term_name(name, i), forms[i], tensors);
+    } else {
+      term.networks = {network_shape(forms[i])};
+      term.shape = matrix_shape(term.networks.front());
+    }
+    if (all.shape.empty()) all.shape = term.shape;
+    for (const NetworkShape& network : term.networks) {
+      parameters += parameters_of(network);
+      all.networks.push_back(network);
+    }
+    counted = counted || term.parameters.has_value();
+    parameters += term.parameters.value_or(0);
+    if (!term.label.empty()) all.label += (all.label.empty() ? "" : " + ") + term.label;
+  }
+  if (counted) all.parameters = parameters;
+  return all;
 }
 
 StoredWeight pack(const std::string& name, const StoredWeight& weight, const PackOptions& options) {
-  StoredWeight packed{{{"kind", kSumKind.name}}, {}};
+  std::vector<StoredWeight> terms;
   for (size_t i = 0; i < weight.form.at("terms").size(); ++i) {
-    StoredWeight term = pack_network(term_name(name, i), weight.form["terms"][i], weight, options);
-    packed.form["terms"].push_back(std::move(term.form));
-    std::ranges::move(term.tensors, std::back_inserter(packed.tensors));
+    const nlohmann::json& form = weight.form["terms"][i];
+    const std::string term = term_name(name, i);
+    terms.push_back(is_network(form) ? pack_network(term, form, weight, options)
+                                     : pack_weight(term, {form, weight.tensors}, options));
   }
-  return packed;
+  return sum_weight(std::move(terms));
 }
 
 }  // namespace
 
 const LayerKind kSumKind = {.name = "sum", .load = load, .describe = describe, .pack = pack};
 
-StoredWeight sum_weight(const std::string& name, const std::vector<tn::Mpo>& terms) {
+std::string term_name(const std::string& name, size_t i) {
+  return fmt::format("{}.terms.{}", name, i);
+}
+
+StoredWeight sum_weight(std::vector<StoredWeight> terms) {
   StoredWeight weight{{{"kind", kSumKind.name}}, {}};
-  for (size_t i = 0; i < terms.size(); ++i) {
-    weight.form["terms"].push_back(network_form(terms[i]));
-    std::ranges::move(network_tensors(term_name(name, i), terms[i]),
-                      std::back_inserter(weight.tensors));
+  for (StoredWeight& term : terms) {
+    weight.form["terms"].push_back(std::move(term.form));
+    std::ranges::move(term.tensors, std::back_inserter(weight.tensors));
   }
   return weight;
 }
 
-SumProjection::SumProjection(std::string name, std::vector<Network> terms,
+StoredWeight sum_weight(const std::string& name, const std::vector<tn::Mpo>& terms) {
+  std::vector<StoredWeight> stored;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    stored.push_back({network_form(terms[i]), network_tensors(term_name(name, i), terms[i])});
+  }
+  return sum_weight(std::move(stored));
+}
+
+SumProjection::SumProjection(std::string name, std::vector<ProjectionPtr> terms,
                              std::optional<torch::Tensor> bias)
     : name_(std::move(name)), terms_(std::move(terms)), bias_(std::move(bias)) {
   TORCH_CHECK_VALUE(!terms_.empty(), "[sum] expected one term or more for ", name_, ", got none");
-  const auto [m, n] = network_size(terms_.front());
-  for (const Network& term : terms_) {
-    const auto [rows, columns] = network_size(term);
-    TORCH_CHECK_VALUE(rows == m && columns == n, "[sum] expected terms of ", m, " x ", n, " for ",
-                      name_, ", got one of ", rows, " x ", columns);
+  const int64_t m = terms_.front()->out_features();
+  for (const ProjectionPtr& term : terms_) {
+    TORCH_CHECK_VALUE(term->out_features() == m, "[sum] expected terms of ", m, " rows for ", name_,
+                      ", got one of ", term->out_features());
   }
   TORCH_CHECK_VALUE(!bias_ || (bias_->dim() == 1 && bias_->size(0) == m),
                     "[sum] expected a bias of ", m, " values for ", name_);
-  out_features_ = m;
 }
 
 torch::Tensor SumProjection::apply(const torch::Tensor& x) const {
-  torch::Tensor y = apply_network(terms_.front(), x);
-  for (size_t i = 1; i < terms_.size(); ++i) y = y + apply_network(terms_[i], x);
+  torch::Tensor y = terms_.front()->apply(x);
+  for (size_t i = 1; i < terms_.size(); ++i) y = y + terms_[i]->apply(x);
   return bias_ ? y + *bias_ : y;
 }
 
-std::vector<NamedTensor> SumProjection::parameters() const { return listed(network_cores); }
+std::vector<NamedTensor> SumProjection::parameters() const {
+  return listed(&Projection::parameters);
+}
 
-std::vector<NamedTensor> SumProjection::tensors() const { return listed(network_tensors); }
+std::vector<NamedTensor> SumProjection::tensors() const { return listed(&Projection::tensors); }
 
 torch::Tensor SumProjection::weight() const {
-  torch::Tensor w = network_matrix(terms_.front());
-  for (size_t i = 1; i < terms_.size(); ++i) w = w + network_matrix(terms_[i]);
+  torch::Tensor w = terms_.front()->weight();
+  for (size_t i = 1; i < terms_.size(); ++i) w = w + terms_[i]->weight();
   return w;
 }
 
 std::vector<NamedTensor> SumProjection::listed(Listing list) const {
   std::vector<NamedTensor> all;
-  for (size_t i = 0; i < terms_.size(); ++i) {
-    for (NamedTensor& tensor : list(term_name(name_, i), terms_[i])) {
-      all.push_back(std::move(tensor));
-    }
+  for (const ProjectionPtr& term : terms_) {
+    std::ranges::move(((*term).*list)(), std::back_inserter(all));
   }
   if (bias_) all.push_back({name_ + ".bias", *bias_});
   return all;

@@ -23,6 +23,11 @@ struct LoadOptions {
   /// Networks are read as plain cores, balanced as tn::balance does, for training in the
   /// full gauge. What is saved of such a model is in the full gauge too.
   bool free_gauge = false;
+  /// Integers of few bits are read with codes that can be trained (TrainedCodes).
+  bool train_codes = false;
+  /// The model whose weights they began as: where those lie between the codes is where training
+  /// begins.
+  std::optional<io::Checkpoint> original = {};
 };
 
 /// The stored tensors of a model, checked and converted as they are read. One at a

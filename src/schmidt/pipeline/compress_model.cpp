@@ -1,9 +1,13 @@
 #include "schmidt/pipeline/compress_model.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/calibrate/statistics_folder.h"
+#include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/summary.h"
@@ -28,6 +32,11 @@ std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRe
   const auto dense = plan::dense_layers(model);
   plan::check_patterns("ignore", recipe.selection.ignore, dense);
   layers = plan::select_layers(dense, recipe.selection);
+  if (recipe.bytes) {
+    const auto config = model::parse_config(model.config(), model.path());
+    std::ranges::copy(plan::dense_vocabulary(config), std::back_inserter(layers));
+    return layers;
+  }
   return recipe.share_inputs ? plan::share_inputs(layers) : layers;
 }
 
@@ -59,6 +68,10 @@ plan::CurvePlan plan_by_spectra(const CompressRecipe& recipe,
         plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
   }
   return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
+}
+
+ByteBudget budget_of(const CompressRecipe& recipe) {
+  return {*recipe.bytes, recipe.forms, recipe.method, recipe.dtype};
 }
 
 void check_allocation(const CompressRecipe& recipe) {
@@ -108,13 +121,18 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_allocation(recipe);
   std::optional<std::vector<plan::LayerPlan>> plan;
-  if (calibrated && recipe.allocation == Allocation::kSensitivity) {
+  std::optional<Competition> competition;
+  if (recipe.bytes) {
+    competition = compete(model, layers, budget_of(recipe));
+    compress::check_method(compress::find_method(recipe.method), parallel::size());
+  } else if (calibrated && recipe.allocation == Allocation::kSensitivity) {
     plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
   } else {
     plan = plan_ahead(recipe, layers, parameters);
     compress::check_plan(*plan, recipe.fit, parallel::size());
   }
-  const Places places = places_of(model, recipe, run, calibrated && needs.gradient);
+  const bool measures = calibrated && (needs.gradient || recipe.bytes);
+  const Places places = places_of(model, recipe, run, measures);
   std::optional<AtomicFolder> claimed;  // held for all ranks from here on
   if (parallel::rank() == 0) {
     claimed.emplace(places.out, run.force, package::checkpoint_folder());
@@ -137,7 +155,7 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     nlohmann::json& text = options.made_by["calibration"];
     text["tokens_asked"] = text["tokens"];
     text["tokens"] = calibration.windows.numel();
-    if (needs.gradient) {
+    if (measures) {
       calibrate::StatisticsOptions collecting;
       collecting.damping = recipe.fit.damping;
       collecting.seed = recipe.text.seed;
@@ -153,7 +171,12 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     options.calibration = std::move(calibration);
   }
   CompressOutcome outcome;
-  if (!plan) {
+  if (competition) {
+    predict_losses(*competition, model, statistics->statistics(), recipe.fit);
+    plan::BytePlan bought = competition->plan(*recipe.bytes);
+    plan = std::move(bought.layers);
+    outcome.predicted_loss = bought.loss;
+  } else if (!plan) {
     plan::CurvePlan bought = plan_by_spectra(recipe, layers, statistics->statistics(), parameters);
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;

@@ -33,8 +33,10 @@ torch::ScalarType parse_dtype(const io::JsonRecord& record) {
 }  // namespace
 
 std::vector<const compress::Method*> methods_of(const CompressRecipe& recipe) {
-  if (!recipe.plan || !recipe.method.empty()) return {&compress::find_method(recipe.method)};
   std::set<const compress::Method*> all;
+  if (!recipe.plan || !recipe.method.empty()) all.insert(&compress::find_method(recipe.method));
+  if (recipe.bytes) all.insert(&compress::find_method(kVocabularyMethod));
+  if (!all.empty()) return {all.begin(), all.end()};
   for (const plan::LayerPlan& p : recipe.plan->layers) all.insert(&compress::find_method(p.method));
   return {all.begin(), all.end()};
 }
@@ -55,7 +57,14 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
   made_by["method"] = recipe.method.empty() ? "as planned" : recipe.method;
   if (recipe.keep) made_by["keep"] = *recipe.keep;
   if (recipe.bond) made_by["bond"] = *recipe.bond;
-  if (recipe.plan) {
+  if (recipe.bytes) {
+    made_by["bytes"] = *recipe.bytes;
+    made_by["symmetric"] = recipe.forms.symmetric;
+    made_by["group"] = recipe.forms.group;
+    made_by["forms"] = names_of(recipe.forms.kinds);
+    made_by["layers"] = recipe.selection.include;
+    made_by["ignore"] = recipe.selection.ignore;
+  } else if (recipe.plan) {
     made_by["plan"] = {{"made_by", recipe.plan->made_by},
                        {"layers", plan::planned_json(recipe.plan->layers)}};
   } else {
@@ -85,7 +94,12 @@ CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Ch
   recipe.method = record.text("method");
   if (record.has("keep")) recipe.keep = record.number("keep", kSmallestKeep, 1.0);
   if (record.has("bond")) recipe.bond = record.integer("bond", 1, kMost);
-  if (record.has("plan")) {
+  if (record.has("bytes")) {
+    recipe.bytes = record.number("bytes", 1.0, static_cast<double>(kMost));
+    recipe.forms = {record.flag("symmetric"), record.integer("group", 0, kMost),
+                    form_kinds(record.texts("forms"))};
+    recipe.selection = {record.texts("layers"), record.texts("ignore")};
+  } else if (record.has("plan")) {
     const io::JsonRecord planned = record.record("plan");
     if (recipe.method == "as planned") recipe.method.clear();
     recipe.plan = plan::PlanFile{.layers = plan::read_planned(planned, plan::outline(model)),
@@ -104,9 +118,10 @@ CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Ch
     recipe.selection = {record.texts("layers"), record.texts("ignore")};
     recipe.share_inputs = record.flag("share_inputs");
   }
-  const int asked = (recipe.keep ? 1 : 0) + (recipe.bond ? 1 : 0) + (recipe.plan ? 1 : 0);
+  const int asked = (recipe.keep ? 1 : 0) + (recipe.bytes ? 1 : 0) + (recipe.bond ? 1 : 0) +
+                    (recipe.plan ? 1 : 0);
   if (asked != 1) {
-    record.fail("keep", fmt::format("expected one of keep, bond and plan, found {}", asked));
+    record.fail("keep", fmt::format("expected one of keep, bytes, bond and plan, found {}", asked));
   }
   if (record.has("calibration")) {
     recipe.text = parse_calibration_text(record.record("calibration"));

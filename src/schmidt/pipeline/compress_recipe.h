@@ -11,6 +11,7 @@
 
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/pipeline/byte_plan.h"
 #include "schmidt/pipeline/calibration_text.h"
 #include "schmidt/plan/layers.h"
 #include "schmidt/plan/plan_file.h"
@@ -25,12 +26,14 @@ enum class Allocation {
 };
 
 /// All that decides what becomes of a model: how far, by what, calibrated on what. One of
-/// `keep`, `bond` and `plan` says how far.
+/// `keep`, `bytes`, `bond` and `plan` says how far.
 struct CompressRecipe {
-  std::optional<double> keep;          ///< share of the whole model's parameters, (0, 1]
-  std::optional<int64_t> bond;         ///< of every cut, at least 1
+  std::optional<double> keep;   ///< share of the whole model's parameters, (0, 1]
+  std::optional<double> bytes;  ///< of the weights' files, spent on whichever forms lose least
+  std::optional<int64_t> bond;  ///< of every cut, at least 1
   std::optional<plan::PlanFile> plan;  ///< layer by layer; without the four that follow
 
+  FormRules forms;  ///< for `bytes`
   plan::ShapeChoice shape;
   Allocation allocation = Allocation::kUniform;
   bool share_inputs = false;       ///< q, k, v and gate, up each as one layer

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/pipeline/outputs.h"
 #include "schmidt/plan/preset.h"
 #include "schmidt/profile/metric.h"
+#include "schmidt/report/frontier_figure.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -201,10 +206,114 @@ std::string stored_dtype(const PlanRecipe& recipe, const plan::Outline& model) {
   return model.scalar_bytes == 2 ? "" : "bfloat16";
 }
 
+/// The least predicted loss for bytes from the smallest forms up to 16 bits a number, where only
+/// forms that `takes` may be chosen for the layers of blocks.
+Frontier frontier_of(const Competition& competition, const std::string& name,
+                     const std::function<bool(const plan::LayerPlan&)>& takes) {
+  constexpr int kPoints = 48;
+  Competition narrowed{{}, competition.rest};
+  for (const plan::LayerForms& layer : competition.layers) {
+    narrowed.layers.push_back({layer.layer, {}});
+    std::ranges::copy_if(layer.forms, std::back_inserter(narrowed.layers.back().forms),
+                         [&](const plan::Form& form) {
+                           return !form.plan || layer.layer.block < 0 || takes(*form.plan);
+                         });
+  }
+  double least = static_cast<double>(narrowed.rest + plan::least_bytes(narrowed.layers));
+  double most = static_cast<double>(narrowed.rest);
+  for (const plan::LayerForms& layer : narrowed.layers) {
+    most += static_cast<double>(std::ranges::max(layer.forms, {}, &plan::Form::bytes).bytes);
+  }
+  Frontier frontier{name, {}};
+  for (int i = 0; i < kPoints; ++i) {
+    const double bytes =
+        std::ceil(least * std::pow(most / least, static_cast<double>(i) / kPoints));
+    const plan::BytePlan bought = narrowed.plan(bytes);
+    frontier.points.push_back({bought.bytes + narrowed.rest, bought.loss});
+  }
+  return frontier;
+}
+
+nlohmann::json to_json(const std::vector<Frontier>& frontiers) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const Frontier& frontier : frontiers) {
+    nlohmann::json points = nlohmann::json::array();
+    for (const plan::Price& point : frontier.points) points.push_back({point.cost, point.loss});
+    all.push_back({{"name", frontier.name}, {"bytes_and_loss", points}});
+  }
+  return all;
+}
+
+std::string figure_of(const std::vector<Frontier>& frontiers) {
+  std::vector<report::FrontierCurve> curves;
+  for (const Frontier& frontier : frontiers) {
+    curves.push_back({frontier.name, {}});
+    for (const plan::Price& point : frontier.points) {
+      curves.back().points.emplace_back(1e-6 * static_cast<double>(point.cost), point.loss);
+    }
+  }
+  return report::frontier_svg(curves);
+}
+
+/// Bytes spent on whichever forms are predicted to lose the least.
+PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
+                               const std::filesystem::path& out, bool force) {
+  TORCH_CHECK_VALUE(recipe.bytes && !recipe.profile,
+                    "[plan] statistics expected a budget in bytes, "
+                    "and no profile");
+  const std::vector<InputPath> inputs = {{"the model", outline.path},
+                                         {"the statistics", *recipe.statistics}};
+  const std::filesystem::path place = output_file(out, force, inputs);
+  const std::filesystem::path figure = output_file(with_ending(out, ".svg"), force, inputs);
+  const io::Checkpoint model = io::Checkpoint::open(outline.path);
+  const calibrate::Statistics statistics = calibrate::Statistics::open(*recipe.statistics, model);
+
+  std::vector<std::string> alone = recipe.protect;
+  alone.insert(alone.end(), recipe.ignore.begin(), recipe.ignore.end());
+  std::vector<plan::Layer> layers = outline.layers;
+  std::ranges::copy(plan::dense_vocabulary(outline.config), std::back_inserter(layers));
+  plan::check_patterns("protect", alone, layers);
+  std::erase_if(layers, [&](const plan::Layer& layer) { return named(alone, layer); });
+  check_any(layers);
+
+  const ByteBudget budget{*recipe.bytes, recipe.forms,
+                          recipe.method.empty() ? "learned" : recipe.method,
+                          recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
+  TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
+                    " makes no integers of few bits, which statistics spend bytes on");
+  Competition competition = compete(model, layers, budget);
+  predict_losses(competition, model, statistics, {});
+  const plan::BytePlan bought = competition.plan(*recipe.bytes);
+  const double bytes = static_cast<double>(bought.bytes + competition.rest);
+
+  PlanOutcome outcome;
+  outcome.frontiers = {
+      frontier_of(competition, "all forms", [](const auto&) { return true; }),
+      frontier_of(competition, "integers alone", [](const auto& p) { return !p.factor_integers; }),
+      frontier_of(competition, "low rank alone", [](const auto& p) { return !p.integers; })};
+  outcome.bytes = bytes;
+  outcome.loss = bought.loss;
+  outcome.loss_unit = "nats a token";
+  outcome.figure = figure;
+  outcome.file = {
+      bought.layers,
+      1.0,
+      made_by(recipe),
+      {{"bytes", bytes}, {"loss", bought.loss}, {"frontiers", to_json(outcome.frontiers)}},
+      recipe.dtype == "float32" ? "float32" : "bfloat16"};
+  outcome.file.made_by["statistics"] = statistics.fingerprint();
+  outcome.file.made_by["forms"] = names_of(recipe.forms.kinds);
+  outcome.footprint = plan::footprint(outline, {});
+  write_file_atomically(figure, figure_of(outcome.frontiers));
+  plan::write_plan(place, outcome.file, outline);
+  return outcome;
+}
+
 }  // namespace
 
 PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
                        const std::filesystem::path& out, bool force) {
+  if (recipe.statistics) return plan_by_statistics(model, recipe, out, force);
   std::vector<InputPath> inputs = {{"the model", model.path}};
   if (recipe.profile) inputs.push_back({"the profile", *recipe.profile});
   const std::filesystem::path place = output_file(out, force, inputs);

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "schmidt/pipeline/byte_plan.h"
+#include "schmidt/plan/allocate.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/outline.h"
 #include "schmidt/plan/plan_file.h"
@@ -17,6 +19,10 @@ namespace schmidt::pipeline {
 
 /// All that decides a plan: one budget, how it is spent, what is left alone.
 struct PlanRecipe {
+  /// Statistics of calibration, by which `bytes` are spent on whichever forms lose the least.
+  std::optional<std::filesystem::path> statistics;
+  FormRules forms;  ///< that compete then
+
   std::optional<double> keep;   ///< budget: this share of the model's parameters, (0, 1]
   std::optional<double> bytes;  ///< or all weights in so many bytes
   std::string preset;           ///< or that of a model of the paper
@@ -37,15 +43,25 @@ struct PlanRecipe {
   double bytes_per_scalar() const { return dtype == "float32" ? 4.0 : 2.0; }
 };
 
+/// Predicted loss against bytes of all files, for one way to spend them.
+struct Frontier {
+  std::string name;
+  std::vector<plan::Price> points;
+};
+
 struct PlanOutcome {
   plan::PlanFile file;  ///< as it was written
   plan::Footprint footprint;
   std::optional<double> loss;          ///< predicted by the profile
   std::optional<double> uniform_loss;  ///< the same of the control at this budget
   std::string_view loss_unit = {};
+  double bytes = 0.0;                    ///< of all files, where bytes were spent by statistics
+  std::vector<Frontier> frontiers = {};  ///< of all forms, and of some kinds alone, in that case
+  std::filesystem::path figure = {};     ///< of these
 };
 
-/// Plans the compression of a model and writes the plan to `out`, links followed.
+/// Plans the compression of a model and writes the plan to `out`, links followed; where statistics
+/// decide, a figure of the frontiers beside it.
 /// Throws c10::ValueError for a recipe that does not fit the model or a budget out of reach,
 /// FormatError for a profile that cannot be read, SystemError.
 PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,

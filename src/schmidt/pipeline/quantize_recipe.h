@@ -14,7 +14,7 @@ namespace schmidt::pipeline {
 
 /// Every dense weight of a model in integers of few bits.
 struct QuantizeRecipe {
-  int bits = 4;                                     ///< 8, 4, 3 or 2
+  int bits = 4;                                     ///< one of quant::kIntegerWidths
   int64_t group = 64;                               ///< columns that share a scale; 0: a row
   bool symmetric = false;                           ///< without zero points
   std::string method = {};                          ///< empty: nearest with 8 bits, learned below

@@ -12,11 +12,10 @@
 namespace schmidt::plan {
 namespace {
 
-/// Indices of a curve's lower convex hull, ascending in parameters and falling in loss.
-std::vector<size_t> lower_hull(const std::vector<CurvePoint>& points) {
+/// Indices of a curve's lower convex hull, ascending in cost and falling in loss.
+std::vector<size_t> lower_hull(const std::vector<Price>& points) {
   const auto slope = [&](size_t a, size_t b) {
-    return (points[b].loss - points[a].loss) /
-           static_cast<double>(points[b].parameters - points[a].parameters);
+    return (points[b].loss - points[a].loss) / static_cast<double>(points[b].cost - points[a].cost);
   };
   std::vector<size_t> hull;
   for (size_t i = 0; i < points.size(); ++i) {
@@ -25,7 +24,7 @@ std::vector<size_t> lower_hull(const std::vector<CurvePoint>& points) {
     }
     hull.push_back(i);
   }
-  // A measured curve may rise again: more parameters for more loss are never taken.
+  // A measured curve may rise again: more cost for more loss is never taken.
   while (hull.size() >= 2 && points[hull.back()].loss >= points[hull[hull.size() - 2]].loss) {
     hull.pop_back();
   }
@@ -35,7 +34,7 @@ std::vector<size_t> lower_hull(const std::vector<CurvePoint>& points) {
 struct Step {
   size_t curve;
   size_t from, to;  // points
-  double gain;      // loss for each parameter
+  double gain;      // loss for the cost
 };
 
 }  // namespace
@@ -61,42 +60,50 @@ LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, dou
   return curve;
 }
 
-std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budget) {
+std::vector<size_t> allocate(const std::vector<std::vector<Price>>& curves, int64_t budget) {
   std::vector<Step> steps;
   std::vector<size_t> chosen;
   int64_t used = 0;
   for (size_t c = 0; c < curves.size(); ++c) {
-    const auto& points = curves[c].points;
-    TORCH_CHECK_VALUE(!points.empty(), "[allocate] expected points for ", curves[c].layer.name,
-                      ", got none");
+    const std::vector<Price>& points = curves[c];
+    TORCH_CHECK_VALUE(!points.empty(), "[allocate] expected points on every curve, got none");
     for (size_t i = 1; i < points.size(); ++i) {
-      TORCH_CHECK_VALUE(points[i - 1].parameters < points[i].parameters,
-                        "[allocate] expected ascending parameters for ", curves[c].layer.name);
+      TORCH_CHECK_VALUE(points[i - 1].cost < points[i].cost,
+                        "[allocate] expected ascending costs, got ", points[i - 1].cost, " and ",
+                        points[i].cost);
     }
     const std::vector<size_t> hull = lower_hull(points);
     for (size_t i = 1; i < hull.size(); ++i) {
-      const CurvePoint &from = points[hull[i - 1]], &to = points[hull[i]];
-      steps.push_back(
-          {c, hull[i - 1], hull[i],
-           (from.loss - to.loss) / static_cast<double>(to.parameters - from.parameters)});
+      const Price &from = points[hull[i - 1]], &to = points[hull[i]];
+      steps.push_back({c, hull[i - 1], hull[i],
+                       (from.loss - to.loss) / static_cast<double>(to.cost - from.cost)});
     }
     chosen.push_back(hull.front());
-    used += points[hull.front()].parameters;
+    used += points[hull.front()].cost;
   }
-  TORCH_CHECK_VALUE(used <= budget, "[allocate] expected a budget of at least ", used,
-                    " parameters for these layers, got ", budget);
-  // Along one hull gains fall, so sorting keeps every layer's steps in order.
+  TORCH_CHECK_VALUE(used <= budget, "[allocate] expected a budget of at least ", used, ", got ",
+                    budget);
+  // Along one hull gains fall, so sorting keeps every curve's steps in order.
   std::stable_sort(steps.begin(), steps.end(),
                    [](const Step& a, const Step& b) { return a.gain > b.gain; });
   for (const Step& step : steps) {
     if (chosen[step.curve] != step.from) continue;  // an earlier step did not fit
-    const auto& points = curves[step.curve].points;
-    const int64_t more = points[step.to].parameters - points[step.from].parameters;
+    const int64_t more = curves[step.curve][step.to].cost - curves[step.curve][step.from].cost;
     if (used + more > budget) continue;
     chosen[step.curve] = step.to;
     used += more;
   }
   return chosen;
+}
+
+std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budget) {
+  std::vector<std::vector<Price>> prices(curves.size());
+  for (size_t c = 0; c < curves.size(); ++c) {
+    for (const CurvePoint& point : curves[c].points) {
+      prices[c].push_back({point.parameters, point.loss});
+    }
+  }
+  return allocate(prices, budget);
 }
 
 CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,

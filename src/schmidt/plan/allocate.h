@@ -29,12 +29,21 @@ struct LayerCurve {
 LayerCurve predicted_curve(const Layer& layer, const torch::Tensor& squares, double floor,
                            bool fixed_gauge = true);
 
-/// Which point of each curve to take, so that all together hold at most `budget`
-/// parameters at the least sum of losses that a walk along the lower convex hulls
-/// finds: from every layer's cheapest point, always the step that gains the most for
-/// each parameter. What is left of the budget goes to later steps that still fit.
+/// What something costs and what it loses in one of the ways to have it.
+struct Price {
+  int64_t cost = 0;
+  double loss = 0.0;
+};
+
+/// Which point of each curve to take, so that all together cost at most `budget` at the least
+/// sum of losses that a walk along the lower convex hulls finds: from every curve's cheapest
+/// point, always the step that gains the most for its cost. What is left of the budget goes to
+/// later steps that still fit.
 /// Throws c10::ValueError, naming the least that can be had, if the cheapest points
-/// exceed the budget, or a curve is empty or not ascending.
+/// exceed the budget, or a curve is empty or its costs do not ascend.
+std::vector<size_t> allocate(const std::vector<std::vector<Price>>& curves, int64_t budget);
+
+/// The same of layers, their parameters being the cost.
 std::vector<size_t> allocate(const std::vector<LayerCurve>& curves, int64_t budget);
 
 struct CurvePlan {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,11 +20,26 @@ struct LayerPlan {
   std::vector<int64_t> max_bonds;  ///< one for each cut
   std::string method = "tt-svd";   ///< a name of `methods`
   bool fixed_gauge = true;         ///< stored without the freedom of its bonds
-  /// The weight stays whole, in integers of few bits; shape and bonds say nothing then.
+  /// The weight whole, in integers of few bits. Bonds say nothing then, but for a low rank of
+  /// `factor_integers` that is added to it.
   std::optional<quant::IntegerFormat> integers = {};
+  /// The factors of a low rank in integers of few bits, in the left-canonical gauge. Groups of the
+  /// left one are the largest that divide the rank as well.
+  std::optional<quant::IntegerFormat> factor_integers = {};
+
+  bool is_rounded() const { return integers || factor_integers; }
+  int64_t rank() const { return max_bonds.front(); }  ///< of a low rank
+  quant::IntegerFormat left_integers() const {
+    quant::IntegerFormat format = *factor_integers;
+    format.group = std::gcd(format.group, rank());
+    return format;
+  }
 
   int64_t parameters() const {
-    if (integers) return layer.numel();
+    if (is_rounded()) {
+      return (integers ? layer.numel() : 0) +
+             (factor_integers ? rank() * (layer.rows + layer.cols) : 0);
+    }
     return fixed_gauge ? tn::gauge_fixed_parameter_count(shape, max_bonds)
                        : tn::parameter_count(shape, max_bonds);
   }

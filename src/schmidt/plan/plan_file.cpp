@@ -99,9 +99,13 @@ nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
   nlohmann::ordered_json all = nlohmann::json::array();
   for (const LayerPlan& p : layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
-    if (p.integers) {
+    if (p.is_rounded()) {
       entry["method"] = p.method;
-      entry["integers"] = model::to_json(*p.integers);
+      if (p.integers) entry["integers"] = model::to_json(*p.integers);
+      if (p.factor_integers) {
+        entry["rank"] = p.rank();
+        entry["factor_integers"] = model::to_json(*p.factor_integers);
+      }
     } else {
       write_network(entry, p);
       entry["bonds"] = p.max_bonds;
@@ -122,7 +126,14 @@ LayerPlan read_with_bonds(const io::JsonRecord& entry, const Layer& layer) {
 LayerPlan read_integers(const io::JsonRecord& entry, const Layer& layer) {
   LayerPlan plan{.layer = layer};
   plan.method = entry.text("method");
-  plan.integers = model::parse_integer_format(entry.record("integers"));
+  if (entry.has("integers")) {
+    plan.integers = model::parse_integer_format(entry.record("integers"));
+  }
+  if (entry.has("factor_integers")) {
+    plan.factor_integers = model::parse_integer_format(entry.record("factor_integers"));
+    plan.shape = tn::low_rank_shape(layer.rows, layer.cols);
+    plan.max_bonds = {entry.integer("rank", 1, std::min(layer.rows, layer.cols))};
+  }
   return plan;
 }
 
@@ -147,8 +158,9 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
         entry.fail("name", fmt::format("expected {} once, found it twice", member));
       }
     }
-    layers.push_back(entry.has("integers") ? read_integers(entry, found->second)
-                                           : read_with_bonds(entry, found->second));
+    layers.push_back(entry.has("integers") || entry.has("factor_integers")
+                         ? read_integers(entry, found->second)
+                         : read_with_bonds(entry, found->second));
   }
   // Work goes in the model's order, whatever the file's.
   std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {

@@ -21,7 +21,8 @@ namespace schmidt::plan {
 ///    "layers": [{"name": "..", "members": [".."], "method": "whitened",
 ///                "out_dims": [m, 1], "in_dims": [1, n], "bonds": [r], "gauge": "fixed"},
 ///               {"name": "..", "members": [".."], "method": "nearest",
-///                "integers": {"bits": 4, "group": 64, "symmetric": false}}]}
+///                "integers": {"bits": 4, "group": 64, "symmetric": false},
+///                "rank": r, "factor_integers": {"bits": 8, ..}}]}
 ///
 /// "fingerprint" is null where the plan was made from a config alone; "dtype" is there where
 /// the plan asks for one.

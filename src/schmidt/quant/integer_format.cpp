@@ -57,6 +57,10 @@ void unpack_codes(const uint32_t* words, int64_t count, int bits, uint8_t* codes
       return unpack<3>(words, count, codes);
     case 4:
       return unpack<4>(words, count, codes);
+    case 5:
+      return unpack<5>(words, count, codes);
+    case 6:
+      return unpack<6>(words, count, codes);
     default:
       return unpack<8>(words, count, codes);
   }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <string>
 
 namespace schmidt::quant {
@@ -14,7 +16,7 @@ namespace schmidt::quant {
 /// compressed-tensors (0.20): the codes of a row, and of a column of zero points, are one stream of
 /// bits from the lowest bit of the first 32-bit word on, filled up to a whole word.
 struct IntegerFormat {
-  int bits = 4;            ///< 8, 4, 3 or 2
+  int bits = 4;            ///< one of kIntegerWidths
   int64_t group = 64;      ///< columns that share a scale; divides the row
   bool symmetric = false;  ///< without zero points
 
@@ -25,9 +27,12 @@ struct IntegerFormat {
   bool operator==(const IntegerFormat&) const = default;
 };
 
-/// 8, 4, 3 and 2 are the widths that there are.
+/// The widths that there are.
+constexpr int kIntegerWidths[] = {8, 6, 5, 4, 3, 2};
+constexpr const char* kIntegerWidthsText = "8, 6, 5, 4, 3 or 2";
+
 constexpr bool is_integer_width(int64_t bits) {
-  return bits == 8 || bits == 4 || bits == 3 || bits == 2;
+  return std::ranges::find(kIntegerWidths, bits) != std::end(kIntegerWidths);
 }
 
 /// 32-bit words that hold `count` codes.

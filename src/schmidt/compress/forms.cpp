@@ -1,0 +1,195 @@
+#include "schmidt/compress/forms.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <tuple>
+
+#include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/matmul.h>
+
+#include "schmidt/compress/integer_grid.h"
+#include "schmidt/compress/rounded_weight.h"
+#include "schmidt/tn/weighted_low_rank.h"
+
+namespace schmidt::compress {
+namespace {
+
+constexpr int64_t kSampledRows = 96;
+constexpr int kTries = 6;  // of ranges of factors
+
+/// What learning leaves of the loss of searched ranges, as measured (docs/results.md).
+constexpr double kLearnedShare = 0.45;
+
+constexpr int64_t kRanks[] = {8, 16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512};
+constexpr int64_t kMostAdded = 64;  // rank beside integers
+constexpr int kFactorBits[] = {8, 4};
+constexpr int kAddedBits = 8;  // of factors beside integers
+constexpr int kWholeBitsOfSums[] = {4, 3, 2};
+
+/// Some rows of a weight, evenly spaced, each with the weight of those that it stands for.
+struct Sample {
+  int64_t step;
+  torch::Tensor w;
+  calibrate::DiagonalFisher fisher;
+};
+
+Sample sample_of(const torch::Tensor& w, const calibrate::DiagonalFisher& fisher) {
+  const int64_t step = std::max<int64_t>(1, w.size(0) / kSampledRows);
+  const torch::Tensor rows = fisher.rows.slice(0, 0, c10::nullopt, step);
+  const torch::Tensor share = fisher.rows.sum(0) / rows.sum(0).clamp_min(1e-30);
+  return {
+      step, w.slice(0, 0, c10::nullopt, step).to(torch::kFloat32), {rows * share, fisher.columns}};
+}
+
+torch::Tensor rounded(const torch::Tensor& w, const quant::IntegerFormat& format, bool searches,
+                      const torch::Tensor& column_weights, int tries) {
+  const torch::ScalarType stored = scale_type(w, format);
+  const GroupRange range =
+      searches ? searched_range(w, format, stored, column_weights, tries) : range_of(w, format);
+  const IntegerGrid grid = grid_of(range, format, stored);
+  return numbers_of(nearest_codes(w, grid), grid);
+}
+
+/// The losses of one weight's forms.
+class Predictor {
+ public:
+  Predictor(const plan::Layer& layer, const torch::Tensor& w,
+            const calibrate::Statistics& statistics, const MethodOptions& options)
+      : layer_(layer),
+        w_(w.to(torch::kFloat32)),
+        statistics_(statistics),
+        options_(options),
+        fisher_(statistics.diagonal(layer)),
+        sample_(sample_of(w_, fisher_)) {}
+
+  double loss(const plan::LayerPlan& plan) {
+    const Method& method = find_method(plan.method);
+    const bool searches = method.needs_inputs;
+    const double left = method.learns_block ? kLearnedShare : 1.0;
+    if (!plan.factor_integers) return left * of_whole(*plan.integers, searches);
+    if (plan.integers) {
+      return left * of_whole(*plan.integers, searches) * left_by_rank(*plan.integers, plan.rank());
+    }
+    return dropped(plan.rank()) + left * of_factors(plan, searches);
+  }
+
+ private:
+  double of_whole(const quant::IntegerFormat& format, bool searches) const {
+    return sample_.fisher.loss(
+        rounded(sample_.w, format, searches, sample_.fisher.column_weights(), 20) - sample_.w);
+  }
+
+  /// Half of the squares beyond a rank.
+  double dropped(int64_t rank) {
+    if (!squares_.defined()) squares_ = statistics_.squares(layer_);
+    return squares_.slice(0, rank).sum().item<double>() / 2;
+  }
+
+  /// What rounding the factors of W costs beside what the rank drops.
+  double of_factors(const plan::LayerPlan& plan, bool searches) {
+    if (!left_.defined()) factorize();
+    const int64_t rank = std::min(plan.rank(), left_.size(1));
+    // The first columns of Q and the corner of T are those of the first columns of L.
+    const torch::Tensor l = left_.narrow(1, 0, rank);
+    const torch::Tensor r =
+        at::matmul(triangle_.narrow(0, 0, rank).narrow(1, 0, rank), right_.narrow(0, 0, rank));
+    const torch::Tensor rows = l.slice(0, 0, c10::nullopt, sample_.step).contiguous();
+    quant::IntegerFormat left_format = plan.left_integers();
+    if (rank % left_format.group != 0) return std::numeric_limits<double>::infinity();
+    const torch::Tensor exact = at::matmul(rows, r);
+    const torch::Tensor stored =
+        at::matmul(rounded(rows, left_format, searches, {}, kTries),
+                   rounded(r, *plan.factor_integers, searches, {}, kTries));
+    return sample_.fisher.loss(stored - exact);
+  }
+
+  void factorize() {
+    LayerInputs inputs;
+    inputs.moments = statistics_.inputs(layer_);
+    inputs.cross = inputs.moments;
+    inputs.gradient = statistics_.of(layer_).gradient;
+    const Factors f = nearest_factors(w_, std::min(w_.size(0), w_.size(1)), inputs, options_);
+    std::tie(left_, triangle_) = at::linalg_qr(f.left);
+    right_ = f.right;
+  }
+
+  /// The share of the loss of rounding W that is left beside the best low rank of the error, in
+  /// the norm of the inputs' correlations with the Fisher information's diagonal.
+  double left_by_rank(const quant::IntegerFormat& format, int64_t rank) {
+    torch::Tensor& shares = shares_[{format.bits, format.group, format.symmetric}];
+    if (!shares.defined()) {
+      const torch::Tensor error = rounded(w_, format, true, fisher_.column_weights(), kTries) - w_;
+      const torch::Tensor g = statistics_.inputs(layer_);
+      const torch::Tensor scale =
+          (fisher_.columns.sum(0) / g.diagonal().clamp_min(1e-20)).sqrt();  // [n]
+      const torch::Tensor weighted = error * fisher_.rows.sum(1, true).sqrt();
+      shares = tn::error_of_each_rank(tn::weighted_singular_values(
+          weighted, {scale.unsqueeze(1) * g * scale.unsqueeze(0), {}}));
+    }
+    const double relative = shares[rank].item<double>();
+    return relative * relative;
+  }
+
+  const plan::Layer& layer_;
+  torch::Tensor w_;
+  const calibrate::Statistics& statistics_;
+  const MethodOptions& options_;
+  calibrate::DiagonalFisher fisher_;
+  Sample sample_;
+  torch::Tensor squares_;
+  torch::Tensor left_, triangle_, right_;  // L = Q T of the full rank, Q in left_
+  std::map<std::tuple<int, int64_t, bool>, torch::Tensor> shares_;  // by format
+};
+
+}  // namespace
+
+plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choice) {
+  plan::LayerForms result{layer, {{{}, plan::dense_bytes(layer, choice.scalar_bytes), 0.0}}};
+  const auto format = [&](int bits, int64_t group) {
+    return quant::IntegerFormat{bits, group, choice.symmetric || bits == 8};
+  };
+  int64_t most = std::numeric_limits<int64_t>::max();
+  const auto add = [&](plan::LayerPlan plan) {
+    plan.layer = layer;
+    plan.method = choice.method;
+    const int64_t bytes = plan::stored_bytes(plan, choice.scalar_bytes);
+    if (bytes <= most) result.forms.push_back({std::move(plan), bytes, 0.0});
+    return bytes;
+  };
+  for (const int64_t group : choice.groups) {
+    if (layer.cols % group != 0) continue;
+    int64_t widest = 0;
+    for (const int bits : quant::kIntegerWidths) {
+      if (choice.kinds.whole) widest = std::max(widest, add({.integers = format(bits, group)}));
+    }
+    if (layer.block < 0) continue;
+    if (widest > 0) most = std::min(most, widest);
+    const tn::SiteShape shape = tn::low_rank_shape(layer.rows, layer.cols);
+    for (const int64_t rank : kRanks) {
+      if (rank >= std::min(layer.rows, layer.cols)) break;
+      for (const int bits : kFactorBits) {
+        if (!choice.kinds.low_rank) continue;
+        add({.shape = shape, .max_bonds = {rank}, .factor_integers = format(bits, group)});
+      }
+      for (const int bits : kWholeBitsOfSums) {
+        if (!choice.kinds.sums || rank > kMostAdded) continue;
+        add({.shape = shape,
+             .max_bonds = {rank},
+             .integers = format(bits, group),
+             .factor_integers = format(kAddedBits, group)});
+      }
+    }
+  }
+  return result;
+}
+
+void predict_losses(plan::LayerForms& forms, const torch::Tensor& w,
+                    const calibrate::Statistics& statistics, const MethodOptions& options) {
+  Predictor predictor(forms.layer, w, statistics, options);
+  for (plan::Form& form : forms.forms) {
+    if (form.plan) form.loss = predictor.loss(*form.plan);
+  }
+}
+
+}  // namespace schmidt::compress

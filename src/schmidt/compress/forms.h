@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/calibrate/statistics.h"
+#include "schmidt/compress/methods.h"
+#include "schmidt/plan/forms.h"
+
+namespace schmidt::compress {
+
+/// Which kinds of forms compete beside the weight as it is.
+struct FormKinds {
+  bool whole = true;     ///< the weight in integers
+  bool low_rank = true;  ///< two factors in integers
+  bool sums = true;      ///< the weight in integers, and a low rank of what that loses
+};
+
+/// Which forms of a layer compete for its bytes.
+struct FormChoice {
+  FormKinds kinds;
+  std::vector<int64_t> groups = {32, 64, 128};  ///< those that divide its rows
+  bool symmetric = false;                       ///< without zero points, as 8 bits always are
+  std::string method = "learned";               ///< of integers of few bits
+  int64_t scalar_bytes = 2;                     ///< of a number that stays as it is
+};
+
+/// All forms of a layer, with their bytes, their losses still 0: as it is, in integers of every
+/// width in each of the groups, and for layers of blocks as low ranks and sums. Those that take
+/// more bytes than integers of 8 bits are left out.
+plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choice);
+
+/// Fills in what each form of W [m, n] is predicted to lose, in nats a token:
+///
+///   integers   the loss of rounding to the nearest in searched ranges, measured on a sample of
+///              rows by the diagonal of the Fisher information
+///   low rank   half of the squares that it drops (Statistics::squares), and that of its factors
+///   sum        the share of the former that the low rank of such an error leaves
+///
+/// each rounding times what learning leaves of it where the form's method learns.
+void predict_losses(plan::LayerForms& forms, const torch::Tensor& w,
+                    const calibrate::Statistics& statistics, const MethodOptions& options);
+
+}  // namespace schmidt::compress

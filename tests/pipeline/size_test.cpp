@@ -1,0 +1,118 @@
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/model/model.h"
+#include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Size : public testing::Test {
+ protected:
+  static CompressRecipe recipe(double bytes, const std::string& method = "searched") {
+    CompressRecipe recipe;
+    recipe.bytes = bytes;
+    recipe.method = method;
+    recipe.forms.group = 24;
+    recipe.selection = {{}, {"none"}};
+    recipe.fit.steps = 20;
+    recipe.dtype = torch::kBFloat16;
+    recipe.text = text();
+    return recipe;
+  }
+
+  static CalibrationText text() {
+    return {.files = {"self"}, .tokens = 2048, .context = 16, .seed = 5};
+  }
+
+  CompressOutcome compress(const CompressRecipe& recipe, const std::string& out) {
+    return compress_model(checkpoint, recipe, {.out = tmp / out, .statistics = tmp / "statistics"},
+                          {});
+  }
+
+  int64_t size(const std::string& out) const {
+    return static_cast<int64_t>(fs::file_size(tmp / out / "model.safetensors"));
+  }
+
+  torch::Tensor log_p(const io::Checkpoint& c) const {
+    return torch::log_softmax(model::Model::load(c).forward(ids), -1);
+  }
+
+  /// KL(original || compressed), nats a token.
+  double divergence(const std::string& out) const {
+    const torch::Tensor p = log_p(checkpoint), q = log_p(io::Checkpoint::open(tmp / out));
+    return (p.exp() * (p - q)).sum(-1).mean().item<double>();
+  }
+
+  test::TemporaryFolder tmp;
+  torch::Tensor ids = [] {
+    at::set_num_threads(1);
+    at::manual_seed(2);
+    return torch::randint(264, {8, 20}, torch::kInt64);
+  }();
+  io::Checkpoint checkpoint =
+      io::Checkpoint::open(test::write_model(test::make_tiny_model(2, 1, 4), tmp / "m"));
+};
+
+TEST_F(Size, IsKeptAndSpent) {
+  double before = 1e9;
+  for (const double bytes : {75e3, 95e3, 120e3, 160e3}) {
+    const std::string out = std::to_string(bytes);
+    const CompressOutcome outcome = compress(recipe(bytes), out);
+    EXPECT_LE(size(out), bytes);
+    EXPECT_GT(size(out), 0.9 * bytes);
+    ASSERT_TRUE(outcome.predicted_loss);
+    const double lost = divergence(out);
+    EXPECT_LT(lost, before) << bytes;
+    EXPECT_GT(*outcome.predicted_loss, 0.5 * lost) << bytes;
+    EXPECT_LT(*outcome.predicted_loss, 2.0 * lost) << bytes;
+    before = lost;
+  }
+}
+
+TEST_F(Size, MixedWidthsLoseLessThanOneWidthInTheSameBytes) {
+  for (const int bits : {4, 3}) {
+    QuantizeRecipe plain;
+    plain.bits = bits;
+    plain.group = 24;
+    plain.method = "searched";
+    plain.vocabulary_bits = bits;
+    plain.text = text();
+    const std::string one = "one" + std::to_string(bits), mixed = "mixed" + std::to_string(bits);
+    CompressRecipe uniform = compress_recipe(plain, checkpoint);
+    uniform.dtype = torch::kBFloat16;
+    compress(uniform, one);
+    compress(recipe(static_cast<double>(size(one))), mixed);
+    EXPECT_LE(size(mixed), size(one));
+    EXPECT_LT(divergence(mixed), divergence(one)) << bits;
+  }
+}
+
+TEST_F(Size, ARecordedRecipeGivesTheSameBytes) {
+  compress(recipe(80e3, "learned"), "first");
+  const io::Checkpoint first = io::Checkpoint::open(tmp / "first");
+  compress(recorded_recipe(first, checkpoint), "again");
+  EXPECT_EQ(test::read_file(tmp / "first/model.safetensors"),
+            test::read_file(tmp / "again/model.safetensors"));
+}
+
+TEST_F(Size, BelowTheSmallestFormsNamesWhatCanBeHad) {
+  try {
+    compress(recipe(5e3), "small");
+    FAIL();
+  } catch (const c10::ValueError& e) {
+    EXPECT_NE(std::string(e.what()).find("out of reach: the smallest forms"), std::string::npos);
+  }
+  EXPECT_FALSE(fs::exists(tmp / "small"));
+  EXPECT_FALSE(fs::exists(tmp / "statistics"));
+}
+
+}  // namespace
+}  // namespace schmidt::pipeline

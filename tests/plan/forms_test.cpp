@@ -1,0 +1,74 @@
+#include "schmidt/plan/forms.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "schmidt/quant/integer_format.h"
+
+namespace schmidt::plan {
+namespace {
+
+Layer layer(int64_t rows, int64_t cols) { return {"layer", 0, {1}, {"layer"}, rows, cols}; }
+
+LayerPlan integers(int bits, int64_t group, bool symmetric) {
+  LayerPlan plan{.layer = layer(6, 64), .method = "nearest"};
+  plan.integers = {bits, group, symmetric};
+  return plan;
+}
+
+TEST(PlanBytes, TakesTheLeastLossOfAllThatFit) {
+  std::mt19937_64 random(3);
+  std::uniform_int_distribution<int64_t> bytes(1, 40);
+  for (int trial = 0; trial < 50; ++trial) {
+    std::vector<LayerForms> layers;
+    for (int i = 0; i < 3; ++i) {
+      // Convex curves, where the walk along the hulls is the optimum up to one step.
+      LayerForms forms{layer(9, 9), {}};
+      for (int64_t cost = 10; cost <= 40; cost += 10) {
+        forms.forms.push_back({LayerPlan{.layer = forms.layer}, cost,
+                               static_cast<double>(i + 1) / static_cast<double>(cost)});
+      }
+      layers.push_back(forms);
+    }
+    const int64_t budget = 30 + bytes(random);
+    const BytePlan plan = plan_bytes(layers, budget);
+    EXPECT_LE(plan.bytes, budget);
+    double best = 1e9;
+    for (int c = 0; c < 64; ++c) {
+      int64_t cost = 0;
+      double loss = 0;
+      for (int i = 0; i < 3; ++i) {
+        const Form& form =
+            layers[static_cast<size_t>(i)].forms[static_cast<size_t>(c >> (2 * i)) % 4];
+        cost += form.bytes;
+        loss += form.loss;
+      }
+      if (cost <= budget) best = std::min(best, loss);
+    }
+    EXPECT_DOUBLE_EQ(plan.loss, best) << budget;
+  }
+}
+
+TEST(PlanBytes, LeavesOutWhatStaysAsItIs) {
+  const std::vector<LayerForms> layers = {
+      {layer(9, 9), {{{}, 100, 0.0}, {LayerPlan{.layer = layer(9, 9)}, 50, 1.0}}}};
+  EXPECT_TRUE(plan_bytes(layers, 100).layers.empty());
+  EXPECT_EQ(plan_bytes(layers, 99).layers.size(), 1U);
+  EXPECT_EQ(least_bytes(layers), 50);
+  EXPECT_THROW(plan_bytes(layers, 49), c10::ValueError);
+}
+
+TEST(StoredBytes, AreThoseOfCodesScalesAndZeroPoints) {
+  // 6 rows of 64 codes of 3 bits: 6 words each; 2 groups; 6 zero points of 3 bits: 1 word.
+  const int64_t codes = 6 * 6 * 4, scales = 6 * 2 * 2, zeros = 2 * 4, shape = 16;
+  const int64_t with_zeros = stored_bytes(integers(3, 32, false), 2);
+  const int64_t without = stored_bytes(integers(3, 32, true), 2);
+  EXPECT_GE(with_zeros, codes + scales + zeros + shape);
+  EXPECT_GE(without, codes + scales + shape);
+  EXPECT_GT(with_zeros - without, zeros);  // and its header
+  EXPECT_EQ(stored_bytes(integers(4, 32, true), 2) - without, 6 * 2 * 4);
+}
+
+}  // namespace
+}  // namespace schmidt::plan
