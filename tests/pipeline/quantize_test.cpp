@@ -173,7 +173,7 @@ TEST_F(Quantize, MistakesAreNamedBeforeAnythingIsWritten) {
   wrong.group = 7;
   EXPECT_NE(message_of([&] { quantize(wrong, "out"); }).find("groups that divide"),
             std::string::npos);
-  wrong = recipe(5);
+  wrong = recipe(7);
   EXPECT_NE(message_of([&] { quantize(wrong, "out"); }).find("8, 6, 5, 4, 3 or 2 bits"),
             std::string::npos);
   EXPECT_FALSE(fs::exists(tmp / "out"));

@@ -24,7 +24,7 @@ struct PlanOptions {
   std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
                                                      allocation;
   bool force = false;
-  std::vector<std::string> forms = {"integers", "low-rank", "sums"};
+  std::vector<std::string> forms = {"integers"};
   pipeline::PlanRecipe recipe;
   double tflops = 0.0;  // 0: measured
 };
@@ -187,6 +187,10 @@ Action add_plan(CLI::App& verb) {
       ->delimiter(',')
       ->check(CLI::IsMember({"integers", "low-rank", "sums"}))
       ->capture_default_str();
+  verb.add_option("--group", options->recipe.forms.group,
+                  "--statistics: weights of a row that share a scale (0: 32, 64 and 128 compete)")
+      ->check(kNonNegative)
+      ->capture_default_str();
   verb.add_option("--keep", options->recipe.keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
   verb.add_option(
@@ -244,7 +248,7 @@ Action add_plan(CLI::App& verb) {
     check_options_are_read(
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
-         {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
+         {{"--forms", "--group"}, !options->statistics.empty(), "a plan with --statistics"},
          {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
     run(*options);
   };

@@ -13,11 +13,12 @@
 
 namespace schmidt::compress {
 
-/// Which kinds of forms compete beside the weight as it is.
+/// Which kinds of forms compete beside the weight as it is. Those with a rank are predicted to
+/// gain where learned rounding then gains as much without them (docs/results.md).
 struct FormKinds {
-  bool whole = true;     ///< the weight in integers
-  bool low_rank = true;  ///< two factors in integers
-  bool sums = true;      ///< the weight in integers, and a low rank of what that loses
+  bool whole = true;      ///< the weight in integers
+  bool low_rank = false;  ///< two factors in integers
+  bool sums = false;      ///< the weight in integers, and a low rank of what that loses
 };
 
 /// Which forms of a layer compete for its bytes.

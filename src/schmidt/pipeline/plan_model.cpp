@@ -206,11 +206,10 @@ std::string stored_dtype(const PlanRecipe& recipe, const plan::Outline& model) {
   return model.scalar_bytes == 2 ? "" : "bfloat16";
 }
 
-/// The least predicted loss for bytes from the smallest forms up to 16 bits a number, where only
-/// forms that `takes` may be chosen for the layers of blocks.
-Frontier frontier_of(const Competition& competition, const std::string& name,
-                     const std::function<bool(const plan::LayerPlan&)>& takes) {
-  constexpr int kPoints = 48;
+using Takes = std::function<bool(const plan::LayerPlan&)>;
+
+/// With the forms alone that `takes` says for the layers of blocks.
+Competition narrowed_to(const Competition& competition, const Takes& takes) {
   Competition narrowed{{}, competition.rest};
   for (const plan::LayerForms& layer : competition.layers) {
     narrowed.layers.push_back({layer.layer, {}});
@@ -219,6 +218,13 @@ Frontier frontier_of(const Competition& competition, const std::string& name,
                            return !form.plan || layer.layer.block < 0 || takes(*form.plan);
                          });
   }
+  return narrowed;
+}
+
+/// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
+Frontier frontier_of(const Competition& competition, const std::string& name, const Takes& takes) {
+  constexpr int kPoints = 48;
+  const Competition narrowed = narrowed_to(competition, takes);
   double least = static_cast<double>(narrowed.rest + plan::least_bytes(narrowed.layers));
   double most = static_cast<double>(narrowed.rest);
   for (const plan::LayerForms& layer : narrowed.layers) {
@@ -264,7 +270,8 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   const std::vector<InputPath> inputs = {{"the model", outline.path},
                                          {"the statistics", *recipe.statistics}};
   const std::filesystem::path place = output_file(out, force, inputs);
-  const std::filesystem::path figure = output_file(with_ending(out, ".svg"), force, inputs);
+  const std::filesystem::path figure =
+      output_file(std::filesystem::path(out).replace_extension(".svg"), force, inputs);
   const io::Checkpoint model = io::Checkpoint::open(outline.path);
   const calibrate::Statistics statistics = calibrate::Statistics::open(*recipe.statistics, model);
 
@@ -281,16 +288,24 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
                           recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
   TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
                     " makes no integers of few bits, which statistics spend bytes on");
-  Competition competition = compete(model, layers, budget);
-  predict_losses(competition, model, statistics, {});
+  compete(model, layers, budget);  // throws where the budget is out of reach
+  // All kinds are predicted for the figure; the plan takes those that were asked for.
+  ByteBudget everything = budget;
+  everything.rules.kinds = {true, true, true};
+  Competition all = compete(model, layers, everything);
+  predict_losses(all, model, statistics, {});
+  const compress::FormKinds& kinds = recipe.forms.kinds;
+  const Competition competition = narrowed_to(all, [&](const plan::LayerPlan& p) {
+    return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
+  });
   const plan::BytePlan bought = competition.plan(*recipe.bytes);
   const double bytes = static_cast<double>(bought.bytes + competition.rest);
 
   PlanOutcome outcome;
   outcome.frontiers = {
-      frontier_of(competition, "all forms", [](const auto&) { return true; }),
-      frontier_of(competition, "integers alone", [](const auto& p) { return !p.factor_integers; }),
-      frontier_of(competition, "low rank alone", [](const auto& p) { return !p.integers; })};
+      frontier_of(all, "all forms", [](const auto&) { return true; }),
+      frontier_of(all, "integers alone", [](const auto& p) { return !p.factor_integers; }),
+      frontier_of(all, "low rank alone", [](const auto& p) { return !p.integers; })};
   outcome.bytes = bytes;
   outcome.loss = bought.loss;
   outcome.loss_unit = "nats a token";
