@@ -271,8 +271,8 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
   const std::string calibrated = fmt::format(
       "--calibration {} --calibration-tokens 96 --calibration-context 32 --steps 3", text);
   const std::string compress = fmt::format("compress {} --group 12 {} ", model, calibrated);
-  const std::string statistics = (tmp / "statistics").string(),
-                    planned = (tmp / "p.json").string(), other = (tmp / "q.json").string();
+  const std::string statistics = (tmp / "statistics").string(), planned = (tmp / "p.json").string(),
+                    other = (tmp / "q.json").string();
   const auto made =
       json(compress + fmt::format("--size 23KB --statistics {} -o {}", statistics, out));
   EXPECT_LE(fs::file_size(out + "/model.safetensors"), 23000U);
@@ -299,12 +299,12 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
   refused("--keep 0.8 --method learned", "makes integers of few bits");
   refused("--keep 0.8 --forms sums", "--forms");
   refused("--size 20KB --share-inputs", "--share-inputs");
-  expect_error(fmt::format("plan {} --keep 0.8 --statistics {} -o {}", model, statistics, other),
-               2, "--statistics expected --size");
+  expect_error(fmt::format("plan {} --keep 0.8 --statistics {} -o {}", model, statistics, other), 2,
+               "--statistics expected --size");
   expect_error(fmt::format("plan {} --size 20KB --statistics {} -o {}", model, out, other), 2,
                "expected statistics in");
-  expect_error(fmt::format("plan {} --size 20KB --statistics {} -o {}", out, statistics, other),
-               2, "made from another model");
+  expect_error(fmt::format("plan {} --size 20KB --statistics {} -o {}", out, statistics, other), 2,
+               "made from another model");
 }
 
 TEST_F(CliTest, AnotherMethodLeavesStatisticsAlone) {
