@@ -10,6 +10,7 @@
 #include "schmidt/plan/allocate.h"
 #include "schmidt/plan/uniform.h"
 
+#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -53,11 +54,7 @@ class CalibratedTest : public testing::Test {
 
   // KL(original || compressed), nats a token, on the windows.
   double divergence(const fs::path& folder) const {
-    const auto log_p = [&](const io::Checkpoint& c) {
-      return torch::log_softmax(model::Model::load(c).forward(windows), -1);
-    };
-    const torch::Tensor p = log_p(checkpoint), q = log_p(io::Checkpoint::open(folder));
-    return (p.exp() * (p - q)).sum(-1).mean().item<double>();
+    return test::divergence(checkpoint, io::Checkpoint::open(folder), windows);
   }
 
   // A child runs `work` and dies by SIGKILL at the progress call number `calls`. True if

@@ -54,6 +54,15 @@ class HealTest : public testing::Test {
     return o;
   }
 
+  /// By the teacher's distribution alone, at that peak of the rate.
+  HealOptions towards_teacher(double peak) const {
+    HealOptions o = options(60);
+    o.stream.held_out = 2;
+    o.model_level.weights = {0.0, 1.0};
+    o.model_level.schedule.peak = peak;
+    return o;
+  }
+
   HealResult run(const std::string& out, const HealOptions& o,
                  const std::function<bool()>& interrupted = {}) const {
     return heal(io::Checkpoint::open(tmp / "student"), io::Checkpoint::open(tmp / "teacher"),
@@ -118,10 +127,7 @@ io::Checkpoint in_two_bits(const io::Checkpoint& original, const fs::path& out) 
 TEST_F(HealTest, TrainsCodesThroughTheirRounding) {
   const auto original = io::Checkpoint::open(tmp / "teacher");
   const io::Checkpoint student = in_two_bits(original, tmp / "codes");
-  HealOptions o = options(60);
-  o.stream.held_out = 2;
-  o.model_level.weights = {0.0, 1.0};
-  o.model_level.schedule.peak = 5e-4;
+  HealOptions o = towards_teacher(5e-4);
   const HealResult frozen = heal(student, original, tmp / "frozen", o, {});
   o.trained.codes = true;
   const HealResult result = heal(student, original, tmp / "healed", o, {});
@@ -149,10 +155,7 @@ TEST_F(HealTest, TrainsCodesThroughTheirRounding) {
 TEST_F(HealTest, TrainsOverFrozenCodes) {
   const auto original = io::Checkpoint::open(tmp / "teacher");
   const io::Checkpoint student = in_two_bits(original, tmp / "codes");
-  HealOptions o = options(60);
-  o.stream.held_out = 2;
-  o.model_level.weights = {0.0, 1.0};
-  o.model_level.schedule.peak = 2e-3;
+  HealOptions o = towards_teacher(2e-3);
   const HealResult result = heal(student, original, tmp / "healed", o, {});
   EXPECT_LT(result.after.kl, 0.7 * result.before.kl);
 
@@ -172,9 +175,7 @@ TEST_F(HealTest, TrainsOverFrozenCodes) {
 }
 
 TEST_F(HealTest, BringsTheStudentToItsTeacher) {
-  HealOptions o = options(60);
-  o.stream.held_out = 2;
-  o.model_level.weights = {0.0, 1.0};
+  HealOptions o = towards_teacher(1e-2);
   const HealResult result = run("out", o);
   EXPECT_LT(result.after.kl, 0.5 * result.before.kl);
   // What was written is what was measured: bonds without their gauge change nothing.

@@ -12,6 +12,7 @@
 #include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
+#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -47,14 +48,9 @@ class Quantize : public testing::Test {
         .result.summary;
   }
 
-  torch::Tensor log_p(const io::Checkpoint& c) const {
-    return torch::log_softmax(model::Model::load(c).forward(ids), -1);
-  }
-
   /// KL(original || quantized), nats a token.
   double divergence(const std::string& out) const {
-    const torch::Tensor p = log_p(checkpoint), q = log_p(io::Checkpoint::open(tmp / out));
-    return (p.exp() * (p - q)).sum(-1).mean().item<double>();
+    return test::divergence(checkpoint, io::Checkpoint::open(tmp / out), ids);
   }
 
   test::TemporaryFolder tmp;
@@ -126,7 +122,7 @@ TEST_F(Quantize, OfWhatIsNotCompressedYet) {
   };
   EXPECT_EQ(kinds("mpo"), 4);
   EXPECT_EQ(kinds("quantized"), 2 * 5 + 1);
-  EXPECT_TRUE(log_p(io::Checkpoint::open(tmp / "both")).isfinite().all().item<bool>());
+  EXPECT_TRUE(test::log_p(io::Checkpoint::open(tmp / "both"), ids).isfinite().all().item<bool>());
   checkpoint = io::Checkpoint::open(tmp / "both");
   EXPECT_NE(message_of([&] { quantize(recipe(4), "again"); }).find("nothing is left"),
             std::string::npos);
@@ -141,16 +137,16 @@ TEST_F(Quantize, OpensWhatCompressedTensorsHasPacked) {
     linear.selection = {{}, {"model.layers.0.self_attn.q_proj"}};
     const fs::path folder = tmp / ("packed" + std::to_string(bits));
     quantize(linear, folder.filename().string());
-    const torch::Tensor ours = log_p(io::Checkpoint::open(folder));
+    const torch::Tensor ours = test::log_p(io::Checkpoint::open(folder), ids);
     auto config = nlohmann::json::parse(test::read_file(folder / "config.json"));
     config.erase("compression_config");
     test::write_file(folder / "config.json", config.dump());
-    EXPECT_TRUE(torch::equal(log_p(io::Checkpoint::open(folder)), ours));
+    EXPECT_TRUE(torch::equal(test::log_p(io::Checkpoint::open(folder), ids), ours));
     for (auto& [name, group] : config["quantization_config"]["config_groups"].items()) {
       group["targets"] = {"Linear"};
     }
     test::write_file(folder / "config.json", config.dump());
-    EXPECT_TRUE(torch::equal(log_p(io::Checkpoint::open(folder)), ours));
+    EXPECT_TRUE(torch::equal(test::log_p(io::Checkpoint::open(folder), ids), ours));
     for (auto& [name, group] : config["quantization_config"]["config_groups"].items()) {
       group["targets"] = {"re:.*mlp.*"};
     }

@@ -6,6 +6,7 @@
 #include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
+#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
 
@@ -42,14 +43,9 @@ class Size : public testing::Test {
     return static_cast<int64_t>(fs::file_size(tmp / out / "model.safetensors"));
   }
 
-  torch::Tensor log_p(const io::Checkpoint& c) const {
-    return torch::log_softmax(model::Model::load(c).forward(ids), -1);
-  }
-
   /// KL(original || compressed), nats a token.
   double divergence(const std::string& out) const {
-    const torch::Tensor p = log_p(checkpoint), q = log_p(io::Checkpoint::open(tmp / out));
-    return (p.exp() * (p - q)).sum(-1).mean().item<double>();
+    return test::divergence(checkpoint, io::Checkpoint::open(tmp / out), ids);
   }
 
   test::TemporaryFolder tmp;

@@ -260,13 +260,17 @@ class Collector {
       const Pass pass = differentiated(b);
       const at::NoGradGuard no_grad;
       if (index == 0) add_embedding(b, pass.input_gradient);
-      for (auto& [group, sum] : inputs) Sums::add(sum, pass.inputs.at(group));
+      std::map<Group, torch::Tensor> squares;  // of a group's inputs [tokens, n]
+      for (auto& [group, sum] : inputs) {
+        Sums::add(sum, pass.inputs.at(group));
+        squares[group] = pass.inputs.at(group).to(torch::kFloat32).square();
+      }
       for (const plan::Layer* layer : layers) {
         const torch::Tensor g = rows_of(*layer, pass.gradients.at(layer->group()));
         const torch::Tensor& w = weights.at(layer->name);
         Sums& sum = sums.at(layer->name);
         const torch::Tensor g_squares = g.square();
-        const torch::Tensor x_squares = pass.inputs.at(layer->group()).to(torch::kFloat32).square();
+        const torch::Tensor& x_squares = squares.at(layer->group());
         sum.square += g_squares.sum().item<double>();
         sum.rows += at::matmul(x_squares.sum(1), g_squares);
         sum.columns += at::matmul(g_squares.sum(1), x_squares);
@@ -463,10 +467,8 @@ Statistics Statistics::open(const fs::path& folder, const io::Checkpoint& checkp
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   const auto found = StatisticsFolder::finished(folder, config.num_layers);
   TORCH_CHECK_VALUE(found.model == package::fingerprint(checkpoint),
-                    "[statistics] expected those "
-                    "of ",
-                    checkpoint.path().string(), ", got ", folder.string(),
-                    ", made from another model");
+                    "[statistics] expected those of ", checkpoint.path().string(), ", got ",
+                    folder.string(), ", made from another model");
   return {folder, found.fingerprint, config, std::nullopt};
 }
 

@@ -31,7 +31,7 @@ struct CompressVerbOptions {
   std::optional<double> bits_per_weight;
   int64_t group = 0;
   std::string scheme = "asymmetric";
-  std::vector<std::string> forms = {"integers"};
+  std::vector<std::string> forms = pipeline::names_of({});
   std::optional<int64_t> bond;
   std::string plan;   // a file to take it from
   std::string shape;  // empty: balanced where the method can
@@ -142,15 +142,6 @@ std::string forms_text(const compress::CompressResult& result) {
   return text;
 }
 
-void print_bytes(const pipeline::CompressOutcome& outcome) {
-  const package::ModelSummary& s = outcome.result.summary;
-  fmt::print(
-      "bits a weight    {:.3f}, all bytes of the weights over the original's parameters\n"
-      "forms            {}\n",
-      8.0 * static_cast<double>(s.bytes) / static_cast<double>(s.dense_parameters),
-      forms_text(outcome.result));
-}
-
 void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& outcome) {
   const compress::CompressResult& result = outcome.result;
   const std::optional<double>& predicted_loss = outcome.predicted_loss;
@@ -210,7 +201,9 @@ void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& 
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
-  if (by_bytes(options)) print_bytes(outcome);
+  if (by_bytes(options)) {
+    fmt::print("{}forms            {}\n", bits_text(result.summary), forms_text(result));
+  }
   if (predicted_loss) {
     fmt::print("predicted loss: {:.4g} nats a token, the sum over layers, each changed alone\n",
                *predicted_loss);
@@ -348,12 +341,7 @@ Action add_compress(CLI::App& verb) {
                   "--size: integers with zero points, or symmetric about zero without")
       ->check(CLI::IsMember({"asymmetric", "symmetric"}))
       ->capture_default_str();
-  verb.add_option(
-          "--forms", options->forms,
-          "--size: forms that compete: integers, low-rank (factors in integers), sums (both)")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"integers", "low-rank", "sums"}))
-      ->capture_default_str();
+  add_forms_option(verb, options->forms, "--size");
   verb.add_option("--steps", options->factorize.steps, "learned: steps of each block")
       ->check(kNonNegative)
       ->capture_default_str();

@@ -24,7 +24,7 @@ struct PlanOptions {
   std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
                                                      allocation;
   bool force = false;
-  std::vector<std::string> forms = {"integers"};
+  std::vector<std::string> forms = pipeline::names_of({});
   pipeline::PlanRecipe recipe;
   double tflops = 0.0;  // 0: measured
 };
@@ -181,12 +181,7 @@ Action add_plan(CLI::App& verb) {
   verb.add_option("--statistics", options->statistics,
                   "With --size: statistics of calibration (compress --statistics), by which bytes "
                   "are spent on whichever forms of the layers lose the least");
-  verb.add_option(
-          "--forms", options->forms,
-          "--statistics: forms that compete: integers, low-rank (factors in integers), sums")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"integers", "low-rank", "sums"}))
-      ->capture_default_str();
+  add_forms_option(verb, options->forms, "--statistics");
   verb.add_option("--group", options->recipe.forms.group,
                   "--statistics: weights of a row that share a scale (0: 32, 64 and 128 compete)")
       ->check(kNonNegative)

@@ -48,11 +48,9 @@ pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
 }
 
 void print(const QuantizeOptions& options, const compress::CompressResult& result) {
-  const double weights = static_cast<double>(result.summary.dense_parameters);
-  const double bits = 8.0 * static_cast<double>(result.summary.bytes) / weights;
   if (options.common.json) {
     nlohmann::ordered_json out = sizes_json(result.summary);
-    out["bits_per_weight"] = bits;
+    out["bits_per_weight"] = bits_per_weight(result.summary);
     out["out"] = options.out;
     out["resumed"] = result.resumed;
     for (const compress::LayerResult& r : result.layers) {
@@ -66,10 +64,8 @@ void print(const QuantizeOptions& options, const compress::CompressResult& resul
     fmt::print("{}\n", io::json_text(out));
     return;
   }
-  fmt::print(
-      "{}bits a weight    {:.3f}, all bytes of the weights over the original's parameters\n"
-      "written to {}\n",
-      sizes_text(result.summary), bits, options.out);
+  fmt::print("{}{}written to {}\n", sizes_text(result.summary), bits_text(result.summary),
+             options.out);
 }
 
 void check_options(const QuantizeOptions& options, const pipeline::CompressRecipe& recipe) {

@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include "schmidt/compress/methods.h"
+#include "schmidt/pipeline/byte_plan.h"
 
 namespace schmidt::cli {
 
@@ -27,6 +28,15 @@ std::vector<std::string> all_method_names() {
   const std::vector<std::string> integers = method_names(true);
   names.insert(names.end(), integers.begin(), integers.end());
   return names;
+}
+
+void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std::string& with) {
+  verb.add_option(
+          "--forms", forms,
+          with + ": forms that compete: integers, low-rank (factors in integers), sums (both)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(pipeline::names_of({true, true, true})))
+      ->capture_default_str();
 }
 
 void check_options_are_read(const std::string& verb, const std::set<std::string>& given,

@@ -15,6 +15,9 @@ std::set<std::string> given_options(const CLI::App& verb);
 std::vector<std::string> method_names(bool integers);
 std::vector<std::string> all_method_names();
 
+/// --forms; `with` is the option that asks for them.
+void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std::string& with);
+
 /// Options that have an effect on a condition only.
 struct ConditionalOptions {
   std::vector<const char*> names;

@@ -39,6 +39,16 @@ nlohmann::ordered_json sizes_json(const package::ModelSummary& s) {
           {"dense_bytes_float16", s.dense_bytes(2)}};
 }
 
+double bits_per_weight(const package::ModelSummary& s) {
+  return 8.0 * static_cast<double>(s.bytes) / static_cast<double>(s.dense_parameters);
+}
+
+std::string bits_text(const package::ModelSummary& s) {
+  return fmt::format(
+      "bits a weight    {:.3f}, all bytes of the weights over the original's parameters\n",
+      bits_per_weight(s));
+}
+
 double parse_size(const std::string& text) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
       {"", 1},     {"B", 1},       {"KB", 1e3},        {"MB", 1e6},

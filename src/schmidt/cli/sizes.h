@@ -13,6 +13,10 @@ namespace schmidt::cli {
 std::string sizes_text(const package::ModelSummary& summary);
 nlohmann::ordered_json sizes_json(const package::ModelSummary& summary);
 
+/// All bytes of the weights over the original's parameters, in bits; and as a line.
+double bits_per_weight(const package::ModelSummary& summary);
+std::string bits_text(const package::ModelSummary& summary);
+
 /// Bytes in words: "120MB", "1.5GB", "64MiB", "1000000". Throws c10::ValueError.
 double parse_size(const std::string& text);
 

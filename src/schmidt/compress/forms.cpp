@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include <ATen/ops/linalg_qr.h>
@@ -42,15 +43,6 @@ Sample sample_of(const torch::Tensor& w, const calibrate::DiagonalFisher& fisher
       step, w.slice(0, 0, c10::nullopt, step).to(torch::kFloat32), {rows * share, fisher.columns}};
 }
 
-torch::Tensor rounded(const torch::Tensor& w, const quant::IntegerFormat& format, bool searches,
-                      const torch::Tensor& column_weights, int tries) {
-  const torch::ScalarType stored = scale_type(w, format);
-  const GroupRange range =
-      searches ? searched_range(w, format, stored, column_weights, tries) : range_of(w, format);
-  const IntegerGrid grid = grid_of(range, format, stored);
-  return numbers_of(nearest_codes(w, grid), grid);
-}
-
 /// The losses of one weight's forms.
 class Predictor {
  public:
@@ -75,9 +67,25 @@ class Predictor {
   }
 
  private:
-  double of_whole(const quant::IntegerFormat& format, bool searches) const {
-    return sample_.fisher.loss(
-        rounded(sample_.w, format, searches, sample_.fisher.column_weights(), 20) - sample_.w);
+  using Format = std::tuple<int, int64_t, bool>;
+  static Format key(const quant::IntegerFormat& format) {
+    return {format.bits, format.group, format.symmetric};
+  }
+
+  /// Also part of the loss of every sum with these integers.
+  double of_whole(const quant::IntegerFormat& format, bool searches) {
+    const auto [loss, unknown] = whole_.try_emplace(key(format), 0.0);
+    if (unknown) {
+      loss->second = sample_.fisher.loss(
+          rounded(sample_.w, format, search(searches, sample_.fisher.column_weights(), 20)) -
+          sample_.w);
+    }
+    return loss->second;
+  }
+
+  static std::optional<RangeSearch> search(bool searches, const torch::Tensor& column_weights,
+                                           int tries) {
+    return searches ? std::optional(RangeSearch{column_weights, tries}) : std::nullopt;
   }
 
   /// Half of the squares beyond a rank.
@@ -99,17 +107,15 @@ class Predictor {
     if (rank % left_format.group != 0) return std::numeric_limits<double>::infinity();
     const torch::Tensor exact = at::matmul(rows, r);
     const torch::Tensor stored =
-        at::matmul(rounded(rows, left_format, searches, {}, kTries),
-                   rounded(r, *plan.factor_integers, searches, {}, kTries));
+        at::matmul(rounded(rows, left_format, search(searches, {}, kTries)),
+                   rounded(r, *plan.factor_integers, search(searches, {}, kTries)));
     return sample_.fisher.loss(stored - exact);
   }
 
   void factorize() {
-    LayerInputs inputs;
-    inputs.moments = statistics_.inputs(layer_);
-    inputs.cross = inputs.moments;
-    inputs.gradient = statistics_.of(layer_).gradient;
-    const Factors f = nearest_factors(w_, std::min(w_.size(0), w_.size(1)), inputs, options_);
+    const Factors f =
+        nearest_factors(w_, std::min(w_.size(0), w_.size(1)),
+                        inputs_of_original(statistics_, layer_, w_.device()), options_);
     std::tie(left_, triangle_) = at::linalg_qr(f.left);
     right_ = f.right;
   }
@@ -117,9 +123,10 @@ class Predictor {
   /// The share of the loss of rounding W that is left beside the best low rank of the error, in
   /// the norm of the inputs' correlations with the Fisher information's diagonal.
   double left_by_rank(const quant::IntegerFormat& format, int64_t rank) {
-    torch::Tensor& shares = shares_[{format.bits, format.group, format.symmetric}];
+    torch::Tensor& shares = shares_[key(format)];
     if (!shares.defined()) {
-      const torch::Tensor error = rounded(w_, format, true, fisher_.column_weights(), kTries) - w_;
+      const torch::Tensor error =
+          rounded(w_, format, RangeSearch{fisher_.column_weights(), kTries}) - w_;
       const torch::Tensor g = statistics_.inputs(layer_);
       const torch::Tensor scale =
           (fisher_.columns.sum(0) / g.diagonal().clamp_min(1e-20)).sqrt();  // [n]
@@ -139,7 +146,8 @@ class Predictor {
   Sample sample_;
   torch::Tensor squares_;
   torch::Tensor left_, triangle_, right_;  // L = Q T of the full rank, Q in left_
-  std::map<std::tuple<int, int64_t, bool>, torch::Tensor> shares_;  // by format
+  std::map<Format, double> whole_;
+  std::map<Format, torch::Tensor> shares_;
 };
 
 }  // namespace

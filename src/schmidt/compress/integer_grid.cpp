@@ -78,6 +78,21 @@ GroupRange searched_range(const torch::Tensor& w, const quant::IntegerFormat& fo
   return best;
 }
 
+IntegerGrid grid_for(const torch::Tensor& w, const quant::IntegerFormat& format,
+                     const std::optional<RangeSearch>& search) {
+  const torch::ScalarType stored = scale_type(w, format);
+  const GroupRange range =
+      search ? searched_range(w, format, stored, search->column_weights, search->tries)
+             : range_of(w, format);
+  return grid_of(range, format, stored);
+}
+
+torch::Tensor rounded(const torch::Tensor& w, const quant::IntegerFormat& format,
+                      const std::optional<RangeSearch>& search) {
+  const IntegerGrid grid = grid_for(w, format, search);
+  return numbers_of(nearest_codes(w, grid), grid);
+}
+
 torch::ScalarType scale_type(const torch::Tensor& w, const quant::IntegerFormat& format) {
   constexpr double kLeast = 6.2e-5, kMost = 6.5e4;  // normal numbers of float16
   const torch::Tensor scales = grid_of(range_of(w, format), format, torch::kFloat32).scales;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include <torch/types.h>
 
 #include "schmidt/model/quantized_matrix.h"
@@ -43,6 +45,21 @@ model::QuantizedMatrix packed(const torch::Tensor& codes, const IntegerGrid& gri
 GroupRange searched_range(const torch::Tensor& w, const quant::IntegerFormat& format,
                           torch::ScalarType stored, const torch::Tensor& column_weights,
                           int tries = 20);
+
+/// How ranges are searched.
+struct RangeSearch {
+  torch::Tensor column_weights = {};  ///< c [n]; undefined: 1
+  int tries = 20;
+};
+
+/// The grid of W's groups, their scales in scale_type: from the least to the largest number, or
+/// of searched_range.
+IntegerGrid grid_for(const torch::Tensor& w, const quant::IntegerFormat& format,
+                     const std::optional<RangeSearch>& search);
+
+/// W in the nearest numbers of that grid, float32.
+torch::Tensor rounded(const torch::Tensor& w, const quant::IntegerFormat& format,
+                      const std::optional<RangeSearch>& search);
 
 /// The type of 16 bits that scales of W are stored in: float16, or bfloat16 where they leave its
 /// normal numbers.

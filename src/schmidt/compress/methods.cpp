@@ -104,44 +104,42 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
   return fitted;
 }
 
-/// Numbers, each by its own range, as their nearest codes.
+/// Numbers as their nearest codes.
 model::QuantizedMatrix in_integers(const torch::Tensor& w, const quant::IntegerFormat& format,
-                                   bool searches, const torch::Tensor& column_weights = {}) {
-  const torch::ScalarType stored = scale_type(w, format);
-  const IntegerGrid grid =
-      grid_of(searches ? searched_range(w, format, stored, column_weights) : range_of(w, format),
-              format, stored);
-  return packed(nearest_codes(w, grid), grid, stored);
+                                   const std::optional<RangeSearch>& search) {
+  const IntegerGrid grid = grid_for(w, format, search);
+  return packed(nearest_codes(w, grid), grid, scale_type(w, format));
 }
 
 FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
-                        const LayerInputs& inputs, const MethodOptions& options, bool searches) {
+                        const LayerInputs& inputs, const MethodOptions& options,
+                        const std::optional<RangeSearch>& search) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
   RoundedParts rounded;
   if (parts.whole.defined()) {
-    torch::Tensor weights;
-    if (inputs.diagonal) {
-      weights = inputs.diagonal->column_weights().to(w.device());
-    } else if (inputs.moments.defined()) {
-      weights = inputs.moments.diagonal().to(torch::kFloat32);
+    std::optional<RangeSearch> weighted = search;
+    if (search && inputs.diagonal) {
+      weighted->column_weights = inputs.diagonal->column_weights().to(w.device());
+    } else if (search && inputs.moments.defined()) {
+      weighted->column_weights = inputs.moments.diagonal().to(torch::kFloat32);
     }
-    rounded.whole = in_integers(parts.whole, *plan.integers, searches, weights);
+    rounded.whole = in_integers(parts.whole, *plan.integers, weighted);
   }
   if (parts.left.defined()) {
-    rounded.left = in_integers(parts.left, plan.left_integers(), searches);
-    rounded.right = in_integers(parts.right, *plan.factor_integers, searches);
+    rounded.left = in_integers(parts.left, plan.left_integers(), search);
+    rounded.right = in_integers(parts.right, *plan.factor_integers, search);
   }
   return rounded_weight(w, plan, rounded, inputs);
 }
 
 FittedWeight by_nearest(const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options) {
-  return rounded_in(w, plan, inputs, options, false);
+  return rounded_in(w, plan, inputs, options, std::nullopt);
 }
 
 FittedWeight by_searched_range(const torch::Tensor& w, const plan::LayerPlan& plan,
                                const LayerInputs& inputs, const MethodOptions& options) {
-  return rounded_in(w, plan, inputs, options, true);
+  return rounded_in(w, plan, inputs, options, RangeSearch{});
 }
 
 /// The same inputs in float64.

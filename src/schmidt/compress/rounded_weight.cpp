@@ -16,15 +16,6 @@
 namespace schmidt::compress {
 namespace {
 
-/// W rounded to the nearest in ranges that are searched.
-torch::Tensor rounded(const torch::Tensor& w, const quant::IntegerFormat& format,
-                      const torch::Tensor& column_weights = {}) {
-  const torch::ScalarType stored = scale_type(w, format);
-  const IntegerGrid grid =
-      grid_of(searched_range(w, format, stored, column_weights), format, stored);
-  return numbers_of(nearest_codes(w, grid), grid).to(w.scalar_type());
-}
-
 /// The low rank of an error of rounding, which is in no relation to W's own directions.
 Factors factors_of_error(const torch::Tensor& error, int64_t rank, const LayerInputs& inputs,
                          const MethodOptions& options) {
@@ -67,10 +58,12 @@ WeightParts parts_of(const torch::Tensor& w, const plan::LayerPlan& plan, const 
   }
   torch::Tensor weights;
   if (inputs.diagonal) weights = inputs.diagonal->column_weights().to(w.device());
-  const torch::Tensor error = w - rounded(w, *plan.integers, weights);
+  const torch::Tensor error =
+      w - rounded(w, *plan.integers, RangeSearch{weights}).to(w.scalar_type());
   Factors f = left_canonical(factors_of_error(error, rank, inputs, options), rank);
-  const torch::Tensor low_rank =
-      at::matmul(rounded(f.left, plan.left_integers()), rounded(f.right, *plan.factor_integers));
+  const torch::Tensor low_rank = at::matmul(rounded(f.left, plan.left_integers(), RangeSearch{}),
+                                            rounded(f.right, *plan.factor_integers, RangeSearch{}))
+                                     .to(w.scalar_type());
   return {w - low_rank, std::move(f.left), std::move(f.right)};
 }
 
@@ -95,6 +88,16 @@ Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs&
   const auto dtype = w.scalar_type();
   if (gradient.pulled_back) return {at::matmul(target, q).to(dtype), dual.to(dtype)};
   return {dual.t().to(dtype), at::matmul(q.t(), target).to(dtype)};
+}
+
+LayerInputs inputs_of_original(const calibrate::Statistics& statistics, const plan::Layer& layer,
+                               const torch::Device& device) {
+  LayerInputs inputs;
+  inputs.moments = statistics.inputs(layer).to(device);
+  inputs.cross = inputs.moments;
+  inputs.gradient = statistics.of(layer).gradient.to(device);
+  inputs.diagonal = statistics.diagonal(layer);
+  return inputs;
 }
 
 model::StoredWeight stored_weight(const std::string& name, const RoundedParts& parts) {

@@ -5,6 +5,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/model/quantized_matrix.h"
 #include "schmidt/model/stored_layer.h"
@@ -41,6 +42,10 @@ struct Factors {
 };
 Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs& inputs,
                         const MethodOptions& options);
+
+/// What statistics say of a layer's inputs and gradient in the original model.
+LayerInputs inputs_of_original(const calibrate::Statistics& statistics, const plan::Layer& layer,
+                               const torch::Device& device);
 
 /// As a checkpoint holds it: kind quantized, factored, or sum.
 model::StoredWeight stored_weight(const std::string& name, const RoundedParts& parts);

@@ -153,6 +153,7 @@ class Run {
   struct ToLearn {
     std::vector<BlockLayer> layers;
     std::vector<const plan::LayerPlan*> plans;
+    std::vector<torch::Tensor> weights;  // theirs, float32
   };
 
   ToLearn to_learn(int64_t block) const {
@@ -167,7 +168,9 @@ class Run {
               {group, model::load_group({&spec, 1}, model_.config(), model_.weights()), {}});
           continue;
         }
-        RoundedLayer rounded = to_round(**plan);
+        result.weights.push_back(plan::load_weight(checkpoint_, (*plan)->layer)
+                                     .to(calibration_.device, torch::kFloat32));
+        RoundedLayer rounded = to_round(**plan, result.weights.back());
         rounded.bias = model::load_bias(spec, model_.weights());
         result.layers.push_back({group, nullptr, std::move(rounded)});
         result.plans.push_back(*plan);
@@ -178,16 +181,13 @@ class Run {
 
   /// A layer's parts as their rounding begins. Nothing is known of its inputs but what the
   /// original's statistics say: those that it will see are being learned.
-  RoundedLayer to_round(const plan::LayerPlan& p) const {
-    const torch::Tensor w =
-        plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
+  RoundedLayer to_round(const plan::LayerPlan& p, const torch::Tensor& w) const {
     LayerInputs inputs;
     if (calibration_.statistics != nullptr) {
-      inputs.diagonal = calibration_.statistics->diagonal(p.layer);
       if (p.factor_integers) {
-        inputs.moments = calibration_.statistics->inputs(p.layer).to(calibration_.device);
-        inputs.cross = inputs.moments;
-        inputs.gradient = calibration_.statistics->of(p.layer).gradient.to(calibration_.device);
+        inputs = inputs_of_original(*calibration_.statistics, p.layer, calibration_.device);
+      } else {
+        inputs.diagonal = calibration_.statistics->diagonal(p.layer);
       }
     }
     const WeightParts parts = parts_of(w, p, inputs, options_);
@@ -209,7 +209,7 @@ class Run {
 
   void learn(const model::Block& block, int64_t index, const Texts& texts) {
     const SavedPosition::Work work(position_);
-    const auto [layers, plans] = to_learn(index);
+    const auto [layers, plans, weights] = to_learn(index);
     if (progress_) {
       progress_({"compress", plans.front()->layer.name, plans.front() - plan_.data(),
                  static_cast<int64_t>(plan_.size()), "layers"});
@@ -220,14 +220,10 @@ class Run {
         block, layers,
         {texts.compressed.residual, texts.original.residual, own(), rope_, output_weight(index)},
         {.steps = options_.steps, .products = products});
-    auto rounded = found.layers.begin();
-    auto plan = plans.begin();
-    for (const BlockLayer& layer : layers) {
-      if (!layer.rounded) continue;
-      const plan::LayerPlan& p = **plan++;
-      const torch::Tensor w = plan::load_weight(checkpoint_, p.layer).to(torch::kFloat32);
-      StoredFit fit = pack_fit(p, rounded_weight(w.to(calibration_.device), p, *rounded++, {}),
-                               stored_dtype_(p.layer));
+    for (size_t i = 0; i < plans.size(); ++i) {
+      const plan::LayerPlan& p = *plans[i];
+      StoredFit fit =
+          pack_fit(p, rounded_weight(weights[i], p, found.layers[i], {}), stored_dtype_(p.layer));
       fit.stored.form["block_error"] = found.error_after;
       fit.stored.form["block_error_before"] = found.error_before;
       store_.save(p, fit);

@@ -42,12 +42,6 @@ ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
       load_bias(spec, weights), weights.options().dtype);
 }
 
-ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
-  return concatenate(std::move(parts));
-}
-
 WeightDescription describe(const io::JsonRecord& form, const std::string& /*name*/,
                            const TensorHeaders& /*tensors*/) {
   const Sizes sizes = sizes_of(form);
@@ -70,7 +64,7 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 }  // namespace
 
 const LayerKind kFactoredKind = {
-    .name = "factored", .load = load, .describe = describe, .pack = pack};
+    .name = "factored", .load = load_each<load_one>, .describe = describe, .pack = pack};
 
 StoredWeight factored_weight(const std::string& name, const QuantizedMatrix& left,
                              const QuantizedMatrix& right) {

@@ -65,6 +65,14 @@ struct LayerKind {
                        const PackOptions& options);
 };
 
+/// LayerKind::load of kinds that hold every layer by itself.
+template <ProjectionPtr (*load_one)(const StoredLayer& layer, const Weights& weights)>
+ProjectionPtr load_each(std::span<const StoredLayer> layers, const Weights& weights) {
+  std::vector<ProjectionPtr> parts;
+  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
+  return concatenate(std::move(parts));
+}
+
 /// Packing of kinds whose tensors are stored as they are, but for the dtype.
 StoredWeight pack_plainly(const std::string& name, const StoredWeight& weight,
                           const PackOptions& options);

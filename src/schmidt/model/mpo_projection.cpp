@@ -10,12 +10,6 @@ ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
   return std::make_shared<MpoProjection>(spec.name, std::move(network), load_bias(spec, weights));
 }
 
-ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
-  return concatenate(std::move(parts));
-}
-
 WeightDescription describe(const io::JsonRecord& form, const std::string& /*name*/,
                            const TensorHeaders& /*tensors*/) {
   const NetworkShape shape = network_shape(form);
@@ -30,7 +24,8 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 
 }  // namespace
 
-const LayerKind kMpoKind = {.name = "mpo", .load = load, .describe = describe, .pack = pack};
+const LayerKind kMpoKind = {
+    .name = "mpo", .load = load_each<load_one>, .describe = describe, .pack = pack};
 
 StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo) {
   nlohmann::json form = network_form(mpo);

@@ -19,25 +19,20 @@ Names names_of(const std::string& name) {
           name + ".weight_shape"};
 }
 
-ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) {
-    const LayerSpec& spec = layer.spec;
-    const QuantizedMatrix matrix = load_quantized_matrix(
-        form_of(layer, weights), spec.name, spec.out_features, spec.in_features, weights);
-    const auto bias = load_bias(spec, weights);
-    const torch::ScalarType dtype = weights.options().dtype;
-    if (weights.options().train_codes) {
-      const auto& original = weights.options().original;
-      const std::string name = spec.name + ".weight";
-      const bool known = original && original->tensors().contains(name);
-      parts.push_back(std::make_shared<TrainedCodes>(
-          spec.name, matrix, bias, dtype, known ? original->load(name) : torch::Tensor()));
-    } else {
-      parts.push_back(std::make_shared<QuantizedProjection>(spec.name, matrix, bias, dtype));
-    }
+ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
+  const LayerSpec& spec = layer.spec;
+  const QuantizedMatrix matrix = load_quantized_matrix(
+      form_of(layer, weights), spec.name, spec.out_features, spec.in_features, weights);
+  const auto bias = load_bias(spec, weights);
+  const torch::ScalarType dtype = weights.options().dtype;
+  if (!weights.options().train_codes) {
+    return std::make_shared<QuantizedProjection>(spec.name, matrix, bias, dtype);
   }
-  return concatenate(std::move(parts));
+  const auto& original = weights.options().original;
+  const std::string name = spec.name + ".weight";
+  const bool known = original && original->tensors().contains(name);
+  return std::make_shared<TrainedCodes>(spec.name, matrix, bias, dtype,
+                                        known ? original->load(name) : torch::Tensor());
 }
 
 WeightDescription describe(const io::JsonRecord& form, const std::string& name,
@@ -120,7 +115,7 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
 }
 
 const LayerKind kQuantizedKind = {
-    .name = "quantized", .load = load, .describe = describe, .pack = pack};
+    .name = "quantized", .load = load_each<load_one>, .describe = describe, .pack = pack};
 
 StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight) {
   const quant::IntegerFormat& format = weight.format();

@@ -51,8 +51,8 @@ QuantizedMatrix load_quantized_matrix(const io::JsonRecord& form, const std::str
                                       int64_t m, int64_t n, const Weights& weights);
 
 /// Its tensors of `weight` as a file holds them, the codes those of TrainedCodes where they are
-/// there. Scales of 16 bits are of the type that the codes
-/// were found for, wider ones have been trained; codes never are.
+/// there. Scales of 16 bits are of the type that the codes were found for, wider ones have been
+/// trained.
 StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json& form,
                                    const StoredWeight& weight, const PackOptions& options);
 

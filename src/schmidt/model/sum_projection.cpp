@@ -43,12 +43,6 @@ ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
   return std::make_shared<SumProjection>(spec.name, std::move(terms), load_bias(spec, weights));
 }
 
-ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
-  std::vector<ProjectionPtr> parts;
-  for (const StoredLayer& layer : layers) parts.push_back(load_one(layer, weights));
-  return concatenate(std::move(parts));
-}
-
 int64_t parameters_of(const NetworkShape& network) {
   const tn::SiteShape shape{network.out_dims, network.in_dims};
   return network.fixed_gauge ? tn::gauge_fixed_parameter_count(shape, network.bonds)
@@ -95,7 +89,8 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 
 }  // namespace
 
-const LayerKind kSumKind = {.name = "sum", .load = load, .describe = describe, .pack = pack};
+const LayerKind kSumKind = {
+    .name = "sum", .load = load_each<load_one>, .describe = describe, .pack = pack};
 
 std::string term_name(const std::string& name, size_t i) {
   return fmt::format("{}.terms.{}", name, i);
