@@ -1,13 +1,36 @@
 #include "schmidt/model/mpo_projection.h"
 
+#include <utility>
+
+#include "schmidt/model/low_rank_projection.h"
+
 namespace schmidt::model {
 namespace {
 
-ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
-  const LayerSpec& spec = layer.spec;
-  Network network = load_network(form_of(layer, weights), spec.name, spec.out_features,
-                                 spec.in_features, weights);
-  return std::make_shared<MpoProjection>(spec.name, std::move(network), load_bias(spec, weights));
+/// Neighbours that are low ranks in the fixed gauge stand together, and what is none by itself.
+ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) {
+  std::vector<ProjectionPtr> parts;
+  std::vector<LowRankLayer> low_ranks;
+  const auto put_together = [&] {
+    if (low_ranks.empty()) return;
+    parts.push_back(std::make_shared<LowRankProjection>(std::exchange(low_ranks, {})));
+  };
+  for (const StoredLayer& layer : layers) {
+    const LayerSpec& spec = layer.spec;
+    Network network = load_network(form_of(layer, weights), spec.name, spec.out_features,
+                                   spec.in_features, weights);
+    std::optional<torch::Tensor> bias = load_bias(spec, weights);
+    auto* const fixed = std::get_if<tn::GaugeFixed>(&network);
+    if (fixed != nullptr && tn::is_low_rank(*fixed)) {
+      low_ranks.push_back({spec.name, std::move(*fixed), std::move(bias)});
+      continue;
+    }
+    put_together();
+    parts.push_back(
+        std::make_shared<MpoProjection>(spec.name, std::move(network), std::move(bias)));
+  }
+  put_together();
+  return concatenate(std::move(parts));
 }
 
 WeightDescription describe(const io::JsonRecord& form, const std::string& /*name*/,
@@ -25,7 +48,7 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 }  // namespace
 
 const LayerKind kMpoKind = {
-    .name = "mpo", .load = load_each<load_one>, .describe = describe, .pack = pack};
+    .name = "mpo", .load = load, .describe = describe, .pack = pack};
 
 StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo) {
   nlohmann::json form = network_form(mpo);

@@ -4,12 +4,12 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
+#include "schmidt/kernels/interleave.h"
 #include "schmidt/kernels/linear.h"
 #include "schmidt/tn/canonical.h"
 #include "schmidt/tn/magnitude.h"
@@ -17,20 +17,6 @@
 
 namespace schmidt::tn {
 namespace {
-
-/// int64 [rows]: where row i is found in the pivots' rows followed by the others'.
-torch::Tensor places(const torch::Tensor& pivots, int64_t rows) {
-  torch::Tensor result = at::empty({rows}, at::kLong);
-  int64_t* const place = result.mutable_data_ptr<int64_t>();
-  const int64_t* const pivot = pivots.const_data_ptr<int64_t>();
-  const int64_t r = pivots.numel();
-  for (int64_t row = 0, seen = 0; row < rows; ++row) {
-    const bool is_pivot = seen < r && pivot[seen] == row;
-    place[row] = is_pivot ? seen : r + row - seen;
-    seen += is_pivot ? 1 : 0;
-  }
-  return result;
-}
 
 void check_pivots(const torch::Tensor& pivots, int64_t r, int64_t rows, size_t cut) {
   TORCH_CHECK_VALUE(pivots.defined() && pivots.dim() == 1 && pivots.scalar_type() == at::kLong &&
@@ -45,20 +31,20 @@ void check_pivots(const torch::Tensor& pivots, int64_t r, int64_t rows, size_t c
   }
 }
 
-bool is_low_rank(const GaugeFixed& fixed) {
-  return fixed.shape.sites() == 2 && fixed.shape.in_dims[0] == 1 && fixed.shape.out_dims[1] == 1;
-}
-
 torch::Tensor apply_low_rank(const GaugeFixed& fixed, const torch::Tensor& x) {
   const torch::Tensor &others = fixed.cores[0], &last = fixed.cores[1];
   const int64_t m = fixed.shape.out_dims[0], n = fixed.shape.in_dims[1], r = last.size(0);
   const torch::Tensor chosen = kernels::linear(x, last.reshape({r, n}));  // [..., r]
-  if (r == m) return chosen;
-  const torch::Tensor outputs = at::cat({chosen, kernels::linear(chosen, others)}, -1);
-  return outputs.index_select(-1, places(fixed.pivots[0], m).to(x.device()));
+  const kernels::ColumnOrder order(fixed.pivots[0], m);
+  const kernels::Interleaved y{chosen, kernels::linear(chosen, others), &order};
+  return kernels::interleave({&y, 1});
 }
 
 }  // namespace
+
+bool is_low_rank(const GaugeFixed& fixed) {
+  return fixed.shape.sites() == 2 && fixed.shape.in_dims[0] == 1 && fixed.shape.out_dims[1] == 1;
+}
 
 GaugeFixed fix_gauge(const Mpo& mpo) {
   at::NoGradGuard no_grad;
@@ -128,7 +114,8 @@ Mpo free_gauge(const GaugeFixed& fixed) {
     const torch::Tensor& others = fixed.cores[k];
     const int64_t r = others.size(1), rows = others.size(0) + r;
     const torch::Tensor all = at::cat({at::eye(r, others.options()), others});
-    cores.push_back(all.index_select(0, places(fixed.pivots[k], rows).to(all.device()))
+    const torch::Tensor places = kernels::ColumnOrder(fixed.pivots[k], rows).places();
+    cores.push_back(all.index_select(0, places.to(all.device()))
                         .reshape({left, fixed.shape.out_dims[k], fixed.shape.in_dims[k], r}));
     left = r;
   }

@@ -29,6 +29,9 @@ struct GaugeFixed {
   std::vector<torch::Tensor> pivots;  ///< K - 1 of int64 [r_k], each ascending, on the CPU
 };
 
+/// Whether its sites are (m, 1) x (1, n).
+bool is_low_rank(const GaugeFixed& fixed);
+
 /// The same matrix, computed in float64, in the cores' dtype. Equal to rounding,
 /// also where bonds are not of full rank; a bond beyond what its sides can carry
 /// becomes smaller.
