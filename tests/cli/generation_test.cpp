@@ -176,5 +176,44 @@ TEST_F(GenerationTest, TwoBosTokensGetANote) {
   EXPECT_EQ(run("tokenize " + model, lines).err, "");
 }
 
+TEST_F(GenerationTest, ADraftChangesNothingButTheTime) {
+  test::TinyModel draft = test::make_tiny_model();
+  torch::Tensor& norm = draft.tensors["model.norm.weight"];
+  norm = norm * 0.7;  // other logits, the same order
+  test::write_model(draft, tmp / "draft");
+  test::write_byte_tokenizer(tmp / "draft");
+  const std::string with_draft = " --draft " + (tmp / "draft").string();
+  for (const char* sampling : {"--temperature 0", "--temperature 1 --seed 5"}) {
+    const std::string command = fmt::format("generate {} -p Once -n 30 {}", model, sampling);
+    const nlohmann::json alone = json(command), ahead = json(command + with_draft);
+    EXPECT_EQ(ahead["ids"], alone["ids"]);
+    EXPECT_GT(ahead["draft"]["proposed"], 0);
+    EXPECT_LE(ahead["draft"]["accepted"], ahead["draft"]["proposed"]);
+    EXPECT_FALSE(alone.contains("draft"));
+  }
+  const Ran noted = run(fmt::format("generate {} -p Once -n 9 {}", model, with_draft));
+  EXPECT_NE(noted.err.find("tokens that the draft proposed were accepted"), std::string::npos);
+  const auto turns = [&](const std::string& options) {
+    return chat("--temperature 0 -n 8 -q" + options, "One\nTwo\n");
+  };
+  EXPECT_EQ(turns(with_draft), turns(""));
+}
+
+TEST_F(GenerationTest, ADraftOfOtherTokensIsRefused) {
+  const auto expect_refused = [&](const std::string& options, const std::string& part) {
+    const Ran ran = run(fmt::format("generate {} -p Once {}", model, options));
+    EXPECT_EQ(ran.code, 2) << ran.err;
+    EXPECT_TRUE(ran.out.empty());
+    EXPECT_NE(ran.err.find(part), std::string::npos) << ran.err;
+  };
+  test::write_model(test::make_tiny_model(), tmp / "draft");
+  test::ByteTokenizer other;
+  other.special.push_back("<|another|>");  // all tokens behind it have moved
+  test::write_byte_tokenizer(tmp / "draft", other);
+  expect_refused("--draft " + (tmp / "draft").string(), "expected a model of the same tokens");
+  expect_refused("--draft-tokens 3", "--draft");
+  expect_refused("--draft " + model + " --draft-tokens 0", "--draft-tokens");
+}
+
 }  // namespace
 }  // namespace schmidt

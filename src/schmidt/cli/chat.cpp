@@ -74,7 +74,8 @@ class Session {
       : options_(options),
         checkpoint_(open_checkpoint(options.model, options.common)),
         tokenizer_(load_tokenizer(options.model, options.common)),
-        model_(load_model(checkpoint_, options.common)) {
+        model_(load_model(checkpoint_, options.common)),
+        draft_(load_draft(options.flags, tokenizer_, options.common)) {
     reset();
   }
 
@@ -97,7 +98,7 @@ class Session {
       if (live) print_now(piece);
     };
     Continuation answer = continue_prompt(model_, tokenizer_, asked.prompt, options_.flags,
-                                          options_.common, kept_, show);
+                                          options_.common, kept_, draft_.get(), show);
     if (live) {
       print_now("\n");
     } else {
@@ -133,6 +134,7 @@ class Session {
   io::Checkpoint checkpoint_;
   text::Tokenizer tokenizer_;
   model::Model model_;
+  std::unique_ptr<LoadedDraft> draft_;
   Messages messages_;
   model::KeptSequence kept_;  // a turn reads only what was not there before
   bool said_dropped_ = false, said_two_bos_ = false;

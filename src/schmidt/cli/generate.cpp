@@ -47,6 +47,7 @@ void run(const GenerateVerbOptions& options) {
   const auto tokenizer = load_tokenizer(options.model, options.common);
   const model::Model model = load_model(checkpoint, options.common);
 
+  const auto draft = load_draft(options.flags, tokenizer, options.common);
   const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
@@ -57,9 +58,10 @@ void run(const GenerateVerbOptions& options) {
   };
   model::KeptSequence kept;
   const Continuation result =
-      continue_prompt(model, tokenizer, ids, options.flags, options.common, kept, show);
+      continue_prompt(model, tokenizer, ids, options.flags, options.common, kept, draft.get(), show);
   if (live) {
     print_now("\n");
+    note_draft(draft.get(), options.common);
     return;
   }
   nlohmann::ordered_json out = {{"model", escaped_bytes(options.model)},
@@ -68,6 +70,7 @@ void run(const GenerateVerbOptions& options) {
                                 {"text", result.text},
                                 {"ids", result.ids},
                                 {"finish_reason", result.finish_reason}};
+  if (draft != nullptr) out["draft"] = to_json(draft->draft);
   print_now(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 

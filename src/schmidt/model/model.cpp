@@ -159,14 +159,20 @@ torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   return output_->apply(hidden);
 }
 
+/// Takes the plan's tokens up: hidden states of all [n, hidden], before the final norm.
+torch::Tensor Model::advance(const StepPlan& plan, KvCache& cache) const {
+  torch::Tensor h = embed(plan.ids);
+  for (const Block& block : blocks_) h = block.step(h, plan, cache);
+  for (const auto& span : plan.spans) cache.advance(span.row, span.length);
+  return h;
+}
+
 torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                           KvCache& cache) const {
   const at::NoGradGuard no_grad;
   const StepPlan plan = plan_step(ids, lengths, cache);
   if (plan.spans.empty()) return at::zeros({cache.batch(), config_.vocab_size}, like_.options());
-  torch::Tensor h = embed(plan.ids);
-  for (const Block& block : blocks_) h = block.step(h, plan, cache);
-  for (const auto& span : plan.spans) cache.advance(span.row, span.length);
+  const torch::Tensor h = advance(plan, cache);
 
   std::vector<int64_t> last;
   std::vector<int64_t> rows;
@@ -181,6 +187,16 @@ torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& 
   if (std::cmp_equal(rows.size(), cache.batch())) return scores;
   return at::zeros({cache.batch(), config_.vocab_size}, scores.options())
       .index_copy_(0, index(rows), scores);
+}
+
+torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                               KvCache& cache, int64_t count) const {
+  const at::NoGradGuard no_grad;
+  TORCH_CHECK_VALUE(cache.batch() == 1 && lengths.size() == 1 && count >= 1 && count <= lengths[0],
+                    "[step] expected a row of ", count, " tokens or more, got ", lengths.size(),
+                    " rows");
+  const torch::Tensor h = advance(plan_step(ids, lengths, cache), cache);
+  return logits(final_norm(h.narrow(0, h.size(0) - count, count)));
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity) const {

@@ -66,6 +66,11 @@ class Model {
   torch::Tensor step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                      KvCache& cache) const;
 
+  /// The same, -> logits after each of the last `count` tokens of a cache's only row
+  /// [count, vocab]. Throws c10::ValueError also for several rows or fewer tokens.
+  torch::Tensor step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                          KvCache& cache, int64_t count) const;
+
   /// An empty cache in the model's dtype, on its device.
   KvCache make_cache(int64_t batch, int64_t capacity) const;
 
@@ -93,6 +98,7 @@ class Model {
 
  private:
   Model() = default;
+  torch::Tensor advance(const StepPlan& plan, KvCache& cache) const;
   static Model load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
                            std::optional<int64_t> end);
 

@@ -1,0 +1,117 @@
+#include "schmidt/model/sequence.h"
+
+#include <algorithm>
+#include <limits>
+
+#include <ATen/ops/tensor.h>
+
+namespace schmidt::model {
+namespace {
+
+void check(const std::vector<std::vector<int64_t>>& prompts, const GenerateOptions& options,
+           int64_t context, const ModelConfig& config) {
+  TORCH_CHECK_VALUE(!prompts.empty(), "[generate] expected one prompt or more, got none");
+  TORCH_CHECK_VALUE(options.max_new_tokens >= 1, "[generate] expected 1 new token or more, got ",
+                    options.max_new_tokens);
+  TORCH_CHECK_VALUE(context >= 1 && context <= config.max_positions,
+                    "[generate] expected a context in [1, ", config.max_positions, "], got ",
+                    context);
+  for (const int64_t id : options.never_drawn) {
+    TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "[generate] expected ids in [0, ",
+                      config.vocab_size, ") that are never drawn, got ", id);
+  }
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto length = static_cast<int64_t>(prompts[i].size());
+    TORCH_CHECK_VALUE(length >= 1, "[generate] expected a token or more in prompt ", i,
+                      ", got none");
+    TORCH_CHECK_VALUE(length < context, "[generate] expected fewer than ", context,
+                      " tokens, the context, in prompt ", i, ", got ", length);
+    for (const int64_t id : prompts[i]) {
+      TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "[generate] expected ids in [0, ",
+                        config.vocab_size, ") in prompt ", i, ", got ", id);
+    }
+  }
+}
+
+}  // namespace
+
+GenerationRules::GenerationRules(const Model& model,
+                                 const std::vector<std::vector<int64_t>>& prompts,
+                                 const GenerateOptions& options, TokenFn on_token)
+    : context(options.context.value_or(model.config().max_positions)),
+      max_new_tokens(options.max_new_tokens),
+      eos_ids(options.eos_ids ? *options.eos_ids : model.config().eos_ids),
+      sampling(options.sampling),
+      on_token(std::move(on_token)) {
+  check(prompts, options, context, model.config());
+  if (!options.never_drawn.empty()) {
+    never_drawn = at::tensor(options.never_drawn).to(model.device());
+  }
+}
+
+int64_t GenerationRules::room(int64_t length) const {
+  // The comparison comes first: the sum may overflow.
+  return max_new_tokens >= context - length ? context : length + max_new_tokens;
+}
+
+torch::Tensor GenerationRules::drawable(const torch::Tensor& logits) const {
+  if (!never_drawn.defined()) return logits;
+  return logits.index_fill(-1, never_drawn, -std::numeric_limits<double>::infinity());
+}
+
+Sequence::Sequence(const GenerationRules& rules, std::vector<int64_t> prompt, int64_t row)
+    : rules_(&rules),
+      tokens_(std::move(prompt)),
+      row_(row),
+      sampler_(rules.sampling, static_cast<uint64_t>(row)) {}
+
+int64_t Sequence::draw(const torch::Tensor& logits) {
+  const int64_t id = sampler_.draw(logits, tokens_);
+  finished_ = true;
+  if (std::find(rules_->eos_ids.begin(), rules_->eos_ids.end(), id) != rules_->eos_ids.end()) {
+    answer_.finish = FinishReason::kEos;
+    return id;
+  }
+  answer_.ids.push_back(id);
+  tokens_.push_back(id);
+  if (rules_->on_token && !rules_->on_token(row_, id)) {
+    answer_.finish = FinishReason::kStopped;
+    return id;
+  }
+  finished_ = std::cmp_equal(answer_.ids.size(), rules_->max_new_tokens) ||
+              std::cmp_equal(tokens_.size(), rules_->context);
+  return id;
+}
+
+int64_t keep_common(const Model& model, const std::vector<int64_t>& prompt, int64_t needed,
+                    int64_t context, KeptSequence& kept) {
+  int64_t common = 0;
+  if (kept.cache) {
+    const auto held =
+        std::min<int64_t>({kept.cache->lengths().at(0), static_cast<int64_t>(kept.ids.size()),
+                           static_cast<int64_t>(prompt.size()) - 1});
+    common = std::mismatch(prompt.begin(), prompt.begin() + held, kept.ids.begin()).first -
+             prompt.begin();
+    kept.cache->truncate(0, common);
+  }
+  kept.ids = prompt;
+  if (!kept.cache) {
+    kept.cache = model.make_cache(1, needed);
+  } else if (kept.cache->capacity() < needed) {
+    // Twice the room, so that the copies of a long conversation cost no more than it.
+    const int64_t capacity = std::min(context, std::max(needed, 2 * kept.cache->capacity()));
+    KvCache larger = model.make_cache(1, capacity);
+    const auto copy = [&](const torch::Tensor& to, const torch::Tensor& from) {
+      to.narrow(2, 0, common).copy_(from.narrow(2, 0, common));
+    };
+    for (int64_t layer = 0; layer < model.num_blocks(); ++layer) {
+      copy(larger.keys(layer), kept.cache->keys(layer));
+      copy(larger.values(layer), kept.cache->values(layer));
+    }
+    larger.advance(0, common);
+    kept.cache = std::move(larger);
+  }
+  return common;
+}
+
+}  // namespace schmidt::model

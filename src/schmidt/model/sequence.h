@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/model/generate.h"
+
+namespace schmidt::model {
+
+/// Tokens of all prompts in one step, so that long prompts take bounded memory.
+inline constexpr int64_t kPrefillTokens = 4096;
+
+/// GenerateOptions with what the model says where they say nothing.
+struct GenerationRules {
+  /// Throws c10::ValueError as generate() does for prompts and options that do not fit the model.
+  GenerationRules(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
+                  const GenerateOptions& options, TokenFn on_token);
+
+  /// Tokens that a sequence of `length` may grow to.
+  int64_t room(int64_t length) const;
+
+  /// logits [.., vocab] with those of tokens that are never drawn at minus infinity.
+  torch::Tensor drawable(const torch::Tensor& logits) const;
+
+  int64_t context, max_new_tokens;
+  std::vector<int64_t> eos_ids;
+  SamplingOptions sampling;
+  torch::Tensor never_drawn;  ///< int64 on the model's device; undefined where all may be drawn
+  TokenFn on_token;
+};
+
+/// A prompt and the answer that grows behind it.
+class Sequence {
+ public:
+  /// `row` is its place in the batch. `rules` have to outlive it.
+  Sequence(const GenerationRules& rules, std::vector<int64_t> prompt, int64_t row);
+
+  const std::vector<int64_t>& tokens() const { return tokens_; }  ///< prompt and answer
+  int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
+  bool finished() const { return finished_; }
+  const Sampler& sampler() const { return sampler_; }
+
+  /// Draws the next token from logits [vocab], already drawable, and takes it up unless it ends
+  /// the text.
+  int64_t draw(const torch::Tensor& logits);
+
+  Generation take_answer() { return std::move(answer_); }
+
+ private:
+  const GenerationRules* rules_;
+  std::vector<int64_t> tokens_;
+  int64_t row_;
+  Sampler sampler_;
+  Generation answer_;
+  bool finished_ = false;
+};
+
+/// Drops from `kept` what `prompt` does not begin with; -> how many tokens are left in a cache
+/// with room for `needed`, which may grow to `context`. One token of the prompt has to be run to
+/// be continued.
+int64_t keep_common(const Model& model, const std::vector<int64_t>& prompt, int64_t needed,
+                    int64_t context, KeptSequence& kept);
+
+}  // namespace schmidt::model
