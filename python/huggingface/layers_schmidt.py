@@ -9,9 +9,11 @@ Tensors that a module does not use in its own `forward` belong to a small module
 fetch a module's tensors as it is called.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from statistics import pstdev
 from typing import NamedTuple
 
 import torch
@@ -321,6 +323,131 @@ class QuantizedLinear(CompressedLinear):
         return functional.linear(x, self.dense().to(x.dtype))
 
 
+# The quantiles of the normal distribution that the codes of NF4 stand for.
+NF4_LEVELS = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+    0.7229568362236023, 1.0,
+)  # fmt: skip
+# Tensors of bitsandbytes, whose names no module can have beside one named "weight", and the names
+# that they have here.
+NF4_NAMES = {
+    ".weight.absmax": ".weight_absmax",
+    ".weight.quant_map": ".weight_quant_map",
+    ".weight.nested_absmax": ".weight_nested_absmax",
+    ".weight.nested_quant_map": ".weight_nested_quant_map",
+    ".weight.quant_state.bitsandbytes__nf4": ".weight_quant_state",
+}
+
+
+@dataclass(frozen=True)
+class Nf4Shape:
+    """W_i = a_b L[q_i], i counting row by row, b = i // block; a_b are numbers, or with nested
+    blocks a_b = A_c D[p_b] + offset, c = b // nested_block."""
+
+    out_features: int
+    in_features: int
+    block: int
+    nested_block: int  # 0: none
+    state_bytes: int  # of the JSON text that holds the offset
+
+    @property
+    def numel(self) -> int:
+        return self.out_features * self.in_features
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.numel // self.block)
+
+    def buffers(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        sizes = {
+            "weight": (torch.uint8, (-(-self.numel // 2), 1)),
+            "weight_absmax": (torch.float32, (self.blocks,)),
+            "weight_quant_map": (torch.float32, (len(NF4_LEVELS),)),
+            "weight_quant_state": (torch.uint8, (self.state_bytes,)),
+        }
+        if self.nested_block:
+            sizes["weight_absmax"] = torch.uint8, (self.blocks,)
+            sizes["weight_nested_absmax"] = torch.float32, (-(-self.blocks // self.nested_block),)
+            sizes["weight_nested_quant_map"] = torch.float32, (256,)
+        return sizes
+
+
+def nf4_shape(entry: dict, where: str) -> Nf4Shape:
+    sizes = entry.get("shape")
+    numbers = sizes if isinstance(sizes, list) and len(sizes) == 2 else [None]
+    nested = entry.get("nested_block", 0)
+    numbers = [*numbers, entry.get("block"), nested, entry.get("state_bytes")]
+    if not all(type(n) is int and n >= 0 for n in numbers) or 0 in (*numbers[:3], numbers[4]):
+        raise ValueError(f"{where}: expected a shape, a block and state_bytes, got {entry}")
+    return Nf4Shape(*numbers)
+
+
+class Nf4Linear(CompressedLinear):
+    """W in NF4, in the tensors of bitsandbytes. None of them is trained."""
+
+    def __init__(self, shape: Nf4Shape, bias: bool, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, bias, dtype, device)
+        for name, (own, size) in shape.buffers().items():
+            self.register_buffer(name, torch.zeros(size, dtype=own, device=device))
+        self._offset = None
+
+    def reset(self, std: float) -> None:
+        super().reset(std)
+        shape = self.shape
+        magnitude = float(f"{std / pstdev(NF4_LEVELS):.3g}")
+        # With all A_c = 0 the offset is the magnitude of every block.
+        state = {"quant_type": "nf4", "blocksize": shape.block, "dtype": "float32"}
+        state["shape"] = [shape.out_features, shape.in_features]
+        if shape.nested_block:
+            state |= {"nested_blocksize": shape.nested_block, "nested_dtype": "float32"}
+            state["nested_offset"] = magnitude
+        text = json.dumps(state, separators=(",", ":")).encode().ljust(shape.state_bytes)
+        values = {
+            "weight_absmax": 0 if shape.nested_block else magnitude,
+            "weight_quant_map": NF4_LEVELS,
+            "weight_nested_absmax": 0,
+            "weight_nested_quant_map": 0,
+            "weight_quant_state": list(text),
+        }
+        for name, buffer in self.named_buffers(recurse=False):
+            if getattr(buffer, "_is_hf_initialized", False):  # set on what was loaded
+                continue
+            if name == "weight":
+                buffer.random_(0, 256)
+            else:
+                buffer.copy_(torch.tensor(values[name], device=buffer.device))
+
+    def offset(self) -> float:
+        if self._offset is None:
+            text = bytes(self.weight_quant_state.tolist())
+            self._offset = float(json.loads(text).get("nested_offset", 0.0))
+        return self._offset
+
+    def magnitudes(self) -> torch.Tensor:
+        """float32 [blocks]."""
+        if not self.shape.nested_block:
+            return self.weight_absmax.float()
+        nested = self.weight_nested_absmax.float().repeat_interleave(self.shape.nested_block)
+        rounded = self.weight_nested_quant_map.float()[self.weight_absmax.long()]
+        return rounded * nested[: self.shape.blocks] + self.offset()
+
+    def dense(self) -> torch.Tensor:
+        """W [m, n], float32."""
+        shape = self.shape
+        codes = torch.cat([self.weight >> 4, self.weight & 15], dim=1).flatten()[: shape.numel]
+        magnitudes = self.magnitudes().repeat_interleave(shape.block)[: shape.numel]
+        levels = self.weight_quant_map.float()[codes.long()]
+        return (levels * magnitudes).view(shape.out_features, shape.in_features)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.dense().to(x.dtype))
+
+    def weight_dense(self) -> torch.Tensor:
+        return self.dense()
+
+
 @dataclass(frozen=True)
 class FactoredShape:
     """W = L R, both in integers of few bits."""
@@ -434,6 +561,7 @@ KINDS = {
     "sum": Kind(sum_shape, SumLinear),
     "quantized": Kind(quantized_shape, QuantizedLinear),
     "factored": Kind(factored_shape, FactoredLinear),
+    "nf4": Kind(nf4_shape, Nf4Linear),
 }
 
 

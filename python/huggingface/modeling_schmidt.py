@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from .configuration_schmidt import LayerEntry, compressed_layers
 from .layers_schmidt import (
+    NF4_NAMES,
     QuantizedEmbedding,
     Stored,
     TiedHead,
@@ -149,6 +150,21 @@ def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     return compressed
 
 
+def _has_nf4(config) -> bool:
+    return any(layer.kind == "nf4" for layer in compressed_layers(config))
+
+
+def _with_nf4_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the names that bitsandbytes gives them."""
+    ends = {ours: theirs for theirs, ours in NF4_NAMES.items()}
+
+    def stored(name: str) -> str:
+        end = next((end for end in ends if name.endswith(end)), None)
+        return name if end is None else name.removesuffix(end) + ends[end]
+
+    return {stored(name): tensor for name, tensor in state.items()}
+
+
 def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The family's class, which replaces its compressed layers as it is made."""
 
@@ -170,6 +186,9 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
             # Pivots are buffers and stay with the cores of a layer that is kept on disk:
             # releases before 5 would leave them without a value.
             kwargs.setdefault("offload_buffers", True)
+            config = kwargs.get("config") or transformers.AutoConfig.from_pretrained(path)
+            if _has_nf4(config):  # known to transformers from 4.49 on
+                kwargs["key_mapping"] = NF4_NAMES | (kwargs.get("key_mapping") or {})
             return super().from_pretrained(path, *args, **kwargs)
 
         @torch.no_grad()
@@ -180,6 +199,8 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
                 super()._init_weights(module)
 
         def save_pretrained(self, save_directory, *args, **kwargs):
+            if _has_nf4(self.config) and kwargs.get("state_dict") is None:
+                kwargs["state_dict"] = _with_nf4_names(self.state_dict())
             super().save_pretrained(save_directory, *args, **kwargs)
             here = Path(__file__).parent
             for code in CODE:

@@ -12,6 +12,7 @@
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/nf4_state.h"
 #include "schmidt/io/packed_integers.h"
 #include "schmidt/io/quantization_config.h"
 #include "schmidt/io/safetensors.h"
@@ -177,9 +178,12 @@ HfFolder open_hf_folder(const fs::path& folder) {
     refuse_without_weights(folder);
   }
   describe_packed(model.config, model.tensors, quantization.packed, folder);
+  describe_nf4(model.config, model.tensors, folder);
   auto packed = take_packed(model.tensors, model.config);
+  auto nf4 = take_nf4(model.tensors, model.config);
   attach_scales(model.tensors, quantization, folder);
   model.tensors.merge(packed);
+  model.tensors.merge(nf4);
   if (const auto note = settle_tied_head(model.config, model.tensors)) {
     model.notes.push_back(folder.string() + ": " + *note);
   }

@@ -8,23 +8,22 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/layer_forms.h"
 
 namespace schmidt::io {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kConfig = "compression_config";
 constexpr std::string_view kPacked = ".weight_packed";
 constexpr std::string_view kEnds[] = {kPacked, ".weight_scale", ".weight_zero_point",
                                       ".weight_shape"};
 
 /// Whether compression_config has a form for the module, or for the layer that it is a part of:
 /// "layer.terms.1.left" of "layer".
-bool is_described(const json& config, std::string module) {
-  const json::json_pointer layers = json::json_pointer() / kConfig / "layers";
+bool is_part_described(const json& config, std::string module) {
   for (;;) {
-    if (config.contains(layers / module / "kind")) return true;
+    if (is_described(config, module)) return true;
     const size_t dot = module.rfind('.');
     if (dot == std::string::npos) return false;
     module.resize(dot);
@@ -52,7 +51,8 @@ std::map<std::string, HfTensor> take_packed(std::map<std::string, HfTensor>& ten
     const auto next = std::next(at);
     const std::string& name = at->first;
     const auto* end = std::ranges::find_if(kEnds, [&](auto e) { return name.ends_with(e); });
-    if (end != std::end(kEnds) && is_described(config, name.substr(0, name.size() - end->size()))) {
+    if (end != std::end(kEnds) &&
+        is_part_described(config, name.substr(0, name.size() - end->size()))) {
       taken.insert(tensors.extract(at));
     }
     at = next;
@@ -67,7 +67,7 @@ void describe_packed(json& config, const std::map<std::string, HfTensor>& tensor
   for (const auto& [name, tensor] : tensors) {
     if (!name.ends_with(kPacked)) continue;
     const std::string module = name.substr(0, name.size() - kPacked.size());
-    if (is_described(config, module)) continue;
+    if (is_part_described(config, module)) continue;
     const auto scheme = std::ranges::find_if(schemes, [&](const PackedScheme& s) {
       return std::ranges::any_of(s.targets, [&](const auto& t) { return is_target(t, module); });
     });
@@ -75,13 +75,13 @@ void describe_packed(json& config, const std::map<std::string, HfTensor>& tensor
       throw FormatError(folder, name, "expected a group of quantization_config for this matrix");
     }
     const int64_t columns = tensor.shape[1] * 32 / scheme->bits;
-    json& object = config[kConfig];
-    object["version"] = 1;
-    object["layers"][module] = {{"kind", "quantized"},
-                                {"bits", scheme->bits},
-                                {"group", scheme->group > 0 ? scheme->group : columns},
-                                {"symmetric", scheme->symmetric},
-                                {"shape", {tensor.shape[0], columns}}};
+    describe_layer(config, module,
+                   {{"kind", "quantized"},
+                    {"bits", scheme->bits},
+                    {"group", scheme->group > 0 ? scheme->group : columns},
+                    {"symmetric", scheme->symmetric},
+                    {"shape", {tensor.shape[0], columns}}},
+                   folder);
   }
 }
 

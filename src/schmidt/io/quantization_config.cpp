@@ -215,6 +215,23 @@ WeightQuantization read_compressed_tensors(const Entries& config) {
   return fp8({kTensor, kChannel, kSquare});
 }
 
+bool has_flag(const Entries& config, const std::string& name) {
+  return config.flag(name.c_str()) || config.flag(("_" + name).c_str());
+}
+
+/// NF4 describes itself beside its tensors (io/nf4_state).
+WeightQuantization read_bitsandbytes(const Entries& config) {
+  if (has_flag(config, "load_in_8bit")) config.refuse("bitsandbytes LLM.int8()");
+  if (!has_flag(config, "load_in_4bit")) config.refuse("bitsandbytes");
+  const std::string type = config.text("bnb_4bit_quant_type");
+  if (type != "nf4") config.refuse("bitsandbytes " + (type.empty() ? "fp4" : type.substr(0, 60)));
+  const std::string storage = config.text("bnb_4bit_quant_storage");
+  if (!storage.empty() && storage != "uint8") {
+    config.refuse("bitsandbytes nf4 in tensors of " + storage.substr(0, 60));
+  }
+  return {false, {kTensor, kChannel, kSquare}, {}};
+}
+
 struct Method {
   std::string_view name;  // quant_method, in lower case and with "-" for "_"
   std::string_view shown;
@@ -228,7 +245,7 @@ constexpr Method kMethods[] = {
     {"modelopt", "ModelOpt", read_modelopt},
     {"gptq", "GPTQ", nullptr},
     {"awq", "AWQ", nullptr},
-    {"bitsandbytes", "bitsandbytes", nullptr},
+    {"bitsandbytes", "bitsandbytes", read_bitsandbytes},
     {"mxfp4", "MXFP4", nullptr},
     {"hqq", "HQQ", nullptr},
     {"aqlm", "AQLM", nullptr},
@@ -253,7 +270,7 @@ constexpr TensorEnd kTensorEnds[] = {
     {".g_idx", "GPTQ"},
     {".absmax", "bitsandbytes 4 bit"},
     {".quant_map", "bitsandbytes 4 bit"},
-    {".SCB", "bitsandbytes 8 bit"},
+    {".SCB", "bitsandbytes LLM.int8()"},
     {".weight_packed", "packed compressed-tensors"},
     {".bitmask", "sparse compressed-tensors"},
     {".weight_scale_2", "NVFP4"},
@@ -279,9 +296,6 @@ std::string method_of(const Entries& config) {
 }
 
 std::string bits_of(const Entries& config) {
-  const bool four = config.flag("load_in_4bit") || config.flag("_load_in_4bit");
-  if (four) return " 4 bit";
-  if (config.flag("load_in_8bit") || config.flag("_load_in_8bit")) return " 8 bit";
   const json* bits = config.find("bits");
   return bits != nullptr && bits->is_number_integer() ? fmt::format(" {} bit", bits->dump()) : "";
 }

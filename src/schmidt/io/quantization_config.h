@@ -25,9 +25,9 @@ struct PackedScheme {
   std::vector<std::string> targets;  ///< "Linear", names of modules, "re:" and an expression
 };
 
-/// What a Hugging Face folder says of weights that another tool has stored in fewer bits. Two
-/// formats are read: FP8, where a weight is its stored values times their scales, and packed
-/// integers of compressed-tensors.
+/// What a Hugging Face folder says of weights that another tool has stored in fewer bits. Three
+/// formats are read: FP8, where a weight is its stored values times their scales, packed integers
+/// of compressed-tensors, and NF4 of bitsandbytes, of which all is said beside its tensors.
 struct WeightQuantization {
   bool declared = false;             ///< FP8, where true
   std::vector<ScaleBlock> blocks;    ///< those that the scales of this model may have
@@ -38,8 +38,8 @@ struct WeightQuantization {
 /// takes it out of `config`, which then describes the weights as they are read; where there
 /// is none, `hf_quant_config`, the content of the file of that name (ModelOpt), counts.
 /// Formats: transformers' fp8 and fbgemm_fp8, float-quantized and pack-quantized of
-/// compressed-tensors, FP8 of ModelOpt. Throws FormatError for any other, by its name, and for a
-/// config that is none. `folder` is for messages.
+/// compressed-tensors, FP8 of ModelOpt, NF4 of bitsandbytes. Throws FormatError for any other, by
+/// its name, and for a config that is none. `folder` is for messages.
 WeightQuantization take_quantization(nlohmann::json& config, const nlohmann::json& hf_quant_config,
                                      const std::filesystem::path& folder);
 

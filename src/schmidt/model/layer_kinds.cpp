@@ -9,6 +9,7 @@
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/factored_projection.h"
 #include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/nf4_projection.h"
 #include "schmidt/model/quantized_projection.h"
 #include "schmidt/model/sum_projection.h"
 
@@ -16,8 +17,8 @@ namespace schmidt::model {
 namespace {
 
 std::vector<const LayerKind*>& table() {
-  static std::vector<const LayerKind*> kinds = {&kDenseKind, &kMpoKind, &kSumKind, &kQuantizedKind,
-                                                &kFactoredKind};
+  static std::vector<const LayerKind*> kinds = {&kDenseKind,     &kMpoKind,      &kSumKind,
+                                                &kQuantizedKind, &kFactoredKind, &kNf4Kind};
   return kinds;
 }
 
