@@ -126,7 +126,9 @@ std::string forms_text(const compress::CompressResult& result) {
   int64_t all = 0;
   for (const auto& r : result.layers) {
     if (!r.plan.is_rounded()) continue;
-    std::string form = r.plan.integers ? fmt::format("int{}", r.plan.integers->bits) : "";
+    std::string form = r.plan.nf4        ? "NF4"
+                       : r.plan.integers ? fmt::format("int{}", r.plan.integers->bits)
+                                         : "";
     if (r.plan.factor_integers) {
       form +=
           fmt::format("{}rank in int{}", form.empty() ? "" : " + ", r.plan.factor_integers->bits);

@@ -11,6 +11,7 @@
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/quantized_projection.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/quant/integer_format.h"
@@ -36,6 +37,7 @@ pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
   pipeline::QuantizeRecipe recipe = options.recipe;
   recipe.bits = static_cast<int>(options.bits);
   recipe.symmetric = options.scheme == "symmetric";
+  recipe.nf4 = options.scheme == "nf4";
   std::vector<std::string>& layers = recipe.selection.include;
   TORCH_CHECK_VALUE(std::ranges::count(layers, "all") == 0,
                     "[quantize] expected dense layers, got --layers all: the cores of networks "
@@ -54,12 +56,12 @@ void print(const QuantizeOptions& options, const compress::CompressResult& resul
     out["out"] = options.out;
     out["resumed"] = result.resumed;
     for (const compress::LayerResult& r : result.layers) {
-      out["layers"].push_back({{"name", r.plan.layer.name},
-                               {"bits", r.plan.integers->bits},
-                               {"group", r.plan.integers->group},
-                               {"symmetric", r.plan.integers->symmetric},
-                               {"method", r.method},
-                               {"relative_error", r.relative_error}});
+      nlohmann::ordered_json& layer = out["layers"].emplace_back();
+      layer["name"] = r.plan.layer.name;
+      if (r.plan.integers) layer.update(model::to_json(*r.plan.integers));
+      if (r.plan.nf4) layer["nf4"] = true;
+      layer["method"] = r.method;
+      layer["relative_error"] = r.relative_error;
     }
     fmt::print("{}\n", io::json_text(out));
     return;
@@ -109,15 +111,16 @@ Action add_quantize(CLI::App& verb) {
   verb.add_option("--group", recipe.group, "Weights of a row that share a scale (0: the whole row)")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--scheme", options->scheme, "With zero points, or symmetric about zero without")
-      ->check(CLI::IsMember({"asymmetric", "symmetric"}))
+  verb.add_option("--scheme", options->scheme,
+                  "With zero points, symmetric about zero without, or NF4 of bitsandbytes (4 bits)")
+      ->check(CLI::IsMember({"asymmetric", "symmetric", "nf4"}))
       ->capture_default_str();
   verb.add_option("--embedding-bits", options->embedding_bits,
                   "Bits of embedding and output layer (16: as they are)")
       ->check(CLI::IsMember(integer_widths({16})))
       ->capture_default_str();
   verb.add_option("--method", recipe.method,
-                  "How weights are rounded (default: nearest with 8 bits, learned below)")
+                  "How weights are rounded (default: nearest with 8 bits and NF4, else learned)")
       ->check(CLI::IsMember(method_names(true)));
   verb.add_option("--steps", recipe.fit.steps, "learned: steps of each block")
       ->check(kNonNegative)

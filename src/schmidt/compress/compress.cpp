@@ -1,6 +1,7 @@
 #include "schmidt/compress/compress.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/model/config.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/rewrite.h"
@@ -36,6 +39,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
     for (const auto& format : {p.integers, p.factor_integers}) {
       hash.add(format ? format->label() : "");
     }
+    hash.add(p.nf4 ? "NF4" : "");
   }
   if (const auto& c = options.calibration) {
     const torch::Tensor ids = c->windows.contiguous();
@@ -87,12 +91,31 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
 /// Whether a layer belongs to no block: nothing is known of its inputs.
 bool outside(const plan::LayerPlan& p) { return p.layer.block < 0; }
 
-/// The plan's layers in place of their weights, the rest as it was.
+/// Names of the tensors by which codes are scaled, in layers that are stored as such already.
+std::set<std::string> scales_of_codes(const io::Checkpoint& checkpoint) {
+  std::set<std::string> names;
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  for (const auto& [layer, form] : config.compressed_layers.items()) {
+    const auto description =
+        model::describe_weight(layer, form, checkpoint.tensors(), checkpoint.path());
+    if (!description.parameters) continue;
+    for (auto at = checkpoint.tensors().lower_bound(layer + ".");
+         at != checkpoint.tensors().end() && at->first.starts_with(layer + "."); ++at) {
+      if (at->first != layer + ".bias") names.insert(at->first);
+    }
+  }
+  return names;
+}
+
+/// The plan's layers in place of their weights, the rest as it was. Scales stay in the types for
+/// which their codes were found.
 package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
                             const std::vector<plan::LayerPlan>& plan,
                             const CompressOptions& options, const LayerStore& store) {
-  package::Rewrite rewrite(checkpoint,
-                           [&](const io::TensorInfo& info) { return stored_dtype(info, options); });
+  package::Rewrite rewrite(checkpoint, [&options, scales = scales_of_codes(checkpoint)](
+                                           const std::string& name, const io::TensorInfo& info) {
+    return scales.contains(name) ? info.dtype : stored_dtype(info, options);
+  });
   for (const plan::LayerPlan& p : plan) {
     std::vector<std::string> names;
     for (const std::string& member : p.layer.members) {
@@ -184,6 +207,8 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
                       " expected ", method.integers ? "" : "no ", "integers of few bits for ",
                       p.layer.name);
     if (p.is_rounded()) check_integers(p);
+    TORCH_CHECK_VALUE(!p.nf4 || method.nf4, "[compress] method ", p.method,
+                      " rounds to integers alone, got NF4 for ", p.layer.name);
     check_method(method, processes);
     if (method.check != nullptr) method.check(p, options);
   }

@@ -15,6 +15,7 @@
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/mpo_projection.h"
+#include "schmidt/model/nf4_projection.h"
 #include "schmidt/model/quantized_projection.h"
 #include "schmidt/model/sum_projection.h"
 #include "schmidt/tn/als.h"
@@ -132,8 +133,20 @@ FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
   return rounded_weight(w, plan, rounded, inputs);
 }
 
+FittedWeight in_nf4(const torch::Tensor& w, const plan::LayerPlan& plan,
+                    const LayerInputs& inputs) {
+  const model::Nf4Matrix rounded(model::nf4_encoded(w));
+  const torch::Tensor approximation = rounded.decode(w.scalar_type());
+  FittedWeight fitted{model::nf4_weight(plan.layer.name, rounded, w.scalar_type()),
+                      relative_error(w, approximation),
+                      {}};
+  if (inputs.moments.defined()) fitted.weighted_error = weighted_error(w, approximation, inputs);
+  return fitted;
+}
+
 FittedWeight by_nearest(const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options) {
+  if (plan.nf4) return in_nf4(w, plan, inputs);
   return rounded_in(w, plan, inputs, options, std::nullopt);
 }
 
@@ -201,7 +214,7 @@ constexpr Method kMethods[] = {
      .settings = kInRounds,
      .fit = by_sum,
      .check = check_sum},
-    {.name = "nearest", .any_shape = true, .integers = true, .fit = by_nearest},
+    {.name = "nearest", .any_shape = true, .integers = true, .nf4 = true, .fit = by_nearest},
     {.name = "searched",
      .needs_inputs = true,
      .any_shape = true,

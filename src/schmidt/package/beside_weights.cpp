@@ -34,10 +34,8 @@ void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
 
 ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
                                   const fs::path& folder) {
-  const nlohmann::json layers =
-      config.value(nlohmann::json::json_pointer("/compression_config/layers"), nlohmann::json());
-  if (const auto integers = quantization_config(layers)) {
-    config["quantization_config"] = *integers;
+  if (const auto foreign = quantization_config(config, folder / "config.json")) {
+    config["quantization_config"] = *foreign;
     config.erase("auto_map");
   } else {
     add_remote_code(folder, config);

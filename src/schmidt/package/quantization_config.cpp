@@ -1,27 +1,28 @@
 #include "schmidt/package/quantization_config.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "schmidt/model/config.h"
+#include "schmidt/model/layers.h"
+#include "schmidt/model/nf4_projection.h"
+#include "schmidt/model/quantized_projection.h"
+
 namespace schmidt::package {
+namespace {
 
 using nlohmann::json;
 
-namespace {
-
 bool is_linear(const std::string& name) { return !name.ends_with("embed_tokens"); }
 
-}  // namespace
-
-std::optional<json> quantization_config(const json& layers) {
+json of_compressed_tensors(const json& layers) {
   using Format = std::tuple<int64_t, int64_t, bool>;  // bits, group, symmetric
-  if (!layers.is_object() || layers.empty()) return std::nullopt;
   std::map<Format, std::vector<std::string>> targets;
   bool symmetric_all = true;
   for (const auto& [name, form] : layers.items()) {
-    if (form.value("kind", "") != "quantized" || !is_linear(name)) return std::nullopt;
     symmetric_all = symmetric_all && form.at("symmetric").get<bool>();
     targets[{form.at("bits").get<int64_t>(), form.at("group").get<int64_t>(),
              form.at("symmetric").get<bool>()}]
@@ -49,6 +50,49 @@ std::optional<json> quantization_config(const json& layers) {
                  {"ignore", json::array()}};
   if (!symmetric_all) config["dequantize"] = true;
   return config;
+}
+
+/// What the layers compute in: the type of the model's own weights.
+std::string dtype_of(const json& config) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (config.contains(key) && config[key].is_string()) return config[key].get<std::string>();
+  }
+  return "float32";
+}
+
+json of_bitsandbytes(const json& config, const json& layers, const std::filesystem::path& path) {
+  const model::ModelConfig model = model::parse_config(config, path);
+  std::set<std::string> dense = {model::output_layer(model).name};
+  for (const model::LayerSpec& layer : model::block_layers(model)) dense.insert(layer.name);
+  bool nested = false;
+  for (const auto& [name, form] : layers.items()) {
+    dense.erase(name);
+    nested = nested || form.contains("nested_block");
+  }
+  return {{"quant_method", "bitsandbytes"},
+          {"load_in_4bit", true},
+          {"load_in_8bit", false},
+          {"bnb_4bit_quant_type", "nf4"},
+          {"bnb_4bit_use_double_quant", nested},
+          {"bnb_4bit_compute_dtype", dtype_of(config)},
+          {"bnb_4bit_quant_storage", "uint8"},
+          {"llm_int8_skip_modules", dense}};
+}
+
+}  // namespace
+
+std::optional<json> quantization_config(const json& config, const std::filesystem::path& path) {
+  const json layers = config.value(json::json_pointer("/compression_config/layers"), json());
+  if (!layers.is_object() || layers.empty()) return std::nullopt;
+  std::set<std::string> kinds;
+  for (const auto& [name, form] : layers.items()) {
+    if (!is_linear(name)) return std::nullopt;
+    kinds.insert(form.value("kind", ""));
+  }
+  if (kinds.size() != 1) return std::nullopt;
+  if (*kinds.begin() == model::kQuantizedKind.name) return of_compressed_tensors(layers);
+  if (*kinds.begin() == model::kNf4Kind.name) return of_bitsandbytes(config, layers, path);
+  return std::nullopt;
 }
 
 }  // namespace schmidt::package

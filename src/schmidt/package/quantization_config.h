@@ -1,18 +1,25 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 
 #include <nlohmann/json.hpp>
 
 namespace schmidt::package {
 
-/// The quantization_config by which transformers (with the package compressed-tensors) and vLLM
-/// open a model whose compression is integers alone, from its compression_config.layers: one
-/// group for each format. None where there is no layer or any of another kind, or where the
-/// embedding is among them, which these two open in the weight's own type alone.
+/// The quantization_config by which transformers opens a model without code of ours, from its whole
+/// config. None where compression_config has no layer, layers of several kinds or of any other
+/// kind than these, or the embedding, which transformers opens in the weight's own type alone.
 ///
+/// Integers alone: that of compressed-tensors, one group for each format, which vLLM reads too.
 /// transformers 5.23 with compressed-tensors 0.20 reads zero points only where it dequantizes as
 /// it loads, which "dequantize" asks for.
-std::optional<nlohmann::json> quantization_config(const nlohmann::json& layers);
+///
+/// NF4 alone: that of bitsandbytes; linear layers that are dense are named in
+/// llm_int8_skip_modules.
+///
+/// `path` is for messages. Throws FormatError as model::parse_config.
+std::optional<nlohmann::json> quantization_config(const nlohmann::json& config,
+                                                  const std::filesystem::path& path);
 
 }  // namespace schmidt::package

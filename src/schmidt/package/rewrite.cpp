@@ -6,10 +6,9 @@
 
 namespace schmidt::package {
 
-Rewrite::Rewrite(const io::Checkpoint& original,
-                 std::function<torch::ScalarType(const io::TensorInfo&)> dtype)
+Rewrite::Rewrite(const io::Checkpoint& original, DtypeOf dtype)
     : original_(original), dtype_(std::move(dtype)) {
-  if (!dtype_) dtype_ = [](const io::TensorInfo& info) { return info.dtype; };
+  if (!dtype_) dtype_ = [](const std::string&, const io::TensorInfo& info) { return info.dtype; };
 }
 
 void Rewrite::replace(const std::vector<std::string>& names, std::vector<io::TensorSpec> specs,
@@ -30,7 +29,7 @@ std::vector<io::TensorSpec> Rewrite::specs() const {
     if (const auto found = replacements_.find(name); found != replacements_.end()) {
       std::ranges::copy(found->second.specs, std::back_inserter(specs));
     } else if (!replaced_.contains(name)) {
-      specs.push_back({name, dtype_(info), info.shape});
+      specs.push_back({name, dtype_(name, info), info.shape});
     }
   }
   return specs;
@@ -47,7 +46,7 @@ void Rewrite::write_to(io::TensorWriter& writer, const ProgressFn& progress) con
     if (const auto found = replacements_.find(name); found != replacements_.end()) {
       for (const model::NamedTensor& t : found->second.load()) write(t.name, t.tensor);
     } else if (!replaced_.contains(name)) {
-      write(name, original_.load(name).to(dtype_(info)));
+      write(name, original_.load(name).to(dtype_(name, info)));
     }
   }
   writer.finish();

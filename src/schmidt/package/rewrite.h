@@ -22,9 +22,11 @@ namespace schmidt::package {
 /// every other change of a model writes. One tensor, or one replacement, is in memory at a time.
 class Rewrite {
  public:
-  /// `dtype` says what a tensor that is copied is stored in; none: as it was.
-  explicit Rewrite(const io::Checkpoint& original,
-                   std::function<torch::ScalarType(const io::TensorInfo&)> dtype = {});
+  /// What a tensor that is copied is stored in, by its name.
+  using DtypeOf = std::function<torch::ScalarType(const std::string&, const io::TensorInfo&)>;
+
+  /// Without `dtype` tensors stay in their types.
+  explicit Rewrite(const io::Checkpoint& original, DtypeOf dtype = {});
 
   /// The tensors that `load` gives stand where the first of `names` stood, none of which is
   /// copied; `specs` are theirs. `load` is called when they are written.
@@ -45,7 +47,7 @@ class Rewrite {
   };
 
   io::Checkpoint original_;
-  std::function<torch::ScalarType(const io::TensorInfo&)> dtype_;
+  DtypeOf dtype_;
   std::map<std::string, Replacement> replacements_;  // by the first name
   std::set<std::string> replaced_;
 };

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/plan/allocate.h"
+#include "schmidt/quant/nf4.h"
 
 namespace schmidt::plan {
 namespace {
@@ -39,6 +40,17 @@ int64_t matrix_bytes(const std::string& name, int64_t m, int64_t n,
          headers(name, {".weight_zero_point"});
 }
 
+/// Of the same in NF4 with double quantization (model/nf4_projection.h).
+int64_t nf4_matrix_bytes(const Layer& layer) {
+  constexpr int64_t kFloat = 4, kState = 160;  // the text of its state, at most
+  const int64_t blocks = quant::blocks_of(layer.numel(), quant::kNf4Block);
+  const int64_t numbers = quant::blocks_of(blocks, quant::kNestedBlock) + 16 + 256;
+  return quant::nf4_bytes(layer.numel()) + blocks + numbers * kFloat + kState +
+         headers(layer.name,
+                 {".weight", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax",
+                  ".weight.nested_quant_map", ".weight.quant_state.bitsandbytes__nf4"});
+}
+
 /// The forms of a layer whose cost ascends; of two that cost the same, the better.
 std::vector<Form> ascending(const LayerForms& layer) {
   std::vector<Form> forms = layer.forms;
@@ -53,6 +65,7 @@ std::vector<Form> ascending(const LayerForms& layer) {
 }  // namespace
 
 std::string form_text(const LayerPlan& plan) {
+  if (plan.nf4) return "NF4";
   std::string text = plan.integers ? plan.integers->label() : "";
   if (plan.factor_integers) {
     text += fmt::format("{}rank {} in int{}", text.empty() ? "" : " + ", plan.rank(),
@@ -99,6 +112,7 @@ int64_t stored_bytes(const LayerPlan& plan, int64_t scalar_bytes) {
     return plan.parameters() * scalar_bytes + pivots * kWord +
            sites * headers(layer.name, {".cores.0", ".pivots.0"});
   }
+  if (plan.nf4) return nf4_matrix_bytes(layer);
   int64_t bytes = 0;
   const bool sum = plan.integers && plan.factor_integers;
   if (plan.integers) {

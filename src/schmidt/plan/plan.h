@@ -26,8 +26,9 @@ struct LayerPlan {
   /// The factors of a low rank in integers of few bits, in the left-canonical gauge. Groups of the
   /// left one are the largest that divide the rank as well.
   std::optional<quant::IntegerFormat> factor_integers = {};
+  bool nf4 = false;  ///< the weight whole, in NF4 with double quantization; without the two above
 
-  bool is_rounded() const { return integers || factor_integers; }
+  bool is_rounded() const { return integers || factor_integers || nf4; }
   int64_t rank() const { return max_bonds.front(); }  ///< of a low rank
   quant::IntegerFormat left_integers() const {
     quant::IntegerFormat format = *factor_integers;
@@ -37,7 +38,7 @@ struct LayerPlan {
 
   int64_t parameters() const {
     if (is_rounded()) {
-      return (integers ? layer.numel() : 0) +
+      return (integers || nf4 ? layer.numel() : 0) +
              (factor_integers ? rank() * (layer.rows + layer.cols) : 0);
     }
     return fixed_gauge ? tn::gauge_fixed_parameter_count(shape, max_bonds)

@@ -101,6 +101,7 @@ nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
     if (p.is_rounded()) {
       entry["method"] = p.method;
+      if (p.nf4) entry["nf4"] = true;
       if (p.integers) entry["integers"] = model::to_json(*p.integers);
       if (p.factor_integers) {
         entry["rank"] = p.rank();
@@ -123,9 +124,17 @@ LayerPlan read_with_bonds(const io::JsonRecord& entry, const Layer& layer) {
   return plan;
 }
 
-LayerPlan read_integers(const io::JsonRecord& entry, const Layer& layer) {
+bool is_rounded(const io::JsonRecord& entry) {
+  return entry.has("integers") || entry.has("factor_integers") || entry.has("nf4");
+}
+
+LayerPlan read_rounded(const io::JsonRecord& entry, const Layer& layer) {
   LayerPlan plan{.layer = layer};
   plan.method = entry.text("method");
+  plan.nf4 = entry.has("nf4") && entry.flag("nf4");
+  if (plan.nf4 && (entry.has("integers") || entry.has("factor_integers"))) {
+    entry.fail("nf4", "expected NF4 alone, found integers beside it");
+  }
   if (entry.has("integers")) {
     plan.integers = model::parse_integer_format(entry.record("integers"));
   }
@@ -158,9 +167,8 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
         entry.fail("name", fmt::format("expected {} once, found it twice", member));
       }
     }
-    layers.push_back(entry.has("integers") || entry.has("factor_integers")
-                         ? read_integers(entry, found->second)
-                         : read_with_bonds(entry, found->second));
+    layers.push_back(is_rounded(entry) ? read_rounded(entry, found->second)
+                                       : read_with_bonds(entry, found->second));
   }
   // Work goes in the model's order, whatever the file's.
   std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
