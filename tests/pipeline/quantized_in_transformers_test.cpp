@@ -76,6 +76,33 @@ TEST_F(InTransformers, FactorsAndSumsOpenWithTheFoldersCode) {
   expect_same_logits(folder, 1e-5);
 }
 
+// A compressed model, low ranks of shared inputs with biases among its layers, all in integers.
+TEST_F(InTransformers, LowRanksThatWereQuantizedOpenWithTheFoldersCode) {
+  test::TinyModel biased = test::make_tiny_model();
+  biased.config["attention_bias"] = true;
+  const auto config = model::parse_config(biased.config, "biased");
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    if (layer.bias) biased.tensors[layer.name + ".bias"] = torch::randn({layer.out_features}) * 0.1;
+  }
+  checkpoint = io::Checkpoint::open(test::write_model(biased, tmp / "biased"));
+  CompressRecipe ranks;
+  ranks.bond = 11;
+  ranks.shape.low_rank = true;
+  ranks.share_inputs = true;
+  ranks.method = "tt-svd";
+  ranks.selection = {{}, {"down_proj"}};
+  compress_model(checkpoint, ranks, {.out = tmp / "ranks"}, {});
+  const io::Checkpoint compressed = io::Checkpoint::open(tmp / "ranks");
+  QuantizeRecipe recipe;
+  recipe.bits = 4;
+  recipe.group = 12;
+  recipe.method = "nearest";
+  recipe.vocabulary_bits = 8;
+  recipe.selection.include = {"all"};
+  compress_model(compressed, compress_recipe(recipe, compressed), {.out = tmp / "integers"}, {});
+  expect_same_logits(tmp / "integers", 1e-3);
+}
+
 TEST_F(InTransformers, AQuantizedEmbeddingOpensWithTheFoldersCode) {
   const fs::path folder = quantize(3, false, 8);
   EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));

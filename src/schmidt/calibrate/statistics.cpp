@@ -343,6 +343,7 @@ class Collector {
 
   /// The layer's part of its group's outputs.
   torch::Tensor rows_of(const plan::Layer& layer, const torch::Tensor& outputs) const {
+    if (layer.rows == outputs.size(1)) return outputs;
     int64_t begin = 0;
     for (const model::LayerSpec& spec :
          model::group_layers(model_.config(), layer.block, layer.group())) {

@@ -44,8 +44,10 @@ model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,
                                         const std::set<std::string>& dropped,
                                         const model::LoadOptions& options) {
   const auto specs = model::group_layers(config, block, group);
+  std::vector<model::LayerSpec> stored = specs;
+  if (const auto fused = model::fused_layer(specs)) stored.push_back(*fused);
   for (const auto& [name, info] : checkpoint.tensors()) {
-    const bool here = std::any_of(specs.begin(), specs.end(), [&](const auto& spec) {
+    const bool here = std::any_of(stored.begin(), stored.end(), [&](const auto& spec) {
       return name.starts_with(spec.name + ".");
     });
     if (here && !dropped.contains(name) && !tensors.contains(name)) {

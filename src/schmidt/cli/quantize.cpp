@@ -38,11 +38,6 @@ pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
   recipe.bits = static_cast<int>(options.bits);
   recipe.symmetric = options.scheme == "symmetric";
   recipe.nf4 = options.scheme == "nf4";
-  std::vector<std::string>& layers = recipe.selection.include;
-  TORCH_CHECK_VALUE(std::ranges::count(layers, "all") == 0,
-                    "[quantize] expected dense layers, got --layers all: the cores of networks "
-                    "are not rounded yet");
-  if (layers == std::vector<std::string>{"dense"}) layers.clear();
   if (options.embedding_bits != 16)
     recipe.vocabulary_bits = static_cast<int>(options.embedding_bits);
   recipe.text.seed = options.common.seed;
@@ -58,8 +53,11 @@ void print(const QuantizeOptions& options, const compress::CompressResult& resul
     for (const compress::LayerResult& r : result.layers) {
       nlohmann::ordered_json& layer = out["layers"].emplace_back();
       layer["name"] = r.plan.layer.name;
-      if (r.plan.integers) layer.update(model::to_json(*r.plan.integers));
       if (r.plan.nf4) layer["nf4"] = true;
+      for (const auto& format : {r.plan.integers, r.plan.factor_integers}) {
+        if (format) layer.update(model::to_json(*format));
+      }
+      if (r.plan.factor_integers) layer["rank"] = r.plan.rank();
       layer["method"] = r.method;
       layer["relative_error"] = r.relative_error;
     }
@@ -87,7 +85,9 @@ void check_options(const QuantizeOptions& options, const pipeline::CompressRecip
 void run(const QuantizeOptions& options) {
   apply_common_options(options.common);
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
-  const pipeline::CompressRecipe recipe = pipeline::compress_recipe(recipe_of(options), checkpoint);
+  const pipeline::QuantizeRecipe asked = recipe_of(options);
+  const pipeline::CompressRecipe recipe = pipeline::compress_recipe(asked, checkpoint);
+  print_notes(pipeline::quantize_notes(asked, checkpoint), options.common);
   check_options(options, recipe);
   pipeline::CompressRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
@@ -126,8 +126,8 @@ Action add_quantize(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--layers", recipe.selection.include,
-                  "Layers to take: dense (the default: all that are), names, ends of names, "
-                  "L1..L7, patterns, re:EXPRESSION")
+                  "Layers to take: dense (the default: all that are), all (low ranks of compress "
+                  "too), names, ends of names, L1..L7, patterns, re:EXPRESSION")
       ->delimiter(',');
   add_calibration_options(verb, recipe.text);
   verb.add_option("--statistics", options->statistics,

@@ -16,6 +16,7 @@
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/rewrite.h"
+#include "schmidt/plan/compressed_layers.h"
 #include "schmidt/tn/site_shape.h"
 
 namespace schmidt::compress {
@@ -56,7 +57,7 @@ torch::ScalarType stored_dtype(const io::TensorInfo& info, const CompressOptions
 
 torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const plan::Layer& layer,
                               const CompressOptions& options) {
-  return stored_dtype(checkpoint.tensors().at(layer.members.front() + ".weight"), options);
+  return options.dtype.value_or(plan::weight_dtype(checkpoint, layer));
 }
 
 void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
@@ -117,9 +118,8 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
     return scales.contains(name) ? info.dtype : stored_dtype(info, options);
   });
   for (const plan::LayerPlan& p : plan) {
-    std::vector<std::string> names;
+    std::vector<std::string> names = plan::weight_tensors(checkpoint, p.layer);
     for (const std::string& member : p.layer.members) {
-      names.push_back(member + ".weight");
       if (p.layer.members.size() > 1) names.push_back(member + ".bias");
     }
     const auto load = [&] { return store.load(p.layer).tensors; };
@@ -149,6 +149,7 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   nlohmann::json config = checkpoint.config();
   nlohmann::json& object = config["compression_config"];
   object["version"] = 1;
+  if (!object.contains("layers")) object["layers"] = nlohmann::json::object();
   for (const plan::LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
   object["made_by"].push_back(options.made_by);
   if (options.dtype) {

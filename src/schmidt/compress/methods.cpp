@@ -116,19 +116,20 @@ FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options,
                         const std::optional<RangeSearch>& search) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
+  const torch::Tensor weights = column_weights(inputs, w.device());
+  const auto weighted = [&](const torch::Tensor& columns) {
+    std::optional<RangeSearch> by = search;
+    if (by) by->column_weights = columns;
+    return by;
+  };
   RoundedParts rounded;
   if (parts.whole.defined()) {
-    std::optional<RangeSearch> weighted = search;
-    if (search && inputs.diagonal) {
-      weighted->column_weights = inputs.diagonal->column_weights().to(w.device());
-    } else if (search && inputs.moments.defined()) {
-      weighted->column_weights = inputs.moments.diagonal().to(torch::kFloat32);
-    }
-    rounded.whole = in_integers(parts.whole, *plan.integers, weighted);
+    rounded.whole = in_integers(parts.whole, *plan.integers, weighted(weights));
   }
   if (parts.left.defined()) {
-    rounded.left = in_integers(parts.left, plan.left_integers(), search);
-    rounded.right = in_integers(parts.right, *plan.factor_integers, search);
+    rounded.left = in_integers(parts.left, plan.left_integers(),
+                               weighted(left_column_weights(parts.right, weights)));
+    rounded.right = in_integers(parts.right, *plan.factor_integers, weighted(weights));
   }
   return rounded_weight(w, plan, rounded, inputs);
 }

@@ -5,6 +5,7 @@
 
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mv.h>
 
 #include "schmidt/compress/integer_grid.h"
 #include "schmidt/compress/weighted_target.h"
@@ -65,6 +66,17 @@ WeightParts parts_of(const torch::Tensor& w, const plan::LayerPlan& plan, const 
                                             rounded(f.right, *plan.factor_integers, RangeSearch{}))
                                      .to(w.scalar_type());
   return {w - low_rank, std::move(f.left), std::move(f.right)};
+}
+
+torch::Tensor column_weights(const LayerInputs& inputs, const torch::Device& device) {
+  if (inputs.diagonal) return inputs.diagonal->column_weights().to(device);
+  if (inputs.moments.defined()) return inputs.moments.diagonal().to(device, torch::kFloat32);
+  return {};
+}
+
+torch::Tensor left_column_weights(const torch::Tensor& right, const torch::Tensor& column_weights) {
+  if (!column_weights.defined()) return {};
+  return at::mv(right.to(torch::kFloat32).square(), column_weights);
 }
 
 Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs& inputs,

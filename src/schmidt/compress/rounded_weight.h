@@ -20,6 +20,13 @@ struct WeightParts {
   torch::Tensor left, right;  ///< [m, r], [r, n]
 };
 
+/// How much the columns of W and of a right factor count where ranges of rounding are searched [n]:
+/// by what is known of the layer's inputs; undefined where that is nothing.
+torch::Tensor column_weights(const LayerInputs& inputs, const torch::Device& device);
+
+/// The same of the columns of a left factor [r] beside R [r, n]: their own inputs are R x.
+torch::Tensor left_column_weights(const torch::Tensor& right, const torch::Tensor& column_weights);
+
 /// The same rounded.
 struct RoundedParts {
   std::optional<model::QuantizedMatrix> whole, left, right;

@@ -11,6 +11,7 @@
 #include "schmidt/compress/learned_rounding.h"
 #include "schmidt/kernels/processor.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/plan/compressed_layers.h"
 
 namespace schmidt::compress {
 namespace {
@@ -149,6 +150,18 @@ class Run {
     return next;
   }
 
+  /// The layers of a group, one where they are stored as one.
+  std::vector<model::LayerSpec> stored_layers(int64_t block, Group group) const {
+    std::vector<model::LayerSpec> specs = model::group_layers(model_.config(), block, group);
+    const auto fused = model::fused_layer(specs);
+    if (!fused || !model_.config().compressed_layers.contains(fused->name)) return specs;
+    return {*fused};
+  }
+
+  model::ProjectionPtr loaded(const model::LayerSpec& spec) const {
+    return model::load_group({&spec, 1}, model_.config(), model_.weights());
+  }
+
   /// All layers of a block, and the plans of those that are rounded.
   struct ToLearn {
     std::vector<BlockLayer> layers;
@@ -160,12 +173,11 @@ class Run {
     ToLearn result;
     for (const Group group : model::kGroups) {
       const auto plans = planned(block, group);
-      for (const model::LayerSpec& spec : model::group_layers(model_.config(), block, group)) {
+      for (const model::LayerSpec& spec : stored_layers(block, group)) {
         const auto plan =
             std::ranges::find_if(plans, [&](const auto* p) { return p->layer.name == spec.name; });
         if (plan == plans.end()) {
-          result.layers.push_back(
-              {group, model::load_group({&spec, 1}, model_.config(), model_.weights()), {}});
+          result.layers.push_back({group, loaded(spec), {}});
           continue;
         }
         result.weights.push_back(plan::load_weight(checkpoint_, (*plan)->layer)
@@ -196,13 +208,12 @@ class Run {
                            const torch::Tensor& column_weights) {
       return RoundedMatrix{format, part, scale_type(part, format), column_weights};
     };
-    if (parts.whole.defined()) {
-      rounded.whole = matrix(parts.whole, *p.integers,
-                             inputs.diagonal ? inputs.diagonal->column_weights() : torch::Tensor());
-    }
+    const torch::Tensor weights = column_weights(inputs, w.device());
+    if (parts.whole.defined()) rounded.whole = matrix(parts.whole, *p.integers, weights);
     if (parts.left.defined()) {
-      rounded.left = matrix(parts.left, p.left_integers(), {});
-      rounded.right = matrix(parts.right, *p.factor_integers, {});
+      rounded.left =
+          matrix(parts.left, p.left_integers(), left_column_weights(parts.right, weights));
+      rounded.right = matrix(parts.right, *p.factor_integers, weights);
     }
     return rounded;
   }
@@ -355,7 +366,9 @@ class Run {
       const model::StoredWeight stored = store_.load(p->layer);
       config.compressed_layers[p->layer.name] = stored.form;
       for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
-      for (const std::string& member : p->layer.members) replaced.insert(member + ".weight");
+      for (const std::string& name : plan::weight_tensors(checkpoint_, p->layer)) {
+        replaced.insert(name);
+      }
     }
     return calibrate::load_changed_group(checkpoint_, config, block, group, std::move(tensors),
                                          replaced, {calibration_.dtype, calibration_.device});

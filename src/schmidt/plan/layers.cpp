@@ -11,6 +11,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/layer_kinds.h"
 
 namespace schmidt::plan {
 namespace {
@@ -120,10 +121,28 @@ std::vector<Layer> share_inputs(const std::vector<Layer>& layers) {
   return shared;
 }
 
+namespace {
+
+/// A weight that is stored in another form than dense.
+torch::Tensor unfolded(const io::Checkpoint& checkpoint, const Layer& layer,
+                       const std::string& name) {
+  const auto config = model::parse_config(checkpoint.config(), checkpoint.path());
+  const auto form = config.compressed_layers.find(name);
+  TORCH_CHECK_VALUE(form != config.compressed_layers.end(), "[layers] expected a weight of ", name,
+                    " in ", checkpoint.path().string(), ", got none");
+  const model::Weights weights(checkpoint, {.dtype = torch::kFloat32});
+  return model::load_layer({{name, layer.rows, layer.cols}, *form}, weights)->weight();
+}
+
+}  // namespace
+
 torch::Tensor load_weight(const io::Checkpoint& checkpoint, const Layer& layer) {
   std::vector<torch::Tensor> parts;
   for (const std::string& member : layer.members) {
     const std::string name = member + ".weight";
+    if (layer.members.size() == 1 && !checkpoint.tensors().contains(name)) {
+      return unfolded(checkpoint, layer, member);
+    }
     parts.push_back(checkpoint.load(name));
     if (!torch::isfinite(parts.back()).all().item<bool>()) {
       throw FormatError(checkpoint.path(), name, "holds NaN or infinite weights");

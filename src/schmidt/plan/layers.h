@@ -41,8 +41,8 @@ std::vector<Layer> layers_of(const model::ModelConfig& config);
 /// qkv_proj, gate and up as gate_up_proj. Stacked, they share one basis of their input.
 std::vector<Layer> share_inputs(const std::vector<Layer>& layers);
 
-/// W [rows, cols], the members' weights on top of each other, as stored.
-/// Throws FormatError, naming the tensor, if one holds NaN or infinity.
+/// W [rows, cols], the members' weights on top of each other, as stored; float32 where it is
+/// unfolded from another form. Throws FormatError, naming the tensor, if one holds NaN or infinity.
 torch::Tensor load_weight(const io::Checkpoint& checkpoint, const Layer& layer);
 
 /// Which layers to take. A pattern is a full name, the end of one in whole parts

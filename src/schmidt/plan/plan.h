@@ -1,7 +1,7 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,16 +23,24 @@ struct LayerPlan {
   /// The weight whole, in integers of few bits. Bonds say nothing then, but for a low rank of
   /// `factor_integers` that is added to it.
   std::optional<quant::IntegerFormat> integers = {};
-  /// The factors of a low rank in integers of few bits, in the left-canonical gauge. Groups of the
-  /// left one are the largest that divide the rank as well.
+  /// The factors of a low rank in integers of few bits, in the left-canonical gauge. These are the
+  /// groups of the right one.
   std::optional<quant::IntegerFormat> factor_integers = {};
   bool nf4 = false;  ///< the weight whole, in NF4 with double quantization; without the two above
 
   bool is_rounded() const { return integers || factor_integers || nf4; }
   int64_t rank() const { return max_bonds.front(); }  ///< of a low rank
+  /// Those of the left one: groups of the largest divisor of the rank that is no more than the
+  /// right one's and at least half of that, or else whole rows, whose numbers are of one size.
   quant::IntegerFormat left_integers() const {
     quant::IntegerFormat format = *factor_integers;
-    format.group = std::gcd(format.group, rank());
+    const int64_t most = format.group;
+    format.group = rank();
+    for (int64_t group = std::min(most, rank()); 2 * group >= most; --group) {
+      if (rank() % group != 0) continue;
+      format.group = group;
+      break;
+    }
     return format;
   }
 

@@ -9,6 +9,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/quantized_projection.h"
+#include "schmidt/plan/compressed_layers.h"
 
 namespace schmidt::plan {
 namespace {
@@ -151,13 +152,18 @@ LayerPlan read_rounded(const io::JsonRecord& entry, const Layer& layer) {
 std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model) {
   std::map<std::string, Layer> known = layers_by_name(model.layers);
   for (const Layer& layer : dense_vocabulary(model.config)) known.emplace(layer.name, layer);
+  for (const LowRankLayer& low_rank : compressed_layers(model.config, model.path).low_ranks) {
+    known.emplace(low_rank.layer.name, low_rank.layer);
+  }
   std::set<std::string> planned;
   std::vector<LayerPlan> layers;
   for (const io::JsonRecord& entry : object.records("layers")) {
     const std::string name = entry.text("name");
     const auto found = known.find(name);
     if (found == known.end()) {
-      entry.fail("name", fmt::format("expected a dense layer of the model, found \"{}\"", name));
+      entry.fail(
+          "name",
+          fmt::format("expected a dense layer of the model or a low rank, found \"{}\"", name));
     }
     if (entry.texts("members") != found->second.members) {
       entry.fail("members", fmt::format("expected those of {}", name));
