@@ -174,7 +174,8 @@ torch::ScalarType loaded_dtype(const HfTensor& tensor) {
 }
 
 torch::Tensor load_tensor(const HfTensor& tensor) {
-  const torch::Tensor stored = copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape);
+  const torch::Tensor stored =
+      copy_tensor(tensor.bytes, tensor.dtype->dtype, tensor.shape, Pages::kGivenBack);
   if (!is_fp8(tensor.dtype->dtype)) return stored;
   torch::Tensor loaded = stored.to(torch::kFloat32);
   if (!tensor.scales || loaded.numel() == 0) return loaded;

@@ -1,15 +1,19 @@
 #include "schmidt/io/tensor_data.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <ATen/Parallel.h>
 #include <c10/core/ScalarType.h>
+
+#include "schmidt/io/mapped_file.h"
 
 namespace schmidt::io {
 namespace {
 
 // Large: a few milliseconds of work, so that threads pay even on a busy machine.
 constexpr int64_t kCopyGrain = 1 << 24;    // bytes
+constexpr int64_t kForgetGrain = 1 << 20;  // bytes
 constexpr int64_t kDecodeGrain = 1 << 22;  // values
 
 torch::Tensor new_tensor(c10::IntArrayRef shape, torch::ScalarType dtype) {
@@ -18,16 +22,21 @@ torch::Tensor new_tensor(c10::IntArrayRef shape, torch::ScalarType dtype) {
 
 }  // namespace
 
-torch::Tensor copy_tensor(std::string_view bytes, torch::ScalarType dtype, c10::IntArrayRef shape) {
+torch::Tensor copy_tensor(std::string_view bytes, torch::ScalarType dtype, c10::IntArrayRef shape,
+                          Pages pages) {
   // A torch bool must hold 0 or 1; the file may hold anything.
-  if (dtype == torch::kBool) return copy_tensor(bytes, torch::kUInt8, shape).ne(0);
+  if (dtype == torch::kBool) return copy_tensor(bytes, torch::kUInt8, shape, pages).ne(0);
   torch::Tensor tensor = new_tensor(shape, dtype);
   TORCH_INTERNAL_ASSERT(tensor.nbytes() == bytes.size());
   auto* out = static_cast<char*>(tensor.data_ptr());
-  at::parallel_for(
-      0, static_cast<int64_t>(bytes.size()), kCopyGrain, [&](int64_t begin, int64_t end) {
-        std::memcpy(out + begin, bytes.data() + begin, static_cast<size_t>(end - begin));
-      });
+  at::parallel_for(0, static_cast<int64_t>(bytes.size()), kCopyGrain,
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t at = begin; at < end; at += kForgetGrain) {
+                       const auto length = static_cast<size_t>(std::min(kForgetGrain, end - at));
+                       std::memcpy(out + at, bytes.data() + at, length);
+                       if (pages == Pages::kGivenBack) forget_pages({bytes.data() + at, length});
+                     }
+                   });
   return tensor;
 }
 

@@ -25,6 +25,8 @@ Block::Block(const ModelConfig& config, int64_t index, const Weights& weights)
   for (const Group group : kGroups) {
     projections_[slot(group)] = load_group(group_layers(config, index, group), config, weights);
   }
+  // The forms of all layers of the model, which would be in memory once for each block.
+  config_.compressed_layers = nlohmann::json::object();
 }
 
 Block::Heads Block::split_heads(const torch::Tensor& qkv, const RopeTable& rope) const {

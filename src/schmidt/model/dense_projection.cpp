@@ -119,6 +119,11 @@ ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) 
     rows += spec.out_features;
     specs.push_back(spec);
   }
+  if (specs.size() == 1) {  // an embedding is a large part of a model: never twice in memory
+    return std::make_shared<DenseProjection>(
+        specs, weights.read(specs.front().name + ".weight", {rows, n}),
+        load_bias(specs.front(), weights));
+  }
   const auto options =
       torch::TensorOptions().dtype(weights.options().dtype).device(weights.options().device);
   const torch::Tensor weight = at::empty({rows, n}, options);

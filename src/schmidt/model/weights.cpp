@@ -18,11 +18,19 @@ void check_options(const LoadOptions& options) {
                     "[load] expected dtype float32, bfloat16 or float64, got ", options.dtype);
 }
 
+/// Numbers that are looked at in one step: sums of 16-bit numbers take memory for them in float32.
+constexpr int64_t kPiece = 1 << 18;
+
 // A finite sum proves finite terms and costs one pass; only a sum that is not
 // finite, which large terms can cause too, needs a look at every element.
 bool all_finite(const torch::Tensor& tensor) {
-  if (std::isfinite(tensor.sum(torch::kFloat32).item<float>())) return true;
-  return at::isfinite(tensor).all().item<bool>();
+  const torch::Tensor flat = tensor.flatten();
+  for (int64_t begin = 0; begin < flat.numel(); begin += kPiece) {
+    const torch::Tensor piece = flat.slice(0, begin, begin + kPiece);
+    if (std::isfinite(piece.sum(torch::kFloat32).item<float>())) continue;
+    if (!at::isfinite(piece).all().item<bool>()) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -74,10 +82,13 @@ torch::Tensor Weights::load_checked(const std::string& name, torch::IntArrayRef 
 }
 
 torch::Tensor Weights::read(const std::string& name, torch::IntArrayRef expected) const {
-  const torch::Tensor stored = load_checked(name, expected);
-  const torch::Tensor converted = stored.to(options_.device, options_.dtype).contiguous();
-  // Tensors given in memory stay the giver's.
-  return converted.is_alias_of(stored) && stored.use_count() > 1 ? converted.clone() : converted;
+  torch::Tensor stored = load_checked(name, expected);
+  torch::Tensor converted = stored.to(options_.device, options_.dtype).contiguous();
+  stored.reset();
+  // Tensors given in memory stay the giver's; those of a file are nobody else's.
+  const bool shared =
+      converted.use_count() > 1 || (converted.has_storage() && converted.storage().use_count() > 1);
+  return shared ? converted.clone() : converted;
 }
 
 torch::Tensor Weights::read_indices(const std::string& name, torch::IntArrayRef expected) const {
