@@ -135,7 +135,65 @@ TEST_F(PlanVerbTest, DryRunOnAConfigAlone) {
   const auto planned = json("plan " + config + " --preset compactifai-93 -o @l.json --tflops 1");
   EXPECT_EQ(fmt::format("{:.1f}", planned["parameters"].get<double>() * 1e-9), "2.1");
   EXPECT_EQ(fmt::format("{:.1f}", planned["bytes_float16"].get<double>() * 1e-9), "4.1");
-  EXPECT_EQ(fmt::format("{:.1f}", planned["bytes_mixed_int4"].get<double>() * 1e-9), "2.1");
+  EXPECT_EQ(fmt::format("{:.1f}", planned["bytes"].get<double>() * 1e-9), "2.0");
+}
+
+// The paper's five: what is planned of a config alone are the bytes of the file that is written.
+TEST_F(PlanVerbTest, TheFiveModelsTakeThePlannedBytes) {
+  test::TinyModel model = test::make_tiny_model(1, 3, 16);
+  for (const std::string dtype : {"float32", "bfloat16"}) {
+    model.config["torch_dtype"] = dtype;
+    for (auto& [name, tensor] : model.tensors) {
+      tensor = tensor.to(dtype == "float32" ? torch::kFloat32 : torch::kBFloat16);
+    }
+    const fs::path folder = test::write_model(model, tmp / dtype);
+    double before = 1e9;
+    for (const std::string preset :
+         {"original", "int8", "int4", "compactifai-88", "compactifai-93"}) {
+      const std::string from = "@" + dtype + "/config.json";
+      const auto dry =
+          json(fmt::format("plan {} --preset {} -o @d.json --tflops 1 --force", from, preset));
+      const auto planned =
+          json(fmt::format("plan @{} --preset {} --method {} -o @p.json --tflops 1 --force", dtype,
+                           preset, preset.starts_with("int") ? "nearest" : "tt-svd"));
+      EXPECT_EQ(dry["bytes"], planned["bytes"]) << preset;
+      json("compress @" + dtype + " --plan @p.json -o @five --force");
+      const auto bytes = static_cast<double>(fs::file_size(tmp / "five/model.safetensors"));
+      EXPECT_EQ(bytes, planned["bytes"].get<double>()) << preset << " of " << dtype;
+      if (preset == "compactifai-88") continue;  // beside int4
+      EXPECT_LT(bytes, before) << preset;
+      before = bytes;
+    }
+  }
+  // As quantize makes them.
+  json("quantize @float32 --bits 8 -o @q8");
+  EXPECT_EQ(json("plan @float32 --preset int8 -o @q.json --tflops 1")["bytes"],
+            fs::file_size(tmp / "q8/model.safetensors"));
+  json("quantize @float32 --bits 4 --method nearest -o @q4");
+  EXPECT_EQ(json("plan @float32 --preset int4 -o @q.json --tflops 1 --force")["bytes"],
+            fs::file_size(tmp / "q4/model.safetensors"));
+}
+
+// Several files, each with a header of its own.
+TEST_F(PlanVerbTest, SizesOfLlama2ToTheByte) {
+  const std::string config = (test::source_dir() / "examples/llama-2-7b.config.json").string();
+  const auto gigabytes = [&](const std::string& preset) {
+    const auto planned =
+        json(fmt::format("plan {} --preset {} -o @l.json --tflops 1 --force", config, preset));
+    return fmt::format("{:.1f}", planned["bytes"].get<double>() * 1e-9);
+  };
+  EXPECT_EQ(gigabytes("original"), "27.0");
+  EXPECT_EQ(gigabytes("int8"), "6.9");
+  EXPECT_EQ(gigabytes("int4"), "3.8");
+  EXPECT_EQ(gigabytes("compactifai-88"), "4.1");
+  EXPECT_EQ(gigabytes("compactifai-93"), "2.0");
+  const auto protects =
+      json("plan " + config + " --preset int4 --protect mlp.up_proj -o @l.json --tflops 1 --force");
+  EXPECT_EQ(protects["layers"], 2 + 6 * 32);
+  expect_error("plan " + config + " --preset int4 --method tt-svd -o @x.json", 2, "no integers");
+  expect_error("plan " + config + " --preset compactifai-88 --method nearest -o @x.json", 2,
+               "expected one that makes networks");
+  expect_error("plan " + config + " --preset compactifai-88 --group 32 -o @x.json", 2, "--group");
 }
 
 TEST_F(PlanVerbTest, MistakesAreOneLine) {

@@ -68,30 +68,40 @@ pipeline::PlanRecipe recipe_of(const PlanOptions& options) {
   return recipe;
 }
 
+/// Whether a preset has weights in integers.
+bool rounds(const std::string& name) {
+  if (name.empty()) return false;
+  const plan::Preset& preset = plan::find_preset(name);
+  return preset.bits > 0 || preset.mixed_int4;
+}
+
 void print(const PlanOptions& options, const plan::Outline& model,
            const pipeline::PlanOutcome& outcome, double flops) {
   const plan::Footprint& f = outcome.footprint;
   const auto count = [](int64_t n) { return human_count(static_cast<double>(n)); };
   const auto percent = [](double part, double whole) { return 100.0 * part / whole; };
   const auto whole = static_cast<double>(model.parameters);
-  const bool mixed =
-      !options.recipe.preset.empty() && plan::find_preset(options.recipe.preset).mixed_int4;
-  fmt::print(
-      "parameters       {} of {}: {:.2f} % of the model, {:.2f} % of the {} tensorized layers\n",
-      count(f.parameters), count(model.parameters),
-      percent(static_cast<double>(f.parameters), whole),
-      percent(static_cast<double>(f.tensorized), static_cast<double>(f.tensorized_before)),
-      outcome.file.layers.size());
-  fmt::print(
-      "weights          {} in float32, {} in float16 ({:.1f} % of the original in float32)\n",
-      human_bytes(f.bytes(4)), human_bytes(f.bytes(2)), percent(f.bytes(2), 4 * whole));
-  if (mixed) {
+  const auto rounded =
+      std::ranges::count_if(outcome.file.layers, [](const auto& p) { return p.is_rounded(); });
+  const auto networks = static_cast<int64_t>(outcome.file.layers.size()) - rounded;
+  fmt::print("parameters       {} of {}: {:.2f} % of the model{}\n", count(f.parameters),
+             count(model.parameters), percent(static_cast<double>(f.parameters), whole),
+             networks == 0 ? ""
+                           : fmt::format(", {:.2f} % of the {} tensorized layers",
+                                         percent(static_cast<double>(f.tensorized),
+                                                 static_cast<double>(f.tensorized_before)),
+                                         networks));
+  if (rounded == 0) {
     fmt::print(
-        "mixed            {}: dense block layers in int4 (4.5 bits, a float16 scale for each "
-        "32), the rest in float16 ({:.1f} % of the original in float32)\n",
-        human_bytes(f.mixed_bytes()), percent(f.mixed_bytes(), 4 * whole));
+        "weights          {} in float32, {} in float16 ({:.1f} % of the original in float32)\n",
+        human_bytes(f.bytes(4)), human_bytes(f.bytes(2)), percent(f.bytes(2), 4 * whole));
   }
-  const double weights = mixed ? f.mixed_bytes() : f.bytes(2);
+  fmt::print(
+      "files            {:.0f} bytes as compress writes them{}: {:.1f} % of the original in "
+      "float32, {:.3f} bits for each of its parameters\n",
+      outcome.bytes, rounded == 0 ? "" : fmt::format(", {} weights in integers", rounded),
+      percent(outcome.bytes, 4 * whole), 8 * outcome.bytes / whole);
+  const double weights = outcome.bytes;
   const double cache = plan::kv_cache_bytes(model.config, options.recipe.context, 2);
   fmt::print("inference        {}: weights and {} of float16 keys and values at context {}\n",
              human_bytes(weights + cache), human_bytes(cache), options.recipe.context);
@@ -183,7 +193,8 @@ Action add_plan(CLI::App& verb) {
                   "are spent on whichever forms of the layers lose the least");
   add_forms_option(verb, options->forms, "--statistics");
   verb.add_option("--group", options->recipe.forms.group,
-                  "--statistics: weights of a row that share a scale (0: 32, 64 and 128 compete)")
+                  "Weights of a row that share a scale: with --statistics 32, 64 and 128 compete "
+                  "unless one is given, presets of integers have 64")
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--keep", options->recipe.keep,
@@ -243,7 +254,10 @@ Action add_plan(CLI::App& verb) {
     check_options_are_read(
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
-         {{"--forms", "--group"}, !options->statistics.empty(), "a plan with --statistics"},
+         {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
+         {{"--group"},
+          !options->statistics.empty() || rounds(options->recipe.preset),
+          "a plan with --statistics, and by presets of integers"},
          {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
     run(*options);
   };

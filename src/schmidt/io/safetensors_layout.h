@@ -19,6 +19,14 @@ struct SafetensorsLayout {
   uint64_t data_bytes = 0;
 };
 
+/// What the files of a model's weights say of themselves, and the data that one of several holds.
+inline const std::map<std::string, std::string> kModelMetadata = {{"format", "pt"}};
+constexpr uint64_t kMaxShardBytes = 5'000'000'000;
+
+/// Bytes of all files that SafetensorsWriter makes of a model's weights, an index left out.
+/// Throws c10::ValueError as the writer.
+uint64_t written_bytes(const std::vector<TensorSpec>& specs);
+
 /// Bytes of one tensor's data. Throws c10::ValueError for a negative size, an
 /// overflow, or a dtype that safetensors does not have.
 uint64_t tensor_bytes(const TensorSpec& spec);

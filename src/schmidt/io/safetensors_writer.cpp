@@ -36,7 +36,23 @@ std::vector<Shard> split(const std::vector<TensorSpec>& specs, uint64_t max_byte
   return shards;
 }
 
+/// Those of one file.
+std::vector<TensorSpec> specs_in(const Shard& shard, const std::vector<TensorSpec>& specs) {
+  const auto first = specs.begin();
+  return {first + static_cast<std::ptrdiff_t>(shard.begin),
+          first + static_cast<std::ptrdiff_t>(shard.end)};
+}
+
 }  // namespace
+
+uint64_t written_bytes(const std::vector<TensorSpec>& specs) {
+  uint64_t bytes = 0;
+  for (const Shard& shard : split(specs, kMaxShardBytes)) {
+    const SafetensorsLayout layout = lay_out(specs_in(shard, specs), kModelMetadata);
+    bytes += layout.head.size() + layout.data_bytes;
+  }
+  return bytes;
+}
 
 struct SafetensorsWriter::Impl {
   std::filesystem::path folder;
@@ -51,10 +67,7 @@ struct SafetensorsWriter::Impl {
 
   void open_shard() {
     const Shard& s = shards[shard];
-    const auto first = specs.begin();
-    layout = lay_out(
-        {first + static_cast<std::ptrdiff_t>(s.begin), first + static_cast<std::ptrdiff_t>(s.end)},
-        metadata);
+    layout = lay_out(specs_in(s, specs), metadata);
     file.emplace(folder / s.file_name);
     file->write(layout.head);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "schmidt/io/safetensors_layout.h"
 #include "schmidt/package/beside_weights.h"
 
 namespace schmidt::package {
@@ -63,7 +64,7 @@ std::vector<io::TensorSpec> specs_of(const std::vector<model::NamedTensor>& tens
 ModelSummary write_checkpoint(const io::Checkpoint& original, const Rewrite& rewrite,
                               nlohmann::json config, const std::filesystem::path& folder,
                               const ProgressFn& progress) {
-  io::SafetensorsWriter writer(folder, rewrite.specs());
+  io::SafetensorsWriter writer(folder, rewrite.specs(), io::kModelMetadata, io::kMaxShardBytes);
   rewrite.write_to(writer, progress);
   return write_beside_weights(original, std::move(config), folder);
 }

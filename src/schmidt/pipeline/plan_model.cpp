@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <iterator>
+#include <set>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -11,8 +12,11 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
+#include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/outputs.h"
+#include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/plan/preset.h"
+#include "schmidt/plan/stored_specs.h"
 #include "schmidt/profile/metric.h"
 #include "schmidt/report/frontier_figure.h"
 
@@ -36,6 +40,7 @@ double keep_asked(const PlanRecipe& recipe, const plan::Outline& model) {
 bool named(const std::vector<std::string>& patterns, const plan::Layer& layer) {
   return std::ranges::any_of(patterns, [&](const std::string& pattern) {
     if (plan::matches(pattern, layer)) return true;
+    if (layer.members.size() < 2) return false;  // embedding and output layer have no number
     for (size_t i = 0; i < layer.members.size(); ++i) {
       const plan::Layer member{layer.members[i], layer.block, {layer.paper_numbers[i]}, {}, 0, 0};
       if (plan::matches(pattern, member)) return true;
@@ -139,8 +144,50 @@ Allocated with_profile(const PlanRecipe& recipe, const plan::Outline& model,
   return {std::move(plan.layers), plan.loss, profile::predicted_loss(measured, uniform()), unit};
 }
 
+/// Integers as quantizing makes them, but for their method, which `recipe` may name.
+QuantizeRecipe integers_of(const PlanRecipe& recipe, int bits) {
+  QuantizeRecipe integers;
+  integers.bits = bits;
+  if (recipe.forms.group > 0) integers.group = recipe.forms.group;
+  integers.method = recipe.method;
+  integers.vocabulary_bits = 8;
+  return integers;
+}
+
+/// All weights in integers.
+Allocated in_integers(const PlanRecipe& recipe, const plan::Outline& model, int bits) {
+  TORCH_CHECK_VALUE(!recipe.profile, "[plan] expected no profile for integers alone");
+  TORCH_CHECK_VALUE(recipe.method.empty() || compress::find_method(recipe.method).integers,
+                    "[plan] method ", recipe.method, " makes no integers of few bits");
+  std::vector<plan::Layer> layers = plan::dense_vocabulary(model.config);
+  std::ranges::copy(model.layers, std::back_inserter(layers));
+  const std::vector<std::string> alone = left_alone(recipe);
+  std::erase_if(layers, [&](const auto& layer) { return named(alone, layer); });
+  check_any(layers);
+  return {integer_plan(integers_of(recipe, bits), layers), {}, {}};
+}
+
+/// The block layers that are left, in int4 by their nearest codes.
+void add_rest_in_int4(const PlanRecipe& recipe, const plan::Outline& model,
+                      std::vector<plan::LayerPlan>& plans) {
+  std::set<std::string> planned;
+  for (const plan::LayerPlan& p : plans) {
+    planned.insert(p.layer.members.begin(), p.layer.members.end());
+  }
+  std::vector<plan::Layer> rest = model.layers;
+  std::erase_if(rest, [&](const plan::Layer& layer) { return planned.contains(layer.name); });
+  QuantizeRecipe integers = integers_of(recipe, 4);
+  integers.method = "nearest";
+  std::ranges::move(integer_plan(integers, rest), std::back_inserter(plans));
+  std::ranges::stable_sort(plans, {}, [](const plan::LayerPlan& p) {
+    return std::pair(p.layer.block, p.layer.paper_numbers);
+  });
+}
+
 Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double keep) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
+  const plan::Preset* preset = recipe.preset.empty() ? nullptr : &plan::find_preset(recipe.preset);
+  if (preset != nullptr && preset->bits > 0) return in_integers(recipe, model, preset->bits);
   const std::vector<std::string> alone = left_alone(recipe);
   Allocated allocated = recipe.profile ? with_profile(recipe, model, alone, keep)
                                        : without_profile(recipe, model, alone, keep);
@@ -150,7 +197,10 @@ Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double 
                           p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
                       "[plan] method ", p.method, " has the shape (m, 1) x (1, n) alone; expected ",
                       "low-rank");
+    TORCH_CHECK_VALUE(!compress::find_method(p.method).integers, "[plan] method ", p.method,
+                      " makes integers of few bits; expected one that makes networks");
   }
+  if (preset != nullptr && preset->mixed_int4) add_rest_in_int4(recipe, model, allocated.layers);
   return allocated;
 }
 
@@ -184,13 +234,13 @@ nlohmann::json made_by(const PlanRecipe& recipe) {
 }
 
 nlohmann::json predicted(const PlanRecipe& recipe, const plan::Outline& model,
-                         const plan::Footprint& f, const Allocated& allocated) {
+                         const plan::Footprint& f, const Allocated& allocated, int64_t bytes) {
   nlohmann::json out = {{"parameters", f.parameters},
                         {"tensorized_parameters", f.tensorized},
                         {"tensorized_before", f.tensorized_before},
                         {"bytes_float32", f.bytes(4)},
                         {"bytes_float16", f.bytes(2)},
-                        {"bytes_mixed_int4", f.mixed_bytes()},
+                        {"bytes", bytes},
                         {"kv_cache_bytes", plan::kv_cache_bytes(model.config, recipe.context, 2)},
                         {"kv_cache_context", recipe.context},
                         {"healing_tokens", recipe.heal_tokens},
@@ -200,10 +250,33 @@ nlohmann::json predicted(const PlanRecipe& recipe, const plan::Outline& model,
   return out;
 }
 
+/// Whether no number of the model takes more than 2 bytes as it is read.
+bool is_in_16_bits(const plan::Outline& model) {
+  return std::ranges::none_of(model.tensors, [](const auto& named) {
+    const torch::ScalarType dtype = named.second.dtype;
+    return isFloatingType(dtype) && c10::elementSize(dtype) > 2;
+  });
+}
+
 /// What `compress` is to write: a budget in bytes asks for no more than 2 of them a weight.
 std::string stored_dtype(const PlanRecipe& recipe, const plan::Outline& model) {
-  if (!recipe.dtype.empty() || !recipe.bytes) return recipe.dtype;
-  return model.scalar_bytes == 2 ? "" : "bfloat16";
+  if (!recipe.dtype.empty()) return recipe.dtype;
+  if (recipe.preset.empty() && !recipe.bytes) return "";
+  if (!recipe.preset.empty()) {
+    const plan::Preset& preset = plan::find_preset(recipe.preset);
+    if (preset.float32) return "float32";
+    if (preset.bits > 0) return "";
+  }
+  return is_in_16_bits(model) ? "" : "bfloat16";
+}
+
+/// Of all weights' files, as `compress` writes them.
+int64_t bytes_written(const plan::Outline& model, const std::vector<plan::LayerPlan>& layers,
+                      const std::string& dtype) {
+  std::optional<torch::ScalarType> stored;
+  if (!dtype.empty()) stored = dtype == "float32" ? torch::kFloat32 : torch::kBFloat16;
+  return static_cast<int64_t>(
+      io::written_bytes(plan::written_tensors(model.tensors, layers, stored)));
 }
 
 using Takes = std::function<bool(const plan::LayerPlan&)>;
@@ -347,12 +420,15 @@ PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
   }
   const double kept =
       static_cast<double>(footprint.parameters) / static_cast<double>(model.parameters);
+  const std::string dtype = stored_dtype(recipe, model);
+  const int64_t bytes = bytes_written(model, allocated.layers, dtype);
   PlanOutcome outcome{{allocated.layers, kept, made_by(recipe),
-                       predicted(recipe, model, footprint, allocated), stored_dtype(recipe, model)},
+                       predicted(recipe, model, footprint, allocated, bytes), dtype},
                       footprint,
                       allocated.loss,
                       allocated.uniform_loss,
-                      allocated.loss_unit};
+                      allocated.loss_unit,
+                      static_cast<double>(bytes)};
   plan::write_plan(place, outcome.file, model);
   return outcome;
 }

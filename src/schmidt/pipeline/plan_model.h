@@ -55,7 +55,10 @@ struct PlanOutcome {
   std::optional<double> loss;          ///< predicted by the profile
   std::optional<double> uniform_loss;  ///< the same of the control at this budget
   std::string_view loss_unit = {};
-  double bytes = 0.0;                    ///< of all files, where bytes were spent by statistics
+  /// Of all weights' files. Where bytes were spent by statistics at most these; otherwise exactly,
+  /// unless `compress` finds a network of 16 bits nearer in plain cores, or scales of a weight
+  /// outside of float16.
+  double bytes = 0.0;
   std::vector<Frontier> frontiers = {};  ///< of all forms, and of some kinds alone, in that case
   std::filesystem::path figure = {};     ///< of these
 };

@@ -5,8 +5,8 @@
 namespace schmidt::plan {
 namespace {
 
-constexpr int64_t kRows = 4096;  // of a training batch
-constexpr double kInt4Bytes = 18.0 / 32.0;
+constexpr int64_t kRows = 4096;                                   // of a training batch
+constexpr double kInt4Bytes = (4.0 + (16.0 + 4.0) / 64.0) / 8.0;  // code, scale and zero point
 constexpr double kPivotBytes = 4.0;
 
 double cost(const LayerPlan& plan) {
@@ -32,6 +32,11 @@ Footprint footprint(const Outline& model, const std::vector<LayerPlan>& plan) {
   f.multiplications_before = static_cast<double>(f.dense_layers + head);
   f.multiplications = f.multiplications_before;
   for (const LayerPlan& p : plan) {
+    if (p.is_rounded()) {
+      f.parameters += p.parameters() - p.layer.numel();
+      if (p.layer.block >= 0) f.dense_layers -= p.layer.numel();
+      continue;
+    }
     f.tensorized += p.parameters();
     f.tensorized_before += p.layer.numel();
     f.multiplications += cost(p) - static_cast<double>(p.layer.numel());

@@ -24,8 +24,8 @@ struct Footprint {
 
   /// All weights at `bytes_per_scalar`, pivots included.
   double bytes(double bytes_per_scalar) const;
-  /// Weights of dense block layers in int4 by blocks of 32 with a float16 scale each
-  /// (4.5 bits a weight), everything else in float16, as the paper's mixed model.
+  /// Weights of dense block layers in int4 by groups of 64 with a scale of 16 bits and a zero point
+  /// each (4.3125 bits a weight), everything else in 16 bits, as the paper's mixed model.
   double mixed_bytes() const;
   /// Operations of one training token: forward and backward here (6 for each
   /// multiplication), and the teacher's forward pass (2).

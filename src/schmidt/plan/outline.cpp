@@ -1,7 +1,5 @@
 #include "schmidt/plan/outline.h"
 
-#include <algorithm>
-
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/file_system.h"
@@ -15,11 +13,12 @@ namespace {
 namespace fs = std::filesystem;
 
 Outline from_config(const fs::path& path) {
-  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, 0, {}};
+  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, {}, {}};
   TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
                     " is of a compressed model; expected its weights beside it");
   outline.layers = layers_of(outline.config);
   outline.parameters = parameter_count(outline.config);
+  outline.tensors = dense_tensors(outline.config);
   return outline;
 }
 
@@ -37,20 +36,17 @@ int64_t parameter_count(const model::ModelConfig& config) {
 
 Outline outline(const io::Checkpoint& checkpoint) {
   const std::vector<Layer> layers = dense_layers(checkpoint);
-  size_t bytes = 0;
-  for (const Layer& layer : layers) {
-    const auto weight = checkpoint.tensors().find(layer.name + ".weight");
-    if (weight != checkpoint.tensors().end()) {
-      bytes = std::max(bytes, at::elementSize(weight->second.dtype));
-    }
+  StoredTensors tensors;
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    tensors[name] = {name, info.dtype, info.shape};
   }
   return {checkpoint.path(),
           model::parse_config(checkpoint.config(), checkpoint.path()),
           layers,
           package::summarize(checkpoint).parameters,
           package::fingerprint(checkpoint),
-          static_cast<int64_t>(bytes),
-          checkpoint.notes()};
+          checkpoint.notes(),
+          std::move(tensors)};
 }
 
 Outline open_outline(const fs::path& path) {

@@ -9,6 +9,7 @@
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/config.h"
 #include "schmidt/plan/layers.h"
+#include "schmidt/plan/stored_specs.h"
 
 namespace schmidt::plan {
 
@@ -19,8 +20,8 @@ struct Outline {
   std::vector<Layer> layers;               ///< dense ones, in the model's order
   int64_t parameters = 0;                  ///< of the whole model, a tied embedding once
   std::optional<std::string> fingerprint;  ///< of the weights, where there are any
-  int64_t scalar_bytes = 0;                ///< widest dense layer's, as read; 0: no weights
   std::vector<std::string> notes;          ///< of the checkpoint, for the user
+  StoredTensors tensors;                   ///< as they are read, or the config's alone
 };
 
 Outline outline(const io::Checkpoint& checkpoint);

@@ -12,7 +12,10 @@
 namespace schmidt::plan {
 namespace {
 
-constexpr std::array<Preset, 2> kPresets = {{
+constexpr std::array<Preset, 5> kPresets = {{
+    {.name = "original", .keep = 1.0, .mixed_int4 = false, .ignore = "none", .float32 = true},
+    {.name = "int8", .keep = 1.0, .mixed_int4 = false, .ignore = "none", .bits = 8},
+    {.name = "int4", .keep = 1.0, .mixed_int4 = false, .ignore = "none", .bits = 4},
     {"compactifai-88", 0.307, false, "L7"},
     {"compactifai-93", 0.307, true, "L7"},
 }};
