@@ -31,7 +31,8 @@ TEST(Preset, Llama2HasTheShapesOfThePaper) {
   EXPECT_FALSE(model.fingerprint);
 }
 
-// The paper's table: 2.1 B parameters, 4.1 GB and 2.1 GB (with groups of 64 in int4: 2.0), from 6.7 B and 27 GB.
+// The paper's table: 2.1 B parameters, 4.1 GB and 2.1 GB (with groups of 64 in int4: 2.0), from 6.7
+// B and 27 GB.
 TEST(Preset, GivesThePapersSizesOnLlama2) {
   const Outline model = llama2_7b();
   for (const Preset& preset : presets()) {
