@@ -57,7 +57,7 @@ TEST_F(SharedProfileTest, AKilledRankEndsAllAndOthersGoOnToTheSameBytes) {
   ASSERT_EQ(profile("", "one.json", many), 0) << test::read_file(tmp / "log");
   const auto has_points = [&] {
     std::error_code none;
-    const auto bytes = std::filesystem::file_size(tmp / "cut.json.partial" / "points.1", none);
+    const auto bytes = std::filesystem::file_size(tmp / "cut.json.partial" / "records.1", none);
     return !none && bytes > 0;
   };
   const auto code = test::exit_code_after(

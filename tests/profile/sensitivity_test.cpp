@@ -225,7 +225,7 @@ TEST_F(SensitivityTest, SurvivesKillAnywhereAndResumesToTheSameBytes) {
     };
     ASSERT_EQ(test::run_in_child(killed), test::ChildEnd::kKilled);
     // As if it had died in the middle of a line.
-    test::write_file(tmp / (folder + "/points.1"), "{\"number\": 41, \"point\": {\"bon");
+    test::write_file(tmp / (folder + "/records.1"), "{\"number\": 41, \"record\": {\"bon");
     int64_t measured = 0;
     const Profile resumed = measure_profile(checkpoint, model, layers, windows, options,
                                             tmp / folder, [&](const Progress&) { ++measured; });

@@ -9,13 +9,13 @@
 #include "schmidt/base/held_folder.h"
 #include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/eval/multiple_choice.h"
+#include "schmidt/io/record_log.h"
 #include "schmidt/model/model.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/layers.h"
 #include "schmidt/profile/metric.h"
-#include "schmidt/profile/point_log.h"
 #include "schmidt/report/sensitivity_figure.h"
 
 namespace schmidt::pipeline {
@@ -132,7 +132,7 @@ ProfileOutcome profile_model(const io::Checkpoint& model, const ProfileRecipe& r
   const std::optional<eval::MultipleChoice> questions = questions_of(model, recipe, reporter);
   if (questions) measure.questions = &*questions;
   std::optional<HeldFolder> held;  // for all ranks, from here on
-  if (parallel::rank() == 0) held.emplace(places.partial, profile::PointLog::is_own);
+  if (parallel::rank() == 0) held.emplace(places.partial, io::RecordLog::is_own);
 
   torch::Tensor windows;
   if (!questions || method.needs_inputs) {

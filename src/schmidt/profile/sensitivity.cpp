@@ -14,10 +14,10 @@
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/compress/compress.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/record_log.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/parallel/ranks.h"
-#include "schmidt/profile/point_log.h"
 
 namespace schmidt::profile {
 namespace {
@@ -346,7 +346,7 @@ std::vector<Task> all_tasks(const std::vector<plan::Layer>& layers, const Profil
 ordered_json finished_points(const fs::path& folder) {
   ordered_json finished = ordered_json::object();
   if (parallel::rank() == 0) {
-    for (auto& [number, point] : PointLog::read(folder)) finished[std::to_string(number)] = point;
+    for (auto& [number, point] : io::RecordLog::read(folder)) finished[std::to_string(number)] = point;
   }
   return ordered_json::parse(parallel::broadcast(io::json_text(finished)));
 }
@@ -384,8 +384,9 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
   const std::vector<Task> tasks = all_tasks(layers, options);
   std::optional<WorkFolder> work;
   if (parallel::rank() == 0) {
-    work.emplace(PointLog::prepare(
-        folder, work_fingerprint(checkpoint, model, layers, windows, options), options.force));
+    work.emplace(io::RecordLog::prepare(
+        folder, work_fingerprint(checkpoint, model, layers, windows, options),
+        "profile of another model, text or recipe", options.force));
   }
   ordered_json points = finished_points(folder);
 
@@ -401,7 +402,7 @@ Profile measure_profile(const io::Checkpoint& checkpoint, const model::Model& mo
   {
     std::error_code ignored;  // ranks on other machines have a folder of their own
     fs::create_directories(folder, ignored);
-    PointLog log(folder, parallel::rank());
+    io::RecordLog log(folder, parallel::rank());
     run.measure(mine, [&](const Task& task, const Point& point) {
       const ordered_json entry = point_json(point);
       log.append(task.number, entry);
