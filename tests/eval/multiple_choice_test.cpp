@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
+#include "schmidt/eval/tasks.h"
 #include "schmidt/io/json.h"
 
 #include "tests/support/support.h"
@@ -83,10 +84,12 @@ TEST(SmolLm2Tasks, LikelihoodsAreTransformers) {
   const auto truths = io::read_json(test::oracle_dir() / "tasks" / "smollm2.json");
   const auto model = model::Model::load(io::Checkpoint::open(test::smollm2_path()));
   const auto tokenizer = text::Tokenizer::load(test::smollm2_path());
-  for (const Task& task : tasks()) {
-    const auto& truth = truths.at(std::string(task.name));
+  for (const char* name : {"mmlu", "hellaswag", "boolq"}) {
+    const Task& task = find_task(name);
+    const auto& truth = truths.at(name);
     const auto expected = truth.at("log_likelihoods").get<std::vector<std::vector<double>>>();
-    auto asked = task.read(data, {.limit = truth.at("limit"), .fewshot = truth.at("fewshot")});
+    auto asked = all_questions(task.read(
+        data, {.limit = truth.at("limit"), .fewshot = truth.at("fewshot").get<int64_t>()}));
     asked.resize(expected.size());
     const MultipleChoice choices(task, asked, tokenizer, {});
     const auto found = choices.log_likelihoods(model, read(model, choices));

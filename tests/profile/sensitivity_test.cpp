@@ -6,6 +6,7 @@
 
 #include "schmidt/compress/compress.h"
 #include "schmidt/eval/perplexity.h"
+#include "schmidt/eval/tasks.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"

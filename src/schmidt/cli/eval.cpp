@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
+#include "schmidt/cli/eval_tasks.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
@@ -24,6 +25,7 @@ struct EvalOptions {
   bool no_special = false;
   int64_t self_tokens = 8192;
   eval::PerplexityOptions perplexity;
+  TaskVerbOptions tasks;
 };
 
 struct FileResult {
@@ -170,12 +172,13 @@ Action add_eval(CLI::App& verb) {
   auto options = std::make_shared<EvalOptions>();
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option(
-          "--text", options->texts,
-          "Text, .jsonl and .json files; \"self\" for a text sampled from the reference, or "
-          "from MODEL")
-      ->required();
+      "--text", options->texts,
+      "Text, .jsonl and .json files; \"self\" for a text sampled from the reference, or "
+      "from MODEL");
+  add_task_options(verb, options->tasks);
   verb.add_option("--reference", options->reference,
-                  "Model to compare with: print its perplexity and the KL divergence from it");
+                  "Model to compare with: print its perplexity and the KL divergence from it, or "
+                  "how much of its scores is left");
   verb.add_option("--context", options->perplexity.context, "Tokens in a window")
       ->capture_default_str();
   verb.add_option("--max-tokens", options->perplexity.max_tokens,
@@ -187,13 +190,24 @@ Action add_eval(CLI::App& verb) {
       ->capture_default_str();
   add_common_options(verb, options->common);
   return [options, &verb] {
+    const bool asks = !options->tasks.recipe.tasks.empty();
+    TORCH_CHECK_VALUE(asks == options->texts.empty(), "[eval] expected either --text or --tasks, ",
+                      asks ? "got both" : "got neither");
     const auto self = std::ranges::count(options->texts, "self");
-    check_options_are_read("eval", given_options(verb),
-                           {{{"--self-tokens"}, self > 0, "--text self"},
-                            {{"--no-special"},
-                             std::cmp_less(self, options->texts.size()),
-                             "a --text that is a file"}});
-    run(*options);
+    check_options_are_read(
+        "eval", given_options(verb),
+        {{{"--context", "--max-tokens"}, !asks, "--text"},
+         {{"--data", "--limit", "--fewshot", "--out", "--force"}, asks, "--tasks"},
+         {{"--force"}, !options->tasks.out.empty(), "--out"},
+         {{"--self-tokens"}, self > 0, "--text self"},
+         {{"--no-special"},
+          std::cmp_less(self, options->texts.size()),
+          "a --text that is a file"}});
+    if (asks) {
+      run_tasks(options->common, options->model, options->reference, options->tasks);
+    } else {
+      run(*options);
+    }
   };
 }
 

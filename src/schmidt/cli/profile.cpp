@@ -149,9 +149,8 @@ Action add_profile(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("--fewshot", options->recipe.questions.fewshot,
-                  "Worked examples before each question; mmlu has up to 5")
-      ->check(kNonNegative)
-      ->capture_default_str();
+                  "Worked examples before each question (default: 0); mmlu has up to 5")
+      ->check(kNonNegative);
   verb.add_option("--blocks", options->recipe.blocks, "Blocks to profile: 0,5,15,.. (default: all)")
       ->delimiter(',');
   verb.add_option("--layers", options->recipe.layers,

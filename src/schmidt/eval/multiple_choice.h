@@ -5,7 +5,7 @@
 
 #include <torch/types.h>
 
-#include "schmidt/eval/tasks.h"
+#include "schmidt/eval/task.h"
 #include "schmidt/model/model.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -17,10 +17,8 @@ struct ChoiceOptions {
 };
 
 /// A benchmark's questions as rows of tokens, and what a model says to them: the choice
-/// with the largest log-likelihood after the prompt is its answer. As in
-/// lm-evaluation-harness a choice's tokens are those of prompt and choice together that the
-/// prompt alone does not have, the tokenizer's own opening token comes first, and of
-/// equally likely choices the first counts.
+/// with the largest log-likelihood after the prompt is its answer, of equally likely ones the
+/// first. For work that goes through a model block by block; a Respondent answers faster.
 class MultipleChoice {
  public:
   /// Throws c10::ValueError where there are no questions, or no room for a choice.
@@ -31,8 +29,8 @@ class MultipleChoice {
   /// Choices of one token share their prompt's row.
   const std::vector<torch::Tensor>& batches() const { return batches_; }
 
-  size_t questions() const { return answers_.size(); }
-  const std::vector<size_t>& answers() const { return answers_; }
+  size_t questions() const { return questions_.size(); }
+  std::vector<size_t> answers() const;
 
   /// log p of each choice of each question, nats, from the model's states after the final
   /// norm: a tensor [b, t, hidden] for each batch.
@@ -52,8 +50,8 @@ class MultipleChoice {
 
   std::vector<torch::Tensor> batches_;
   std::vector<std::vector<Continuation>> continuations_;  // of each batch
-  std::vector<std::vector<double>> lengths_;              // of each choice; 1 where none counts
-  std::vector<size_t> answers_;
+  bool by_length_;
+  std::vector<Question> questions_;
 };
 
 }  // namespace schmidt::eval

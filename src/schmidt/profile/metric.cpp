@@ -7,6 +7,7 @@
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/named.h"
+#include "schmidt/eval/tasks.h"
 
 namespace schmidt::profile {
 namespace {
@@ -78,6 +79,7 @@ std::vector<Metric> all_metrics() {
       {"perplexity", "perplexity", false, measure_perplexity, log_ratio, "nats a token"},
   };
   for (const eval::Task& task : eval::tasks()) {
+    if (task.asks != eval::Asks::kChoice) continue;
     all.push_back({task.name, task.label, true, measure_accuracy, shortfall, "of accuracy"});
   }
   return all;

@@ -35,7 +35,7 @@ struct Metric {
   std::string_view loss_unit;
 };
 
-/// On text, then on each of eval::tasks.
+/// On text, then on each of eval::tasks that is multiple choice.
 std::span<const Metric> metrics();
 
 /// Throws c10::ValueError, naming those that exist.
