@@ -11,7 +11,7 @@ from pathlib import Path
 ALLOWED = {
     "base": set(),
     "quant": {"base"},
-    "kernels": {"base"},
+    "kernels": {"base", "quant"},
     "tn": {"base", "kernels"},
     "io": {"base", "quant"},
     "parallel": {"base"},

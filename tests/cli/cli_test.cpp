@@ -374,6 +374,34 @@ TEST_F(CliTest, BenchPrintsEveryFormat) {
   EXPECT_EQ(measured["results"][0]["samples"].size(), 2u);
 }
 
+TEST_F(CliTest, BenchSaysWhatATokenReads) {
+  const auto measured = json(fmt::format("bench {} -p 4 -n 4 -r 1 -q", model));
+  EXPECT_GT(measured["read_bytes_per_second"], 1e8);
+  EXPECT_FALSE(measured["results"][0].contains("bytes_per_token"));  // a prompt reads them once
+  const auto& decode = measured["results"][1];
+  // The embedding is the output layer, so that all weights count, and keys and values of two and a
+  // half tokens on average: two blocks with two heads of six numbers.
+  const double cache = 2.5 * 2 * 2 * 2 * 6 * sizeof(float);
+  EXPECT_EQ(decode["bytes_per_token"], decode["weight_bytes"].get<double>() + cache);
+  EXPECT_NEAR(decode["share_of_read_speed"].get<double>(),
+              decode["tokens_per_second"].get<double>() * decode["bytes_per_token"].get<double>() /
+                  measured["read_bytes_per_second"].get<double>(),
+              1e-9);
+  const auto batch = json(fmt::format("bench {} -p 0 -n 4 -b 2 -r 1 -q", model))["results"][0];
+  EXPECT_EQ(batch["bytes_per_token"], decode["weight_bytes"].get<double>() / 2 + cache);
+}
+
+TEST_F(CliTest, ExactIsTakenByWhatGenerates) {
+  const std::string small = (tmp / "int4").string();
+  ASSERT_EQ(run(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o {}", model, small))
+                .code,
+            0);
+  const std::string ask = fmt::format("generate {} -p abc -n 4 --temperature 0 --json", small);
+  EXPECT_EQ(json(ask + " --exact")["ids"].size(), json(ask)["ids"].size());
+  EXPECT_EQ(run(fmt::format("bench {} -p 2 -n 2 -r 1 -q --exact", small)).code, 0);
+  EXPECT_EQ(run(fmt::format("chat {} -n 2 -q --exact </dev/null", small)).code, 0);
+}
+
 TEST_F(CliTest, CallersMistakes) {
   expect_error("", 2, "subcommand");
   expect_error("squash " + model, 2, "squash");

@@ -1,24 +1,43 @@
 #include "schmidt/kernels/instruction_sets.h"
 
+#include <cstdlib>
+
 #include <gtest/gtest.h>
 
 namespace schmidt::kernels {
 namespace {
 
-constexpr InstructionSet kAll[] = {InstructionSet::kPortable, InstructionSet::kAvx2,
-                                   InstructionSet::kAvx512, InstructionSet::kAvx512Bf16};
+using enum InstructionSet;
+constexpr InstructionSet kAll[] = {kPortable,   kAvx2,       kAvx512,
+                                   kAvx512Vnni, kAvx512Vbmi, kAvx512Bf16};
 
-TEST(InstructionSets, EachHoldsThoseBeforeIt) {
-  EXPECT_TRUE(supported(InstructionSet::kPortable));
-  for (size_t i = 1; i < std::size(kAll); ++i) {
-    EXPECT_TRUE(supported(kAll[i - 1]) || !supported(kAll[i])) << name_of(kAll[i]);
+TEST(InstructionSets, EachHoldsWhatItBuildsOn) {
+  struct Step {
+    InstructionSet set, on;
+  };
+  EXPECT_TRUE(supported(kPortable));
+  for (const auto& [set, on] : {Step{kAvx2, kPortable}, Step{kAvx512, kAvx2},
+                                Step{kAvx512Vnni, kAvx512}, Step{kAvx512Vbmi, kAvx512Vnni},
+                                Step{kAvx512Bf16, kAvx512}}) {
+    EXPECT_TRUE(supported(on) || !supported(set)) << name_of(set);
   }
+}
+
+TEST(InstructionSets, TheNamedOneHidesThoseAfterIt) {
+  const char* const asked = std::getenv("SCHMIDT_INSTRUCTION_SET");
+  if (asked == nullptr) GTEST_SKIP() << "none is named";
+  bool after = false;
+  for (const InstructionSet set : kAll) {
+    if (after) EXPECT_FALSE(supported(set)) << name_of(set);
+    after = after || name_of(set) == asked;
+  }
+  EXPECT_TRUE(after) << asked;
 }
 
 TEST(InstructionSets, TheFastestIsTheLastThatIsSupported) {
   Implementations<int> all;
   int widest = -1;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 6; ++i) {
     all.push_back({kAll[i], i});
     if (supported(kAll[i])) widest = i;
   }

@@ -68,6 +68,32 @@ TEST_P(Quantized, MultipliesAndPassesGradientsOn) {
   EXPECT_LT((ours - theirs).abs().max().item<float>(), 1e-4 * theirs.abs().max().item<float>());
 }
 
+TEST_P(Quantized, FewRowsAreMultipliedAsManyAre) {
+  const QuantizedMatrix w = matrix();
+  const torch::Tensor x = torch::randn({40, w.columns()});
+  const torch::Tensor truth = torch::matmul(x, expected().t());
+  const double largest = truth.abs().max().item<double>();
+  EXPECT_LT((w.multiply(x) - truth).abs().max().item<double>(), 1e-5 * largest);
+  for (const int64_t rows : {1, 2, 7, 16, 17}) {
+    const torch::Tensor few = x.narrow(0, 3, rows);
+    const torch::Tensor error = w.multiply(few) - truth.narrow(0, 3, rows);
+    EXPECT_LT(error.abs().max().item<double>(), 1e-5 * largest) << rows;
+  }
+}
+
+TEST_P(Quantized, Int8ActivationsLeaveGradientsExact) {
+  const QuantizedMatrix exact = matrix();
+  const QuantizedMatrix w(exact.format(), exact.packed(), exact.scales(), exact.zeros(),
+                          kernels::Activations::kInt8);
+  const torch::Tensor x = torch::randn({3, w.columns()});
+  const torch::Tensor recorded = w.multiply(x.clone().requires_grad_(true));
+  EXPECT_TRUE(recorded.requires_grad());
+  const torch::Tensor truth = torch::matmul(x, expected().t());
+  EXPECT_LT((recorded - truth).abs().max().item<double>(),
+            1e-5 * truth.abs().max().item<double>());
+  EXPECT_LT((w.multiply(x) - truth).norm().item<double>(), 0.02 * truth.norm().item<double>());
+}
+
 TEST_P(Quantized, IsStoredAndReadAsItWas) {
   const QuantizedMatrix w = matrix();
   const StoredWeight stored = quantized_weight("layer", w);

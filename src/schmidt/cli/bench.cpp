@@ -13,6 +13,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
+#include "schmidt/kernels/memory_speed.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
@@ -26,6 +27,7 @@ struct BenchOptions {
   int64_t batch = 1;
   int64_t repetitions = 5;
   std::string format = "md";
+  kernels::Activations activations = kernels::Activations::kInt8;
 };
 
 // One model and what was measured of it, tokens a second for each repetition.
@@ -34,6 +36,7 @@ struct Subject {
   model::Model model;
   int64_t parameters = 0;
   int64_t bytes = 0;
+  double bytes_per_token = 0.0;  // read in decoding, weights and cache
   std::vector<double> prefill, decode;
 };
 
@@ -56,12 +59,20 @@ double median(std::vector<double> values) {
   return n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
 
-Subject load_subject(const std::string& path, const CommonOptions& options) {
-  const io::Checkpoint checkpoint = open_checkpoint(path, options);
-  Subject subject{path, load_model(checkpoint, options), 0, 0, {}, {}};
+Subject load_subject(const std::string& path, const BenchOptions& options) {
+  const io::Checkpoint checkpoint = open_checkpoint(path, options.common);
+  Subject subject{path, load_model(checkpoint, options.common, options.activations)};
   subject.parameters = package::summarize(checkpoint).parameters;
   subject.bytes = subject.model.bytes();
   return subject;
+}
+
+// What is read for each token that is decoded: the weights once for the whole batch, keys and values
+// of as many tokens as there are on average.
+double bytes_per_token(const model::Model& model, const BenchOptions& options) {
+  const auto batch = static_cast<double>(options.batch), n = static_cast<double>(options.generate);
+  const auto cache = static_cast<double>(model.make_cache(1, options.generate).bytes());
+  return static_cast<double>(model.bytes_of_step()) / batch + cache * (n + 1.0) / (2.0 * n);
 }
 
 double seconds_of(const std::function<void()>& work) {
@@ -128,20 +139,24 @@ void measure(std::vector<Subject>& subjects, const BenchOptions& options) {
   }
 }
 
-void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
+// `read_speed`: bytes a second that this machine reads, 0 where it was not measured.
+void print(const std::vector<Subject>& subjects, const BenchOptions& options, double read_speed) {
   struct Row {
     const Subject* subject;
     std::string test;
     const std::vector<double>* rates;
     const std::vector<double>* first;  // of the first model: the ratio's denominator
+    double bytes_per_token;            // 0: not known
   };
   std::vector<Row> rows;
   for (const Subject& s : subjects) {
     if (options.prompt > 0) {
-      rows.push_back({&s, fmt::format("pp{}", options.prompt), &s.prefill, &subjects[0].prefill});
+      rows.push_back(
+          {&s, fmt::format("pp{}", options.prompt), &s.prefill, &subjects[0].prefill, 0.0});
     }
     if (options.generate > 0) {
-      rows.push_back({&s, fmt::format("tg{}", options.generate), &s.decode, &subjects[0].decode});
+      rows.push_back({&s, fmt::format("tg{}", options.generate), &s.decode, &subjects[0].decode,
+                      s.bytes_per_token});
     }
   }
   const std::string dtype = toString(options.common.torch_dtype(torch::kFloat32));
@@ -157,6 +172,7 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
                                   {"threads", at::get_num_threads()},
                                   {"batch", options.batch},
                                   {"peak_memory_bytes", peak_memory_bytes()}};
+    if (read_speed > 0.0) out["read_bytes_per_second"] = read_speed;
     for (const Row& row : rows) {
       const Spread s = spread(*row.rates);
       out["results"].push_back({{"model", row.subject->path},
@@ -167,13 +183,18 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
                                 {"stddev", s.deviation},
                                 {"ratio_to_first", ratio(row)},
                                 {"samples", *row.rates}});
+      if (row.bytes_per_token == 0.0) continue;
+      out["results"].back()["bytes_per_token"] = row.bytes_per_token;
+      if (read_speed == 0.0) continue;
+      out["results"].back()["share_of_read_speed"] = s.mean * row.bytes_per_token / read_speed;
     }
     fmt::print("{}\n", io::json_text(out));
     return;
   }
   Table table;
   table.header = {"model", "parameters", "weights", "dtype", "threads",
-                  "batch", "test",       "t/s",     "+-",    "ratio"};
+                  "batch", "test",       "t/s",     "+-",    "ratio",
+                  "read/token", "of read speed"};
   for (const Row& row : rows) {
     const Spread s = spread(*row.rates);
     table.rows.push_back({row.subject->path,
@@ -181,7 +202,12 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
                           human_bytes(static_cast<double>(row.subject->bytes)), dtype,
                           std::to_string(at::get_num_threads()), std::to_string(options.batch),
                           row.test, fmt::format("{:.2f}", s.mean),
-                          fmt::format("{:.2f}", s.deviation), fmt::format("{:.2f}", ratio(row))});
+                          fmt::format("{:.2f}", s.deviation), fmt::format("{:.2f}", ratio(row)),
+                          row.bytes_per_token > 0.0 ? human_bytes(row.bytes_per_token) : "",
+                          row.bytes_per_token > 0.0 && read_speed > 0.0
+                              ? fmt::format("{:.0f} %", 100.0 * s.mean * row.bytes_per_token /
+                                                            read_speed)
+                              : ""});
   }
   fmt::print("{}", options.format == "csv" ? table.csv() : table.markdown());
   if (options.format == "md") {
@@ -189,6 +215,9 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options) {
         "\npeak memory of the process: {}; ratio: to the first model, median over {} rounds "
         "in turn\n",
         human_bytes(static_cast<double>(peak_memory_bytes())), options.repetitions);
+    if (read_speed > 0.0) {
+      fmt::print("read speed of this machine: {} a second\n", human_bytes(read_speed));
+    }
   }
 }
 
@@ -198,14 +227,18 @@ void run(const BenchOptions& options) {
                     "[bench] expected -p or -n above 0, got both 0");
   std::vector<Subject> subjects;
   for (const std::string& path : options.models) {
-    subjects.push_back(load_subject(path, options.common));
+    subjects.push_back(load_subject(path, options));
     const int64_t longest = std::max(options.prompt, options.generate);
     const int64_t context = subjects.back().model.config().max_positions;
     TORCH_CHECK_VALUE(longest <= context, "[bench] expected at most the context of ", path, ", ",
                       context, " tokens, got ", longest);
   }
+  if (options.generate > 0) {
+    for (Subject& s : subjects) s.bytes_per_token = bytes_per_token(s.model, options);
+  }
   measure(subjects, options);
-  print(subjects, options);
+  const bool on_cpu = options.common.torch_device().is_cpu();
+  print(subjects, options, on_cpu ? kernels::measure_read_speed() : 0.0);
 }
 
 }  // namespace
@@ -228,6 +261,7 @@ Action add_bench(CLI::App& verb) {
   verb.add_option("-o,--output", options->format, "Format of the table: md, csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
+  add_exact_flag(verb, options->activations);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_options_are_read("bench", given_options(verb),

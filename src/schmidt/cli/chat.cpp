@@ -21,6 +21,7 @@ struct ChatOptions {
   CommonOptions common;
   std::string model;
   std::string system;
+  kernels::Activations activations = kernels::Activations::kInt8;
   SamplingFlags flags;
 };
 
@@ -74,8 +75,8 @@ class Session {
       : options_(options),
         checkpoint_(open_checkpoint(options.model, options.common)),
         tokenizer_(load_tokenizer(options.model, options.common)),
-        model_(load_model(checkpoint_, options.common)),
-        draft_(load_draft(options.flags, tokenizer_, options.common)) {
+        model_(load_model(checkpoint_, options.common, options.activations)),
+        draft_(load_draft(options.flags, tokenizer_, options.common, options.activations)) {
     reset();
   }
 
@@ -168,6 +169,7 @@ Action add_chat(CLI::App& verb) {
   verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
   verb.add_option("--system", options->system, "System message");
   add_sampling_flags(verb, options->flags);
+  add_exact_flag(verb, options->activations);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("chat", given_options(verb), options->flags);

@@ -20,6 +20,7 @@ struct GenerateVerbOptions {
   std::string prompt_file;  // "-" and, from a pipe, "": standard input
   bool echo = false;
   bool no_special = false;
+  kernels::Activations activations = kernels::Activations::kInt8;
   SamplingFlags flags;
 };
 
@@ -45,9 +46,9 @@ void run(const GenerateVerbOptions& options) {
                     "an empty one");
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = load_tokenizer(options.model, options.common);
-  const model::Model model = load_model(checkpoint, options.common);
+  const model::Model model = load_model(checkpoint, options.common, options.activations);
 
-  const auto draft = load_draft(options.flags, tokenizer, options.common);
+  const auto draft = load_draft(options.flags, tokenizer, options.common, options.activations);
   const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
@@ -88,6 +89,7 @@ Action add_generate(CLI::App& verb) {
   verb.add_flag("--no-special", options->no_special,
                 "Take special tokens in the prompt as plain text");
   add_sampling_flags(verb, options->flags);
+  add_exact_flag(verb, options->activations);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("generate", given_options(verb), options->flags);

@@ -32,9 +32,17 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
   return checkpoint;
 }
 
-model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options) {
-  return model::Model::load(checkpoint,
-                            {options.torch_dtype(torch::kFloat32), options.torch_device()});
+model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
+                        kernels::Activations activations) {
+  return model::Model::load(checkpoint, {.dtype = options.torch_dtype(torch::kFloat32),
+                                         .device = options.torch_device(),
+                                         .activations = activations});
+}
+
+void add_exact_flag(CLI::App& verb, kernels::Activations& activations) {
+  verb.add_flag_callback(
+      "--exact", [&activations] { activations = kernels::Activations::kExact; },
+      "Products with integers of few bits in float32, without rounding what they read to int8");
 }
 
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options) {

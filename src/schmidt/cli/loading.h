@@ -5,6 +5,7 @@
 
 #include "schmidt/cli/options.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/kernels/activations.h"
 #include "schmidt/model/model.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -17,7 +18,11 @@ void print_notes(const std::vector<std::string>& notes, const CommonOptions& opt
 io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options);
 
 /// The model at `path` in the dtype and on the device that were asked for.
-model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options);
+model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
+                        kernels::Activations activations = kernels::Activations::kExact);
+
+/// --exact, of verbs whose products with integers of few bits are in int8 without it.
+void add_exact_flag(CLI::App& verb, kernels::Activations& activations);
 
 /// The tokenizer at `path`; what it has to note is said on stderr unless `options` are quiet.
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options);

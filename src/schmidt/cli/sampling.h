@@ -41,7 +41,8 @@ struct LoadedDraft {
 /// `tokenizer`.
 std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
                                         const text::Tokenizer& tokenizer,
-                                        const CommonOptions& options);
+                                        const CommonOptions& options,
+                                        kernels::Activations activations);
 
 /// What came of it, as the value of "draft" in JSON.
 nlohmann::ordered_json to_json(const model::Draft& draft);

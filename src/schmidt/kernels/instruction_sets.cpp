@@ -1,6 +1,5 @@
 #include "schmidt/kernels/instruction_sets.h"
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <string>
@@ -10,39 +9,51 @@
 namespace schmidt::kernels {
 namespace {
 
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool has_vbmi() { return has_vnni() && __builtin_cpu_supports("avx512vbmi"); }
+bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#else
+constexpr bool (*has_avx2)() = nullptr, (*has_avx512)() = nullptr, (*has_vnni)() = nullptr,
+                           (*has_vbmi)() = nullptr, (*has_bf16)() = nullptr;
+#endif
+
 struct Name {
   std::string_view name;
   InstructionSet set;
+  bool (*on_this_cpu)();  // null on other architectures
 };
 
-constexpr std::array<Name, 4> kNames = {{
-    {"portable", InstructionSet::kPortable},
-    {"avx2", InstructionSet::kAvx2},
-    {"avx512", InstructionSet::kAvx512},
-    {"avx512-bf16", InstructionSet::kAvx512Bf16},
+constexpr std::array<Name, 6> kNames = {{
+    {"portable", InstructionSet::kPortable, nullptr},
+    {"avx2", InstructionSet::kAvx2, has_avx2},
+    {"avx512", InstructionSet::kAvx512, has_avx512},
+    {"avx512-vnni", InstructionSet::kAvx512Vnni, has_vnni},
+    {"avx512-vbmi", InstructionSet::kAvx512Vbmi, has_vbmi},
+    {"avx512-bf16", InstructionSet::kAvx512Bf16, has_bf16},
 }};
 
-InstructionSet widest_of_cpu() {
+/// For each set whether kernels may use it.
+std::array<bool, kNames.size()> usable() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
-    return InstructionSet::kPortable;
-  }
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (!avx512) return InstructionSet::kAvx2;
-  return __builtin_cpu_supports("avx512bf16") ? InstructionSet::kAvx512Bf16
-                                              : InstructionSet::kAvx512;
-#else
-  return InstructionSet::kPortable;
 #endif
-}
-
-InstructionSet widest() {
-  const InstructionSet cpu = widest_of_cpu();
   const char* const asked = std::getenv("SCHMIDT_INSTRUCTION_SET");
-  if (asked == nullptr) return cpu;
-  return std::min(cpu, find_named(kNames, asked, "SCHMIDT_INSTRUCTION_SET").set);
+  const InstructionSet last = asked == nullptr
+                                  ? kNames.back().set
+                                  : find_named(kNames, asked, "SCHMIDT_INSTRUCTION_SET").set;
+  std::array<bool, kNames.size()> found{};
+  for (size_t i = 0; i < kNames.size(); ++i) {
+    const auto& [name, set, on_this_cpu] = kNames.at(i);
+    found.at(i) = set == InstructionSet::kPortable ||
+                  (set <= last && on_this_cpu != nullptr && on_this_cpu());
+  }
+  return found;
 }
 
 }  // namespace
@@ -50,8 +61,8 @@ InstructionSet widest() {
 std::string_view name_of(InstructionSet set) { return kNames.at(static_cast<size_t>(set)).name; }
 
 bool supported(InstructionSet set) {
-  static const InstructionSet here = widest();
-  return set <= here;
+  static const auto here = usable();
+  return here.at(static_cast<size_t>(set));
 }
 
 }  // namespace schmidt::kernels

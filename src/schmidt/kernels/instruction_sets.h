@@ -5,19 +5,21 @@
 
 namespace schmidt::kernels {
 
-/// What kernels are compiled for, from what every CPU has to the widest. Each holds those
-/// before it.
+/// What kernels are compiled for, from what every CPU has to what the newest have.
 enum class InstructionSet {
   kPortable,
   kAvx2,        ///< AVX2 and FMA
-  kAvx512,      ///< AVX-512 F, BW, DQ and VL
-  kAvx512Bf16,  ///< and its products of bfloat16
+  kAvx512,      ///< these and AVX-512 F, BW, DQ and VL
+  kAvx512Vnni,  ///< kAvx512 and products of 8-bit integers
+  kAvx512Vbmi,  ///< kAvx512Vnni and permutations of bytes
+  kAvx512Bf16,  ///< kAvx512 and products of bfloat16, with or without the two before it
 };
 
 std::string_view name_of(InstructionSet set);
 
 /// Whether this CPU has it. The environment variable SCHMIDT_INSTRUCTION_SET, the name of a set
-/// ("portable", "avx2", "avx512", "avx512-bf16"), hides the wider ones, as on an older CPU.
+/// ("portable", "avx2", "avx512", "avx512-vnni", "avx512-vbmi", "avx512-bf16"), hides those that
+/// stand after it in the list above, as on an older CPU.
 /// Throws c10::ValueError for another value of it.
 bool supported(InstructionSet set);
 
@@ -30,11 +32,11 @@ struct Implementation {
   Functions functions;
 };
 
-/// All that were compiled in, the widest last.
+/// All that were compiled in, the fastest last.
 template <typename Functions>
 using Implementations = std::vector<Implementation<Functions>>;
 
-/// The widest that this CPU can run; null where there is none.
+/// The fastest that this CPU can run; null where there is none.
 template <typename Functions>
 const Functions* fastest(const Implementations<Functions>& all) {
   for (auto found = all.rbegin(); found != all.rend(); ++found) {

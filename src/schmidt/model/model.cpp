@@ -70,6 +70,14 @@ std::vector<NamedTensor> of_the_vocabulary(const Projection& projection) {
   return all;
 }
 
+int64_t bytes_of(const std::vector<NamedTensor>& tensors) {
+  int64_t bytes = 0;
+  for (const NamedTensor& t : tensors) bytes += static_cast<int64_t>(t.tensor.nbytes());
+  return bytes;
+}
+
+int64_t bytes_of(const Projection& projection) { return bytes_of(projection.tensors()); }
+
 nlohmann::json config_in_force(const io::Checkpoint& checkpoint) {
   nlohmann::json config = checkpoint.config();
   // Where both name an end of text, generation_config.json is the one in force.
@@ -229,24 +237,21 @@ std::vector<NamedTensor> Model::parameters() const {
 }
 
 int64_t Model::bytes() const {
-  int64_t bytes = 0;
-  for (const NamedTensor& parameter : parameters()) {
-    bytes += static_cast<int64_t>(parameter.tensor.nbytes());
-  }
-  const auto add_rest_of = [&](const Projection& projection) {
-    for (const NamedTensor& t : projection.tensors()) {
-      bytes += static_cast<int64_t>(t.tensor.nbytes());
-    }
-    for (const NamedTensor& t : projection.parameters()) {
-      bytes -= static_cast<int64_t>(t.tensor.nbytes());
-    }
-  };
-  for (const Block& block : blocks_) {
-    for (const Group group : kGroups) add_rest_of(*block.projection(group));
-  }
-  if (embedding_ != nullptr) add_rest_of(*embedding_);
-  if (output_ != nullptr && output_ != embedding_) add_rest_of(*output_);
+  int64_t bytes = bytes_of_step();
+  if (embedding_ != nullptr && output_ != embedding_) bytes += bytes_of(*embedding_);
   return bytes;
+}
+
+int64_t Model::bytes_of_step() const {
+  int64_t bytes = norm_.defined() ? static_cast<int64_t>(norm_.nbytes()) : 0;
+  for (const Block& block : blocks_) {
+    bytes += bytes_of(block.parameters());
+    for (const Group group : kGroups) {
+      const Projection& projection = *block.projection(group);
+      bytes += bytes_of(projection) - bytes_of(projection.parameters());
+    }
+  }
+  return output_ == nullptr ? bytes : bytes + bytes_of(*output_);
 }
 
 }  // namespace schmidt::model

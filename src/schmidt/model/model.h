@@ -84,6 +84,10 @@ class Model {
   /// What a file of these weights holds: parameters, and indices or codes beside them.
   int64_t bytes() const;
 
+  /// Those of them that a step reads: of an embedding that is not the output layer the rows of the
+  /// tokens alone, which do not count.
+  int64_t bytes_of_step() const;
+
   // The pieces of `hidden`, for work that goes block by block.
 
   /// ids int64 [...] -> [..., hidden].

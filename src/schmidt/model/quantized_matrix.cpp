@@ -2,13 +2,17 @@
 
 #include <algorithm>
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/quantized_linear.h"
 
 namespace schmidt::model {
 namespace {
@@ -21,33 +25,26 @@ constexpr int64_t kTile = 1 << 17;
 
 int64_t tile_rows(int64_t columns) { return std::max<int64_t>(kTile / columns, 8); }
 
-/// As QuantizedMatrix::decode of all rows, float32.
+/// As QuantizedMatrix::decode of all rows.
 torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& packed,
-                      const torch::Tensor& scales, const torch::Tensor& zeros) {
+                      const torch::Tensor& scales, const torch::Tensor& zeros,
+                      torch::ScalarType dtype) {
   const int64_t m = packed.size(0), groups = scales.size(1), n = groups * format.group;
-  const torch::Tensor s = scales.to(torch::kFloat32).contiguous();
   if (!packed.is_cpu()) {
+    const torch::Tensor s = scales.to(torch::kFloat32);
     const torch::Tensor q =
         codes_by_library(packed, n, format.bits).view({m, groups, format.group});
     const torch::Tensor z = zeros.defined() ? zeros.unsqueeze(-1).to(torch::kFloat32)
                                             : at::full({}, format.middle(), s.options());
-    return ((q.to(torch::kFloat32) - z) * s.unsqueeze(-1)).view({m, n});
+    return ((q.to(torch::kFloat32) - z) * s.unsqueeze(-1)).view({m, n}).to(dtype);
   }
-  torch::Tensor values = at::empty({m, n}, at::TensorOptions(torch::kFloat32));
-  const torch::Tensor words = packed.contiguous();
+  const bool fast = dtype == torch::kFloat32 || dtype == torch::kBFloat16;
+  const torch::Tensor values =
+      at::empty({m, n}, at::TensorOptions(fast ? dtype : torch::kFloat32));
+  const torch::Tensor words = packed.contiguous(), s = scales.contiguous();
   const torch::Tensor z = zeros.defined() ? zeros.contiguous() : zeros;
-  const auto* from = reinterpret_cast<const uint32_t*>(words.const_data_ptr<int32_t>());
-  const auto* scale = s.const_data_ptr<float>();
-  const uint8_t* zero = z.defined() ? z.const_data_ptr<uint8_t>() : nullptr;
-  auto* to = values.mutable_data_ptr<float>();
-  const int64_t stride = words.size(1);
-  at::parallel_for(0, m, std::max<int64_t>((1 << 15) / n, 1), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      quant::decode_row(format, n, from + i * stride, scale + i * groups,
-                        zero == nullptr ? nullptr : zero + i * groups, to + i * n);
-    }
-  });
-  return values;
+  kernels::decode_into(kernels::quantized_weight(format, words, s, z), 0, m, values);
+  return values.to(dtype);
 }
 
 torch::Tensor product(const QuantizedMatrix& w, const torch::Tensor& x) {
@@ -56,8 +53,8 @@ torch::Tensor product(const QuantizedMatrix& w, const torch::Tensor& x) {
   const int64_t step = tile_rows(w.columns());
   for (int64_t begin = 0; begin < w.rows(); begin += step) {
     const int64_t end = std::min(begin + step, w.rows());
-    y.narrow(1, begin, end - begin)
-        .copy_(at::matmul(flat, w.decode(begin, end, x.scalar_type()).t()));
+    torch::Tensor part = y.narrow(1, begin, end - begin);
+    at::mm_out(part, flat, w.decode(begin, end, x.scalar_type()).t());
   }
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = w.rows();
@@ -156,11 +153,13 @@ QuantizedMatrix QuantizedMatrix::pack(const quant::IntegerFormat& format,
 }
 
 QuantizedMatrix::QuantizedMatrix(const quant::IntegerFormat& format, torch::Tensor packed,
-                                 torch::Tensor scales, torch::Tensor zeros)
+                                 torch::Tensor scales, torch::Tensor zeros,
+                                 kernels::Activations activations)
     : format_(format),
       packed_(std::move(packed)),
       scales_(std::move(scales)),
-      zeros_(std::move(zeros)) {
+      zeros_(std::move(zeros)),
+      activations_(activations) {
   TORCH_CHECK_VALUE(
       scales_.dim() == 2 && packed_.dim() == 2 && scales_.size(0) == packed_.size(0) &&
           packed_.size(1) == quant::packed_words(columns(), format_.bits),
@@ -179,7 +178,7 @@ torch::Tensor QuantizedMatrix::decode(int64_t begin, int64_t end, torch::ScalarT
   const auto part = [&](const torch::Tensor& t) {
     return t.defined() ? t.narrow(0, begin, end - begin) : t;
   };
-  return decoded(format_, part(packed_), part(scales_), part(zeros_)).to(dtype);
+  return decoded(format_, part(packed_), part(scales_), part(zeros_), dtype);
 }
 
 torch::Tensor QuantizedMatrix::gather(const torch::Tensor& ids, torch::ScalarType dtype) const {
@@ -189,11 +188,18 @@ torch::Tensor QuantizedMatrix::gather(const torch::Tensor& ids, torch::ScalarTyp
   };
   std::vector<int64_t> sizes = ids.sizes().vec();
   sizes.push_back(columns());
-  return decoded(format_, chosen(packed_), chosen(scales_), chosen(zeros_)).to(dtype).view(sizes);
+  return decoded(format_, chosen(packed_), chosen(scales_), chosen(zeros_), dtype).view(sizes);
 }
 
 torch::Tensor QuantizedMatrix::multiply(const torch::Tensor& x) const {
-  return Product::apply(x, scales_, this);
+  if (!kernels::fast_path({&x}) || kernels::records_gradient({&scales_}) || !packed_.is_cpu()) {
+    return Product::apply(x, scales_, this);
+  }
+  const torch::Tensor packed = packed_.contiguous(), scales = scales_.contiguous();
+  const torch::Tensor zeros = zeros_.defined() ? zeros_.contiguous() : zeros_;
+  const kernels::QuantizedWeight w = kernels::quantized_weight(format_, packed, scales, zeros);
+  return kernels::suits_quantized_linear(x, w) ? kernels::quantized_linear(x, w, activations_)
+                                               : product(*this, x);
 }
 
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits) {

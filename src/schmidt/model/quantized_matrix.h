@@ -6,13 +6,15 @@
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/activations.h"
 #include "schmidt/model/named_tensor.h"
 #include "schmidt/quant/integer_format.h"
 
 namespace schmidt::model {
 
-/// A matrix W [m, n] in integers of few bits (quant::IntegerFormat). Products unpack it by tiles of
-/// rows, never as a whole.
+/// A matrix W [m, n] in integers of few bits (quant::IntegerFormat). Products with few rows read the
+/// integers as they are (kernels/quantized_gemv), all others unpack them by tiles of rows; W never
+/// exists as a whole.
 class QuantizedMatrix {
  public:
   /// codes and zeros hold whole numbers below 2^bits.
@@ -21,9 +23,11 @@ class QuantizedMatrix {
   static QuantizedMatrix pack(const quant::IntegerFormat& format, const torch::Tensor& codes,
                               const torch::Tensor& scales, const torch::Tensor& zeros);
 
-  /// packed int32 [m, words of a row]; scales and zeros as above.
+  /// packed int32 [m, words of a row]; scales and zeros as above. `activations` is what products
+  /// with few rows compute with where no gradient is recorded.
   QuantizedMatrix(const quant::IntegerFormat& format, torch::Tensor packed, torch::Tensor scales,
-                  torch::Tensor zeros);
+                  torch::Tensor zeros,
+                  kernels::Activations activations = kernels::Activations::kExact);
 
   int64_t rows() const { return packed_.size(0); }
   int64_t columns() const { return scales_.size(1) * format_.group; }
@@ -33,6 +37,7 @@ class QuantizedMatrix {
   const torch::Tensor& packed() const { return packed_; }
   const torch::Tensor& scales() const { return scales_; }
   const torch::Tensor& zeros() const { return zeros_; }
+  kernels::Activations activations() const { return activations_; }
 
   /// Rows begin .. end, [end - begin, n].
   torch::Tensor decode(int64_t begin, int64_t end, torch::ScalarType dtype) const;
@@ -49,6 +54,7 @@ class QuantizedMatrix {
   torch::Tensor packed_;  // int32 [m, words]
   torch::Tensor scales_;  // [m, groups]
   torch::Tensor zeros_;   // uint8 [m, groups], or undefined
+  kernels::Activations activations_;
 };
 
 /// A format as a backward pass keeps it, and back.

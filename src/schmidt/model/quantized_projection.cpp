@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/model/quantized_group.h"
 #include "schmidt/model/trained_codes.h"
 
 namespace schmidt::model {
@@ -19,20 +20,45 @@ Names names_of(const std::string& name) {
           name + ".weight_shape"};
 }
 
-ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
+ProjectionPtr load_to_train(const StoredLayer& layer, const Weights& weights) {
   const LayerSpec& spec = layer.spec;
-  const QuantizedMatrix matrix = load_quantized_matrix(
-      form_of(layer, weights), spec.name, spec.out_features, spec.in_features, weights);
-  const auto bias = load_bias(spec, weights);
-  const torch::ScalarType dtype = weights.options().dtype;
-  if (!weights.options().train_codes) {
-    return std::make_shared<QuantizedProjection>(spec.name, matrix, bias, dtype);
-  }
   const auto& original = weights.options().original;
   const std::string name = spec.name + ".weight";
   const bool known = original && original->tensors().contains(name);
-  return std::make_shared<TrainedCodes>(spec.name, matrix, bias, dtype,
-                                        known ? original->load(name) : torch::Tensor());
+  return std::make_shared<TrainedCodes>(
+      spec.name,
+      load_quantized_matrix(form_of(layer, weights), spec.name, spec.out_features,
+                            spec.in_features, weights),
+      load_bias(spec, weights), weights.options().dtype,
+      known ? original->load(name) : torch::Tensor());
+}
+
+ProjectionPtr load(std::span<const StoredLayer> stored, const Weights& weights) {
+  if (weights.options().train_codes) return load_each<load_to_train>(stored, weights);
+  std::vector<QuantizedGroup::Layer> layers;
+  for (const StoredLayer& layer : stored) {
+    const LayerSpec& spec = layer.spec;
+    layers.push_back({spec.name,
+                      load_quantized_matrix(form_of(layer, weights), spec.name, spec.out_features,
+                                            spec.in_features, weights),
+                      load_bias(spec, weights)});
+  }
+  std::vector<ProjectionPtr> parts;
+  for (size_t begin = 0; begin < layers.size();) {
+    size_t end = begin + 1;
+    while (end < layers.size() && fit_together(layers[begin], layers[end])) ++end;
+    const auto first = layers.begin() + static_cast<std::ptrdiff_t>(begin);
+    const torch::ScalarType dtype = weights.options().dtype;
+    if (end == begin + 1) {
+      parts.push_back(std::make_shared<QuantizedProjection>(first->name, first->weight,
+                                                            first->bias, dtype));
+    } else {
+      parts.push_back(std::make_shared<QuantizedGroup>(
+          std::vector(first, layers.begin() + static_cast<std::ptrdiff_t>(end)), dtype));
+    }
+    begin = end;
+  }
+  return concatenate(std::move(parts));
 }
 
 WeightDescription describe(const io::JsonRecord& form, const std::string& name,
@@ -90,7 +116,7 @@ QuantizedMatrix load_quantized_matrix(const io::JsonRecord& form, const std::str
                             torch::kInt32),
         m, format.bits);
   }
-  return {format, packed, scales, zeros};
+  return {format, packed, scales, zeros, weights.options().activations};
 }
 
 StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json& form,
@@ -115,7 +141,7 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
 }
 
 const LayerKind kQuantizedKind = {
-    .name = "quantized", .load = load_each<load_one>, .describe = describe, .pack = pack};
+    .name = "quantized", .load = load, .describe = describe, .pack = pack};
 
 StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& weight) {
   const quant::IntegerFormat& format = weight.format();

@@ -11,6 +11,7 @@
 #include <torch/types.h>
 
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/kernels/activations.h"
 
 namespace schmidt::model {
 
@@ -25,6 +26,8 @@ struct LoadOptions {
   bool free_gauge = false;
   /// Integers of few bits are read with codes that can be trained (TrainedCodes).
   bool train_codes = false;
+  /// What products of few rows with integers of few bits compute with.
+  kernels::Activations activations = kernels::Activations::kExact;
   /// The model whose weights they began as: where those lie between the codes is where training
   /// begins.
   std::optional<io::Checkpoint> original = {};

@@ -1,0 +1,150 @@
+#include "schmidt/kernels/quantized_gemv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <ATen/Parallel.h>
+
+#include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/quantized_decode.h"
+#include "schmidt/kernels/quantized_x86.h"
+
+namespace schmidt::kernels {
+namespace {
+
+int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+void round_row(const float* x, int64_t n, int8_t* codes, float* scales, float* sums) {
+  for (int64_t begin = 0; begin < n; begin += kInt8Block, scales += 8, ++sums) {
+    const int64_t end = std::min(begin + kInt8Block, n);
+    float largest = 0.0F;
+    bool finite = true;
+    for (int64_t j = begin; j < end; ++j) {
+      largest = std::max(largest, std::fabs(x[j]));
+      finite = finite && std::isfinite(x[j]);
+    }
+    const float scale = finite ? std::max(largest / 127.0F, std::ldexp(1.0F, -120))
+                               : std::numeric_limits<float>::quiet_NaN();
+    int sum = 0;
+    for (int64_t j = begin; j < end; ++j) {
+      codes[j] = finite ? static_cast<int8_t>(std::nearbyint(x[j] * (1.0F / scale))) : int8_t{0};
+      sum += codes[j];
+    }
+    std::fill_n(scales, 8, scale);
+    *sums = scale * static_cast<float>(sum);
+  }
+}
+
+template <typename T>
+void reference(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64_t end,
+               const Outputs<T>& to) {
+  std::vector<uint8_t> q(w.n);
+  std::vector<float> scales(w.groups()), zeros(w.groups());
+  for (int64_t i = begin; i < end; ++i) {
+    quant::unpack_codes(w.words + i * w.row_words(), w.n, w.format.bits, q.data());
+    read_scales(w, i, scales.data(), zeros.data());
+    for (int64_t row = 0; row < x.rows; ++row) {
+      float y = 0.0F;
+      for (int64_t g = 0; g < w.groups(); ++g) {
+        y -= scales[g] * zeros[g] * x.group_sums[row * x.groups + g];
+      }
+      for (int64_t j = 0; j < w.n;) {
+        const int64_t block = j / kInt8Block;
+        const int64_t stop = std::min(j + kInt8Block, w.n);
+        int sum = 0;
+        for (; j < stop; ++j) sum += q[j] * x.codes[row * x.columns + j];
+        y += scales[x.group_of[block]] *
+             (x.scales[(row * x.columns / kInt8Block + block) * 8] * static_cast<float>(sum));
+      }
+      to.y[row * to.stride + i] = static_cast<T>(y);
+    }
+  }
+}
+
+const Int8Kernels& chosen() {
+  static const Int8Kernels* const kernels = fastest(int8_implementations());
+  return *kernels;
+}
+
+/// Codes below which a second thread costs more than it brings, and numbers of the rows of W that
+/// are decoded at a time: they stay in the nearest cache.
+constexpr int64_t kCodesPerThread = 64 << 10, kDecoded = 4 << 10;
+
+template <typename T>
+void exact(const QuantizedWeight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+           const Outputs<T>& to) {
+  static const DecodeKernel<float> decode = fastest(decode_implementations())->float32;
+  static const GemvKernel<float> multiply = fastest(gemv_implementations())->float32;
+  const int64_t most = std::clamp<int64_t>(kDecoded / w.n, 4, std::max<int64_t>(end - begin, 4));
+  std::vector<float> tile(most * w.n), y(rows * most);
+  for (int64_t i = begin; i < end; i += most) {
+    const int64_t m = std::min(most, end - i);
+    decode(w, i, i + m, tile.data());
+    multiply({x, tile.data(), nullptr, y.data(), rows, m, w.n, w.n, w.n, m}, 0, m);
+    for (int64_t row = 0; row < rows; ++row) {
+      std::copy_n(y.data() + row * m, m, to.y + row * to.stride + i);
+    }
+  }
+}
+
+template <typename T>
+void run(Int8Kernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t rows,
+         bool int8_activations, const Outputs<T>& to) {
+  const int64_t grain = std::max<int64_t>(1, kCodesPerThread / std::max<int64_t>(1, w.n));
+  if (!int8_activations || !suits_int8_blocks(w)) {
+    at::parallel_for(0, w.m, grain, [&](int64_t begin, int64_t end) {
+      exact(w, x, rows, begin, end, to);
+    });
+    return;
+  }
+  const Int8Rows rounded = int8_rows(chosen(), w, x, rows);
+  at::parallel_for(0, w.m, grain, [&](int64_t begin, int64_t end) {
+    kernel(w, rounded, begin, end, to);
+  });
+}
+
+}  // namespace
+
+const Implementations<Int8Kernels>& int8_implementations() {
+  static const Implementations<Int8Kernels> all = [] {
+    Implementations<Int8Kernels> found = {
+        {InstructionSet::kPortable, {round_row, reference<float>, reference<c10::BFloat16>}}};
+    for (const auto& implementation : x86_int8_implementations()) found.push_back(implementation);
+    return found;
+  }();
+  return all;
+}
+
+Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x,
+                   int64_t rows) {
+  Int8Rows to{rows, round_up(w.n, 64), round_up(w.groups(), 16), {}, {}, {}, {}};
+  const int64_t blocks = to.columns / kInt8Block;
+  to.codes.resize(rows * to.columns);
+  to.scales.resize(rows * blocks * 8);
+  to.group_sums.resize(rows * to.groups);
+  to.group_of.resize(blocks);
+  for (int64_t b = 0; b < blocks; ++b) {
+    to.group_of[b] = static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
+  }
+  std::vector<float> sums(blocks);
+  for (int64_t row = 0; row < rows; ++row) {
+    kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
+                      to.scales.data() + row * blocks * 8, sums.data());
+    for (int64_t b = 0; b < blocks; ++b) {
+      to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
+    }
+  }
+  return to;
+}
+
+void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,
+                    const Outputs<float>& y) {
+  run(chosen().float32, w, x, rows, int8_activations, y);
+}
+void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,
+                    const Outputs<c10::BFloat16>& y) {
+  run(chosen().bfloat16, w, x, rows, int8_activations, y);
+}
+
+}  // namespace schmidt::kernels

@@ -1,0 +1,65 @@
+#include "schmidt/kernels/quantized_linear.h"
+
+#include <ATen/ops/empty.h>
+
+#include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/quantized_decode.h"
+#include "schmidt/kernels/quantized_gemv.h"
+
+namespace schmidt::kernels {
+namespace {
+
+/// Most rows for which one pass over the integers is faster than numbers by tiles and the library.
+constexpr int64_t kMostRows = 16;
+
+int64_t rows_of(const torch::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
+
+}  // namespace
+
+QuantizedWeight quantized_weight(const quant::IntegerFormat& format, const torch::Tensor& packed,
+                                 const torch::Tensor& scales, const torch::Tensor& zeros) {
+  TORCH_INTERNAL_ASSERT(packed.is_cpu() && packed.is_contiguous() && scales.is_cpu() &&
+                            scales.is_contiguous() && (!zeros.defined() || zeros.is_contiguous()),
+                        "integers of a weight are contiguous and on the CPU");
+  return {.format = format,
+          .words = reinterpret_cast<const uint32_t*>(packed.const_data_ptr<int32_t>()),
+          .scales = scales.const_data_ptr(),
+          .scale_type = scales.scalar_type(),
+          .zeros = zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr,
+          .m = packed.size(0),
+          .n = scales.size(1) * format.group};
+}
+
+bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w) {
+  const int64_t rows = rows_of(x);
+  return rows >= 1 && rows <= kMostRows && w.m > 0 && gemv_is_fast() && fast_path({&x});
+}
+
+torch::Tensor quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
+                               Activations activations) {
+  TORCH_CHECK_VALUE(x.dim() >= 1 && x.size(-1) == w.n, "[quantized_linear] expected x [..., ", w.n,
+                    "], got ", x.sizes());
+  TORCH_CHECK_VALUE(fast_types({&x}),
+                    "[quantized_linear] expected x in float32 or bfloat16 on the CPU, got ",
+                    x.scalar_type(), " on ", x.device());
+  const torch::Tensor input = x.to(torch::kFloat32).contiguous();
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = w.m;
+  torch::Tensor y = at::empty(shape, x.options());
+  with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
+    quantized_gemv(w, input.const_data_ptr<float>(), rows_of(x), activations == Activations::kInt8,
+                   Outputs<T>{y.mutable_data_ptr<T>(), w.m});
+  });
+  return y;
+}
+
+void decode_into(const QuantizedWeight& w, int64_t begin, int64_t end, const torch::Tensor& to) {
+  TORCH_INTERNAL_ASSERT(fast_types({&to}) && to.is_contiguous() &&
+                        to.numel() == (end - begin) * w.n);
+  with_fast_type(to.scalar_type(), [&]<typename T>(T* /*type*/) {
+    decode_rows(w, begin, end, to.mutable_data_ptr<T>());
+  });
+}
+
+}  // namespace schmidt::kernels

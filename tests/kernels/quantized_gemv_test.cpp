@@ -1,0 +1,334 @@
+#include "schmidt/kernels/quantized_gemv.h"
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "schmidt/kernels/quantized_decode.h"
+#include "schmidt/kernels/quantized_linear.h"
+
+namespace schmidt::kernels {
+namespace {
+
+/// A copy of a tensor that ends where memory ends: to read on behind it is a fault.
+class AtTheEnd {
+ public:
+  explicit AtTheEnd(const torch::Tensor& from) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t size = from.nbytes(), used = (size + page - 1) / page * page;
+    size_ = used + page;
+    base_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TORCH_CHECK(base_ != MAP_FAILED);
+    TORCH_CHECK(mprotect(static_cast<char*>(base_) + used, page, PROT_NONE) == 0);
+    data_ = static_cast<char*>(base_) + used - size;
+    std::memcpy(data_, from.const_data_ptr(), size);
+  }
+  AtTheEnd(const AtTheEnd&) = delete;
+  AtTheEnd& operator=(const AtTheEnd&) = delete;
+  ~AtTheEnd() { munmap(base_, size_); }
+  template <typename T>
+  const T* data() const {
+    return static_cast<const T*>(data_);
+  }
+
+ private:
+  void* base_ = nullptr;
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+struct Case {
+  int bits;
+  int64_t m, n, group;
+  bool symmetric;
+  c10::ScalarType scale_type;
+
+  std::string text() const {
+    return fmt::format("int{} {} x {}, groups of {}{}, scales {}", bits, m, n, group,
+                       symmetric ? ", symmetric" : "", c10::toString(scale_type));
+  }
+};
+
+/// Random codes, scales of both signs and zero points.
+struct Made {
+  std::unique_ptr<AtTheEnd> words, scales, zeros;
+  torch::Tensor dense;  // W [m, n], rounded to float32
+  QuantizedWeight w{};
+
+  explicit Made(const Case& c) {
+    const quant::IntegerFormat format{c.bits, c.group, c.symmetric};
+    const int64_t groups = c.n / c.group, row_words = quant::packed_words(c.n, c.bits);
+    const torch::Tensor codes = at::randint(0, format.levels(), {c.m, c.n}, torch::kUInt8);
+    const torch::Tensor s = (at::randn({c.m, groups}) * 0.02).to(c.scale_type).contiguous();
+    const torch::Tensor z = at::randint(0, format.levels(), {c.m, groups}, torch::kUInt8);
+    torch::Tensor packed = at::empty({c.m, row_words}, torch::kInt32);
+    for (int64_t i = 0; i < c.m; ++i) {
+      quant::pack_codes(codes.const_data_ptr<uint8_t>() + i * c.n, c.n, c.bits,
+                        reinterpret_cast<uint32_t*>(packed.data_ptr<int32_t>()) + i * row_words);
+    }
+    words = std::make_unique<AtTheEnd>(packed);
+    scales = std::make_unique<AtTheEnd>(s);
+    if (!c.symmetric) zeros = std::make_unique<AtTheEnd>(z);
+    const auto wide = [&](const torch::Tensor& t) {
+      return t.to(torch::kFloat32).repeat_interleave(c.group, 1);
+    };
+    const torch::Tensor zero =
+        c.symmetric ? at::full({1, 1}, format.middle()).to(torch::kFloat32) : wide(z);
+    dense = wide(s) * (codes.to(torch::kFloat32) - zero);
+    w = {format, words->data<uint32_t>(), scales->data<void>(), c.scale_type,
+         zeros ? zeros->data<uint8_t>() : nullptr, c.m, c.n};
+  }
+};
+
+/// All widths, with groups that are whole vectors of columns, half of one, a row of any length, and
+/// such as end within a block of x; every type of scale.
+std::vector<Case> cases() {
+  constexpr c10::ScalarType kTypes[] = {torch::kFloat32, torch::kBFloat16, torch::kFloat16};
+  constexpr std::pair<int64_t, int64_t> kShapes[] = {{32, 32},   {64, 64},   {192, 64},  {224, 32},
+                                                     {288, 96},  {576, 576}, {384, 128}, {100, 100},
+                                                     {33, 33},   {7, 7},     {100, 20},  {60, 12},
+                                                     {1088, 64}, {13, 1}};
+  std::vector<Case> all;
+  size_t next = 0;
+  for (const int bits : quant::kIntegerWidths) {
+    for (const auto& [n, group] : kShapes) {
+      for (const bool symmetric : {false, true}) {
+        const int64_t m = 1 + static_cast<int64_t>(next % 11);
+        all.push_back({bits, m, n, group, symmetric, kTypes[next++ % 3]});
+      }
+    }
+  }
+  return all;
+}
+
+/// A sum of n products in float32, in whatever order, is off by at most n 2^-24 times the sum of
+/// their magnitudes (Higham 2002, section 3.1).
+torch::Tensor rounding(const torch::Tensor& x, const torch::Tensor& w) {
+  const auto n = static_cast<double>(x.size(1));
+  return std::ldexp(n + 4, -24) * at::matmul(x.abs().to(at::kDouble), w.abs().to(at::kDouble).t());
+}
+
+torch::Tensor product(const torch::Tensor& x, const torch::Tensor& w) {
+  return at::matmul(x.to(at::kDouble), w.to(at::kDouble).t());
+}
+
+class Decode : public testing::TestWithParam<Implementation<DecodeKernels>> {
+ protected:
+  void SetUp() override {
+    if (!supported(GetParam().set)) GTEST_SKIP() << "not on this CPU: " << name_of(GetParam().set);
+  }
+};
+
+TEST_P(Decode, GivesTheNumbersOfTheFormula) {
+  for (const Case& c : cases()) {
+    const Made made(c);
+    torch::Tensor wide = at::full({c.m + 1, c.n}, 7.0F);
+    torch::Tensor narrow = wide.to(torch::kBFloat16);
+    const int64_t middle = c.m / 2;
+    const auto run = [&](const auto& kernel, auto* to) {
+      kernel(made.w, 0, middle, to);
+      kernel(made.w, middle, c.m, to + middle * c.n);
+    };
+    run(GetParam().functions.float32, wide.data_ptr<float>());
+    run(GetParam().functions.bfloat16, narrow.data_ptr<c10::BFloat16>());
+    EXPECT_TRUE(at::equal(wide.slice(0, 0, c.m), made.dense)) << c.text();
+    EXPECT_TRUE(at::equal(narrow.slice(0, 0, c.m), made.dense.to(torch::kBFloat16))) << c.text();
+    EXPECT_TRUE(wide[c.m].eq(7.0).all().item<bool>()) << "wrote past the rows";
+    EXPECT_TRUE(narrow[c.m].eq(7.0).all().item<bool>()) << "wrote past the rows";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Quantized, Decode, testing::ValuesIn(decode_implementations()),
+                         [](const auto& i) {
+                           std::string name(name_of(i.param.set));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+class Int8 : public testing::TestWithParam<Implementation<Int8Kernels>> {
+ protected:
+  void SetUp() override {
+    if (!supported(GetParam().set)) GTEST_SKIP() << "not on this CPU: " << name_of(GetParam().set);
+  }
+  const Int8Kernels& kernels() const { return GetParam().functions; }
+  static const Int8Kernels& reference() { return int8_implementations().front().functions; }
+
+  /// Outputs in two parts, with room behind each row that has to stay as it is.
+  template <typename T>
+  torch::Tensor run(Int8Kernel<T> kernel, const QuantizedWeight& w, const Int8Rows& x) const {
+    torch::Tensor y = at::full({x.rows, w.m + 3}, 7.0F).to(c10::CppTypeToScalarType<T>::value);
+    const Outputs<T> to{y.data_ptr<T>(), w.m + 3};
+    kernel(w, x, 0, w.m / 3, to);
+    kernel(w, x, w.m / 3, w.m, to);
+    EXPECT_TRUE(y.slice(1, w.m).eq(7.0).all().template item<bool>()) << "wrote past a row";
+    return y.slice(1, 0, w.m);
+  }
+};
+
+TEST_P(Int8, RoundsRowsAsTheReference) {
+  for (const int64_t n : {1, 31, 32, 33, 64, 100, 576}) {
+    torch::Tensor values = at::randn({n});
+    values[0] = 1e-39;
+    values[n / 2] = -30.0;
+    if (n == 64) values.zero_();
+    if (n == 33) values.mul_(1e-37);
+    const AtTheEnd x(values);
+    const auto blocks = static_cast<size_t>((n + 31) / 32);
+    const auto rounded = [&](const Int8Kernels& by) {
+      std::vector<int8_t> codes(blocks * 32);
+      std::vector<float> scales(blocks * 8), sums(blocks);
+      by.round_row(x.data<float>(), n, codes.data(), scales.data(), sums.data());
+      return std::tuple(codes, scales, sums);
+    };
+    EXPECT_EQ(rounded(kernels()), rounded(reference())) << n;
+    const auto [codes, scales, sums] = rounded(kernels());
+    for (int64_t j = 0; j < n; ++j) {
+      const double scale = scales[j / 32 * 8];
+      EXPECT_LE(std::fabs(values[j].item<double>() - scale * codes[j]), 0.50001 * scale);
+    }
+  }
+}
+
+TEST_P(Int8, StaysWithinTheStatedBound) {
+  for (const Case& c : cases()) {
+    const Made made(c);
+    if (!suits_int8_blocks(made.w)) continue;
+    for (int64_t rows = 1; rows <= 17; rows += c.n > 500 ? 4 : 1) {
+      const torch::Tensor values = at::randn({rows, c.n}) * at::rand({1, c.n}).mul(6).exp();
+      const AtTheEnd x(values);
+      const Int8Rows rounded = int8_rows(kernels(), made.w, x.data<float>(), rows);
+      const torch::Tensor y = run(kernels().float32, made.w, rounded).to(at::kDouble);
+
+      // The largest of each block times the magnitudes of W there.
+      const int64_t padding = (32 - c.n % 32) % 32;
+      const auto blocks = [&](const torch::Tensor& t) {
+        return at::constant_pad_nd(t.abs().to(at::kDouble), {0, padding}).unflatten(1, {-1, 32});
+      };
+      const torch::Tensor bound =
+          at::matmul(std::get<0>(blocks(values).max(-1)) / 254.0 + std::ldexp(1.0, -120),
+                     blocks(made.dense).sum(-1).t());
+      // Sums of codes and zero points are rounded apart from each other.
+      const torch::Tensor largest = at::full_like(made.dense, 1 << c.bits)
+                                        .mul_(made.dense.abs().max());
+      const torch::Tensor slack = rounding(values, largest);
+      EXPECT_TRUE((y - product(values, made.dense)).abs().le(bound + slack).all().item<bool>())
+          << c.text() << ", " << rows << " rows";
+
+      const torch::Tensor theirs = run(reference().float32, made.w, rounded).to(at::kDouble);
+      EXPECT_TRUE((y - theirs).abs().le(slack).all().item<bool>()) << c.text();
+      const torch::Tensor narrow = run(kernels().bfloat16, made.w, rounded);
+      EXPECT_TRUE(at::equal(narrow, y.to(at::kFloat).to(at::kBFloat16))) << c.text();
+    }
+  }
+}
+
+TEST_P(Int8, IsExactWhereRowsAreWholeNumbers) {
+  for (const Case& c : cases()) {
+    Made made(c);
+    if (!suits_int8_blocks(made.w)) continue;
+    // Codes times 127 and -127 in all places: the largest sums there are.
+    const torch::Tensor ones = at::full({c.m, c.n / c.group}, 1.0F);
+    const AtTheEnd scales(ones);
+    made.w.scales = scales.data<void>();
+    made.w.scale_type = torch::kFloat32;
+    torch::Tensor dense = at::empty({c.m, c.n});
+    decode_rows(made.w, 0, c.m, dense.data_ptr<float>());
+    const torch::Tensor x =
+        at::randint(0, 2, {3, c.n}).to(torch::kFloat32).mul_(254.0).sub_(127.0).contiguous();
+    const Int8Rows rounded = int8_rows(kernels(), made.w, x.const_data_ptr<float>(), 3);
+    EXPECT_TRUE(at::equal(run(kernels().float32, made.w, rounded).to(at::kDouble),
+                          product(x, dense)))
+        << c.text();
+  }
+}
+
+TEST_P(Int8, NaNAndInfinityGiveNaN) {
+  const Made made({4, 9, 192, 64, false, torch::kFloat32});
+  for (const double value : {NAN, HUGE_VAL, -HUGE_VAL}) {
+    torch::Tensor x = at::randn({2, 192});
+    x[1][100] = value;
+    const Int8Rows rounded = int8_rows(kernels(), made.w, x.const_data_ptr<float>(), 2);
+    const torch::Tensor y = run(kernels().float32, made.w, rounded);
+    EXPECT_TRUE(y[0].isfinite().all().item<bool>());
+    EXPECT_TRUE(y[1].isnan().all().item<bool>());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Quantized, Int8, testing::ValuesIn(int8_implementations()),
+                         [](const auto& i) {
+                           std::string name(name_of(i.param.set));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+torch::Tensor gemv(const Made& made, const torch::Tensor& x, bool int8) {
+  torch::Tensor y = at::empty({x.size(0), made.w.m});
+  quantized_gemv(made.w, x.const_data_ptr<float>(), x.size(0), int8,
+                 Outputs<float>{y.data_ptr<float>(), made.w.m});
+  return y;
+}
+
+TEST(QuantizedGemv, ExactIsExactToRounding) {
+  for (const Case& c : cases()) {
+    const Made made(c);
+    for (int64_t rows = 1; rows <= 17; ++rows) {
+      const torch::Tensor x = at::randn({rows, c.n});
+      const torch::Tensor error = (gemv(made, x, false).to(at::kDouble) - product(x, made.dense));
+      ASSERT_TRUE(error.abs().le(rounding(x, made.dense)).all().item<bool>())
+          << c.text() << ", " << rows << " rows";
+    }
+  }
+}
+
+TEST(QuantizedGemv, GroupsThatEndWithinABlockAreExactInInt8Too) {
+  const Made made({5, 12, 100, 20, false, torch::kFloat16});
+  const torch::Tensor x = at::randn({3, 100});
+  EXPECT_TRUE(at::equal(gemv(made, x, true), gemv(made, x, false)));
+}
+
+TEST(QuantizedGemv, ThreadsChangeNothing) {
+  const int before = at::get_num_threads();
+  const Made made({3, 1203, 576, 64, false, torch::kBFloat16});
+  const torch::Tensor x = at::randn({5, 576});
+  for (const bool int8 : {false, true}) {
+    at::set_num_threads(1);
+    const torch::Tensor alone = gemv(made, x, int8);
+    for (const int threads : {2, 3, 8}) {
+      at::set_num_threads(threads);
+      // Of a row at the end of a part the sums are in another order.
+      EXPECT_LT((gemv(made, x, int8) - alone).abs().max().item<float>(), 1e-5) << threads;
+    }
+  }
+  at::set_num_threads(before);
+}
+
+TEST(QuantizedLinear, GivesTheDtypeAndShapeOfItsInput) {
+  const Made made({4, 40, 192, 64, false, torch::kBFloat16});
+  for (const auto dtype : {torch::kFloat32, torch::kBFloat16}) {
+    const torch::Tensor x = at::randn({2, 3, 192}).to(dtype);
+    const torch::Tensor expected = product(x.view({6, 192}), made.dense).view({2, 3, 40});
+    for (const auto activations : {Activations::kExact, Activations::kInt8}) {
+      const torch::Tensor y = quantized_linear(x, made.w, activations);
+      EXPECT_EQ(y.scalar_type(), dtype);
+      ASSERT_EQ(y.sizes(), expected.sizes());
+      EXPECT_LT((y - expected).abs().max().item<double>(),
+                0.02 * expected.abs().max().item<double>());
+    }
+  }
+  EXPECT_THROW(quantized_linear(at::randn({2, 64}), made.w, Activations::kExact), c10::ValueError);
+}
+
+}  // namespace
+}  // namespace schmidt::kernels
