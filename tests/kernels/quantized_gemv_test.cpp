@@ -256,7 +256,7 @@ TEST_P(Int8, IsExactWhereRowsAreWholeNumbers) {
 
 TEST_P(Int8, NaNAndInfinityGiveNaN) {
   const Made made({4, 9, 192, 64, false, torch::kFloat32});
-  for (const double value : {NAN, HUGE_VAL, -HUGE_VAL}) {
+  for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
     torch::Tensor x = at::randn({2, 192});
     x[1][100] = value;
     const Int8Rows rounded = int8_rows(kernels(), made.w, x.const_data_ptr<float>(), 2);
