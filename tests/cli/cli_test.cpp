@@ -259,8 +259,11 @@ TEST_F(CliTest, QuantizesInOneLine) {
   EXPECT_NE(run(q + "--bits 7 -o x").code, 0);
   expect_error("quantize " + model + " --bits 4 --group 7 -o x", 2, "groups that divide");
   expect_error(q + "--bits 8 --steps 3 -o x", 2, "--steps");
-  expect_error(q + "--bits 8 --layers all -o x", 2, "not rounded yet");
   EXPECT_EQ(run(q + fmt::format("--bits 8 --layers dense -o {}3", out)).code, 0);
+  expect_error(fmt::format("quantize {}3 --group 12 --bits 8 --layers all -o x", out), 2,
+               "nothing is left");
+  expect_error(fmt::format("quantize {}3 --group 12 --bits 8 --layers q_proj -o x", out), 2,
+               "not quantized yet, got q_proj");
   expect_error(q + "--bits 4 --method nearest --calibration-tokens 96 -o x", 2,
                "--calibration-tokens");
   expect_error(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o x", out), 2,
