@@ -128,7 +128,9 @@ torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight) 
     const auto dtype = t.tensor.scalar_type();  // models do not run in float16
     options = {dtype == torch::kFloat16 ? torch::kFloat32 : dtype, t.tensor.device()};
   }
-  const StoredLayer stored{{layer.name, layer.out_features, layer.in_features}, weight.form};
+  LayerSpec spec = layer;
+  spec.bias = false;  // no part of a stored weight
+  const StoredLayer stored{std::move(spec), weight.form};
   const Weights weights(std::move(tensors), kMemory, options);
   return load_layer(stored, weights)->weight();
 }
