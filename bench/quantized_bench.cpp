@@ -61,8 +61,7 @@ void products(benchmark::State& state, const Case& c) {
   const auto timed = [](std::vector<double>& times, const auto& weights, const auto& product) {
     double total = 0;
     for (const auto& w : weights) {
-      times.push_back(
-          seconds([&] { benchmark::DoNotOptimize(product(w).const_data_ptr()); }));
+      times.push_back(seconds([&] { benchmark::DoNotOptimize(product(w).const_data_ptr()); }));
       total += times.back();
     }
     return total / static_cast<double>(weights.size());

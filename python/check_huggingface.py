@@ -226,7 +226,7 @@ def check_configs(folder: Path, scratch: Path) -> None:
 
     other = with_config(folder, scratch / "kind", of_another_kind)
     text = message(ValueError, lambda: load(other))
-    assert "expected a kind among mpo, sum, quantized, factored, got wave" in text, text
+    assert "expected a kind among mpo, sum, quantized, factored, nf4, got wave" in text, text
 
     def of_another_version(config):
         config["compression_config"]["version"] = 2

@@ -396,9 +396,9 @@ TEST_F(CliTest, BenchSaysWhatATokenReads) {
 
 TEST_F(CliTest, ExactIsTakenByWhatGenerates) {
   const std::string small = (tmp / "int4").string();
-  ASSERT_EQ(run(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o {}", model, small))
-                .code,
-            0);
+  ASSERT_EQ(
+      run(fmt::format("quantize {} --group 12 --bits 4 --method nearest -o {}", model, small)).code,
+      0);
   const std::string ask = fmt::format("generate {} -p abc -n 4 --temperature 0 --json", small);
   EXPECT_EQ(json(ask + " --exact")["ids"].size(), json(ask)["ids"].size());
   EXPECT_EQ(run(fmt::format("bench {} -p 2 -n 2 -r 1 -q --exact", small)).code, 0);

@@ -8,9 +8,9 @@ namespace {
 
 std::string what_openmp_reads(const std::string& variables) {
   const test::TemporaryFolder tmp;
-  const test::Ran ran = test::run_in_shell(
-      tmp, "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose " + variables +
-               " $S --version");
+  const test::Ran ran =
+      test::run_in_shell(tmp, "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose " +
+                                  variables + " $S --version");
   EXPECT_EQ(ran.code, 0);
   EXPECT_NE(ran.out.find("schmidt "), std::string::npos);
   return ran.err;

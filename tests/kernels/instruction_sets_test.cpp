@@ -16,9 +16,9 @@ TEST(InstructionSets, EachHoldsWhatItBuildsOn) {
     InstructionSet set, on;
   };
   EXPECT_TRUE(supported(kPortable));
-  for (const auto& [set, on] : {Step{kAvx2, kPortable}, Step{kAvx512, kAvx2},
-                                Step{kAvx512Vnni, kAvx512}, Step{kAvx512Vbmi, kAvx512Vnni},
-                                Step{kAvx512Bf16, kAvx512}}) {
+  for (const auto& [set, on] :
+       {Step{kAvx2, kPortable}, Step{kAvx512, kAvx2}, Step{kAvx512Vnni, kAvx512},
+        Step{kAvx512Vbmi, kAvx512Vnni}, Step{kAvx512Bf16, kAvx512}}) {
     EXPECT_TRUE(supported(on) || !supported(set)) << name_of(set);
   }
 }

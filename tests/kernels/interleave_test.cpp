@@ -82,8 +82,10 @@ TEST(Interleave, RefusesWhatDoesNotFit) {
   EXPECT_THROW(interleave_one(a, b, at::tensor({1, 5}, at::kLong)), c10::ValueError);
   EXPECT_THROW(interleave_one(a, b, at::tensor({-1, 2}, at::kLong)), c10::ValueError);
   EXPECT_THROW(interleave_one(a, b, at::tensor({1}, at::kLong)), c10::ValueError);
-  EXPECT_THROW(interleave_one(a, at::randn({3, 3}), at::tensor({0, 1}, at::kLong)), c10::ValueError);
-  EXPECT_THROW(interleave_one(a, b.to(at::kDouble), at::tensor({0, 1}, at::kLong)), c10::ValueError);
+  EXPECT_THROW(interleave_one(a, at::randn({3, 3}), at::tensor({0, 1}, at::kLong)),
+               c10::ValueError);
+  EXPECT_THROW(interleave_one(a, b.to(at::kDouble), at::tensor({0, 1}, at::kLong)),
+               c10::ValueError);
 }
 
 }  // namespace

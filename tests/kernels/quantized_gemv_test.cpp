@@ -87,8 +87,13 @@ struct Made {
     const torch::Tensor zero =
         c.symmetric ? at::full({1, 1}, format.middle()).to(torch::kFloat32) : wide(z);
     dense = wide(s) * (codes.to(torch::kFloat32) - zero);
-    w = {format, words->data<uint32_t>(), scales->data<void>(), c.scale_type,
-         zeros ? zeros->data<uint8_t>() : nullptr, c.m, c.n};
+    w = {format,
+         words->data<uint32_t>(),
+         scales->data<void>(),
+         c.scale_type,
+         zeros ? zeros->data<uint8_t>() : nullptr,
+         c.m,
+         c.n};
   }
 };
 
@@ -96,10 +101,9 @@ struct Made {
 /// such as end within a block of x; every type of scale.
 std::vector<Case> cases() {
   constexpr c10::ScalarType kTypes[] = {torch::kFloat32, torch::kBFloat16, torch::kFloat16};
-  constexpr std::pair<int64_t, int64_t> kShapes[] = {{32, 32},   {64, 64},   {192, 64},  {224, 32},
-                                                     {288, 96},  {576, 576}, {384, 128}, {100, 100},
-                                                     {33, 33},   {7, 7},     {100, 20},  {60, 12},
-                                                     {1088, 64}, {13, 1}};
+  constexpr std::pair<int64_t, int64_t> kShapes[] = {
+      {32, 32},   {64, 64}, {192, 64}, {224, 32}, {288, 96}, {576, 576}, {384, 128},
+      {100, 100}, {33, 33}, {7, 7},    {100, 20}, {60, 12},  {1088, 64}, {13, 1}};
   std::vector<Case> all;
   size_t next = 0;
   for (const int bits : quant::kIntegerWidths) {
@@ -220,8 +224,8 @@ TEST_P(Int8, StaysWithinTheStatedBound) {
           at::matmul(std::get<0>(blocks(values).max(-1)) / 254.0 + std::ldexp(1.0, -120),
                      blocks(made.dense).sum(-1).t());
       // Sums of codes and zero points are rounded apart from each other.
-      const torch::Tensor largest = at::full_like(made.dense, 1 << c.bits)
-                                        .mul_(made.dense.abs().max());
+      const torch::Tensor largest =
+          at::full_like(made.dense, 1 << c.bits).mul_(made.dense.abs().max());
       const torch::Tensor slack = rounding(values, largest);
       EXPECT_TRUE((y - product(values, made.dense)).abs().le(bound + slack).all().item<bool>())
           << c.text() << ", " << rows << " rows";
@@ -248,8 +252,8 @@ TEST_P(Int8, IsExactWhereRowsAreWholeNumbers) {
     const torch::Tensor x =
         at::randint(0, 2, {3, c.n}).to(torch::kFloat32).mul_(254.0).sub_(127.0).contiguous();
     const Int8Rows rounded = int8_rows(kernels(), made.w, x.const_data_ptr<float>(), 3);
-    EXPECT_TRUE(at::equal(run(kernels().float32, made.w, rounded).to(at::kDouble),
-                          product(x, dense)))
+    EXPECT_TRUE(
+        at::equal(run(kernels().float32, made.w, rounded).to(at::kDouble), product(x, dense)))
         << c.text();
   }
 }

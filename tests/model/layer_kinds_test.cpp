@@ -147,7 +147,7 @@ TEST_F(LayerKinds, AnUnknownKindNamesTheKnownOnes) {
   form(kQ)["kind"] = "tucker";
   EXPECT_EQ(message_of(mpo_),
             "tiny: compression_config.layers.model.layers.0.self_attn.q_proj: "
-            "expected a kind among dense, mpo, sum, quantized, factored, found tucker");
+            "expected a kind among dense, mpo, sum, quantized, factored, nf4, found tucker");
 }
 
 struct Lie {

@@ -89,8 +89,7 @@ TEST_P(Quantized, Int8ActivationsLeaveGradientsExact) {
   const torch::Tensor recorded = w.multiply(x.clone().requires_grad_(true));
   EXPECT_TRUE(recorded.requires_grad());
   const torch::Tensor truth = torch::matmul(x, expected().t());
-  EXPECT_LT((recorded - truth).abs().max().item<double>(),
-            1e-5 * truth.abs().max().item<double>());
+  EXPECT_LT((recorded - truth).abs().max().item<double>(), 1e-5 * truth.abs().max().item<double>());
   EXPECT_LT((w.multiply(x) - truth).norm().item<double>(), 0.02 * truth.norm().item<double>());
 }
 

@@ -25,14 +25,15 @@ void quantize(test::TinyModel& tiny, const std::string& layer, const quant::Inte
     scales = (w.amax(-1).clamp_min(0) - low) / (format.levels() - 1);
     zeros = (-low / scales).round().to(torch::kUInt8);
   }
-  const torch::Tensor zero = format.symmetric ? torch::full({1, 1}, format.middle()).to(w) : zeros.to(w);
+  const torch::Tensor zero =
+      format.symmetric ? torch::full({1, 1}, format.middle()).to(w) : zeros.to(w);
   const torch::Tensor codes = (w / scales.unsqueeze(-1) + zero.unsqueeze(-1))
                                   .round()
                                   .clamp(0, format.levels() - 1)
                                   .to(torch::kUInt8)
                                   .flatten(1);
-  const StoredWeight stored =
-      quantized_weight(layer, QuantizedMatrix::pack(format, codes, scales.to(torch::kFloat16), zeros));
+  const StoredWeight stored = quantized_weight(
+      layer, QuantizedMatrix::pack(format, codes, scales.to(torch::kFloat16), zeros));
   tiny.tensors.erase(layer + ".weight");
   for (const NamedTensor& t : stored.tensors) tiny.tensors[t.name] = t.tensor;
   tiny.config["compression_config"]["version"] = 1;

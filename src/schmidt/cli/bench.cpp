@@ -67,8 +67,8 @@ Subject load_subject(const std::string& path, const BenchOptions& options) {
   return subject;
 }
 
-// What is read for each token that is decoded: the weights once for the whole batch, keys and values
-// of as many tokens as there are on average.
+// What is read for each token that is decoded: the weights once for the whole batch, keys and
+// values of as many tokens as there are on average.
 double bytes_per_token(const model::Model& model, const BenchOptions& options) {
   const auto batch = static_cast<double>(options.batch), n = static_cast<double>(options.generate);
   const auto cache = static_cast<double>(model.make_cache(1, options.generate).bytes());
@@ -192,22 +192,20 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options, do
     return;
   }
   Table table;
-  table.header = {"model", "parameters", "weights", "dtype", "threads",
-                  "batch", "test",       "t/s",     "+-",    "ratio",
-                  "read/token", "of read speed"};
+  table.header = {"model", "parameters", "weights", "dtype", "threads",    "batch",
+                  "test",  "t/s",        "+-",      "ratio", "read/token", "of read speed"};
   for (const Row& row : rows) {
     const Spread s = spread(*row.rates);
-    table.rows.push_back({row.subject->path,
-                          human_count(static_cast<double>(row.subject->parameters)),
-                          human_bytes(static_cast<double>(row.subject->bytes)), dtype,
-                          std::to_string(at::get_num_threads()), std::to_string(options.batch),
-                          row.test, fmt::format("{:.2f}", s.mean),
-                          fmt::format("{:.2f}", s.deviation), fmt::format("{:.2f}", ratio(row)),
-                          row.bytes_per_token > 0.0 ? human_bytes(row.bytes_per_token) : "",
-                          row.bytes_per_token > 0.0 && read_speed > 0.0
-                              ? fmt::format("{:.0f} %", 100.0 * s.mean * row.bytes_per_token /
-                                                            read_speed)
-                              : ""});
+    table.rows.push_back(
+        {row.subject->path, human_count(static_cast<double>(row.subject->parameters)),
+         human_bytes(static_cast<double>(row.subject->bytes)), dtype,
+         std::to_string(at::get_num_threads()), std::to_string(options.batch), row.test,
+         fmt::format("{:.2f}", s.mean), fmt::format("{:.2f}", s.deviation),
+         fmt::format("{:.2f}", ratio(row)),
+         row.bytes_per_token > 0.0 ? human_bytes(row.bytes_per_token) : "",
+         row.bytes_per_token > 0.0 && read_speed > 0.0
+             ? fmt::format("{:.0f} %", 100.0 * s.mean * row.bytes_per_token / read_speed)
+             : ""});
   }
   fmt::print("{}", options.format == "csv" ? table.csv() : table.markdown());
   if (options.format == "md") {

@@ -34,9 +34,10 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--stop", flags.stop, "Stop before this text; may be given several times");
-  verb.add_option("--draft", flags.draft,
-                  "A smaller model of the same tokens, which proposes what MODEL will say: the same "
-                  "text, in less time where it is often right");
+  verb.add_option(
+      "--draft", flags.draft,
+      "A smaller model of the same tokens, which proposes what MODEL will say: the same "
+      "text, in less time where it is often right");
   verb.add_option("--draft-tokens", flags.draft_tokens, "Proposals of a round at most")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
@@ -58,8 +59,8 @@ std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
   if (flags.draft.empty()) return nullptr;
   const io::Checkpoint checkpoint = open_checkpoint(flags.draft, options);
   const text::Tokenizer own = load_tokenizer(flags.draft, options);
-  auto loaded = std::make_unique<LoadedDraft>(
-      LoadedDraft{load_model(checkpoint, options, activations), {}});
+  auto loaded =
+      std::make_unique<LoadedDraft>(LoadedDraft{load_model(checkpoint, options, activations), {}});
   const int64_t vocabulary = loaded->model.config().vocab_size;
   const std::vector<int64_t> without = tokenizer.ids_without_token(vocabulary);
   TORCH_CHECK_VALUE(own.ids_without_token(vocabulary) == without,

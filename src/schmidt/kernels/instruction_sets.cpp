@@ -20,7 +20,7 @@ bool has_vbmi() { return has_vnni() && __builtin_cpu_supports("avx512vbmi"); }
 bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #else
 constexpr bool (*has_avx2)() = nullptr, (*has_avx512)() = nullptr, (*has_vnni)() = nullptr,
-                           (*has_vbmi)() = nullptr, (*has_bf16)() = nullptr;
+               (*has_vbmi)() = nullptr, (*has_bf16)() = nullptr;
 #endif
 
 struct Name {

@@ -88,8 +88,8 @@ torch::Tensor ColumnOrder::places() const {
 torch::Tensor interleave_reference(std::span<const Interleaved> matrices) {
   std::vector<torch::Tensor> all;
   for (const auto& [first, second, order] : matrices) {
-    all.push_back(at::cat({first, second}, -1)
-                      .index_select(-1, order->places().to(first.device())));
+    all.push_back(
+        at::cat({first, second}, -1).index_select(-1, order->places().to(first.device())));
   }
   return at::cat(all, -1);
 }

@@ -93,15 +93,13 @@ void run(Int8Kernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t
          bool int8_activations, const Outputs<T>& to) {
   const int64_t grain = std::max<int64_t>(1, kCodesPerThread / std::max<int64_t>(1, w.n));
   if (!int8_activations || !suits_int8_blocks(w)) {
-    at::parallel_for(0, w.m, grain, [&](int64_t begin, int64_t end) {
-      exact(w, x, rows, begin, end, to);
-    });
+    at::parallel_for(0, w.m, grain,
+                     [&](int64_t begin, int64_t end) { exact(w, x, rows, begin, end, to); });
     return;
   }
   const Int8Rows rounded = int8_rows(chosen(), w, x, rows);
-  at::parallel_for(0, w.m, grain, [&](int64_t begin, int64_t end) {
-    kernel(w, rounded, begin, end, to);
-  });
+  at::parallel_for(0, w.m, grain,
+                   [&](int64_t begin, int64_t end) { kernel(w, rounded, begin, end, to); });
 }
 
 }  // namespace
@@ -125,7 +123,8 @@ Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const f
   to.group_sums.resize(rows * to.groups);
   to.group_of.resize(blocks);
   for (int64_t b = 0; b < blocks; ++b) {
-    to.group_of[b] = static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
+    to.group_of[b] =
+        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
   }
   std::vector<float> sums(blocks);
   for (int64_t row = 0; row < rows; ++row) {

@@ -28,12 +28,12 @@ namespace schmidt::kernels {
 /// Rows of x in int8.
 struct Int8Rows {
   int64_t rows = 0;
-  int64_t columns = 0;             ///< n, filled up by zeros to a multiple of 64
-  int64_t groups = 0;              ///< of W in a row, filled up to a multiple of 16
-  std::vector<int8_t> codes;       ///< p [rows, columns]
-  std::vector<float> scales;       ///< t [rows, columns / 32, 8], the same for each of 8 lanes
-  std::vector<float> group_sums;   ///< sum of t_B p_j over a group of W [rows, groups]
-  std::vector<int32_t> group_of;   ///< W's group of each block [columns / 32]
+  int64_t columns = 0;            ///< n, filled up by zeros to a multiple of 64
+  int64_t groups = 0;             ///< of W in a row, filled up to a multiple of 16
+  std::vector<int8_t> codes;      ///< p [rows, columns]
+  std::vector<float> scales;      ///< t [rows, columns / 32, 8], the same for each of 8 lanes
+  std::vector<float> group_sums;  ///< sum of t_B p_j over a group of W [rows, groups]
+  std::vector<int32_t> group_of;  ///< W's group of each block [columns / 32]
 };
 
 /// Where the outputs go: y [rows, m], `stride` elements between rows.

@@ -42,8 +42,8 @@ struct Bytes {
 std::vector<int32_t> groups_of_blocks(const QuantizedWeight& w) {
   std::vector<int32_t> group_of((w.n + 63) / 64 * 2);
   for (size_t b = 0; b < group_of.size(); ++b) {
-    group_of[b] = static_cast<int32_t>(std::min(
-        static_cast<int64_t>(b) * kInt8Block / w.format.group, w.groups() - 1));
+    group_of[b] = static_cast<int32_t>(
+        std::min(static_cast<int64_t>(b) * kInt8Block / w.format.group, w.groups() - 1));
   }
   return group_of;
 }
@@ -77,9 +77,9 @@ constexpr Pattern pattern(int bits) {
   return p;
 }
 
-constexpr std::array<Pattern, 9> kPatterns = {
-    Pattern{},  Pattern{},  pattern(2), pattern(3), pattern(4),
-    pattern(5), pattern(6), Pattern{},  pattern(8)};
+constexpr std::array<Pattern, 9> kPatterns = {Pattern{},  Pattern{},  pattern(2),
+                                              pattern(3), pattern(4), pattern(5),
+                                              pattern(6), Pattern{},  pattern(8)};
 
 #define SCHMIDT_TARGET [[gnu::target("avx2,fma")]]
 namespace avx2 {
@@ -190,7 +190,8 @@ SCHMIDT_TARGET void round_row(const float* x, int64_t n, int8_t* codes, float* s
         _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i*)(codes + j), in_order);
     _mm256_storeu_ps(scales, _mm256_set1_ps(scale));
-    const __m256i all = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+    const __m256i all =
+        _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
     *sums = scale * static_cast<float>(total(all));
   }
 }
@@ -228,9 +229,9 @@ struct Vector {
       std::memcpy(last, from, static_cast<size_t>(std::min<int64_t>(end - from, 2 * u.half)));
       from = last;
     }
-    const __m256i bytes = _mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)from)),
-        _mm_loadu_si128((const __m128i*)(from + u.half)), 1);
+    const __m256i bytes =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)from)),
+                                _mm_loadu_si128((const __m128i*)(from + u.half)), 1);
     const __m256i a = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, u.first), u.first_factor);
     const __m256i b = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, u.second), u.second_factor);
     return _mm256_packus_epi16(_mm256_srl_epi16(a, u.drop), _mm256_srl_epi16(b, u.drop));
@@ -350,8 +351,7 @@ Implementations<DecodeKernels> x86_decode_implementations() {
 Implementations<Int8Kernels> x86_int8_implementations() {
   using c10::BFloat16;
   return {
-      {InstructionSet::kAvx2,
-       {round_row, avx2::int8_product<float>, avx2::int8_product<BFloat16>}},
+      {InstructionSet::kAvx2, {round_row, avx2::int8_product<float>, avx2::int8_product<BFloat16>}},
       {InstructionSet::kAvx512Vnni,
        {round_row, avx512_vnni::int8_product<float>, avx512_vnni::int8_product<BFloat16>}},
       {InstructionSet::kAvx512Vbmi,

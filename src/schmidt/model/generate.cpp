@@ -22,8 +22,8 @@ void run(const Model& model, const GenerationRules& rules, std::vector<Sequence>
       if (rows[i].finished()) continue;
       const int64_t left = rows[i].size() - cache.lengths()[i];
       // The angles of a prompt that dynamic scaling stretches are those of its whole length.
-      const bool whole = rope.scaling == RopeScaling::kDynamic &&
-                         rows[i].size() > rope.original_max_positions;
+      const bool whole =
+          rope.scaling == RopeScaling::kDynamic && rows[i].size() > rope.original_max_positions;
       lengths[i] = whole ? left : std::min(left, chunk);
       widest = std::max(widest, lengths[i]);
     }

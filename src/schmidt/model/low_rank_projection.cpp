@@ -15,8 +15,8 @@ LowRankProjection::LowRankProjection(std::vector<LowRankLayer> layers) {
   std::vector<torch::Tensor> biases;
   for (LowRankLayer& layer : layers) {
     tn::check_gauge_fixed(layer.weight);
-    TORCH_CHECK_VALUE(tn::is_low_rank(layer.weight), "[low rank] expected sites (m, 1) x (1, n) for ",
-                      layer.name);
+    TORCH_CHECK_VALUE(tn::is_low_rank(layer.weight),
+                      "[low rank] expected sites (m, 1) x (1, n) for ", layer.name);
     const int64_t m = layer.weight.shape.out_dims[0];
     TORCH_CHECK_VALUE(!layer.bias || layer.bias->sizes() == at::IntArrayRef({m}),
                       "[low rank] expected a bias of ", m, " values for ", layer.name);
@@ -55,10 +55,9 @@ torch::Tensor LowRankProjection::outputs(const torch::Tensor& x) const {
 
 torch::Tensor LowRankProjection::apply(const torch::Tensor& x) const {
   const std::vector<NamedTensor> all = parameters();
-  const bool trained =
-      at::GradMode::is_enabled() && std::any_of(all.begin(), all.end(), [](const NamedTensor& p) {
-        return p.tensor.requires_grad();
-      });
+  const bool trained = at::GradMode::is_enabled() &&
+                       std::any_of(all.begin(), all.end(),
+                                   [](const NamedTensor& p) { return p.tensor.requires_grad(); });
   if (!trained) {
     const torch::Tensor y = outputs(x);
     return bias_ ? y + *bias_ : y;
@@ -81,7 +80,8 @@ int64_t LowRankProjection::out_features() const {
 std::vector<NamedTensor> LowRankProjection::parameters() const {
   std::vector<NamedTensor> all;
   for (const auto& [layer, order] : members_) {
-    for (NamedTensor& core : network_cores(layer.name, layer.weight)) all.push_back(std::move(core));
+    for (NamedTensor& core : network_cores(layer.name, layer.weight))
+      all.push_back(std::move(core));
     if (layer.bias) all.push_back({layer.name + ".bias", *layer.bias});
   }
   return all;

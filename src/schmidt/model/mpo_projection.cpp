@@ -21,7 +21,8 @@ ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) 
                                    spec.in_features, weights);
     std::optional<torch::Tensor> bias = load_bias(spec, weights);
     auto* const fixed = std::get_if<tn::GaugeFixed>(&network);
-    if (fixed != nullptr && tn::is_low_rank(*fixed)) {
+    // On torch::kMeta there are no pivots to look at.
+    if (fixed != nullptr && tn::is_low_rank(*fixed) && !fixed->pivots[0].is_meta()) {
       low_ranks.push_back({spec.name, std::move(*fixed), std::move(bias)});
       continue;
     }
@@ -47,8 +48,7 @@ StoredWeight pack(const std::string& name, const StoredWeight& weight, const Pac
 
 }  // namespace
 
-const LayerKind kMpoKind = {
-    .name = "mpo", .load = load, .describe = describe, .pack = pack};
+const LayerKind kMpoKind = {.name = "mpo", .load = load, .describe = describe, .pack = pack};
 
 StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo) {
   nlohmann::json form = network_form(mpo);

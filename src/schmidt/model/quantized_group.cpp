@@ -58,9 +58,8 @@ QuantizedGroup::QuantizedGroup(const std::vector<Layer>& layers, torch::ScalarTy
 
 torch::Tensor QuantizedGroup::apply(const torch::Tensor& x) const {
   // Gradients belong to the leaves, which the stacked matrix does not know of.
-  if (at::GradMode::is_enabled() && std::ranges::any_of(trained_, [](const torch::Tensor& t) {
-        return t.requires_grad();
-      })) {
+  if (at::GradMode::is_enabled() &&
+      std::ranges::any_of(trained_, [](const torch::Tensor& t) { return t.requires_grad(); })) {
     return each_->apply(x);
   }
   const torch::Tensor y = stacked_.multiply(x);

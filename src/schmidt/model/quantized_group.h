@@ -28,8 +28,8 @@ class QuantizedGroup : public Projection {
 
  private:
   QuantizedMatrix stacked_;
-  std::optional<torch::Tensor> bias_;  // [sum of m_i]
-  ProjectionPtr each_;                 // layer by layer, in the memory of what is stacked
+  std::optional<torch::Tensor> bias_;   // [sum of m_i]
+  ProjectionPtr each_;                  // layer by layer, in the memory of what is stacked
   std::vector<torch::Tensor> trained_;  // scales and biases of the layers
 };
 

@@ -39,8 +39,7 @@ torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& p
     return ((q.to(torch::kFloat32) - z) * s.unsqueeze(-1)).view({m, n}).to(dtype);
   }
   const bool fast = dtype == torch::kFloat32 || dtype == torch::kBFloat16;
-  const torch::Tensor values =
-      at::empty({m, n}, at::TensorOptions(fast ? dtype : torch::kFloat32));
+  const torch::Tensor values = at::empty({m, n}, at::TensorOptions(fast ? dtype : torch::kFloat32));
   const torch::Tensor words = packed.contiguous(), s = scales.contiguous();
   const torch::Tensor z = zeros.defined() ? zeros.contiguous() : zeros;
   kernels::decode_into(kernels::quantized_weight(format, words, s, z), 0, m, values);

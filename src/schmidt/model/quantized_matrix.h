@@ -12,9 +12,9 @@
 
 namespace schmidt::model {
 
-/// A matrix W [m, n] in integers of few bits (quant::IntegerFormat). Products with few rows read the
-/// integers as they are (kernels/quantized_gemv), all others unpack them by tiles of rows; W never
-/// exists as a whole.
+/// A matrix W [m, n] in integers of few bits (quant::IntegerFormat). Products with few rows read
+/// the integers as they are (kernels/quantized_gemv), all others unpack them by tiles of rows; W
+/// never exists as a whole.
 class QuantizedMatrix {
  public:
   /// codes and zeros hold whole numbers below 2^bits.

@@ -27,8 +27,8 @@ ProjectionPtr load_to_train(const StoredLayer& layer, const Weights& weights) {
   const bool known = original && original->tensors().contains(name);
   return std::make_shared<TrainedCodes>(
       spec.name,
-      load_quantized_matrix(form_of(layer, weights), spec.name, spec.out_features,
-                            spec.in_features, weights),
+      load_quantized_matrix(form_of(layer, weights), spec.name, spec.out_features, spec.in_features,
+                            weights),
       load_bias(spec, weights), weights.options().dtype,
       known ? original->load(name) : torch::Tensor());
 }
@@ -50,8 +50,8 @@ ProjectionPtr load(std::span<const StoredLayer> stored, const Weights& weights) 
     const auto first = layers.begin() + static_cast<std::ptrdiff_t>(begin);
     const torch::ScalarType dtype = weights.options().dtype;
     if (end == begin + 1) {
-      parts.push_back(std::make_shared<QuantizedProjection>(first->name, first->weight,
-                                                            first->bias, dtype));
+      parts.push_back(
+          std::make_shared<QuantizedProjection>(first->name, first->weight, first->bias, dtype));
     } else {
       parts.push_back(std::make_shared<QuantizedGroup>(
           std::vector(first, layers.begin() + static_cast<std::ptrdiff_t>(end)), dtype));

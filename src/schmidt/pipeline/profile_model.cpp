@@ -67,8 +67,7 @@ std::optional<eval::MultipleChoice> questions_of(const io::Checkpoint& model,
   TORCH_CHECK_VALUE(!recipe.data.empty(), "[data] expected the folder that holds ", metric);
   const eval::Task& task = eval::find_task(metric);
   const model::ModelConfig config = model::parse_config(model.config(), model.path());
-  return eval::MultipleChoice(task,
-                              eval::all_questions(task.read(recipe.data, recipe.questions)),
+  return eval::MultipleChoice(task, eval::all_questions(task.read(recipe.data, recipe.questions)),
                               load_tokenizer(model, reporter),
                               {.context = std::min<int64_t>(2048, config.max_positions)});
 }

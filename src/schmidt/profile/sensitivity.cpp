@@ -346,7 +346,8 @@ std::vector<Task> all_tasks(const std::vector<plan::Layer>& layers, const Profil
 ordered_json finished_points(const fs::path& folder) {
   ordered_json finished = ordered_json::object();
   if (parallel::rank() == 0) {
-    for (auto& [number, point] : io::RecordLog::read(folder)) finished[std::to_string(number)] = point;
+    for (auto& [number, point] : io::RecordLog::read(folder))
+      finished[std::to_string(number)] = point;
   }
   return ordered_json::parse(parallel::broadcast(io::json_text(finished)));
 }
