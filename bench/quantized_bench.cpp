@@ -1,6 +1,7 @@
-// kernels::quantized_linear against kernels::linear on the products of decoding SmolLM2, timed in
-// turns in one run: exact and with int8 activations beside float32 and bfloat16 weights. Counters:
-// float32, bfloat16 = their time over ours; Gcodes/s = integers that ours multiplies by each row.
+// kernels::quantized_linear against kernels::linear on the products of SmolLM2, of a token, of some
+// and of a prompt, timed in turns in one run: exact and with int8 activations beside float32 and
+// bfloat16 weights. Counters: float32, bfloat16 = their time over ours; Gcodes/s = integers that
+// ours multiplies by each row.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -90,7 +91,7 @@ void add_all() {
     const char* const mode = activations == kernels::Activations::kInt8 ? "int8" : "exact";
     for (const int bits : quant::kIntegerWidths) {
       for (const auto& [m, n] : weights) {
-        for (const int64_t rows : {1, 4, 16}) {
+        for (const int64_t rows : {1, 4, 8, 16, 64, 512}) {
           const Case c{m, n, rows, bits, activations};
           const std::string name = fmt::format("{}/{} bits/{}x{}/rows:{}", mode, bits, m, n, rows);
           benchmark::RegisterBenchmark(name.c_str(),

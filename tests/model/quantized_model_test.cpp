@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/quantized_gemm.h"
 #include "schmidt/model/model.h"
 #include "schmidt/model/quantized_projection.h"
 
@@ -82,15 +83,24 @@ TEST_P(QuantizedModel, OneTokenAtATimeIsExactlyTheTiledProduct) {
   EXPECT_LT((one_by_one(model, ids_) - tiled).abs().max().item<float>(), 1e-4);
 }
 
-TEST_P(QuantizedModel, Int8ActivationsAreNearAndForFewRowsAlone) {
+TEST_P(QuantizedModel, Int8ActivationsAreNear) {
   if (!kernels::gemv_is_fast()) GTEST_SKIP() << "products of few rows are the tiled ones here";
   const Model exact = load(tiny_, kernels::Activations::kExact, torch::kFloat32);
   const Model int8 = load(tiny_, kernels::Activations::kInt8, torch::kFloat32);
   const torch::Tensor tiled = exact.forward(ids_);
-  EXPECT_TRUE(torch::equal(int8.forward(ids_), tiled));
-  const double error = (one_by_one(int8, ids_) - tiled).norm().item<double>();
-  EXPECT_GT(error, 0.0);
-  EXPECT_LT(error, 0.02 * tiled.norm().item<double>());
+  const auto expect_near = [&](const torch::Tensor& logits) {
+    const double error = (logits - tiled).norm().item<double>();
+    EXPECT_GT(error, 0.0);
+    EXPECT_LT(error, 0.02 * tiled.norm().item<double>());
+  };
+  expect_near(one_by_one(int8, ids_));
+  // Many rows in one product where there are products by panels.
+  const torch::Tensor whole = int8.forward(ids_);
+  if (kernels::quantized_gemm_is_fast()) {
+    expect_near(whole);
+  } else {
+    EXPECT_TRUE(torch::equal(whole, tiled));
+  }
 }
 
 TEST_P(QuantizedModel, ComputesInBfloat16) {

@@ -28,6 +28,14 @@ void reference(const QuantizedWeight& w, int64_t begin, int64_t end, T* to) {
   }
 }
 
+void reference_codes(const QuantizedWeight& w, int64_t i, int64_t count, uint8_t* to) {
+  std::vector<uint8_t> codes(w.n);
+  for (int64_t o = 0; o < count; ++o) {
+    quant::unpack_codes(w.words + (i + o) * w.row_words(), w.n, w.format.bits, codes.data());
+    for (int64_t j = 0; j < w.n; ++j) to[(j / 4 * kPanelRows + o) * 4 + j % 4] = codes[j];
+  }
+}
+
 /// Numbers that a thread should write at least, for it to be worth waking.
 constexpr int64_t kNumbersPerThread = 32 << 10;
 
@@ -67,7 +75,7 @@ void read_scales(const QuantizedWeight& w, int64_t i, float* scales, float* zero
 const Implementations<DecodeKernels>& decode_implementations() {
   static const Implementations<DecodeKernels> all = [] {
     Implementations<DecodeKernels> found = {
-        {InstructionSet::kPortable, {reference<float>, reference<c10::BFloat16>}}};
+        {InstructionSet::kPortable, {reference<float>, reference<c10::BFloat16>, reference_codes}}};
     for (const auto& implementation : x86_decode_implementations()) found.push_back(implementation);
     return found;
   }();

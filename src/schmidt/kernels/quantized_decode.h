@@ -12,9 +12,22 @@ namespace schmidt::kernels {
 template <typename T>
 using DecodeKernel = void (*)(const QuantizedWeight&, int64_t begin, int64_t end, T* to);
 
+/// Rows of W in a panel, which lie side by side.
+inline constexpr int64_t kPanelRows = 32;
+
+/// Columns of a panel: n, filled up to a multiple of kInt8Block.
+inline int64_t panel_columns(const QuantizedWeight& w) {
+  return (w.n + kInt8Block - 1) / kInt8Block * kInt8Block;
+}
+
+/// Writes the codes of rows i .. i + count - 1, a byte each, to a panel [columns / 4, kPanelRows,
+/// 4], count <= kPanelRows. What it writes for other rows and for columns from n on has no meaning.
+using PanelCodes = void (*)(const QuantizedWeight&, int64_t i, int64_t count, uint8_t* to);
+
 struct DecodeKernels {
   DecodeKernel<float> float32;
   DecodeKernel<c10::BFloat16> bfloat16;
+  PanelCodes panel_codes;
 };
 
 /// The reference by quant::decode_row, and what was written for the vectors of x86-64. All give

@@ -67,6 +67,9 @@ const Int8Kernels& chosen() {
   return *kernels;
 }
 
+/// Numbers of x that a thread rounds at least, for it to be worth waking.
+constexpr int64_t kRoundedPerThread = 32 << 10;
+
 /// Codes below which a second thread costs more than it brings, and numbers of the rows of W that
 /// are decoded at a time: they stay in the nearest cache.
 constexpr int64_t kCodesPerThread = 64 << 10, kDecoded = 4 << 10;
@@ -126,14 +129,17 @@ Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const f
     to.group_of[b] =
         static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
   }
-  std::vector<float> sums(blocks);
-  for (int64_t row = 0; row < rows; ++row) {
-    kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
-                      to.scales.data() + row * blocks * 8, sums.data());
-    for (int64_t b = 0; b < blocks; ++b) {
-      to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
+  const int64_t grain = std::max<int64_t>(1, kRoundedPerThread / std::max<int64_t>(1, w.n));
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    std::vector<float> sums(blocks);
+    for (int64_t row = begin; row < end; ++row) {
+      kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
+                        to.scales.data() + row * blocks * 8, sums.data());
+      for (int64_t b = 0; b < blocks; ++b) {
+        to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
+      }
     }
-  }
+  });
   return to;
 }
 

@@ -5,15 +5,22 @@
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/quantized_decode.h"
+#include "schmidt/kernels/quantized_gemm.h"
 #include "schmidt/kernels/quantized_gemv.h"
 
 namespace schmidt::kernels {
 namespace {
 
-/// Most rows for which one pass over the integers is faster than numbers by tiles and the library.
-constexpr int64_t kMostRows = 16;
+/// Most rows for which passes over the integers as they lie are the fastest way: up to here where
+/// the others are products by panels, and where they are numbers by tiles and the library.
+constexpr int64_t kMostRowsBeforePanels = 4, kMostRows = 16;
 
 int64_t rows_of(const torch::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
+
+bool suits_panels(int64_t rows, const QuantizedWeight& w, Activations activations) {
+  return rows > kMostRowsBeforePanels && activations == Activations::kInt8 &&
+         suits_int8_blocks(w) && quantized_gemm_is_fast();
+}
 
 }  // namespace
 
@@ -31,9 +38,11 @@ QuantizedWeight quantized_weight(const quant::IntegerFormat& format, const torch
           .n = scales.size(1) * format.group};
 }
 
-bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w) {
+bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
+                            Activations activations) {
   const int64_t rows = rows_of(x);
-  return rows >= 1 && rows <= kMostRows && w.m > 0 && gemv_is_fast() && fast_path({&x});
+  return rows >= 1 && w.m > 0 && gemv_is_fast() && fast_path({&x}) &&
+         (rows <= kMostRows || suits_panels(rows, w, activations));
 }
 
 torch::Tensor quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
@@ -43,13 +52,19 @@ torch::Tensor quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
   TORCH_CHECK_VALUE(fast_types({&x}),
                     "[quantized_linear] expected x in float32 or bfloat16 on the CPU, got ",
                     x.scalar_type(), " on ", x.device());
+  const int64_t rows = rows_of(x);
   const torch::Tensor input = x.to(torch::kFloat32).contiguous();
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = w.m;
   torch::Tensor y = at::empty(shape, x.options());
   with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
-    quantized_gemv(w, input.const_data_ptr<float>(), rows_of(x), activations == Activations::kInt8,
-                   Outputs<T>{y.mutable_data_ptr<T>(), w.m});
+    const float* const from = input.const_data_ptr<float>();
+    const Outputs<T> to{y.mutable_data_ptr<T>(), w.m};
+    if (suits_panels(rows, w, activations)) {
+      quantized_gemm(w, from, rows, to);
+    } else {
+      quantized_gemv(w, from, rows, activations == Activations::kInt8, to);
+    }
   });
   return y;
 }

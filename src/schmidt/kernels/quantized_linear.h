@@ -13,9 +13,10 @@ namespace schmidt::kernels {
 QuantizedWeight quantized_weight(const quant::IntegerFormat& format, const torch::Tensor& packed,
                                  const torch::Tensor& scales, const torch::Tensor& zeros);
 
-/// Whether quantized_linear() is the fastest way to multiply x [..., n] here: x of a few rows on
-/// the CPU, in float32 or bfloat16, and no gradient recorded.
-bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w);
+/// Whether quantized_linear() is the fastest way to multiply x [..., n] here: x on the CPU, in
+/// float32 or bfloat16, no gradient recorded, and few rows or activations that may be rounded.
+bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
+                            Activations activations);
 
 /// x W^T, x [..., n] in float32 or bfloat16 on the CPU -> [..., m] in x's dtype. Not
 /// differentiable. Throws c10::ValueError if x does not fit.

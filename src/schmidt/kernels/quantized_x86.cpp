@@ -14,9 +14,6 @@
 #define SCHMIDT_UNROLL _Pragma("unroll")
 #else
 #define SCHMIDT_UNROLL _Pragma("GCC unroll 8")
-// GCC 12 takes its own _mm512_reduce_add_ps for a read of uninitialised memory
-// (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
 namespace schmidt::kernels {
@@ -249,6 +246,28 @@ struct Vector {
   SCHMIDT_TARGET SCHMIDT_INLINE Sum number(Sum code, Sum zero_point, Sum scale) {
     return _mm256_mul_ps(scale, _mm256_sub_ps(code, zero_point));
   }
+  /// 8 rows of 8 numbers of 32 bits into their columns.
+  SCHMIDT_TARGET SCHMIDT_INLINE void transpose(Codes (&v)[8]) {
+    Codes a[8], b[8];
+    SCHMIDT_UNROLL
+    for (int k = 0; k < 8; k += 2) {
+      a[k] = _mm256_unpacklo_epi32(v[k], v[k + 1]);
+      a[k + 1] = _mm256_unpackhi_epi32(v[k], v[k + 1]);
+    }
+    SCHMIDT_UNROLL
+    for (int k = 0; k < 8; k += 4) {
+      b[k] = _mm256_unpacklo_epi64(a[k], a[k + 2]);
+      b[k + 1] = _mm256_unpackhi_epi64(a[k], a[k + 2]);
+      b[k + 2] = _mm256_unpacklo_epi64(a[k + 1], a[k + 3]);
+      b[k + 3] = _mm256_unpackhi_epi64(a[k + 1], a[k + 3]);
+    }
+    // b[4 k + m] has in its lane L column 4 L + m of rows 4 k .. 4 k + 3.
+    SCHMIDT_UNROLL
+    for (int m = 0; m < 4; ++m) {
+      v[m] = _mm256_permute2x128_si256(b[m], b[4 + m], 0x20);
+      v[4 + m] = _mm256_permute2x128_si256(b[m], b[4 + m], 0x31);
+    }
+  }
   SCHMIDT_TARGET SCHMIDT_INLINE void store(uint8_t* to, Codes c) {
     _mm256_storeu_si256((__m256i*)to, c);
   }
@@ -342,9 +361,11 @@ struct Vector : Floats, Permutations, Products<Permutations> {};
 Implementations<DecodeKernels> x86_decode_implementations() {
   using c10::BFloat16;
   return {
-      {InstructionSet::kAvx2, {avx2::decode<float>, avx2::decode<BFloat16>}},
-      {InstructionSet::kAvx512, {avx512::decode<float>, avx512::decode<BFloat16>}},
-      {InstructionSet::kAvx512Vbmi, {avx512_vbmi::decode<float>, avx512_vbmi::decode<BFloat16>}},
+      {InstructionSet::kAvx2, {avx2::decode<float>, avx2::decode<BFloat16>, avx2::panel_codes}},
+      {InstructionSet::kAvx512,
+       {avx512::decode<float>, avx512::decode<BFloat16>, avx512::panel_codes}},
+      {InstructionSet::kAvx512Vbmi,
+       {avx512_vbmi::decode<float>, avx512_vbmi::decode<BFloat16>, avx512_vbmi::panel_codes}},
   };
 }
 

@@ -197,8 +197,9 @@ torch::Tensor QuantizedMatrix::multiply(const torch::Tensor& x) const {
   const torch::Tensor packed = packed_.contiguous(), scales = scales_.contiguous();
   const torch::Tensor zeros = zeros_.defined() ? zeros_.contiguous() : zeros_;
   const kernels::QuantizedWeight w = kernels::quantized_weight(format_, packed, scales, zeros);
-  return kernels::suits_quantized_linear(x, w) ? kernels::quantized_linear(x, w, activations_)
-                                               : product(*this, x);
+  return kernels::suits_quantized_linear(x, w, activations_)
+             ? kernels::quantized_linear(x, w, activations_)
+             : product(*this, x);
 }
 
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits) {
