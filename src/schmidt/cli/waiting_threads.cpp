@@ -12,6 +12,7 @@
 
 #if defined(__linux__)
 
+#include <climits>
 #include <cstddef>
 #include <cstring>
 
@@ -32,6 +33,7 @@ bool is_set(const char* variable, const char* name) {
                                                                          char** environment) {
   static char spin_count[] = "GOMP_SPINCOUNT=1000";
   static char* extended[kMostVariables + 2];
+  static char path[PATH_MAX];  // zeros at first
   size_t count = 0;
   for (; environment[count] != nullptr; ++count) {
     const char* const variable = environment[count];
@@ -42,7 +44,9 @@ bool is_set(const char* variable, const char* name) {
     extended[count] = environment[count];
   }
   extended[count] = spin_count;
-  execve("/proc/self/exe", argv, extended);  // where it fails the program goes on as it is
+  // By its own path, from which the process takes its name. Where it fails the program goes on as
+  // it is.
+  if (readlink("/proc/self/exe", path, sizeof(path) - 1) > 0) execve(path, argv, extended);
 }
 
 [[gnu::used, gnu::section(".preinit_array")]] void (*const at_start)(int, char**,
