@@ -61,7 +61,7 @@ void add_all() {
   };
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     for (const auto& [m, n] : weights) {
-      for (const int64_t rows : {1, 2, 4, 8, 16}) {
+      for (const int64_t rows : {1, 2, 4, 8, 16, 32, 64, 128, 512}) {
         const Case c{m, n, rows, dtype};
         const std::string name = fmt::format("{}x{}/rows:{}/{}", m, n, rows, c10::toString(dtype));
         benchmark::RegisterBenchmark(name.c_str(),

@@ -22,8 +22,14 @@ class Dtypes : public testing::TestWithParam<std::pair<at::ScalarType, double>> 
 TEST_P(Dtypes, EqualsTheExactProduct) {
   const auto [dtype, tolerance] = GetParam();
   at::NoGradGuard no_grad;
-  for (int64_t rows : {1, 2, 5, 8, 9, 16, 17, 40}) {
-    for (auto [m, n] : {std::pair<int64_t, int64_t>{960, 576}, {3, 1000}, {1000, 3}, {1, 1}}) {
+  for (int64_t rows : {1, 2, 5, 8, 9, 16, 17, 40, 53, 130}) {
+    for (auto [m, n] : {std::pair<int64_t, int64_t>{960, 576},
+                        {3, 1000},
+                        {1000, 3},
+                        {1, 1},
+                        {65, 34},
+                        {79, 2},
+                        {200, 130}}) {
       const torch::Tensor x = at::randn({rows, n}).to(dtype), w = at::randn({m, n}).to(dtype);
       const torch::Tensor bias = at::randn({m}).to(dtype);
       const torch::Tensor y = kernels::linear(x, w, bias);

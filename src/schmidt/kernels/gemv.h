@@ -13,10 +13,10 @@ namespace schmidt::kernels {
 /// the speed of memory or not at all. Sums are float32, y is rounded once.
 template <typename T>
 struct GemvProblem {
-  const T* x;     ///< [rows, n], row stride x_stride
-  const T* w;     ///< [m, n], row stride w_stride
-  const T* bias;  ///< [m], or null
-  T* y;           ///< [rows, m], row stride y_stride
+  const T* x = nullptr;     ///< [rows, n], row stride x_stride
+  const T* w = nullptr;     ///< [m, n], row stride w_stride
+  const T* bias = nullptr;  ///< [m], or null
+  T* y = nullptr;           ///< [rows, m], row stride y_stride
   int64_t rows, m, n;
   int64_t x_stride, w_stride, y_stride;  ///< in elements
 };

@@ -8,4 +8,12 @@ bool multiplies_bfloat16(const torch::Device& device) {
   return device.is_cuda() || supported(InstructionSet::kAvx512Bf16);
 }
 
+bool has_tiles_of_bfloat16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("amx-bf16") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace schmidt::kernels

@@ -9,4 +9,7 @@ namespace schmidt::kernels {
 /// pass above all.
 bool multiplies_bfloat16(const torch::Device& device);
 
+/// Whether this CPU multiplies tiles of bfloat16 (AMX), which libraries then use.
+bool has_tiles_of_bfloat16();
+
 }  // namespace schmidt::kernels

@@ -9,6 +9,8 @@
 #include <c10/util/Half.h>
 #include <immintrin.h>
 
+#include "schmidt/kernels/transpose_x86.h"
+
 #define SCHMIDT_INLINE [[gnu::always_inline]] static inline
 #if defined(__clang__)
 #define SCHMIDT_UNROLL _Pragma("unroll")
@@ -245,28 +247,6 @@ struct Vector {
   }
   SCHMIDT_TARGET SCHMIDT_INLINE Sum number(Sum code, Sum zero_point, Sum scale) {
     return _mm256_mul_ps(scale, _mm256_sub_ps(code, zero_point));
-  }
-  /// 8 rows of 8 numbers of 32 bits into their columns.
-  SCHMIDT_TARGET SCHMIDT_INLINE void transpose(Codes (&v)[8]) {
-    Codes a[8], b[8];
-    SCHMIDT_UNROLL
-    for (int k = 0; k < 8; k += 2) {
-      a[k] = _mm256_unpacklo_epi32(v[k], v[k + 1]);
-      a[k + 1] = _mm256_unpackhi_epi32(v[k], v[k + 1]);
-    }
-    SCHMIDT_UNROLL
-    for (int k = 0; k < 8; k += 4) {
-      b[k] = _mm256_unpacklo_epi64(a[k], a[k + 2]);
-      b[k + 1] = _mm256_unpackhi_epi64(a[k], a[k + 2]);
-      b[k + 2] = _mm256_unpacklo_epi64(a[k + 1], a[k + 3]);
-      b[k + 3] = _mm256_unpackhi_epi64(a[k + 1], a[k + 3]);
-    }
-    // b[4 k + m] has in its lane L column 4 L + m of rows 4 k .. 4 k + 3.
-    SCHMIDT_UNROLL
-    for (int m = 0; m < 4; ++m) {
-      v[m] = _mm256_permute2x128_si256(b[m], b[4 + m], 0x20);
-      v[4 + m] = _mm256_permute2x128_si256(b[m], b[4 + m], 0x31);
-    }
   }
   SCHMIDT_TARGET SCHMIDT_INLINE void store(uint8_t* to, Codes c) {
     _mm256_storeu_si256((__m256i*)to, c);

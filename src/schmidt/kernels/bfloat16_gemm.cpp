@@ -1,0 +1,137 @@
+#include "schmidt/kernels/bfloat16_gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <ATen/Parallel.h>
+
+#include "schmidt/kernels/processor.h"
+
+#if defined(__x86_64__)
+#include "schmidt/kernels/bfloat16_tiles_x86.h"
+#include "schmidt/kernels/transpose_x86.h"
+#endif
+
+namespace schmidt::kernels {
+
+#if defined(__x86_64__)
+namespace {
+
+using c10::BFloat16;
+using tiles::Word;
+using Problem = GemvProblem<BFloat16>;
+
+constexpr int64_t kPanel = 64;      // rows of W
+constexpr int64_t kTogether = 48;   // rows of x whose sums stay in the nearest cache
+constexpr int64_t kWork = 1 << 17;  // products for which a second thread is worth waking
+
+SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
+  return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
+}
+
+/// Rows i .. i + kPanel - 1 of W to words [n / 2, kPanel] with pairs along n, zeros for rows that
+/// W does not have.
+SCHMIDT_BF16 void pack(const Problem& p, int64_t i, Word* to) {
+  const int64_t pairs = p.n / 2, stride = p.w_stride / 2;
+  const auto* const w = reinterpret_cast<const Word*>(p.w);
+  for (int64_t o = 0; o < kPanel; o += 16) {
+    for (int64_t j = 0; j < pairs; j += 16) {
+      const __mmask16 here = first(pairs - j);
+      __m512i rows[16];
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < 16; ++r) {
+        const int64_t row = i + o + r;
+        const Word* const from = w + row * stride + j;
+        // The processor does not foresee as many streams: the same place of the next panel.
+        _mm_prefetch((const char*)(from + kPanel * stride), _MM_HINT_T1);
+        rows[r] = _mm512_maskz_loadu_epi32(row < p.m ? here : __mmask16{0}, from);
+      }
+      transpose(rows);
+      const int64_t count = std::min<int64_t>(16, pairs - j);
+      for (int64_t k = 0; k < count; ++k) _mm512_store_si512(to + (j + k) * kPanel + o, rows[k]);
+    }
+  }
+}
+
+/// sums [rows, kPanel] and bias to y from output i on, `count` of them.
+SCHMIDT_BF16 void finish(const Problem& p, const float* sums, int64_t row, int64_t rows, int64_t i,
+                         int64_t count) {
+  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+    BFloat16* const y = p.y + (row + r) * p.y_stride + i;
+    for (int64_t o = 0; o < count; o += 16) {
+      __m512 v = _mm512_load_ps(sums + o);
+      const __mmask16 here = first(count - o);
+      if (p.bias != nullptr) {
+        const __m256i bias = _mm256_maskz_loadu_epi16(here, p.bias + i + o);
+        v = _mm512_add_ps(v, _mm512_castsi512_ps(_mm512_slli_epi32(tiles::low_halves(bias), 16)));
+      }
+      _mm256_mask_storeu_epi16(y + o, here, tiles::rounded(v));
+    }
+  }
+}
+
+void panels(const Problem& p, int64_t begin, int64_t end) {
+  struct alignas(64) Line {
+    Word words[16];
+  };
+  // Kept from one product to the next: it is as large as a panel.
+  thread_local std::vector<Line> memory;
+  const size_t needed = static_cast<size_t>((p.n / 2 + kTogether) * kPanel / 16);
+  if (memory.size() < needed) memory.resize(needed);
+  Word* const panel = memory.data()->words;
+  auto* const sums = reinterpret_cast<float*>(panel + p.n / 2 * kPanel);
+  for (int64_t i = begin * kPanel; i < end * kPanel; i += kPanel) {
+    pack(p, i, panel);
+    const int64_t count = std::min(kPanel, p.m - i);
+    for (int64_t row = 0; row < p.rows; row += kTogether) {
+      const int64_t rows = std::min(kTogether, p.rows - row);
+      const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
+      tiles::multiply({x, p.x_stride / 2, 1}, panel, kPanel, sums, kPanel, rows,
+                      (count + 15) / 16 * 16, p.n / 2, /*add=*/false);
+      finish(p, sums, row, rows, i, count);
+    }
+  }
+}
+
+void avx512_bf16(const Problem& p) {
+  const int64_t count = (p.m + kPanel - 1) / kPanel;
+  const int64_t grain = std::max<int64_t>(1, kWork / std::max<int64_t>(1, kPanel * p.n * p.rows));
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { panels(p, begin, end); });
+}
+
+}  // namespace
+
+Implementations<Bfloat16Gemm> bfloat16_gemm_implementations() {
+  return {{InstructionSet::kAvx512Bf16, avx512_bf16}};
+}
+#else
+Implementations<Bfloat16Gemm> bfloat16_gemm_implementations() { return {}; }
+#endif
+
+namespace {
+
+/// Most rows for which it was measured faster than oneDNN without AMX (Zen 4), and products that
+/// oneDNN's start costs where it has AMX, whose tiles are faster than these vectors.
+constexpr int64_t kMostRows = 512, kMostWorkBesideAmx = 4 << 20;
+
+bool beats_the_library(const GemvProblem<c10::BFloat16>& p) {
+  static const bool amx = has_tiles_of_bfloat16();
+  return p.rows <= kMostRows && (!amx || p.rows * p.m * p.n <= kMostWorkBesideAmx);
+}
+
+const Bfloat16Gemm* chosen() {
+  static const Implementations<Bfloat16Gemm> all = bfloat16_gemm_implementations();
+  static const Bfloat16Gemm* const kernel = fastest(all);
+  return kernel;
+}
+
+}  // namespace
+
+bool suits_bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) {
+  return chosen() != nullptr && p.rows >= 1 && beats_the_library(p) && p.n >= 2 && p.n % 2 == 0 &&
+         p.x_stride % 2 == 0 && p.w_stride % 2 == 0;
+}
+
+void bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) { (*chosen())(p); }
+
+}  // namespace schmidt::kernels

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include <c10/util/BFloat16.h>
+
+#include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/instruction_sets.h"
+
+namespace schmidt::kernels {
+
+/// y = x W^T + bias in bfloat16 for some rows of x: more than gemv() is for, too few for what a
+/// library's product costs before it begins, which counts most where weights are small as low ranks
+/// are. Sums are float32, y is rounded once. n and both strides of rows have to be even.
+///
+/// W goes into panels of 64 of its rows side by side, each of which all rows of x meet in a cache.
+using Bfloat16Gemm = void (*)(const GemvProblem<c10::BFloat16>& problem);
+
+/// For the products of bfloat16 of AVX-512 alone; empty on other architectures. On several threads.
+Implementations<Bfloat16Gemm> bfloat16_gemm_implementations();
+
+/// Whether bfloat16_gemm() is the fastest way here.
+bool suits_bfloat16_gemm(const GemvProblem<c10::BFloat16>& problem);
+
+/// Runs it. Only where suits_bfloat16_gemm().
+void bfloat16_gemm(const GemvProblem<c10::BFloat16>& problem);
+
+}  // namespace schmidt::kernels

@@ -1,0 +1,98 @@
+#include "schmidt/kernels/bfloat16_gemm.h"
+
+#include <cmath>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+
+#include "tests/kernels/at_the_end.h"
+
+namespace schmidt::kernels {
+namespace {
+
+using c10::BFloat16;
+
+class Bfloat16 : public testing::TestWithParam<Implementation<Bfloat16Gemm>> {
+ protected:
+  void SetUp() override {
+    if (!supported(GetParam().set)) GTEST_SKIP() << "not on this CPU: " << name_of(GetParam().set);
+  }
+
+  /// x W^T + bias, with room behind each row that has to stay as it is.
+  static torch::Tensor product(const torch::Tensor& x, const torch::Tensor& w,
+                               const torch::Tensor& bias) {
+    const int64_t rows = x.size(0), m = w.size(0), n = w.size(1);
+    const AtTheEnd input(x), weight(w), offset(bias.defined() ? bias : x);
+    torch::Tensor y = at::full({rows, m + 3}, 7.0F).to(torch::kBFloat16);
+    GetParam().functions({.x = input.data<BFloat16>(),
+                          .w = weight.data<BFloat16>(),
+                          .bias = bias.defined() ? offset.data<BFloat16>() : nullptr,
+                          .y = y.data_ptr<BFloat16>(),
+                          .rows = rows,
+                          .m = m,
+                          .n = n,
+                          .x_stride = n,
+                          .w_stride = n,
+                          .y_stride = m + 3});
+    EXPECT_TRUE(y.slice(1, m).eq(7.0).all().item<bool>()) << "wrote past a row";
+    return y.slice(1, 0, m);
+  }
+
+  static torch::Tensor numbers(at::IntArrayRef sizes) {
+    return at::randn(sizes).to(torch::kBFloat16);
+  }
+};
+
+TEST_P(Bfloat16, IsTheExactProductRounded) {
+  for (const int64_t m : {1, 15, 16, 63, 64, 65, 150}) {
+    for (const int64_t n : {2, 30, 32, 34, 576}) {
+      for (const int64_t rows : {1, 5, 6, 7, 48, 49, 100}) {
+        const torch::Tensor x = numbers({rows, n}), w = numbers({m, n}), bias = numbers({m});
+        const auto wide = [](const torch::Tensor& t) { return t.to(at::kDouble); };
+        for (const torch::Tensor& b : {torch::Tensor(), bias}) {
+          torch::Tensor exact = at::matmul(wide(x), wide(w).t());
+          torch::Tensor sizes = at::matmul(wide(x).abs(), wide(w).abs().t());
+          if (b.defined()) exact += wide(b), sizes += wide(b).abs();
+          // Half a unit in the last place of bfloat16, and what n additions in float32 lose.
+          const torch::Tensor bound =
+              std::ldexp(1.0, -8) * exact.abs() + std::ldexp(static_cast<double>(n), -23) * sizes;
+          EXPECT_TRUE((wide(product(x, w, b)) - exact).abs().le(bound).all().item<bool>())
+              << rows << " rows, w " << m << " x " << n;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Bfloat16, NaNAndInfinityStayInTheirRow) {
+  const torch::Tensor w = numbers({70, 64});
+  for (const double value : {std::nan(""), HUGE_VAL}) {
+    torch::Tensor x = numbers({20, 64});
+    x[7][33] = value;
+    const torch::Tensor finite = product(x, w, {}).isfinite().all(1);
+    EXPECT_FALSE(finite[7].item<bool>());
+    EXPECT_EQ(finite.sum().item<int64_t>(), 19);
+  }
+}
+
+TEST_P(Bfloat16, ThreadsAndOtherRowsChangeNothing) {
+  const int before = at::get_num_threads();
+  const torch::Tensor x = numbers({100, 192}), w = numbers({333, 192});
+  at::set_num_threads(1);
+  const torch::Tensor alone = product(x, w, {});
+  EXPECT_TRUE(at::equal(product(x.slice(0, 90).contiguous(), w, {}), alone.slice(0, 90)));
+  for (const int threads : {2, 3, 8}) {
+    at::set_num_threads(threads);
+    EXPECT_TRUE(at::equal(product(x, w, {}), alone)) << threads;
+  }
+  at::set_num_threads(before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gemm, Bfloat16, testing::ValuesIn(bfloat16_gemm_implementations()));
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Bfloat16);  // other architectures
+
+}  // namespace
+}  // namespace schmidt::kernels
