@@ -48,7 +48,7 @@ class Bfloat16 : public testing::TestWithParam<Implementation<Bfloat16Gemm>> {
 
 TEST_P(Bfloat16, IsTheExactProductRounded) {
   for (const int64_t m : {1, 15, 16, 63, 64, 65, 150}) {
-    for (const int64_t n : {2, 30, 32, 34, 576}) {
+    for (const int64_t n : {1, 2, 7, 30, 31, 32, 33, 34, 143, 576}) {
       for (const int64_t rows : {1, 5, 6, 7, 48, 49, 100}) {
         const torch::Tensor x = numbers({rows, n}), w = numbers({m, n}), bias = numbers({m});
         const auto wide = [](const torch::Tensor& t) { return t.to(at::kDouble); };

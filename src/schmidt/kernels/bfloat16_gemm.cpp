@@ -29,22 +29,23 @@ SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
   return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
 }
 
-/// Rows i .. i + kPanel - 1 of W to words [n / 2, kPanel] with pairs along n, zeros for rows that
-/// W does not have.
+int64_t pairs_of(const Problem& p) { return (p.n + 1) / 2; }
+
+/// Rows i .. i + kPanel - 1 of W to words [pairs, kPanel] with pairs along n, zeros for what W does
+/// not have.
 SCHMIDT_BF16 void pack(const Problem& p, int64_t i, Word* to) {
-  const int64_t pairs = p.n / 2, stride = p.w_stride / 2;
-  const auto* const w = reinterpret_cast<const Word*>(p.w);
+  const int64_t pairs = pairs_of(p);
   for (int64_t o = 0; o < kPanel; o += 16) {
     for (int64_t j = 0; j < pairs; j += 16) {
-      const __mmask16 here = first(pairs - j);
+      const __mmask32 here = ~__mmask32{0} >> std::clamp<int64_t>(2 * j + 32 - p.n, 0, 31);
       __m512i rows[16];
 #pragma GCC unroll 16
       for (int64_t r = 0; r < 16; ++r) {
         const int64_t row = i + o + r;
-        const Word* const from = w + row * stride + j;
+        const BFloat16* const from = p.w + row * p.w_stride + 2 * j;
         // The processor does not foresee as many streams: the same place of the next panel.
-        _mm_prefetch((const char*)(from + kPanel * stride), _MM_HINT_T1);
-        rows[r] = _mm512_maskz_loadu_epi32(row < p.m ? here : __mmask16{0}, from);
+        _mm_prefetch((const char*)(from + kPanel * p.w_stride), _MM_HINT_T1);
+        rows[r] = _mm512_maskz_loadu_epi16(row < p.m ? here : __mmask32{0}, from);
       }
       transpose(rows);
       const int64_t count = std::min<int64_t>(16, pairs - j);
@@ -70,16 +71,18 @@ SCHMIDT_BF16 void finish(const Problem& p, const float* sums, int64_t row, int64
   }
 }
 
+struct alignas(64) Line {
+  Word words[16];
+};
+
 void panels(const Problem& p, int64_t begin, int64_t end) {
-  struct alignas(64) Line {
-    Word words[16];
-  };
   // Kept from one product to the next: it is as large as a panel.
   thread_local std::vector<Line> memory;
-  const size_t needed = static_cast<size_t>((p.n / 2 + kTogether) * kPanel / 16);
+  const int64_t pairs = pairs_of(p);
+  const auto needed = static_cast<size_t>((pairs + kTogether) * kPanel / 16);
   if (memory.size() < needed) memory.resize(needed);
   Word* const panel = memory.data()->words;
-  auto* const sums = reinterpret_cast<float*>(panel + p.n / 2 * kPanel);
+  auto* const sums = reinterpret_cast<float*>(panel + pairs * kPanel);
   for (int64_t i = begin * kPanel; i < end * kPanel; i += kPanel) {
     pack(p, i, panel);
     const int64_t count = std::min(kPanel, p.m - i);
@@ -87,13 +90,23 @@ void panels(const Problem& p, int64_t begin, int64_t end) {
       const int64_t rows = std::min(kTogether, p.rows - row);
       const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
       tiles::multiply({x, p.x_stride / 2, 1}, panel, kPanel, sums, kPanel, rows,
-                      (count + 15) / 16 * 16, p.n / 2, /*add=*/false);
+                      (count + 15) / 16 * 16, pairs, /*add=*/false);
       finish(p, sums, row, rows, i, count);
     }
   }
 }
 
-void avx512_bf16(const Problem& p) {
+void avx512_bf16(const Problem& problem) {
+  Problem p = problem;
+  std::vector<BFloat16> even;  // rows of x in whole pairs
+  if (p.n % 2 != 0 || p.x_stride % 2 != 0) {
+    p.x_stride = 2 * pairs_of(p);
+    even.resize(p.rows * p.x_stride);
+    for (int64_t row = 0; row < p.rows; ++row) {
+      std::copy_n(problem.x + row * problem.x_stride, p.n, even.data() + row * p.x_stride);
+    }
+    p.x = even.data();
+  }
   const int64_t count = (p.m + kPanel - 1) / kPanel;
   const int64_t grain = std::max<int64_t>(1, kWork / std::max<int64_t>(1, kPanel * p.n * p.rows));
   at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { panels(p, begin, end); });
@@ -128,8 +141,7 @@ const Bfloat16Gemm* chosen() {
 }  // namespace
 
 bool suits_bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) {
-  return chosen() != nullptr && p.rows >= 1 && beats_the_library(p) && p.n >= 2 && p.n % 2 == 0 &&
-         p.x_stride % 2 == 0 && p.w_stride % 2 == 0;
+  return chosen() != nullptr && p.rows >= 1 && p.n >= 1 && beats_the_library(p);
 }
 
 void bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) { (*chosen())(p); }

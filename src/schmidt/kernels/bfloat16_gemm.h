@@ -11,7 +11,7 @@ namespace schmidt::kernels {
 
 /// y = x W^T + bias in bfloat16 for some rows of x: more than gemv() is for, too few for what a
 /// library's product costs before it begins, which counts most where weights are small as low ranks
-/// are. Sums are float32, y is rounded once. n and both strides of rows have to be even.
+/// are. Sums are float32, y is rounded once.
 ///
 /// W goes into panels of 64 of its rows side by side, each of which all rows of x meet in a cache.
 using Bfloat16Gemm = void (*)(const GemvProblem<c10::BFloat16>& problem);

@@ -39,7 +39,10 @@ torch::Tensor by_kernels(const torch::Tensor& x, const torch::Tensor& w,
   if constexpr (std::is_same_v<T, c10::BFloat16>) some = suits_bfloat16_gemm(problem);
   const bool few = rows <= most_rows_of_gemv(w, some) && gemv_is_fast();
   if (!few && !some) return {};
-  const torch::Tensor input = x.contiguous();
+  // Rows of a wider matrix are taken as they lie.
+  const bool strided = x.dim() == 2 && x.stride(1) == 1 && x.stride(0) >= n;
+  const torch::Tensor input = strided ? x : x.contiguous();
+  if (strided) problem.x_stride = x.stride(0);
   const torch::Tensor offset = bias ? bias->contiguous() : torch::Tensor();
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = m;
