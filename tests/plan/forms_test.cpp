@@ -59,6 +59,23 @@ TEST(PlanBytes, LeavesOutWhatStaysAsItIs) {
   EXPECT_THROW(plan_bytes(layers, 49), c10::ValueError);
 }
 
+TEST(PlanCosts, SpendsWhatIsCountedAndAddsUpBytes) {
+  const auto form = [](int64_t bytes, double loss) {
+    return Form{LayerPlan{.layer = layer(9, 9)}, bytes, loss};
+  };
+  // The second form is smaller and takes longer; the third is worse and takes as long.
+  const std::vector<LayerForms> layers = {
+      {layer(9, 9), {{{}, 100, 0.0}, form(20, 1.0), form(60, 2.0), form(50, 3.0)}}};
+  const std::vector<std::vector<int64_t>> costs = {{7, 8, 4, 4}};
+  const BytePlan plan = plan_costs(layers, costs, 6);
+  ASSERT_EQ(plan.layers.size(), 1U);
+  EXPECT_EQ(plan.cost, 4);
+  EXPECT_EQ(plan.bytes, 60);
+  EXPECT_EQ(plan.loss, 2.0);
+  EXPECT_TRUE(plan_costs(layers, costs, 7).layers.empty());
+  EXPECT_THROW(plan_costs(layers, costs, 3), c10::ValueError);
+}
+
 TEST(StoredBytes, AreThoseOfCodesScalesAndZeroPoints) {
   // 6 rows of 64 codes of 3 bits: 6 words each; 2 groups; 6 zero points of 3 bits: 1 word.
   const int64_t codes = 6 * 6 * 4, scales = 6 * 2 * 2, zeros = 2 * 4, shape = 16;

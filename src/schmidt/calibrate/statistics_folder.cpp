@@ -21,17 +21,6 @@ namespace fs = std::filesystem;
 constexpr const char* kState = "statistics.json";
 constexpr const char* kUnfinished = "unfinished";  // a folder of activations
 
-/// Whose work the folder says that it holds; empty where it says nothing.
-std::string fingerprint_in(const fs::path& folder) {
-  const fs::path path = folder / kState;
-  if (!path_exists(path)) return {};
-  const nlohmann::json json = io::read_json_object(path);
-  TORCH_CHECK_VALUE(json.contains("fingerprint") && json["fingerprint"].is_string(),
-                    "[statistics] ", path.string(),
-                    " is not of statistics; expected a folder for them alone");
-  return json["fingerprint"].get<std::string>();
-}
-
 /// Whether a run would go on from it: a finished block, or a place that was saved.
 bool holds_work(const fs::path& folder) {
   std::error_code error;
@@ -83,6 +72,16 @@ fs::path block_file(const fs::path& folder, int64_t block) {
 }
 
 }  // namespace
+
+std::string fingerprint_in(const fs::path& folder) {
+  const fs::path path = folder / kState;
+  if (!path_exists(path)) return {};
+  const nlohmann::json json = io::read_json_object(path);
+  TORCH_CHECK_VALUE(json.contains("fingerprint") && json["fingerprint"].is_string(),
+                    "[statistics] ", path.string(),
+                    " is not of statistics; expected a folder for them alone");
+  return json["fingerprint"].get<std::string>();
+}
 
 void check_statistics_folder(const fs::path& folder) {
   if (path_exists(checked(folder) / kLockFile)) lock_folder(folder, /*finished=*/true);

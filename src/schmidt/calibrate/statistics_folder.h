@@ -9,6 +9,10 @@
 
 namespace schmidt::calibrate {
 
+/// Whose work a folder says that it holds; empty where it says nothing or does not exist.
+/// Throws c10::ValueError for a folder of something else.
+std::string fingerprint_in(const std::filesystem::path& folder);
+
 /// Throws c10::ValueError if a folder for statistics holds anything else, or if another process
 /// collects into it now. A new one is fine.
 void check_statistics_folder(const std::filesystem::path& folder);

@@ -22,7 +22,7 @@ namespace {
 struct PlanOptions {
   CommonOptions common;
   std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
-                                                     allocation;
+                                                     allocation, speed_of = "decode";
   bool force = false;
   std::vector<std::string> forms = pipeline::names_of({});
   pipeline::PlanRecipe recipe;
@@ -47,20 +47,23 @@ double measured_flops(const torch::Device& device) {
 
 pipeline::PlanRecipe recipe_of(const PlanOptions& options) {
   pipeline::PlanRecipe recipe = options.recipe;
-  const int budgets =
-      (recipe.keep ? 1 : 0) + (options.size.empty() ? 0 : 1) + (recipe.preset.empty() ? 0 : 1);
-  TORCH_CHECK_VALUE(budgets == 1, "[plan] expected one of --keep, --size and --preset, got ",
-                    budgets);
+  const int budgets = (recipe.keep ? 1 : 0) + (options.size.empty() ? 0 : 1) +
+                      (recipe.preset.empty() ? 0 : 1) + (recipe.speedup ? 1 : 0);
+  TORCH_CHECK_VALUE(budgets == 1,
+                    "[plan] expected one of --keep, --size, --speedup and --preset, got ", budgets);
   TORCH_CHECK_VALUE(options.allocation != "profile" || !options.profile.empty(),
                     "[plan] --allocation profile expected --profile");
   if (!options.size.empty()) recipe.bytes = parse_size(options.size);
   if (!options.profile.empty()) recipe.profile = options.profile;
   if (!options.statistics.empty()) {
-    TORCH_CHECK_VALUE(!options.size.empty() && options.profile.empty(),
-                      "[plan] --statistics expected --size, and no --profile");
+    TORCH_CHECK_VALUE((!options.size.empty() || recipe.speedup) && options.profile.empty(),
+                      "[plan] --statistics expected --size or --speedup, and no --profile");
     recipe.statistics = options.statistics;
+    recipe.workload.prefill = options.speed_of == "prefill";
+    if (options.common.dtype == "float32") recipe.workload.dtype = torch::kFloat32;
     recipe.forms.kinds = pipeline::form_kinds(options.forms);
   }
+  TORCH_CHECK_VALUE(!recipe.speedup || recipe.statistics, "[plan] --speedup expected --statistics");
   recipe.by_profile = options.allocation != "uniform";
   recipe.shape.low_rank = options.shape == "low-rank";
   recipe.shape.fixed_gauge = options.gauge == "fixed";
@@ -127,7 +130,11 @@ void print_frontier(const plan::Outline& model, const pipeline::PlanOutcome& out
       "predicted loss   {:.4g} {}, the sum over layers, each changed alone\n",
       human_bytes(outcome.bytes), 8.0 * outcome.bytes / static_cast<double>(model.parameters),
       human_count(static_cast<double>(model.parameters)), *outcome.loss, outcome.loss_unit);
+  if (outcome.speedup) {
+    fmt::print("speed            {:.2f} times the original's here, predicted\n", *outcome.speedup);
+  }
   for (const pipeline::Frontier& frontier : outcome.frontiers) {
+    if (outcome.speedup) break;  // of time
     const auto fits = [&](const plan::Price& p) {
       return static_cast<double>(p.cost) <= outcome.bytes;
     };
@@ -189,8 +196,8 @@ Action add_plan(CLI::App& verb) {
       "--profile", options->profile,
       "Sensitivity measured by schmidt profile; without it every layer keeps the same share");
   verb.add_option("--statistics", options->statistics,
-                  "With --size: statistics of calibration (compress --statistics), by which bytes "
-                  "are spent on whichever forms of the layers lose the least");
+                  "With --size or --speedup: statistics of calibration (compress --statistics), by "
+                  "which bytes or time are spent on whichever forms of the layers lose the least");
   add_forms_option(verb, options->forms, "--statistics");
   verb.add_option("--group", options->recipe.forms.group,
                   "Weights of a row that share a scale: with --statistics 32, 64 and 128 compete "
@@ -203,6 +210,23 @@ Action add_plan(CLI::App& verb) {
       "--size", options->size,
       "Instead of --keep: bytes of all weights, 120MB or 1.5GB, at 2 bytes each (4 with --dtype "
       "float32); compress writes that format");
+  verb.add_option(
+          "--speedup", options->recipe.speedup,
+          "Instead of --keep, with --statistics: how many times as fast as its original the "
+          "model shall be on this machine, by the measured time of every form")
+      ->check(kPositive);
+  verb.add_option("--speed-of", options->speed_of,
+                  "--speedup: of decode, a token at a time, or of prefill, reading a prompt")
+      ->check(CLI::IsMember({"decode", "prefill"}))
+      ->capture_default_str();
+  verb.add_option("-b,--batch", options->recipe.workload.batch,
+                  "--speedup: sequences computed at once")
+      ->check(kPositive)
+      ->capture_default_str();
+  verb.add_option("-p,--n-prompt", options->recipe.workload.prompt,
+                  "--speedup: tokens of a prompt that is read")
+      ->check(kPositive)
+      ->capture_default_str();
   std::vector<std::string> presets;
   for (const plan::Preset& preset : plan::presets()) presets.emplace_back(preset.name);
   verb.add_option("--preset", options->recipe.preset,
@@ -255,6 +279,10 @@ Action add_plan(CLI::App& verb) {
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
          {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
+         {{"--speed-of", "--batch"}, options->recipe.speedup.has_value(), "--speedup"},
+         {{"--n-prompt"},
+          options->recipe.speedup && options->speed_of == "prefill",
+          "--speedup of prefill"},
          {{"--group"},
           !options->statistics.empty() || rounds(options->recipe.preset),
           "a plan with --statistics, and by presets of integers"},

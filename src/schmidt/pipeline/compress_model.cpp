@@ -85,6 +85,13 @@ void check_allocation(const CompressRecipe& recipe) {
                     "since sensitivity is known of low ranks only");
 }
 
+/// Whether the plan was made by the statistics that the run names: they know its layers, and more.
+bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
+  if (!recipe.plan || !run.statistics) return false;
+  const std::string planned = recipe.plan->made_by.value("statistics", std::string());
+  return !planned.empty() && planned == calibrate::fingerprint_in(*run.statistics);
+}
+
 /// Where a compression writes, links followed.
 struct Places {
   std::filesystem::path out;
@@ -155,7 +162,10 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     nlohmann::json& text = options.made_by["calibration"];
     text["tokens_asked"] = text["tokens"];
     text["tokens"] = calibration.windows.numel();
-    if (measures) {
+    if (measures && planned_by_them(recipe, run)) {
+      statistics.emplace(model, *run.statistics);
+      calibration.statistics = &statistics->statistics();
+    } else if (measures) {
       calibrate::StatisticsOptions collecting;
       collecting.damping = recipe.fit.damping;
       collecting.seed = recipe.text.seed;

@@ -9,16 +9,14 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include "schmidt/base/atomic_file.h"
-#include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/outputs.h"
+#include "schmidt/pipeline/plan_by_statistics.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/plan/preset.h"
 #include "schmidt/plan/stored_specs.h"
 #include "schmidt/profile/metric.h"
-#include "schmidt/report/frontier_figure.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -34,19 +32,6 @@ double keep_asked(const PlanRecipe& recipe, const plan::Outline& model) {
   if (!recipe.preset.empty()) return plan::find_preset(recipe.preset).keep;
   return std::min(
       1.0, *recipe.bytes / recipe.bytes_per_scalar() / static_cast<double>(model.parameters));
-}
-
-/// Whether a pattern means the layer or one of those stacked in it.
-bool named(const std::vector<std::string>& patterns, const plan::Layer& layer) {
-  return std::ranges::any_of(patterns, [&](const std::string& pattern) {
-    if (plan::matches(pattern, layer)) return true;
-    if (layer.members.size() < 2) return false;  // embedding and output layer have no number
-    for (size_t i = 0; i < layer.members.size(); ++i) {
-      const plan::Layer member{layer.members[i], layer.block, {layer.paper_numbers[i]}, {}, 0, 0};
-      if (plan::matches(pattern, member)) return true;
-    }
-    return false;
-  });
 }
 
 std::vector<std::string> left_alone(const PlanRecipe& recipe) {
@@ -76,12 +61,6 @@ void check_reach(const PlanRecipe& recipe, const plan::Outline& model,
                   "{:.1f} MB at {} bytes each",
                   keep, std::ceil(1e4 * nearest / whole) / 1e4,
                   1e-6 * nearest * recipe.bytes_per_scalar(), recipe.bytes_per_scalar()));
-}
-
-void check_any(const std::vector<plan::Layer>& layers) {
-  TORCH_CHECK_VALUE(!layers.empty(),
-                    "[plan] expected layers to compress, got none: all are protected, ignored or "
-                    "not in the profile");
 }
 
 /// The same share of every layer.
@@ -216,23 +195,6 @@ void check(const PlanRecipe& recipe, const plan::Outline& model) {
   plan::check_patterns("ignore", recipe.ignore, patterned);
 }
 
-nlohmann::json made_by(const PlanRecipe& recipe) {
-  nlohmann::json made = {{"program", "schmidt " SCHMIDT_VERSION},
-                         {"floor", recipe.limits.floor},
-                         {"ceiling", recipe.limits.ceiling},
-                         {"protect", recipe.protect},
-                         {"ignore", recipe.ignore},
-                         {"allocation", recipe.allocates() ? "profile" : "uniform"}};
-  if (!recipe.profile) {
-    made["sites"] = recipe.shape.sites;
-    made["shape"] = recipe.shape.low_rank ? "low-rank" : "balanced";
-  }
-  if (recipe.keep) made["keep"] = *recipe.keep;
-  if (recipe.bytes) made["bytes"] = *recipe.bytes;
-  if (!recipe.preset.empty()) made["preset"] = recipe.preset;
-  return made;
-}
-
 nlohmann::json predicted(const PlanRecipe& recipe, const plan::Outline& model,
                          const plan::Footprint& f, const Allocated& allocated, int64_t bytes) {
   nlohmann::json out = {{"parameters", f.parameters},
@@ -279,124 +241,6 @@ int64_t bytes_written(const plan::Outline& model, const std::vector<plan::LayerP
       io::written_bytes(plan::written_tensors(model.tensors, layers, stored)));
 }
 
-using Takes = std::function<bool(const plan::LayerPlan&)>;
-
-/// With the forms alone that `takes` says for the layers of blocks.
-Competition narrowed_to(const Competition& competition, const Takes& takes) {
-  Competition narrowed{{}, competition.rest};
-  for (const plan::LayerForms& layer : competition.layers) {
-    narrowed.layers.push_back({layer.layer, {}});
-    std::ranges::copy_if(layer.forms, std::back_inserter(narrowed.layers.back().forms),
-                         [&](const plan::Form& form) {
-                           return !form.plan || layer.layer.block < 0 || takes(*form.plan);
-                         });
-  }
-  return narrowed;
-}
-
-/// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
-Frontier frontier_of(const Competition& competition, const std::string& name, const Takes& takes) {
-  constexpr int kPoints = 48;
-  const Competition narrowed = narrowed_to(competition, takes);
-  double least = static_cast<double>(narrowed.rest + plan::least_bytes(narrowed.layers));
-  double most = static_cast<double>(narrowed.rest);
-  for (const plan::LayerForms& layer : narrowed.layers) {
-    most += static_cast<double>(std::ranges::max(layer.forms, {}, &plan::Form::bytes).bytes);
-  }
-  Frontier frontier{name, {}};
-  for (int i = 0; i < kPoints; ++i) {
-    const double bytes =
-        std::ceil(least * std::pow(most / least, static_cast<double>(i) / kPoints));
-    const plan::BytePlan bought = narrowed.plan(bytes);
-    frontier.points.push_back({bought.bytes + narrowed.rest, bought.loss});
-  }
-  return frontier;
-}
-
-nlohmann::json to_json(const std::vector<Frontier>& frontiers) {
-  nlohmann::json all = nlohmann::json::array();
-  for (const Frontier& frontier : frontiers) {
-    nlohmann::json points = nlohmann::json::array();
-    for (const plan::Price& point : frontier.points) points.push_back({point.cost, point.loss});
-    all.push_back({{"name", frontier.name}, {"bytes_and_loss", points}});
-  }
-  return all;
-}
-
-std::string figure_of(const std::vector<Frontier>& frontiers) {
-  std::vector<report::FrontierCurve> curves;
-  for (const Frontier& frontier : frontiers) {
-    curves.push_back({frontier.name, {}});
-    for (const plan::Price& point : frontier.points) {
-      curves.back().points.emplace_back(1e-6 * static_cast<double>(point.cost), point.loss);
-    }
-  }
-  return report::frontier_svg(curves);
-}
-
-/// Bytes spent on whichever forms are predicted to lose the least.
-PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
-                               const std::filesystem::path& out, bool force) {
-  TORCH_CHECK_VALUE(recipe.bytes && !recipe.profile,
-                    "[plan] statistics expected a budget in bytes, "
-                    "and no profile");
-  const std::vector<InputPath> inputs = {{"the model", outline.path},
-                                         {"the statistics", *recipe.statistics}};
-  const std::filesystem::path place = output_file(out, force, inputs);
-  const std::filesystem::path figure =
-      output_file(std::filesystem::path(out).replace_extension(".svg"), force, inputs);
-  const io::Checkpoint model = io::Checkpoint::open(outline.path);
-  const calibrate::Statistics statistics = calibrate::Statistics::open(*recipe.statistics, model);
-
-  std::vector<std::string> alone = recipe.protect;
-  alone.insert(alone.end(), recipe.ignore.begin(), recipe.ignore.end());
-  std::vector<plan::Layer> layers = outline.layers;
-  std::ranges::copy(plan::dense_vocabulary(outline.config), std::back_inserter(layers));
-  plan::check_patterns("protect", alone, layers);
-  std::erase_if(layers, [&](const plan::Layer& layer) { return named(alone, layer); });
-  check_any(layers);
-
-  const ByteBudget budget{*recipe.bytes, recipe.forms,
-                          recipe.method.empty() ? "learned" : recipe.method,
-                          recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
-  TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
-                    " makes no integers of few bits, which statistics spend bytes on");
-  compete(model, layers, budget);  // throws where the budget is out of reach
-  // All kinds are predicted for the figure; the plan takes those that were asked for.
-  ByteBudget everything = budget;
-  everything.rules.kinds = {true, true, true};
-  Competition all = compete(model, layers, everything);
-  predict_losses(all, model, statistics, {});
-  const compress::FormKinds& kinds = recipe.forms.kinds;
-  const Competition competition = narrowed_to(all, [&](const plan::LayerPlan& p) {
-    return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
-  });
-  const plan::BytePlan bought = competition.plan(*recipe.bytes);
-  const double bytes = static_cast<double>(bought.bytes + competition.rest);
-
-  PlanOutcome outcome;
-  outcome.frontiers = {
-      frontier_of(all, "all forms", [](const auto&) { return true; }),
-      frontier_of(all, "integers alone", [](const auto& p) { return !p.factor_integers; }),
-      frontier_of(all, "low rank alone", [](const auto& p) { return !p.integers; })};
-  outcome.bytes = bytes;
-  outcome.loss = bought.loss;
-  outcome.loss_unit = "nats a token";
-  outcome.figure = figure;
-  outcome.file = {
-      bought.layers,
-      1.0,
-      made_by(recipe),
-      {{"bytes", bytes}, {"loss", bought.loss}, {"frontiers", to_json(outcome.frontiers)}},
-      recipe.dtype == "float32" ? "float32" : "bfloat16"};
-  outcome.file.made_by["statistics"] = statistics.fingerprint();
-  outcome.file.made_by["forms"] = names_of(recipe.forms.kinds);
-  outcome.footprint = plan::footprint(outline, {});
-  write_file_atomically(figure, figure_of(outcome.frontiers));
-  plan::write_plan(place, outcome.file, outline);
-  return outcome;
-}
-
 }  // namespace
 
 PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
@@ -422,7 +266,7 @@ PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
       static_cast<double>(footprint.parameters) / static_cast<double>(model.parameters);
   const std::string dtype = stored_dtype(recipe, model);
   const int64_t bytes = bytes_written(model, allocated.layers, dtype);
-  PlanOutcome outcome{{allocated.layers, kept, made_by(recipe),
+  PlanOutcome outcome{{allocated.layers, kept, to_json(recipe),
                        predicted(recipe, model, footprint, allocated, bytes), dtype},
                       footprint,
                       allocated.loss,

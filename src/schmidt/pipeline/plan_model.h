@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "schmidt/pipeline/byte_plan.h"
+#include "schmidt/pipeline/plan_recipe.h"
 #include "schmidt/plan/allocate.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/outline.h"
@@ -17,33 +17,7 @@
 
 namespace schmidt::pipeline {
 
-/// All that decides a plan: one budget, how it is spent, what is left alone.
-struct PlanRecipe {
-  /// Statistics of calibration, by which `bytes` are spent on whichever forms lose the least.
-  std::optional<std::filesystem::path> statistics;
-  FormRules forms;  ///< that compete then
-
-  std::optional<double> keep;   ///< budget: this share of the model's parameters, (0, 1]
-  std::optional<double> bytes;  ///< or all weights in so many bytes
-  std::string preset;           ///< or that of a model of the paper
-
-  std::optional<std::filesystem::path> profile;  ///< none: the same share of every layer
-  bool by_profile = true;                        ///< false: the same share all the same, a control
-  profile::ShareLimits limits;                   ///< where the profile allocates
-  plan::ShapeChoice shape;                       ///< without a profile, which has shapes of its own
-  std::string method;                            ///< empty: the profile's, or tt-svd
-  std::vector<std::string> protect, ignore;      ///< patterns of layers that stay dense
-  std::string dtype;  ///< of what is written; empty: the model's, and 2 bytes for a budget in bytes
-
-  int64_t context = 4096;    ///< tokens for which keys and values are predicted
-  double heal_tokens = 1e6;  ///< of the healing whose cost is predicted
-
-  /// Whether a profile decides how much each layer keeps.
-  bool allocates() const { return profile && by_profile; }
-  double bytes_per_scalar() const { return dtype == "float32" ? 4.0 : 2.0; }
-};
-
-/// Predicted loss against bytes of all files, for one way to spend them.
+/// Predicted loss against bytes of all files, or nanoseconds of a step, for one way to spend them.
 struct Frontier {
   std::string name;
   std::vector<plan::Price> points;
@@ -61,6 +35,7 @@ struct PlanOutcome {
   double bytes = 0.0;
   std::vector<Frontier> frontiers = {};  ///< of all forms, and of some kinds alone, in that case
   std::filesystem::path figure = {};     ///< of these
+  std::optional<double> speedup = {};  ///< predicted for a budget of time, over the model as it is
 };
 
 /// Plans the compression of a model and writes the plan to `out`, links followed; where statistics

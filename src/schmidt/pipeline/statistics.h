@@ -28,6 +28,10 @@ class KeptStatistics {
                  const std::filesystem::path& folder, bool temporary,
                  const calibrate::StatisticsOptions& options, const Reporter& reporter);
 
+  /// Finished ones as they are. Throws as calibrate::Statistics::open.
+  KeptStatistics(const io::Checkpoint& model, const std::filesystem::path& folder)
+      : statistics_(calibrate::Statistics::open(folder, model)) {}
+
   const calibrate::Statistics& statistics() const { return *statistics_; }
 
   /// Removes a temporary folder; by the first of the workers. Throws SystemError.

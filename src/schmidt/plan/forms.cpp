@@ -1,6 +1,7 @@
 #include "schmidt/plan/forms.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include <c10/util/Exception.h>
@@ -23,15 +24,17 @@ int64_t bytes_of(const io::TensorSpec& spec) {
   return bytes + static_cast<int64_t>(spec.name.size()) + kHeader;
 }
 
-/// The forms of a layer whose cost ascends; of two that cost the same, the better.
-std::vector<Form> ascending(const LayerForms& layer) {
-  std::vector<Form> forms = layer.forms;
-  std::ranges::stable_sort(forms, [](const Form& a, const Form& b) {
-    return a.bytes != b.bytes ? a.bytes < b.bytes : a.loss < b.loss;
+/// The forms of a layer whose cost ascends, by their numbers; of two that cost the same, the
+/// better.
+std::vector<size_t> ascending(const LayerForms& layer, const std::vector<int64_t>& costs) {
+  std::vector<size_t> order(layer.forms.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, [&](size_t a, size_t b) {
+    return costs[a] != costs[b] ? costs[a] < costs[b] : layer.forms[a].loss < layer.forms[b].loss;
   });
-  const auto same = std::ranges::unique(forms, {}, &Form::bytes);
-  forms.erase(same.begin(), same.end());
-  return forms;
+  const auto same = std::ranges::unique(order, {}, [&](size_t form) { return costs[form]; });
+  order.erase(same.begin(), same.end());
+  return order;
 }
 
 }  // namespace
@@ -55,19 +58,33 @@ int64_t least_bytes(const std::vector<LayerForms>& layers) {
 }
 
 BytePlan plan_bytes(const std::vector<LayerForms>& layers, int64_t budget) {
-  std::vector<std::vector<Form>> forms;
-  std::vector<std::vector<Price>> prices;
+  std::vector<std::vector<int64_t>> bytes;
   for (const LayerForms& layer : layers) {
-    forms.push_back(ascending(layer));
+    bytes.emplace_back();
+    for (const Form& form : layer.forms) bytes.back().push_back(form.bytes);
+  }
+  return plan_costs(layers, bytes, budget);
+}
+
+BytePlan plan_costs(const std::vector<LayerForms>& layers,
+                    const std::vector<std::vector<int64_t>>& costs, int64_t budget) {
+  std::vector<std::vector<size_t>> orders;
+  std::vector<std::vector<Price>> prices;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    orders.push_back(ascending(layers[i], costs[i]));
     prices.emplace_back();
-    for (const Form& form : forms.back()) prices.back().push_back({form.bytes, form.loss});
+    for (const size_t form : orders.back()) {
+      prices.back().push_back({costs[i][form], layers[i].forms[form].loss});
+    }
   }
   const std::vector<size_t> chosen = allocate(prices, budget);
   BytePlan plan;
   for (size_t i = 0; i < layers.size(); ++i) {
-    const Form& form = forms[i][chosen[i]];
+    const size_t number = orders[i][chosen[i]];
+    const Form& form = layers[i].forms[number];
     plan.bytes += form.bytes;
     plan.loss += form.loss;
+    plan.cost += costs[i][number];
     if (form.plan) plan.layers.push_back(*form.plan);
   }
   return plan;

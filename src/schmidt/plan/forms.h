@@ -31,12 +31,17 @@ struct BytePlan {
   std::vector<LayerPlan> layers;  ///< those that stay as they are left out
   int64_t bytes = 0;              ///< of all layers
   double loss = 0.0;              ///< the sum over layers, each changed alone
+  int64_t cost = 0;               ///< of all layers, in what the budget counts
 };
 
 /// The form of every layer with which all take at most `budget` bytes at the least sum of losses
 /// (allocate). Throws c10::ValueError, naming the least that can be had, where the smallest forms
 /// take more.
 BytePlan plan_bytes(const std::vector<LayerForms>& layers, int64_t budget);
+
+/// The same for a budget of anything that forms cost: costs of each layer's forms, at least 0.
+BytePlan plan_costs(const std::vector<LayerForms>& layers,
+                    const std::vector<std::vector<int64_t>>& costs, int64_t budget);
 
 /// A form of integers in words: "int4, groups of 64", "rank 32 in int8", "int3, groups of 64 + rank
 /// 32 in int8".

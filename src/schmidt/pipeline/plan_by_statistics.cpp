@@ -1,0 +1,264 @@
+#include "schmidt/pipeline/plan_by_statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/calibrate/statistics.h"
+#include "schmidt/compress/methods.h"
+#include "schmidt/pipeline/outputs.h"
+#include "schmidt/report/frontier_figure.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+using Takes = std::function<bool(const plan::LayerPlan&)>;
+
+/// With the forms alone that `takes` says for the layers of blocks.
+Competition narrowed_to(const Competition& competition, const Takes& takes) {
+  Competition narrowed{{}, competition.rest};
+  for (const plan::LayerForms& layer : competition.layers) {
+    narrowed.layers.push_back({layer.layer, {}});
+    std::ranges::copy_if(layer.forms, std::back_inserter(narrowed.layers.back().forms),
+                         [&](const plan::Form& form) {
+                           return !form.plan || layer.layer.block < 0 || takes(*form.plan);
+                         });
+  }
+  return narrowed;
+}
+
+constexpr int kPoints = 48;  // of a frontier
+
+/// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
+Frontier frontier_of(const Competition& competition, const std::string& name, const Takes& takes) {
+  const Competition narrowed = narrowed_to(competition, takes);
+  double least = static_cast<double>(narrowed.rest + plan::least_bytes(narrowed.layers));
+  double most = static_cast<double>(narrowed.rest);
+  for (const plan::LayerForms& layer : narrowed.layers) {
+    most += static_cast<double>(std::ranges::max(layer.forms, {}, &plan::Form::bytes).bytes);
+  }
+  Frontier frontier{name, {}};
+  for (int i = 0; i < kPoints; ++i) {
+    const double bytes =
+        std::ceil(least * std::pow(most / least, static_cast<double>(i) / kPoints));
+    const plan::BytePlan bought = narrowed.plan(bytes);
+    frontier.points.push_back({bought.bytes + narrowed.rest, bought.loss});
+  }
+  return frontier;
+}
+
+nlohmann::json to_json(const std::vector<Frontier>& frontiers, const std::string& points_of) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const Frontier& frontier : frontiers) {
+    nlohmann::json points = nlohmann::json::array();
+    for (const plan::Price& point : frontier.points) points.push_back({point.cost, point.loss});
+    all.push_back({{"name", frontier.name}, {points_of, points}});
+  }
+  return all;
+}
+
+/// `unit`: what a point's cost is divided by.
+std::string figure_of(const std::vector<Frontier>& frontiers, double unit,
+                      const report::CostAxis& axis) {
+  std::vector<report::FrontierCurve> curves;
+  for (const Frontier& frontier : frontiers) {
+    curves.push_back({frontier.name, {}});
+    for (const plan::Price& point : frontier.points) {
+      curves.back().points.emplace_back(static_cast<double>(point.cost) / unit, point.loss);
+    }
+  }
+  return report::frontier_svg(curves, axis);
+}
+
+/// A way to spend, by name.
+struct Way {
+  std::string name;
+  Takes takes;
+};
+
+std::vector<Way> ways() {
+  return {{"all forms", [](const auto&) { return true; }},
+          {"integers alone", [](const auto& p) { return !p.factor_integers; }},
+          {"low rank alone", [](const auto& p) { return !p.integers; }}};
+}
+
+/// Forms priced by their time, without those that take longer than the layer as it is. The forms'
+/// losses are read as they are by then.
+class TimePlanner {
+ public:
+  TimePlanner(const Competition& all, StepTimes times) : all_(&all), times_(std::move(times)) {}
+
+  /// The plan with which a step takes the original's time over `speedup`, with the forms that
+  /// `takes` says for the layers of blocks. Throws c10::ValueError, naming what can be had.
+  plan::BytePlan plan(double speedup, const Takes& takes) const {
+    const Priced priced = priced_forms(takes);
+    const double fastest = speedup_at(least(priced));
+    TORCH_CHECK_VALUE(
+        speedup <= fastest, "[speedup] ",
+        fmt::format("{:.3g} is out of reach here: the fastest forms of the layers are predicted to "
+                    "give {:.2f}",
+                    speedup, std::floor(100 * fastest) / 100));
+    const double budget = times_.original() / speedup - times_.rest;
+    return plan::plan_costs(priced.layers, priced.costs,
+                            static_cast<int64_t>(std::floor(1e9 * budget)));
+  }
+
+  /// Of a step whose products take so many nanoseconds, over the original's.
+  double speedup_at(int64_t cost) const {
+    return times_.original() / (times_.rest + 1e-9 * static_cast<double>(cost));
+  }
+
+  /// The least predicted loss for times from the fastest forms up to the model as it is.
+  Frontier frontier(const Way& way) const {
+    const Priced priced = priced_forms(way.takes);
+    const int64_t first = least(priced), rest = nanoseconds(times_.rest);
+    const int64_t last = nanoseconds(times_.original()) - rest;
+    Frontier frontier{way.name, {}};
+    for (int i = 0; i < kPoints && last > first; ++i) {
+      const plan::BytePlan bought =
+          plan::plan_costs(priced.layers, priced.costs, first + (last - first) * i / kPoints);
+      frontier.points.push_back({bought.cost + rest, bought.loss});
+    }
+    return frontier;
+  }
+
+ private:
+  struct Priced {
+    std::vector<plan::LayerForms> layers;
+    std::vector<std::vector<int64_t>> costs;  // nanoseconds
+  };
+
+  static int64_t nanoseconds(double seconds) {
+    return static_cast<int64_t>(std::llround(1e9 * seconds));
+  }
+
+  static int64_t least(const Priced& priced) {
+    int64_t sum = 0;
+    for (const auto& costs : priced.costs) sum += std::ranges::min(costs);
+    return sum;
+  }
+
+  Priced priced_forms(const Takes& takes) const {
+    Priced priced;
+    for (size_t i = 0; i < all_->layers.size(); ++i) {
+      const plan::LayerForms& from = all_->layers[i];
+      priced.layers.push_back({from.layer, {}});
+      priced.costs.emplace_back();
+      for (size_t k = 0; k < from.forms.size(); ++k) {
+        const plan::Form& form = from.forms[k];
+        const bool slower = times_.forms[i][k] > times_.dense[i];
+        const bool taken = from.layer.block < 0 || !form.plan || takes(*form.plan);
+        if (!taken || (form.plan && slower)) continue;
+        priced.layers.back().forms.push_back(form);
+        priced.costs.back().push_back(nanoseconds(times_.forms[i][k]));
+      }
+    }
+    return priced;
+  }
+
+  const Competition* all_;
+  StepTimes times_;
+};
+
+/// The layers that a recipe leaves to be planned.
+std::vector<plan::Layer> planned_layers(const plan::Outline& outline, const PlanRecipe& recipe) {
+  std::vector<std::string> alone = recipe.protect;
+  alone.insert(alone.end(), recipe.ignore.begin(), recipe.ignore.end());
+  std::vector<plan::Layer> layers = outline.layers;
+  std::ranges::copy(plan::dense_vocabulary(outline.config), std::back_inserter(layers));
+  plan::check_patterns("protect", alone, layers);
+  std::erase_if(layers, [&](const plan::Layer& layer) { return named(alone, layer); });
+  check_any(layers);
+  return layers;
+}
+
+void check(const PlanRecipe& recipe) {
+  TORCH_CHECK_VALUE(recipe.bytes.has_value() != recipe.speedup.has_value() && !recipe.profile,
+                    "[plan] statistics expected a budget in bytes or time, and no profile");
+  TORCH_CHECK_VALUE(!recipe.speedup || (std::isfinite(*recipe.speedup) && *recipe.speedup > 1.0),
+                    "[plan] expected a speedup above 1, got ", recipe.speedup.value_or(0.0));
+}
+
+}  // namespace
+
+PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
+                               const std::filesystem::path& out, bool force) {
+  check(recipe);
+  const std::vector<InputPath> inputs = {{"the model", outline.path},
+                                         {"the statistics", *recipe.statistics}};
+  const std::filesystem::path place = output_file(out, force, inputs);
+  const std::filesystem::path figure =
+      output_file(std::filesystem::path(out).replace_extension(".svg"), force, inputs);
+  const io::Checkpoint model = io::Checkpoint::open(outline.path);
+  const calibrate::Statistics statistics = calibrate::Statistics::open(*recipe.statistics, model);
+  const std::vector<plan::Layer> layers = planned_layers(outline, recipe);
+
+  const ByteBudget budget{recipe.bytes.value_or(std::numeric_limits<double>::max()), recipe.forms,
+                          recipe.method.empty() ? "learned" : recipe.method,
+                          recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
+  TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
+                    " makes no integers of few bits, which statistics spend bytes on");
+  compete(model, layers, budget);  // throws where the budget is out of reach
+  // For bytes all kinds are predicted, for the figure; the plan takes those that were asked for.
+  ByteBudget everything = budget;
+  if (recipe.bytes) everything.rules.kinds = {true, true, true};
+  Competition all = compete(model, layers, everything);
+  const compress::FormKinds& kinds = recipe.forms.kinds;
+  const Takes takes = [&](const plan::LayerPlan& p) {
+    return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
+  };
+
+  PlanOutcome outcome;
+  plan::BytePlan bought;
+  std::string drawn;
+  std::string points = "bytes_and_loss";
+  if (recipe.speedup) {
+    const TimePlanner planner(all, measure_times(model, all, recipe.workload));
+    planner.plan(*recipe.speedup, takes);  // throws where it is out of reach
+    predict_losses(all, model, statistics, {});
+    bought = planner.plan(*recipe.speedup, takes);
+    outcome.speedup = planner.speedup_at(bought.cost);
+    outcome.frontiers = {
+        planner.frontier({"the forms asked for", [](const auto&) { return true; }})};
+    points = "nanoseconds_and_loss";
+    drawn = figure_of(
+        outcome.frontiers, 1e6,
+        {"What time is predicted to cost",
+         fmt::format("ms of a step of {}", recipe.workload.prefill ? "prefill" : "decoding"),
+         "ms"});
+  } else {
+    predict_losses(all, model, statistics, {});
+    bought = narrowed_to(all, takes).plan(*recipe.bytes);
+    for (const Way& way : ways())
+      outcome.frontiers.push_back(frontier_of(all, way.name, way.takes));
+    drawn = figure_of(outcome.frontiers, 1e6, report::kMegabytes);
+  }
+  const auto bytes = static_cast<double>(bought.bytes + all.rest);
+
+  outcome.bytes = bytes;
+  outcome.loss = bought.loss;
+  outcome.loss_unit = "nats a token";
+  outcome.figure = figure;
+  outcome.file = {
+      bought.layers,
+      1.0,
+      to_json(recipe),
+      {{"bytes", bytes}, {"loss", bought.loss}, {"frontiers", to_json(outcome.frontiers, points)}},
+      recipe.dtype == "float32" ? "float32" : "bfloat16"};
+  if (outcome.speedup) outcome.file.predicted["speedup"] = *outcome.speedup;
+  outcome.file.made_by["statistics"] = statistics.fingerprint();
+  outcome.file.made_by["forms"] = names_of(recipe.forms.kinds);
+  outcome.footprint = plan::footprint(outline, {});
+  write_file_atomically(figure, drawn);
+  plan::write_plan(place, outcome.file, outline);
+  return outcome;
+}
+
+}  // namespace schmidt::pipeline

@@ -1,0 +1,125 @@
+#include <cmath>
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/form_times.h"
+#include "schmidt/pipeline/plan_model.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A model of 24 x 8 columns, whose products take some microseconds.
+class Speedup : public testing::Test {
+ protected:
+  Speedup() { at::set_num_threads(1); }
+
+  static CompressRecipe recipe() {
+    CompressRecipe recipe;
+    recipe.bytes = 4e5;
+    recipe.method = "searched";
+    recipe.forms.group = 32;
+    recipe.selection = {{}, {"none"}};
+    recipe.dtype = torch::kBFloat16;
+    recipe.text = {.files = {"self"}, .tokens = 512, .context = 16, .seed = 5};
+    return recipe;
+  }
+
+  /// Statistics, as a compression of the model leaves them.
+  void collect() {
+    compress_model(checkpoint, recipe(), {.out = tmp / "c", .statistics = tmp / "s"}, {});
+  }
+
+  PlanRecipe plan_recipe(double speedup) const {
+    PlanRecipe plan;
+    plan.statistics = tmp / "s";
+    plan.speedup = speedup;
+    plan.workload.dtype = torch::kFloat32;
+    plan.forms.group = 32;
+    plan.method = "searched";
+    return plan;
+  }
+
+  PlanOutcome plan(double speedup) const {
+    return plan_model(plan::open_outline(tmp / "m"), plan_recipe(speedup), tmp / "plan.json", true);
+  }
+
+  test::TemporaryFolder tmp;
+  io::Checkpoint checkpoint =
+      io::Checkpoint::open(test::write_model(test::make_tiny_model(2, 1, 8), tmp / "m"));
+};
+
+TEST_F(Speedup, TimesEveryFormOfEveryLayer) {
+  ByteBudget budget{1e9, {.group = 32, .kinds = {}}, "searched", torch::kFloat32};
+  std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  const Competition all = compete(checkpoint, layers, budget);
+  for (const bool prefill : {false, true}) {
+    const StepTimes times = measure_times(
+        checkpoint, all, {.prefill = prefill, .prompt = 32, .dtype = torch::kFloat32});
+    ASSERT_EQ(times.forms.size(), all.layers.size());
+    double sum = times.rest;
+    for (size_t i = 0; i < all.layers.size(); ++i) {
+      ASSERT_EQ(times.forms[i].size(), all.layers[i].forms.size());
+      for (size_t k = 0; k < times.forms[i].size(); ++k) {
+        EXPECT_GT(times.forms[i][k], 0.0);
+        EXPECT_LT(times.forms[i][k], 0.1);
+        // The layer as it is is one of its forms, and was timed once.
+        if (!all.layers[i].forms[k].plan) EXPECT_EQ(times.forms[i][k], times.dense[i]);
+      }
+      sum += times.dense[i];
+    }
+    EXPECT_GE(times.rest, 0.0);
+    EXPECT_NEAR(times.original(), sum, 1e-12);
+    // Layers of one shape take the same time.
+    EXPECT_EQ(times.forms[0], times.forms[7]);
+  }
+  EXPECT_THROW(measure_times(checkpoint, all, {.prefill = true, .prompt = 1 << 20}),
+               c10::ValueError);
+}
+
+TEST_F(Speedup, IsReachedOrRefusedWithWhatCanBeHad) {
+  collect();
+  double most = 0.0;
+  try {
+    plan(1e6);
+    FAIL() << "no machine is that fast";
+  } catch (const c10::ValueError& e) {
+    const std::string text = e.what_without_backtrace();
+    const size_t at = text.find("predicted to give ");
+    ASSERT_NE(at, std::string::npos) << text;
+    most = std::stod(text.substr(at + 18));
+  }
+  EXPECT_FALSE(fs::exists(tmp / "plan.json"));
+  for (const double none : {1.0, 0.5, -2.0, std::nan("")}) {
+    EXPECT_THROW(plan(none), c10::ValueError) << none;
+  }
+  if (most < 1.2) GTEST_SKIP() << "integers are hardly faster than numbers here: " << most;
+  const double asked = 1 + (most - 1) / 4;
+  const PlanOutcome outcome = plan(asked);
+  ASSERT_TRUE(outcome.speedup);
+  EXPECT_GE(*outcome.speedup, asked);
+  EXPECT_FALSE(outcome.file.layers.empty());
+  ASSERT_EQ(outcome.frontiers.size(), 1U);
+  const auto& points = outcome.frontiers.front().points;
+  EXPECT_GT(points.front().loss, points.back().loss) << "time costs quality";
+
+  // The statistics that made the plan fit it, whichever layers it leaves as they are.
+  CompressRecipe planned = recipe();
+  planned.bytes.reset();
+  planned.forms = {};
+  planned.selection = {};
+  planned.method.clear();
+  planned.plan = plan::read_plan(tmp / "plan.json", checkpoint);
+  compress_model(checkpoint, planned, {.out = tmp / "p", .statistics = tmp / "s"}, {});
+  EXPECT_TRUE(fs::exists(tmp / "p" / "model.safetensors"));
+}
+
+}  // namespace
+}  // namespace schmidt::pipeline
