@@ -7,22 +7,18 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "schmidt/model/tiled_product.h"
 
 namespace schmidt::model {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Numbers that a tile has at most: a few hundred kilobytes, which stay in a cache.
-constexpr int64_t kTile = 1 << 17;
-
-int64_t tile_rows(int64_t columns) { return std::max<int64_t>(kTile / columns, 8); }
 
 const auto kFloats = at::TensorOptions(torch::kFloat32);
 const auto kBytes = at::TensorOptions(torch::kUInt8);
@@ -36,18 +32,9 @@ quant::Nf4Scales scales_of(const Nf4Parts& parts) {
           .offset = static_cast<float>(parts.offset)};
 }
 
-torch::Tensor product(const Nf4Matrix& w, const torch::Tensor& x) {
-  const torch::Tensor flat = x.reshape({-1, w.columns()});
-  torch::Tensor y = at::empty({flat.size(0), w.rows()}, flat.options());
-  const int64_t step = tile_rows(w.columns());
-  for (int64_t begin = 0; begin < w.rows(); begin += step) {
-    const int64_t end = std::min(begin + step, w.rows());
-    y.narrow(1, begin, end - begin)
-        .copy_(at::matmul(flat, w.decode(begin, end, x.scalar_type()).t()));
-  }
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = w.rows();
-  return y.view(sizes);
+TiledMatrix tiled(const Nf4Matrix& w, torch::ScalarType dtype) {
+  return {w.rows(), w.columns(),
+          [&w, dtype](int64_t begin, int64_t end) { return w.decode(begin, end, dtype); }};
 }
 
 struct Product : torch::autograd::Function<Product> {
@@ -57,7 +44,7 @@ struct Product : torch::autograd::Function<Product> {
     context->save_for_backward({p.codes, p.absmax, p.nested_absmax, p.nested_map});
     context->saved_data["sizes"] = std::vector{p.rows, p.columns, p.block, p.nested_block};
     context->saved_data["offset"] = p.offset;
-    return product(*w, x);
+    return tiled_product(tiled(*w, x.scalar_type()), x);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -74,11 +61,9 @@ struct Product : torch::autograd::Function<Product> {
                                .offset = context->saved_data["offset"].toDouble()});
     const torch::Tensor dy = gradients[0].reshape({-1, w.rows()});
     torch::Tensor dx = at::zeros({dy.size(0), w.columns()}, dy.options());
-    const int64_t step = tile_rows(w.columns());
-    for (int64_t begin = 0; begin < w.rows(); begin += step) {
-      const int64_t end = std::min(begin + step, w.rows());
-      dx.addmm_(dy.narrow(1, begin, end - begin), w.decode(begin, end, dy.scalar_type()));
-    }
+    for_each_tile(tiled(w, dy.scalar_type()), [&](int64_t begin, const torch::Tensor& tile) {
+      dx.addmm_(dy.narrow(1, begin, tile.size(0)), tile);
+    });
     std::vector<int64_t> shape = gradients[0].sizes().vec();
     shape.back() = w.columns();
     return {dx.view(shape), torch::Tensor()};

@@ -1,29 +1,23 @@
 #include "schmidt/model/quantized_matrix.h"
 
-#include <algorithm>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/quantized_linear.h"
+#include "schmidt/model/tiled_product.h"
 
 namespace schmidt::model {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Numbers that a tile has at most: a few hundred kilobytes, which stay in a cache.
-constexpr int64_t kTile = 1 << 17;
-
-int64_t tile_rows(int64_t columns) { return std::max<int64_t>(kTile / columns, 8); }
 
 /// As QuantizedMatrix::decode of all rows.
 torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& packed,
@@ -46,18 +40,13 @@ torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& p
   return values.to(dtype);
 }
 
+TiledMatrix tiled(const QuantizedMatrix& w, torch::ScalarType dtype) {
+  return {w.rows(), w.columns(),
+          [&w, dtype](int64_t begin, int64_t end) { return w.decode(begin, end, dtype); }};
+}
+
 torch::Tensor product(const QuantizedMatrix& w, const torch::Tensor& x) {
-  const torch::Tensor flat = x.reshape({-1, w.columns()});
-  torch::Tensor y = at::empty({flat.size(0), w.rows()}, flat.options());
-  const int64_t step = tile_rows(w.columns());
-  for (int64_t begin = 0; begin < w.rows(); begin += step) {
-    const int64_t end = std::min(begin + step, w.rows());
-    torch::Tensor part = y.narrow(1, begin, end - begin);
-    at::mm_out(part, flat, w.decode(begin, end, x.scalar_type()).t());
-  }
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = w.rows();
-  return y.view(sizes);
+  return tiled_product(tiled(w, x.scalar_type()), x);
 }
 
 struct Product : torch::autograd::Function<Product> {
@@ -77,19 +66,17 @@ struct Product : torch::autograd::Function<Product> {
     torch::Tensor dx, ds;
     if (context->needs_input_grad(0)) dx = at::zeros({dy.size(0), w.columns()}, dy.options());
     if (context->needs_input_grad(1)) ds = at::empty_like(w.scales());
-    const int64_t step = tile_rows(w.columns());
-    for (int64_t begin = 0; begin < w.rows(); begin += step) {
-      const int64_t rows = std::min(step, w.rows() - begin);
-      const torch::Tensor tile = w.decode(begin, begin + rows, dy.scalar_type());
-      if (dx.defined()) dx.addmm_(dy.narrow(1, begin, rows), tile);
+    for_each_tile(tiled(w, dy.scalar_type()), [&](int64_t begin, const torch::Tensor& tile) {
+      const torch::Tensor dy_part = dy.narrow(1, begin, tile.size(0));
+      if (dx.defined()) dx.addmm_(dy_part, tile);
       if (ds.defined()) {
-        const torch::Tensor dw = at::matmul(dy.narrow(1, begin, rows).t(), x);
+        const torch::Tensor dw = at::matmul(dy_part.t(), x);
         const torch::Tensor of_group =
             (dw * tile).to(torch::kFloat32).unflatten(1, {-1, format.group});
-        const torch::Tensor scales = w.scales().narrow(0, begin, rows).to(torch::kFloat32);
-        ds.narrow(0, begin, rows).copy_(of_group.sum(-1) / scales);  // dW / ds = W / s
+        const torch::Tensor scales = w.scales().narrow(0, begin, tile.size(0)).to(torch::kFloat32);
+        ds.narrow(0, begin, tile.size(0)).copy_(of_group.sum(-1) / scales);  // dW / ds = W / s
       }
-    }
+    });
     if (dx.defined()) dx = dx.view(saved[0].sizes());
     return {dx, ds, torch::Tensor()};
   }
