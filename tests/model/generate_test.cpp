@@ -150,14 +150,17 @@ TEST_F(Generate, AKeptSequenceAnswersLikeAFreshOne) {
 TEST_F(Generate, AKeptSequenceIsNotComputedAgain) {
   KeptSequence kept;
   generate(model_, prompts_[2], greedy_, kept);
-  const torch::Tensor third = kept.cache->keys(0).select(2, 2);
-  third.fill_(0.25);
+  const auto third = [&] {  // keys of the first layer
+    return kept.cache->rows()[0][0]->keys[0].select(2, 2);
+  };
+  const torch::Tensor filled = torch::full_like(third(), 0.25);
+  third().copy_(filled);
   generate(model_, kept.ids, greedy_, kept);
-  EXPECT_TRUE(torch::equal(kept.cache->keys(0).select(2, 2), torch::full_like(third, 0.25)));
+  EXPECT_TRUE(torch::equal(third(), filled));
   std::vector<int64_t> other = kept.ids;
   other[2] = 8;
   generate(model_, other, greedy_, kept);
-  EXPECT_FALSE(torch::equal(kept.cache->keys(0).select(2, 2), torch::full_like(third, 0.25)));
+  EXPECT_FALSE(torch::equal(third(), filled));
 }
 
 TEST_F(Generate, AKeptSequenceSurvivesAnException) {

@@ -71,8 +71,8 @@ Subject load_subject(const std::string& path, const BenchOptions& options) {
 // values of as many tokens as there are on average.
 double bytes_per_token(const model::Model& model, const BenchOptions& options) {
   const auto batch = static_cast<double>(options.batch), n = static_cast<double>(options.generate);
-  const auto cache = static_cast<double>(model.make_cache(1, options.generate).bytes());
-  return static_cast<double>(model.bytes_of_step()) / batch + cache * (n + 1.0) / (2.0 * n);
+  const auto of_token = static_cast<double>(model.make_cache(1, 1).bytes_per_token());
+  return static_cast<double>(model.bytes_of_step()) / batch + of_token * (n + 1.0) / 2.0;
 }
 
 double seconds_of(const std::function<void()>& work) {

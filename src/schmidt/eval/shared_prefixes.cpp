@@ -2,19 +2,9 @@
 
 #include <algorithm>
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
-#include "schmidt/model/step_plan.h"
-
 namespace schmidt::eval {
-namespace {
-
-// Fewer tokens are computed again rather than copied.
-constexpr int64_t kWorthACopy = 16;
-
-}  // namespace
 
 int64_t common_prefix(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
   const auto shorter = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
@@ -47,28 +37,15 @@ int64_t SharedPrefixes::held(const std::vector<int64_t>& ids, int64_t at_most) c
 
 int64_t SharedPrefixes::open(int64_t row, const std::vector<int64_t>& ids, int64_t at_most) {
   int64_t source = row;
-  int64_t most = common(row, ids, at_most) + kWorthACopy;
+  int64_t kept = common(row, ids, at_most);
   for (int64_t other = 0; other < rows(); ++other) {
     const int64_t shared = common(other, ids, at_most);
-    if (other != row && shared > most) {
+    if (shared > kept) {
       source = other;
-      most = shared;
+      kept = shared;
     }
   }
-  const int64_t kept = common(source, ids, at_most);
-  if (source == row) {
-    cache_.truncate(row, kept);
-  } else {
-    const auto copy = [&](const torch::Tensor& of_layer) {  // [rows, kv_heads, capacity, d]
-      of_layer[row].narrow(1, 0, kept).copy_(of_layer[source].narrow(1, 0, kept));
-    };
-    for (int64_t layer = 0; layer < model_.num_blocks(); ++layer) {
-      copy(cache_.keys(layer));
-      copy(cache_.values(layer));
-    }
-    cache_.truncate(row, 0);
-    cache_.advance(row, kept);
-  }
+  cache_.share_prefix(source, row, kept);
   held_[static_cast<size_t>(row)].assign(ids.begin(), ids.begin() + kept);
   return kept;
 }
@@ -76,7 +53,6 @@ int64_t SharedPrefixes::open(int64_t row, const std::vector<int64_t>& ids, int64
 torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next) {
   TORCH_CHECK_VALUE(std::cmp_equal(next.size(), rows()), "[prefixes] expected tokens for ", rows(),
                     " rows, got ", next.size());
-  const at::NoGradGuard no_grad;
   size_t widest = 0;
   std::vector<int64_t> lengths;
   for (const std::vector<int64_t>& tokens : next) {
@@ -88,14 +64,7 @@ torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next)
     std::copy(next[row].begin(), next[row].end(), ids.mutable_data_ptr<int64_t>() + row * widest);
     held_[row].insert(held_[row].end(), next[row].begin(), next[row].end());
   }
-  const model::StepPlan plan = model::plan_step(ids, lengths, cache_);
-  TORCH_CHECK_VALUE(!plan.spans.empty(), "[prefixes] expected a token or more, got none");
-  torch::Tensor h = model_.embed(plan.ids);
-  for (int64_t block = 0; block < model_.num_blocks(); ++block) {
-    h = model_.block(block).step(h, plan, cache_);
-  }
-  for (const auto& span : plan.spans) cache_.advance(span.row, span.length);
-  return model_.final_norm(h);
+  return model_.step_hidden(ids, lengths, cache_);
 }
 
 }  // namespace schmidt::eval

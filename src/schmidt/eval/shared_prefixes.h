@@ -14,7 +14,7 @@ namespace schmidt::eval {
 /// computed once.
 ///
 ///   row 0:  [examples][question 1][choice A]  ->  [examples][question 1][choice B]  -> ..
-///   row 1:  [examples, copied][question 2][choice A]  -> ..
+///   row 1:  [examples, shared][question 2][choice A]  -> ..
 ///
 /// The model must outlive it.
 class SharedPrefixes {
@@ -29,7 +29,7 @@ class SharedPrefixes {
   int64_t held(const std::vector<int64_t>& ids, int64_t at_most) const;
 
   /// Makes a row hold as many of the first `at_most` tokens of `ids` as any row does, by
-  /// forgetting or copying, and nothing else; -> how many.
+  /// forgetting or sharing, and nothing else; -> how many.
   int64_t open(int64_t row, const std::vector<int64_t>& ids, int64_t at_most);
 
   /// Appends tokens to the rows, none to some of them; -> states after the final norm

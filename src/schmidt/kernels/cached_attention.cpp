@@ -1,6 +1,6 @@
 #include "schmidt/kernels/cached_attention.h"
 
-#include <cmath>
+#include <algorithm>
 #include <limits>
 
 #include <ATen/Parallel.h>
@@ -15,160 +15,243 @@
 namespace schmidt::kernels {
 namespace {
 
-// One query head over `count` keys and values, each [count, d], packed.
-template <typename T>
-struct HeadTask {
-  const T* q;
-  const T* keys;
-  const T* values;
-  T* out;
-  int64_t count;
-  int64_t d;
-  float scale;
+// One block of a row, in one layer: see CacheBlock.
+template <typename C>
+struct BlockMemory {
+  const C* keys;
+  const C* values;
+  const float* key_scales;  // of int8 alone
+  const float* value_scales;
 };
 
-// `buffer` holds count + 2 d floats. Inlined into one function for each instruction
-// set, whose vector width the loops then take.
-template <typename T>
-[[gnu::always_inline]] inline void attend(const HeadTask<T>& task, float* buffer) {
-  const int64_t d = task.d;
-  float* q = buffer;
-  float* sum = buffer + d;
-  float* weight = buffer + 2 * d;
-  for (int64_t i = 0; i < d; ++i) {
-    q[i] = widen(task.q[i]) * task.scale;
-    sum[i] = 0.0F;
-  }
-  float largest = -std::numeric_limits<float>::infinity();
-  for (int64_t j = 0; j < task.count; ++j) {
-    const T* key = task.keys + j * d;
-    float score = 0.0F;
-#pragma omp simd reduction(+ : score)
-    for (int64_t i = 0; i < d; ++i) score += q[i] * widen(key[i]);
-    weight[j] = score;
-    largest = std::max(largest, score);
-  }
-  float total = 0.0F;
-  for (int64_t j = 0; j < task.count; ++j) {
-    weight[j] = std::exp(weight[j] - largest);
-    total += weight[j];
-  }
-  for (int64_t j = 0; j < task.count; ++j) {
-    const T* value = task.values + j * d;
-    const float w = weight[j];
+// One query head over positions first .. first + count - 1 of a row.
+template <typename C>
+struct HeadTask {
+  const float* q;                // [d], times the scale of scores
+  const BlockMemory<C>* blocks;  // of the row
+  int64_t kv_head, first, count, tokens, d;
+  float* weights;  // [count], for the kernel's use
+  float* out;      // [d]
+};
+
+// sum [kLanes] += factors [count] rows [count, kLanes], with the sums in registers.
+template <int64_t kLanes, typename C>
+SCHMIDT_INLINE_LOOP void add_columns(const C* rows, int64_t stride, const float* factors,
+                                     int64_t count, float* sum) {
+  float local[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) local[i] = sum[i];
+  for (int64_t j = 0; j < count; ++j) {
+    const float factor = factors[j];
 #pragma omp simd
-    for (int64_t i = 0; i < d; ++i) sum[i] += w * widen(value[i]);
+    for (int64_t i = 0; i < kLanes; ++i) local[i] += factor * widen(rows[j * stride + i]);
   }
-  for (int64_t i = 0; i < d; ++i) task.out[i] = T(sum[i] / total);
+  for (int64_t i = 0; i < kLanes; ++i) sum[i] = local[i];
 }
 
-template <typename T>
-void attend_portable(const HeadTask<T>& task, float* buffer) {
-  attend(task, buffer);
+// sum [n] += factors [count] rows [count, n], `stride` numbers from row to row.
+template <typename C>
+SCHMIDT_INLINE_LOOP void add_rows(const C* rows, int64_t stride, const float* factors,
+                                  int64_t count, int64_t n, float* sum) {
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) add_columns<64>(rows + i, stride, factors, count, sum + i);
+  for (; i + 16 <= n; i += 16) add_columns<16>(rows + i, stride, factors, count, sum + i);
+  for (; i + 4 <= n; i += 4) add_columns<4>(rows + i, stride, factors, count, sum + i);
+  for (; i < n; ++i) add_columns<1>(rows + i, stride, factors, count, sum + i);
 }
 
-#if defined(__x86_64__)
-template <typename T>
-[[gnu::target("avx2,fma")]] void attend_avx2(const HeadTask<T>& task, float* buffer) {
-  attend(task, buffer);
-}
-#endif
+template <typename C>
+struct Attend {
+  static constexpr bool kCodes = std::is_same_v<C, int8_t>;
+
+  SCHMIDT_INLINE_LOOP static void run(const HeadTask<C>* task) {
+    const HeadTask<C> t = *task;
+    const int64_t end = t.first + t.count;
+    const int64_t head = t.kv_head * t.tokens * t.d;
+    for (int64_t j = 0; j < t.count; ++j) t.weights[j] = 0.0F;
+    float largest = -std::numeric_limits<float>::infinity();
+    for (int64_t at = t.first; at < end;) {
+      const BlockMemory<C>& block = t.blocks[at / t.tokens];
+      const int64_t offset = at % t.tokens;
+      const int64_t count = std::min(end - at, t.tokens - offset);
+      float* scores = t.weights + (at - t.first);
+      add_rows(block.keys + head + offset, t.tokens, t.q, t.d, count, scores);
+      if constexpr (kCodes) {
+        const float* scales = block.key_scales + t.kv_head * t.tokens + offset;
+        for (int64_t j = 0; j < count; ++j) scores[j] *= scales[j];
+      }
+      for (int64_t j = 0; j < count; ++j) largest = scores[j] > largest ? scores[j] : largest;
+      at += count;
+    }
+    float total = 0.0F;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < t.count; ++j) {
+      const float weight = fast_exp(t.weights[j] - largest);
+      t.weights[j] = weight;
+      total += weight;
+    }
+    for (int64_t i = 0; i < t.d; ++i) t.out[i] = 0.0F;
+    for (int64_t at = t.first; at < end;) {
+      const BlockMemory<C>& block = t.blocks[at / t.tokens];
+      const int64_t offset = at % t.tokens;
+      const int64_t count = std::min(end - at, t.tokens - offset);
+      float* weights = t.weights + (at - t.first);
+      if constexpr (kCodes) {
+        const float* scales = block.value_scales + t.kv_head * t.tokens + offset;
+        for (int64_t j = 0; j < count; ++j) weights[j] *= scales[j];
+      }
+      add_rows(block.values + head + offset * t.d, t.d, weights, count, t.d, t.out);
+      at += count;
+    }
+    const float inverse = 1.0F / total;
+    for (int64_t i = 0; i < t.d; ++i) t.out[i] *= inverse;
+  }
+};
 
 template <typename T>
-Implementations<void (*)(const HeadTask<T>&, float*)> attend_implementations() {
-  return {
-    {InstructionSet::kPortable, attend_portable<T>},
-#if defined(__x86_64__)
-        {InstructionSet::kAvx2, attend_avx2<T>},
-#endif
+struct LoadQuery {
+  SCHMIDT_INLINE_LOOP static void run(const T* from, float scale, float* to, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < d; ++i) to[i] = widen(from[i]) * scale;
+  }
+};
+
+template <typename T>
+struct StoreOutput {
+  SCHMIDT_INLINE_LOOP static void run(const float* from, T* to, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < d; ++i) to[i] = narrow<T>(from[i]);
+  }
+};
+
+// Where the blocks of each row lie that a query reads.
+template <typename C>
+std::vector<std::vector<BlockMemory<C>>> memory_of(const std::vector<CacheRow>& rows, int64_t layer,
+                                                   const CachedQueries& queries) {
+  const auto in_layer = [&]<typename N>(const torch::Tensor& all, const N*) -> const N* {
+    if (!all.defined()) return nullptr;
+    return static_cast<const N*>(all.const_data_ptr()) + layer * all.stride(0);
   };
+  constexpr const C* kNumbers = nullptr;
+  constexpr const float* kScales = nullptr;
+  std::vector<std::vector<BlockMemory<C>>> memory(rows.size());
+  for (const int64_t row : queries.rows) {
+    if (!memory[row].empty()) continue;
+    for (const auto& block : rows[row]) {
+      memory[row].push_back({in_layer(block->keys, kNumbers), in_layer(block->values, kNumbers),
+                             in_layer(block->key_scales, kScales),
+                             in_layer(block->value_scales, kScales)});
+    }
+  }
+  return memory;
 }
 
-template <typename T>
-void attend_all(const torch::Tensor& q, const torch::Tensor& keys, const torch::Tensor& values,
+template <typename T, typename C>
+void attend_all(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
                 const CachedQueries& queries, double scale, const torch::Tensor& out) {
-  static const auto kernel = *fastest(attend_implementations<T>());
-  const int64_t heads = q.size(1);
-  const int64_t d = q.size(2);
-  const int64_t kv_heads = keys.size(1);
-  const int64_t capacity = keys.size(2);
+  const torch::Tensor& like = rows[queries.rows.front()].front()->values;
+  const int64_t heads = q.size(1), d = q.size(2), kv_heads = like.size(1), tokens = like.size(2);
+  const auto memory = memory_of<C>(rows, layer, queries);
   const int64_t longest = *std::max_element(queries.positions.begin(), queries.positions.end()) + 1;
   const int64_t grain = std::max<int64_t>(1, kGrain / (longest * d));
   at::parallel_for(0, q.size(0) * heads, grain, [&](int64_t begin, int64_t end) {
     std::vector<float> buffer(longest + 2 * d);
+    float* const query = buffer.data();
+    float* const mixed = query + d;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t token = item / heads;
-      const int64_t kv_head = item % heads / (heads / kv_heads);
       const int64_t seen = queries.positions[token] + 1;
       const int64_t count = std::min(seen, queries.window.value_or(seen));
-      const int64_t first =
-          ((queries.rows[token] * kv_heads + kv_head) * capacity + seen - count) * d;
-      kernel({q.const_data_ptr<T>() + item * d, keys.const_data_ptr<T>() + first,
-              values.const_data_ptr<T>() + first, out.mutable_data_ptr<T>() + item * d, count, d,
-              static_cast<float>(scale)},
-             buffer.data());
+      run_fastest<LoadQuery<T>>(q.const_data_ptr<T>() + item * d, static_cast<float>(scale), query,
+                                d);
+      const HeadTask<C> task = {query,
+                                memory[queries.rows[token]].data(),
+                                item % heads / (heads / kv_heads),
+                                seen - count,
+                                count,
+                                tokens,
+                                d,
+                                mixed + d,
+                                mixed};
+      run_fastest<Attend<C>>(&task);
+      run_fastest<StoreOutput<T>>(static_cast<const float*>(mixed),
+                                  out.mutable_data_ptr<T>() + item * d, d);
     }
   });
 }
 
-void check(const torch::Tensor& q, const torch::Tensor& keys, const torch::Tensor& values,
+void check(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
            const CachedQueries& queries) {
-  TORCH_CHECK_VALUE(q.dim() == 3 && keys.dim() == 4 && keys.sizes() == values.sizes() &&
-                        keys.size(3) == q.size(2) && q.size(1) % keys.size(1) == 0,
-                    "[cached_attention] expected q [n, heads, d], keys and values [batch, "
-                    "kv_heads, capacity, d], got ",
-                    q.sizes(), ", ", keys.sizes(), " and ", values.sizes());
+  TORCH_CHECK_VALUE(q.dim() == 3, "[cached_attention] expected q [n, heads, d], got ", q.sizes());
   TORCH_CHECK_VALUE(std::cmp_equal(queries.rows.size(), q.size(0)) &&
                         std::cmp_equal(queries.positions.size(), q.size(0)),
                     "[cached_attention] expected ", q.size(0), " rows and positions, got ",
                     queries.rows.size(), " and ", queries.positions.size());
-  for (int64_t i = 0; i < q.size(0); ++i) {
-    TORCH_CHECK_VALUE(queries.rows[i] >= 0 && queries.rows[i] < keys.size(0) &&
-                          queries.positions[i] >= 0 && queries.positions[i] < keys.size(2),
-                      "[cached_attention] expected a row below ", keys.size(0),
-                      " and a position below ", keys.size(2), ", got ", queries.rows[i], " and ",
-                      queries.positions[i]);
-  }
   TORCH_CHECK_VALUE(queries.window.value_or(1) >= 1,
                     "[cached_attention] expected a window of 1 or more, got ", *queries.window);
+  for (int64_t i = 0; i < q.size(0); ++i) {
+    const int64_t row = queries.rows[i];
+    TORCH_CHECK_VALUE(row >= 0 && std::cmp_less(row, rows.size()),
+                      "[cached_attention] expected a row below ", rows.size(), ", got ", row);
+    const CacheRow& blocks = rows[row];
+    const int64_t tokens = blocks.empty() ? 0 : blocks.front()->values.size(2);
+    const int64_t held = tokens * static_cast<int64_t>(blocks.size());
+    TORCH_CHECK_VALUE(queries.positions[i] >= 0 && queries.positions[i] < held,
+                      "[cached_attention] expected a position below ", held, " in row ", row,
+                      ", got ", queries.positions[i]);
+    const torch::Tensor& values = blocks.front()->values;
+    TORCH_CHECK_VALUE(q.size(2) == values.size(3) && q.size(1) % values.size(1) == 0 &&
+                          layer >= 0 && layer < values.size(0),
+                      "[cached_attention] expected q [n, heads, d] and a layer that fit blocks "
+                      "[layers, kv_heads, tokens, d], got ",
+                      q.sizes(), ", layer ", layer, " and ", values.sizes());
+  }
+}
+
+template <typename T>
+void attend_as(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
+               const CachedQueries& queries, double scale, const torch::Tensor& out) {
+  switch (rows[queries.rows.front()].front()->values.scalar_type()) {
+    case torch::kFloat32:
+      return attend_all<T, float>(q, rows, layer, queries, scale, out);
+    case torch::kBFloat16:
+      return attend_all<T, c10::BFloat16>(q, rows, layer, queries, scale, out);
+    default:
+      return attend_all<T, int8_t>(q, rows, layer, queries, scale, out);
+  }
 }
 
 }  // namespace
 
-torch::Tensor cached_attention_reference(const torch::Tensor& q, const torch::Tensor& keys,
-                                         const torch::Tensor& values, const CachedQueries& queries,
+torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
+                                         int64_t layer, const CachedQueries& queries,
                                          double scale) {
+  check(q, rows, layer, queries);
   std::vector<torch::Tensor> outputs;
   for (int64_t token = 0; token < q.size(0); ++token) {
     const int64_t seen = queries.positions[token] + 1;
     const int64_t count = std::min(seen, queries.window.value_or(seen));
-    const int64_t kv_heads = keys.size(1);
-    const auto view = [&](const torch::Tensor& cache) {  // [kv_heads, count, d]
-      return cache[queries.rows[token]].narrow(1, seen - count, count).to(torch::kFloat32);
-    };
+    const KeysAndValues cached =
+        gather_from_cache(rows[queries.rows[token]], layer, seen - count, count, torch::kFloat32);
+    const int64_t kv_heads = cached.keys.size(1);
     // [kv_heads, heads / kv_heads, d]
     const torch::Tensor grouped = q[token].reshape({kv_heads, -1, q.size(2)}).to(torch::kFloat32);
-    const torch::Tensor scores = at::matmul(grouped, view(keys).transpose(1, 2)) * scale;
-    const torch::Tensor mixed = at::matmul(at::softmax(scores, -1), view(values));
+    const torch::Tensor scores = at::matmul(grouped, cached.keys.permute({1, 2, 0})) * scale;
+    const torch::Tensor mixed = at::matmul(at::softmax(scores, -1), cached.values.transpose(0, 1));
     outputs.push_back(mixed.reshape({q.size(1), q.size(2)}).to(q.scalar_type()));
   }
   return outputs.empty() ? at::empty_like(q) : at::stack(outputs);
 }
 
-torch::Tensor cached_attention(const torch::Tensor& q, const torch::Tensor& keys,
-                               const torch::Tensor& values, const CachedQueries& queries,
-                               double scale) {
-  check(q, keys, values, queries);
-  const bool fast = fast_path({&q, &keys, &values}) && keys.is_contiguous() &&
-                    values.is_contiguous() && q.numel() > 0;
-  if (!fast) return cached_attention_reference(q, keys, values, queries, scale);
+torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRow>& rows,
+                               int64_t layer, const CachedQueries& queries, double scale) {
+  check(q, rows, layer, queries);
+  const bool fast =
+      q.numel() > 0 && fast_path({&q}) && rows[queries.rows.front()].front()->values.is_cpu();
+  if (!fast) return cached_attention_reference(q, rows, layer, queries, scale);
   const torch::Tensor packed = q.contiguous();
   torch::Tensor out = at::empty_like(packed);
-  if (q.scalar_type() == torch::kFloat32) {
-    attend_all<float>(packed, keys, values, queries, scale, out);
-  } else {
-    attend_all<c10::BFloat16>(packed, keys, values, queries, scale, out);
-  }
+  with_fast_type(q.scalar_type(),
+                 [&]<typename T>(T*) { attend_as<T>(packed, rows, layer, queries, scale, out); });
   return out;
 }
 

@@ -2,8 +2,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include <torch/types.h>
+
+#include "schmidt/kernels/cache_block.h"
 
 namespace schmidt::kernels {
 
@@ -14,19 +17,17 @@ struct CachedQueries {
   std::optional<int64_t> window;   ///< how many of the latest positions it sees; none: all
 };
 
-/// softmax(q K^T scale) V of few tokens over a cache of keys and values, softmax in
+/// softmax(q K^T scale) V of few tokens over one layer of a cache, softmax and sums in
 /// float32. Query head h reads key head h / (heads / kv_heads).
-/// q [n, heads, d]; keys, values [batch, kv_heads, capacity, d] -> [n, heads, d].
+/// q [n, heads, d], in whatever type the cache is -> [n, heads, d].
 /// Not differentiable. Cost: one pass over the keys and values seen, per query head;
 /// long runs of queries are better served by blocked attention.
-/// Throws c10::ValueError if shapes do not fit or a row or position is out of range.
-torch::Tensor cached_attention(const torch::Tensor& q, const torch::Tensor& keys,
-                               const torch::Tensor& values, const CachedQueries& queries,
-                               double scale);
+/// Throws c10::ValueError if shapes do not fit or a row or position is not in the cache.
+torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRow>& rows,
+                               int64_t layer, const CachedQueries& queries, double scale);
 
 /// The same by ATen operations only, token by token.
-torch::Tensor cached_attention_reference(const torch::Tensor& q, const torch::Tensor& keys,
-                                         const torch::Tensor& values, const CachedQueries& queries,
-                                         double scale);
+torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
+                                         int64_t layer, const CachedQueries& queries, double scale);
 
 }  // namespace schmidt::kernels

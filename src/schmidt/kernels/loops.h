@@ -56,6 +56,7 @@ void run_fastest(Args... args) {
 // Conversions and functions without branches, which compilers turn into vectors.
 
 SCHMIDT_INLINE_LOOP float widen(float value) { return value; }
+SCHMIDT_INLINE_LOOP float widen(int8_t value) { return static_cast<float>(value); }
 SCHMIDT_INLINE_LOOP float widen(c10::BFloat16 value) {
   return std::bit_cast<float>(static_cast<uint32_t>(value.x) << 16);
 }

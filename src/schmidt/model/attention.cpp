@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "schmidt/kernels/causal_attention.h"
@@ -19,6 +19,26 @@ torch::Tensor blocked_attention(const torch::Tensor& q, const torch::Tensor& k,
                                           /*is_causal=*/!mask, /*scale=*/std::nullopt,
                                           /*enable_gqa=*/q.size(1) != k.size(1))
       .transpose(1, 2);
+}
+
+// Long spans of rows that held nothing before. What stands for other tokens is not defined.
+torch::Tensor attend_beginnings(const torch::Tensor& q, const torch::Tensor& k,
+                                const torch::Tensor& v, const StepPlan& plan,
+                                std::optional<int64_t> window, const KvCache& cache,
+                                int64_t layer) {
+  std::vector<kernels::TokenSpan> spans;
+  for (const StepPlan::Span& span : plan.beginnings) spans.push_back({span.begin, span.length});
+  if (spans.empty()) return at::empty(q.sizes(), q.options());
+  if (cache.keeps_all_bits()) return kernels::causal_attention(q, k, v, spans, window);
+  const torch::Tensor keys = at::empty(k.sizes(), k.options());
+  const torch::Tensor values = at::empty(v.sizes(), v.options());
+  for (const auto& [row, begin, length, past] : plan.beginnings) {
+    const kernels::KeysAndValues kept =
+        kernels::gather_from_cache(cache.rows()[row], layer, 0, length, k.scalar_type());
+    keys.narrow(0, begin, length).copy_(kept.keys);
+    values.narrow(0, begin, length).copy_(kept.values);
+  }
+  return kernels::causal_attention(q, keys, values, spans, window);
 }
 
 std::vector<kernels::TokenSpan> whole_rows(int64_t b, int64_t t) {
@@ -41,28 +61,33 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
 
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const StepPlan& plan, std::optional<int64_t> window,
-                             const torch::Tensor& keys, const torch::Tensor& values) {
+                             const KvCache& cache, int64_t layer) {
   for (const auto& [row, begin, length, past] : plan.spans) {
-    keys[row].narrow(1, past, length).copy_(k.narrow(0, begin, length).transpose(0, 1));
-    values[row].narrow(1, past, length).copy_(v.narrow(0, begin, length).transpose(0, 1));
+    kernels::store_in_cache(k.narrow(0, begin, length), v.narrow(0, begin, length),
+                            cache.rows()[row], layer, past);
   }
-  if (plan.short_spans && q.is_cpu()) {
-    kernels::CachedQueries queries = plan.queries;
-    queries.window = window;
-    return kernels::cached_attention(q, keys, values, queries,
+  const auto singly = [&](const torch::Tensor& queries) {
+    kernels::CachedQueries of_layer = plan.queries;
+    of_layer.window = window;
+    return kernels::cached_attention(queries, cache.rows(), layer, of_layer,
                                      1.0 / std::sqrt(static_cast<double>(q.size(2))));
+  };
+  if (!plan.single_tokens.defined()) return singly(q);
+  torch::Tensor out = attend_beginnings(q, k, v, plan, window, cache, layer);
+  for (const StepPlan::Span& span : plan.continuations) {
+    // A window wider than the span hides the oldest keys from all of it.
+    const int64_t first = window ? std::max<int64_t>(0, span.past - *window + 1) : 0;
+    const int64_t seen = span.past + span.length - first;
+    const kernels::KeysAndValues cached =
+        kernels::gather_from_cache(cache.rows()[span.row], layer, first, seen, q.scalar_type());
+    const auto by_head = [](const torch::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
+    out.narrow(0, span.begin, span.length)
+        .copy_(blocked_attention(by_head(q.narrow(0, span.begin, span.length)),
+                                 by_head(cached.keys), by_head(cached.values), window)
+                   .squeeze(0));
   }
-  torch::Tensor out = at::empty_like(q);
-  for (const auto& [row, begin, length, past] : plan.spans) {
-    // A window wider than one span hides the oldest keys from all of it.
-    const int64_t seen = past + length;
-    const int64_t first = window ? std::max<int64_t>(0, seen - length - *window + 1) : 0;
-    const auto cached = [&, row = row](const torch::Tensor& cache) {
-      return cache.narrow(0, row, 1).narrow(2, first, seen - first);
-    };
-    const torch::Tensor queries = q.narrow(0, begin, length).transpose(0, 1).unsqueeze(0);
-    out.narrow(0, begin, length)
-        .copy_(blocked_attention(queries, cached(keys), cached(values), window).squeeze(0));
+  if (!plan.queries.rows.empty()) {
+    out.index_copy_(0, plan.single_tokens, singly(q.index_select(0, plan.single_tokens)));
   }
   return out;
 }

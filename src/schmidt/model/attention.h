@@ -21,11 +21,13 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, std::optional<int64_t> window,
                                const Packing& packing = {});
 
-/// Over a cache layer, to which the step's keys and values are added first.
-/// q [n, heads, d], k and v [n, kv_heads, d] of the plan's packed tokens; keys and
-/// values [batch, kv_heads, capacity, d] -> [n, heads, d]. Not differentiable.
+/// Over one layer of a cache, to which the step's keys and values are added first: a token reads
+/// all of them as the cache keeps them. Each span in the way that suits its length, so that a row
+/// with many tokens does not slow the others.
+/// q [n, heads, d], k and v [n, kv_heads, d] of the plan's packed tokens -> [n, heads, d]. The
+/// cache has made room for them. Not differentiable.
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const StepPlan& plan, std::optional<int64_t> window,
-                             const torch::Tensor& keys, const torch::Tensor& values);
+                             const KvCache& cache, int64_t layer);
 
 }  // namespace schmidt::model

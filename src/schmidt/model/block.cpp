@@ -71,11 +71,11 @@ torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
   return begin(h, rope, packing).finish();
 }
 
-torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const {
+torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
+                          const KvCache& cache) const {
   const auto attention = [&](const torch::Tensor& qkv) {
     const Heads heads = split_heads(qkv, plan.rope);
-    return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_],
-                          cache.keys(index_), cache.values(index_))
+    return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_], cache, index_)
         .flatten(-2);
   };
   return BlockPass(*this, attention, h).finish();

@@ -41,8 +41,8 @@ class Block {
                    const RopeTable& rope, const Packing& packing = {}) const;
 
   /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values
-  /// go into the cache. Not differentiable.
-  torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, KvCache& cache) const;
+  /// go into the blocks that the cache has for them. Not differentiable.
+  torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache) const;
 
   /// The norm in front of a group that reads the residual stream. h [.., hidden] -> [.., hidden].
   torch::Tensor norm(Group group, const torch::Tensor& h) const;

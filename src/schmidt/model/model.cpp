@@ -108,6 +108,7 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
   Model model;
   model.like_ =
       at::empty({0}, at::TensorOptions(weights.options().device).dtype(weights.options().dtype));
+  model.cache_type_ = weights.options().cache_type;
   model.config_ = parse_config(config, weights.path());
   const ModelConfig& c = model.config_;
   check_no_layers_left(c, weights);
@@ -170,6 +171,9 @@ torch::Tensor Model::logits(const torch::Tensor& hidden) const {
 /// Takes the plan's tokens up: hidden states of all [n, hidden], before the final norm.
 torch::Tensor Model::advance(const StepPlan& plan, KvCache& cache) const {
   torch::Tensor h = embed(plan.ids);
+  std::vector<int64_t> tokens(static_cast<size_t>(cache.batch()), 0);
+  for (const auto& span : plan.spans) tokens[span.row] = span.length;
+  cache.make_room(tokens);
   for (const Block& block : blocks_) h = block.step(h, plan, cache);
   for (const auto& span : plan.spans) cache.advance(span.row, span.length);
   return h;
@@ -207,8 +211,17 @@ torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64
   return logits(final_norm(h.narrow(0, h.size(0) - count, count)));
 }
 
-KvCache Model::make_cache(int64_t batch, int64_t capacity) const {
-  return KvCache(config_, batch, capacity, dtype(), device());
+torch::Tensor Model::step_hidden(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                                 KvCache& cache) const {
+  const at::NoGradGuard no_grad;
+  const StepPlan plan = plan_step(ids, lengths, cache);
+  TORCH_CHECK_VALUE(!plan.spans.empty(), "[step] expected a token or more, got none");
+  return final_norm(advance(plan, cache));
+}
+
+KvCache Model::make_cache(int64_t batch, int64_t capacity, std::optional<int64_t> blocks) const {
+  return KvCache(config_, batch, capacity, dtype(), device(),
+                 {.type = cache_type_, .blocks = blocks});
 }
 
 const Block& Model::block(int64_t index) const {

@@ -62,7 +62,8 @@ class Model {
   /// lengths[i] are valid in row i; -> logits after the last valid token of each row
   /// [b, vocab], zeros for a row with none. A row without tokens costs nothing and
   /// its cache stays as it is. Records no gradient.
-  /// Throws c10::ValueError if ids and lengths do not fit the cache or vocabulary.
+  /// Throws c10::ValueError if ids and lengths do not fit the cache or vocabulary, or the cache
+  /// has no blocks left for them; its rows are then as they were.
   torch::Tensor step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                      KvCache& cache) const;
 
@@ -71,8 +72,15 @@ class Model {
   torch::Tensor step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                           KvCache& cache, int64_t count) const;
 
-  /// An empty cache in the model's dtype, on its device.
-  KvCache make_cache(int64_t batch, int64_t capacity) const;
+  /// The same, -> states after the final norm of all valid tokens, row after row [n, hidden].
+  /// Throws c10::ValueError also where no token is valid.
+  torch::Tensor step_hidden(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                            KvCache& cache) const;
+
+  /// An empty cache for this model, on its device, of the type that the model was loaded with; of
+  /// `blocks` blocks where that is given. Throws c10::ValueError as KvCache.
+  KvCache make_cache(int64_t batch, int64_t capacity,
+                     std::optional<int64_t> blocks = std::nullopt) const;
 
   /// All stored tensors under the names of a checkpoint, a tied embedding once. Leaf
   /// tensors: set requires_grad to train them, update them in place.
@@ -107,7 +115,8 @@ class Model {
                            std::optional<int64_t> end);
 
   ModelConfig config_;
-  torch::Tensor like_;       // [0], of the dtype and device of all
+  torch::Tensor like_;  // [0], of the dtype and device of all
+  CacheType cache_type_ = CacheType::kModel;
   ProjectionPtr embedding_;  // W [vocab, hidden]; null in a part that needs none
   std::vector<Block> blocks_;
   torch::Tensor norm_;    // [hidden]; undefined in a part without the last block

@@ -98,18 +98,8 @@ int64_t keep_common(const Model& model, const std::vector<int64_t>& prompt, int6
   if (!kept.cache) {
     kept.cache = model.make_cache(1, needed);
   } else if (kept.cache->capacity() < needed) {
-    // Twice the room, so that the copies of a long conversation cost no more than it.
-    const int64_t capacity = std::min(context, std::max(needed, 2 * kept.cache->capacity()));
-    KvCache larger = model.make_cache(1, capacity);
-    const auto copy = [&](const torch::Tensor& to, const torch::Tensor& from) {
-      to.narrow(2, 0, common).copy_(from.narrow(2, 0, common));
-    };
-    for (int64_t layer = 0; layer < model.num_blocks(); ++layer) {
-      copy(larger.keys(layer), kept.cache->keys(layer));
-      copy(larger.values(layer), kept.cache->values(layer));
-    }
-    larger.advance(0, common);
-    kept.cache = std::move(larger);
+    // Twice the room, so that a long conversation makes few tables of angles.
+    kept.cache->extend(std::min(context, std::max(needed, 2 * kept.cache->capacity())));
   }
   return common;
 }

@@ -1,14 +1,13 @@
 #include "schmidt/model/step_plan.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
 namespace schmidt::model {
 namespace {
 
 // Up to here, attention token by token beats one blocked call for each row.
-constexpr int64_t kShortRun = 4;
+constexpr int64_t kShortSpan = 8;
 
 }  // namespace
 
@@ -24,6 +23,7 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
   std::vector<torch::Tensor> ids_of_runs;
   std::vector<torch::Tensor> cos_of_runs;
   std::vector<torch::Tensor> sin_of_runs;
+  std::vector<int64_t> single_tokens;
   int64_t count = 0;
   for (int64_t row = 0; row < cache.batch(); ++row) {
     const int64_t length = lengths[row];
@@ -39,17 +39,24 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
     const RopeTable rope = cache.next_rope(row, length);
     cos_of_runs.push_back(rope.cos);
     sin_of_runs.push_back(rope.sin);
-    for (int64_t i = 0; i < length; ++i) {
-      plan.queries.rows.push_back(row);
-      plan.queries.positions.push_back(past + i);
+    if (length <= kShortSpan && cache.device().is_cpu()) {
+      for (int64_t i = 0; i < length; ++i) {
+        plan.queries.rows.push_back(row);
+        plan.queries.positions.push_back(past + i);
+        single_tokens.push_back(count + i);
+      }
+    } else {
+      (past == 0 ? plan.beginnings : plan.continuations).push_back(plan.spans.back());
     }
-    plan.short_spans = plan.short_spans && length <= kShortRun;
     count += length;
   }
   if (count == 0) return plan;
   const auto packed = [](const std::vector<torch::Tensor>& of_runs) {
     return of_runs.size() == 1 ? of_runs.front() : at::cat(of_runs);
   };
+  if (std::cmp_less(single_tokens.size(), count)) {
+    plan.single_tokens = at::tensor(single_tokens, torch::kInt64).to(cache.device());
+  }
   plan.ids = packed(ids_of_runs);
   plan.rope = {packed(cos_of_runs), packed(sin_of_runs)};
   return plan;

@@ -21,11 +21,18 @@ struct StepPlan {
     int64_t length = 0;  ///< tokens
     int64_t past = 0;    ///< tokens of the row that the cache held before
   };
-  torch::Tensor ids;               ///< int64 [n], packed
-  std::vector<Span> spans;         ///< rows without a token have none
-  kernels::CachedQueries queries;  ///< row and position of each packed token
-  RopeTable rope;                  ///< [n, head_dim / 2], of each packed token
-  bool short_spans = true;         ///< every span has few tokens, as in decoding
+  torch::Tensor ids;        ///< int64 [n], packed
+  std::vector<Span> spans;  ///< rows without a token have none
+  RopeTable rope;           ///< [n, head_dim / 2], of each packed token
+
+  // How their attention is computed: each span in the way that suits its length.
+
+  /// Tokens of short spans, as in decoding, one by one: of which row and position they are, and
+  /// their places among the packed tokens, int64 [m] on the device.
+  kernels::CachedQueries queries;
+  torch::Tensor single_tokens;      ///< undefined where they are all tokens
+  std::vector<Span> beginnings;     ///< long spans of rows that held nothing
+  std::vector<Span> continuations;  ///< long spans of rows that held something
 };
 
 /// ids [batch, t] right-padded, lengths [batch] in [0, t]: how many are valid.

@@ -12,6 +12,7 @@
 
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/kernels/activations.h"
+#include "schmidt/model/cache_type.h"
 
 namespace schmidt::model {
 
@@ -28,6 +29,8 @@ struct LoadOptions {
   bool train_codes = false;
   /// What products of few rows with integers of few bits compute with.
   kernels::Activations activations = kernels::Activations::kExact;
+  /// What the model's caches hold keys and values in.
+  CacheType cache_type = CacheType::kModel;
   /// The model whose weights they began as: where those lie between the codes is where training
   /// begins.
   std::optional<io::Checkpoint> original = {};
