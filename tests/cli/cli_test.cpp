@@ -405,6 +405,27 @@ TEST_F(CliTest, ExactIsTakenByWhatGenerates) {
   EXPECT_EQ(run(fmt::format("chat {} -n 2 -q --exact </dev/null", small)).code, 0);
 }
 
+TEST_F(CliTest, CacheTypesAreTakenByWhatDecodes) {
+  const std::string ask = fmt::format("generate {} -p abc -n 8 --temperature 0 --json", model);
+  const auto plain = json(ask);
+  EXPECT_EQ(json(ask + " --cache-type model")["ids"], plain["ids"]);
+  for (const std::string type : {"bfloat16", "int8"}) {
+    EXPECT_EQ(json(ask + " --cache-type " + type)["ids"].size(), plain["ids"].size());
+    EXPECT_EQ(run(fmt::format("chat {} -n 2 -q --cache-type {} </dev/null", model, type)).code, 0);
+  }
+  const auto read = [&](const std::string& type) {
+    const auto measured =
+        json(fmt::format("bench {} -p 0 -n 4 -r 1 -q --cache-type {}", model, type));
+    EXPECT_EQ(measured["cache_type"], type);
+    const auto& decode = measured["results"][0];
+    return decode["bytes_per_token"].get<double>() - decode["weight_bytes"].get<double>();
+  };
+  EXPECT_EQ(read("model"), 2.5 * 2 * 2 * 2 * 6 * 4);
+  EXPECT_EQ(read("bfloat16"), 2.5 * 2 * 2 * 2 * 6 * 2);
+  EXPECT_EQ(read("int8"), 2.5 * 2 * 2 * 2 * (6 + 4)) << "codes and a scale for each head";
+  expect_error("generate " + model + " -p abc --cache-type int4", 2, "--cache-type");
+}
+
 TEST_F(CliTest, CallersMistakes) {
   expect_error("", 2, "subcommand");
   expect_error("squash " + model, 2, "squash");

@@ -22,6 +22,7 @@ struct ChatOptions {
   std::string model;
   std::string system;
   kernels::Activations activations = kernels::Activations::kInt8;
+  model::CacheType cache_type = model::CacheType::kModel;
   SamplingFlags flags;
 };
 
@@ -75,8 +76,9 @@ class Session {
       : options_(options),
         checkpoint_(open_checkpoint(options.model, options.common)),
         tokenizer_(load_tokenizer(options.model, options.common)),
-        model_(load_model(checkpoint_, options.common, options.activations)),
-        draft_(load_draft(options.flags, tokenizer_, options.common, options.activations)) {
+        model_(load_model(checkpoint_, options.common, options.activations, options.cache_type)),
+        draft_(load_draft(options.flags, tokenizer_, options.common, options.activations,
+                          options.cache_type)) {
     reset();
   }
 
@@ -170,6 +172,7 @@ Action add_chat(CLI::App& verb) {
   verb.add_option("--system", options->system, "System message");
   add_sampling_flags(verb, options->flags);
   add_exact_flag(verb, options->activations);
+  add_cache_type_option(verb, options->cache_type);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("chat", given_options(verb), options->flags);

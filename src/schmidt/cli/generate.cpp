@@ -21,6 +21,7 @@ struct GenerateVerbOptions {
   bool echo = false;
   bool no_special = false;
   kernels::Activations activations = kernels::Activations::kInt8;
+  model::CacheType cache_type = model::CacheType::kModel;
   SamplingFlags flags;
 };
 
@@ -46,9 +47,11 @@ void run(const GenerateVerbOptions& options) {
                     "an empty one");
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = load_tokenizer(options.model, options.common);
-  const model::Model model = load_model(checkpoint, options.common, options.activations);
+  const model::Model model =
+      load_model(checkpoint, options.common, options.activations, options.cache_type);
 
-  const auto draft = load_draft(options.flags, tokenizer, options.common, options.activations);
+  const auto draft =
+      load_draft(options.flags, tokenizer, options.common, options.activations, options.cache_type);
   const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
@@ -90,6 +93,7 @@ Action add_generate(CLI::App& verb) {
                 "Take special tokens in the prompt as plain text");
   add_sampling_flags(verb, options->flags);
   add_exact_flag(verb, options->activations);
+  add_cache_type_option(verb, options->cache_type);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("generate", given_options(verb), options->flags);

@@ -1,6 +1,7 @@
 #include "schmidt/cli/loading.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fstream>
 #include <iostream>
@@ -10,10 +11,25 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/named.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::cli {
+namespace {
+
+struct CacheTypeName {
+  std::string_view name;
+  model::CacheType type;
+};
+
+constexpr std::array<CacheTypeName, 3> kCacheTypes = {{
+    {"model", model::CacheType::kModel},
+    {"bfloat16", model::CacheType::kBfloat16},
+    {"int8", model::CacheType::kInt8},
+}};
+
+}  // namespace
 
 void print_notes(const std::vector<std::string>& notes, const CommonOptions& options) {
   static std::set<std::string> printed;  // a model may be opened twice, as its own reference
@@ -33,16 +49,35 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
 }
 
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
-                        kernels::Activations activations) {
+                        kernels::Activations activations, model::CacheType cache_type) {
   return model::Model::load(checkpoint, {.dtype = options.torch_dtype(torch::kFloat32),
                                          .device = options.torch_device(),
-                                         .activations = activations});
+                                         .activations = activations,
+                                         .cache_type = cache_type});
 }
 
 void add_exact_flag(CLI::App& verb, kernels::Activations& activations) {
   verb.add_flag_callback(
       "--exact", [&activations] { activations = kernels::Activations::kExact; },
       "Products with integers of few bits in float32, without rounding what they read to int8");
+}
+
+void add_cache_type_option(CLI::App& verb, model::CacheType& type) {
+  std::vector<std::string> names;
+  for (const CacheTypeName& known : kCacheTypes) names.emplace_back(known.name);
+  verb.add_option_function<std::string>(
+          "--cache-type",
+          [&type](const std::string& name) {
+            type = find_named(kCacheTypes, name, "--cache-type").type;
+          },
+          "What keys and values are kept in: the model's own type, bfloat16, or int8 with a scale "
+          "for each token and head")
+      ->check(CLI::IsMember(names))
+      ->default_str("model");
+}
+
+std::string_view name_of(model::CacheType type) {
+  return kCacheTypes.at(static_cast<size_t>(type)).name;
 }
 
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options) {

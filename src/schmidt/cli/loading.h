@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "schmidt/cli/options.h"
@@ -19,10 +20,17 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
 
 /// The model at `path` in the dtype and on the device that were asked for.
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
-                        kernels::Activations activations = kernels::Activations::kExact);
+                        kernels::Activations activations = kernels::Activations::kExact,
+                        model::CacheType cache_type = model::CacheType::kModel);
 
 /// --exact, of verbs whose products with integers of few bits are in int8 without it.
 void add_exact_flag(CLI::App& verb, kernels::Activations& activations);
+
+/// --cache-type, of verbs that decode.
+void add_cache_type_option(CLI::App& verb, model::CacheType& type);
+
+/// As --cache-type has it.
+std::string_view name_of(model::CacheType type);
 
 /// The tokenizer at `path`; what it has to note is said on stderr unless `options` are quiet.
 text::Tokenizer load_tokenizer(const std::filesystem::path& path, const CommonOptions& options);
