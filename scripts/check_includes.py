@@ -17,6 +17,7 @@ ALLOWED = {
     "parallel": {"base"},
     "text": {"base", "io"},
     "model": {"base", "quant", "kernels", "tn", "io"},
+    "infer": {"base", "model"},
     "package": {"base", "io", "text", "model"},
     "plan": {"base", "quant", "tn", "io", "model", "package"},
     "calibrate": {"base", "kernels", "tn", "io", "model", "package", "plan"},

@@ -201,6 +201,14 @@ torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& 
       .index_copy_(0, index(rows), scores);
 }
 
+torch::Tensor Model::step_states(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                                 KvCache& cache) const {
+  const at::NoGradGuard no_grad;
+  const StepPlan plan = plan_step(ids, lengths, cache);
+  if (plan.spans.empty()) return at::zeros({0, config_.hidden_size}, like_.options());
+  return final_norm(advance(plan, cache));
+}
+
 torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                                KvCache& cache, int64_t count) const {
   const at::NoGradGuard no_grad;

@@ -67,7 +67,12 @@ class Model {
   torch::Tensor step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                      KvCache& cache) const;
 
-  /// The same, -> logits after each of the last `count` tokens of a cache's only row
+  /// The same, -> hidden states after the final norm of all valid tokens, row after row
+  /// [sum of lengths, hidden], which `logits` takes.
+  torch::Tensor step_states(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
+                            KvCache& cache) const;
+
+  /// The same as `step`, -> logits after each of the last `count` tokens of a cache's only row
   /// [count, vocab]. Throws c10::ValueError also for several rows or fewer tokens.
   torch::Tensor step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                           KvCache& cache, int64_t count) const;
