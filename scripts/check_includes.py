@@ -18,6 +18,7 @@ ALLOWED = {
     "text": {"base", "io"},
     "model": {"base", "quant", "kernels", "tn", "io"},
     "infer": {"base", "model"},
+    "serve": {"base", "io", "text", "model", "infer"},
     "package": {"base", "io", "text", "model"},
     "plan": {"base", "quant", "tn", "io", "model", "package"},
     "calibrate": {"base", "kernels", "tn", "io", "model", "package", "plan"},
@@ -30,8 +31,9 @@ ALLOWED = {
     "report": {"base", "tn", "io", "model", "plan", "profile", "heal"},
     "pipeline": {"base", "quant", "parallel", "tn", "io", "text", "model", "package", "plan", "calibrate",
                  "eval", "compress", "heal", "profile", "report"},
-    "cli": {"base", "quant", "kernels", "tn", "io", "parallel", "text", "model", "package", "plan",
-            "calibrate", "eval", "compress", "heal", "profile", "report", "pipeline"},
+    "cli": {"base", "quant", "kernels", "tn", "io", "parallel", "text", "model", "infer", "serve",
+            "package", "plan", "calibrate", "eval", "compress", "heal", "profile", "report",
+            "pipeline"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

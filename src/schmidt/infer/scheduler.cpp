@@ -115,6 +115,14 @@ void Scheduler::cancel(uint64_t id) {
   wake_.notify_all();
 }
 
+void Scheduler::cancel_all() {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_below_ = next_id_;
+  }
+  wake_.notify_all();
+}
+
 void Scheduler::close() {
   const std::lock_guard lock(mutex_);
   closed_ = true;
@@ -156,7 +164,9 @@ void Scheduler::run(const std::stop_token& stop) {
 
 /// Waits for work, ends what was cancelled and fills the free slots; false: the end.
 bool Scheduler::begin_round(const std::stop_token& stop) {
-  std::set<uint64_t> cancelled;
+  std::set<uint64_t> ids;
+  uint64_t below = 0;
+  const auto is_cancelled = [&](const Job& job) { return job.id < below || ids.contains(job.id); };
   std::vector<Job> dropped, admitted;
   {
     std::unique_lock lock(mutex_);
@@ -164,30 +174,29 @@ bool Scheduler::begin_round(const std::stop_token& stop) {
       wake_.wait(lock, stop, [&] { return !waiting_.empty() || !to_cancel_.empty(); });
     }
     if (stop.stop_requested()) return false;
-    cancelled.swap(to_cancel_);
-    int64_t free = std::ranges::count_if(slots_, [&](const Slot& slot) {
-      return !slot.running || cancelled.contains(slot.running->job.id);
-    });
-    for (auto job = waiting_.begin(); job != waiting_.end();) {
-      const bool drop = cancelled.contains(job->id);
-      if (!drop && free == 0 && cancelled.empty()) break;
+    ids.swap(to_cancel_);
+    below = cancelled_below_;
+    int64_t free = std::ranges::count_if(
+        slots_, [&](const Slot& slot) { return !slot.running || is_cancelled(slot.running->job); });
+    std::deque<Job> left;
+    for (Job& job : waiting_) {
+      const bool drop = is_cancelled(job);
+      std::vector<Job>& taken = drop ? dropped : admitted;
       if (!drop && free == 0) {
-        ++job;
+        left.push_back(std::move(job));
         continue;
       }
       if (!drop) --free;
-      (drop ? dropped : admitted).push_back(std::move(*job));
-      job = waiting_.erase(job);
+      taken.push_back(std::move(job));
     }
+    waiting_.swap(left);
   }
   for (const Job& job : dropped) {
     report(job, {.ending = Ending::kCancelled,
                  .prompt_tokens = static_cast<int64_t>(job.request.prompt.size())});
   }
   for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].running && cancelled.contains(slots_[i].running->job.id)) {
-      end(i, Ending::kCancelled);
-    }
+    if (slots_[i].running && is_cancelled(slots_[i].running->job)) end(i, Ending::kCancelled);
   }
   for (Job& job : admitted) admit(std::move(job));
   return true;

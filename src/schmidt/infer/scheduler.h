@@ -90,6 +90,9 @@ class Scheduler {
   /// kCancelled. One that has ended already stays as it is.
   void cancel(uint64_t id);
 
+  /// cancel() of all that were submitted so far.
+  void cancel_all();
+
   /// From now on submit() refuses; what was submitted goes on.
   void close();
 
@@ -131,6 +134,7 @@ class Scheduler {
   std::condition_variable_any wake_, idle_;
   std::deque<Job> waiting_;
   std::set<uint64_t> to_cancel_;
+  uint64_t cancelled_below_ = 0;  // so are all ids below
   uint64_t next_id_ = 1;
   int64_t unfinished_ = 0;
   bool closed_ = false;

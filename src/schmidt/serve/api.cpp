@@ -1,0 +1,167 @@
+#include "schmidt/serve/api.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/serve/api_error.h"
+#include "schmidt/serve/endpoints.h"
+
+namespace schmidt::serve {
+namespace {
+
+using Answer = void (*)(const Backend&, const HttpRequest&, const std::shared_ptr<Reply>&);
+
+// What an endpoint that answers at once returns goes straight to the client.
+template <HttpResponse (*endpoint)(const Backend&)>
+void at_once(const Backend& backend, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+  reply->send(endpoint(backend));
+}
+template <HttpResponse (*endpoint)(const Backend&, const HttpRequest&)>
+void at_once(const Backend& backend, const HttpRequest& request,
+             const std::shared_ptr<Reply>& reply) {
+  reply->send(endpoint(backend, request));
+}
+
+struct Route {
+  const char* method;
+  const char* path;
+  Answer answer;
+  bool open = false;  // needs no API key
+};
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/completions", complete},
+    {"POST", "/v1/chat/completions", chat},
+    {"GET", "/v1/models", at_once<list_models>},
+    {"GET", "/health", at_once<health>, /*open=*/true},
+    {"GET", "/tokenizer_info", at_once<tokenizer_info>},
+    {"POST", "/tokenize", at_once<tokenize>},
+    {"POST", "/detokenize", at_once<detokenize>},
+};
+constexpr const char* kMetrics = "/metrics";
+
+// Counts what a client is told, whoever sends it.
+class CountedReply : public Reply {
+ public:
+  CountedReply(std::shared_ptr<Reply> reply, RequestCounter& counter, std::string path)
+      : reply_(std::move(reply)), counter_(counter), path_(std::move(path)) {}
+
+  void send(HttpResponse response) override {
+    counter_.count(path_, response.status);
+    reply_->send(std::move(response));
+  }
+  void stream(std::string piece) override { reply_->stream(std::move(piece)); }
+  void end_stream() override {
+    counter_.count(path_, 200);
+    reply_->end_stream();
+  }
+  void on_leave(std::function<void()> left) override { reply_->on_leave(std::move(left)); }
+
+ private:
+  const std::shared_ptr<Reply> reply_;
+  RequestCounter& counter_;
+  const std::string path_;
+};
+
+// Takes as long wherever the first difference is.
+bool equal_secrets(std::string_view a, std::string_view b) {
+  unsigned difference = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
+  }
+  return difference == 0;
+}
+
+void send_error(const ApiError& error, const std::shared_ptr<Reply>& reply,
+                std::vector<std::pair<std::string, std::string>> headers = {}) {
+  reply->send({error.status(), error_body(error.what(), error.type(), error.code()),
+               "application/json", std::move(headers)});
+}
+
+ApiError refusal(const infer::Refused& refused) {
+  const bool full = refused.reason() == infer::Refused::Reason::kFull;
+  return {full ? 429 : 503, full ? "rate_limit_error" : "server_error",
+          full ? "queue_full" : "shutting_down",
+          full ? fmt::format("the server is busy: {}; try again later", refused.what())
+               : "the server ends and takes no new requests"};
+}
+
+}  // namespace
+
+Api::Api(const ServedModel& model, infer::Scheduler& scheduler, ApiOptions options)
+    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
+
+bool Api::is_allowed(const HttpRequest& request) const {
+  if (options_.api_key.empty()) return true;
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view given = request.authorization;
+  return given.starts_with(kBearer) &&
+         equal_secrets(given.substr(kBearer.size()), options_.api_key);
+}
+
+void Api::route(const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
+  std::vector<std::string> allowed;
+  const auto take = [&](const char* method, const char* path) {
+    if (request.path != path) return false;
+    allowed.emplace_back(method);
+    return request.method == method;
+  };
+  const auto check_key = [&] {
+    if (!is_allowed(request)) {
+      throw ApiError(401, "authentication_error", "invalid_api_key",
+                     "expected the server's API key as a bearer token in the header "
+                     "Authorization, got another or none");
+    }
+  };
+  for (const Route& route : kRoutes) {
+    if (!take(route.method, route.path)) continue;
+    if (!route.open) check_key();
+    Backend backend{model_, scheduler_, options_.limits};
+    // Neighbouring seeds draw unlike each other.
+    backend.fallback_seed = options_.seed + unseeded_++;
+    return route.answer(backend, request, reply);
+  }
+  if (take("GET", kMetrics)) {
+    check_key();
+    return reply->send({200, metrics_text(scheduler_.stats(), requests_),
+                        "text/plain; version=0.0.4; charset=utf-8"});
+  }
+  if (!allowed.empty()) {
+    return send_error({405, "invalid_request_error", "method_not_allowed",
+                       fmt::format("expected the method {} for this path", allowed.front())},
+                      reply, {{"Allow", allowed.front()}});
+  }
+  throw ApiError(404, "invalid_request_error", "unknown_path", "there is nothing at this path");
+}
+
+void Api::handle(const HttpRequest& request, const std::shared_ptr<Reply>& client) {
+  const bool known =
+      request.path == kMetrics ||
+      std::ranges::any_of(kRoutes, [&](const Route& route) { return request.path == route.path; });
+  const auto reply =
+      std::make_shared<CountedReply>(client, requests_, known ? request.path : "other");
+  const auto fail = [&](const std::string& message) {
+    send_error({500, "server_error", "internal_error", message}, reply);
+  };
+  try {
+    route(request, reply);
+  } catch (const ApiError& e) {
+    send_error(e, reply);
+  } catch (const infer::Refused& e) {
+    send_error(refusal(e), reply, {{"Retry-After", "1"}});
+  } catch (const c10::ValueError& e) {
+    std::string message = e.what_without_backtrace();
+    message.resize(std::min(message.find('\n'), message.size()));
+    send_error(invalid_request(message), reply);
+  } catch (const FormatError& e) {  // a text that the tokenizer's patterns do not get through
+    send_error(invalid_request(e.what()), reply);
+  } catch (const std::bad_alloc&) {
+    fail("out of memory");
+  } catch (const std::exception& e) {
+    fail(std::string("this is a defect of schmidt: ") + e.what());
+  }
+}
+
+}  // namespace schmidt::serve

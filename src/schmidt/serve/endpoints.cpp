@@ -1,0 +1,78 @@
+#include "schmidt/serve/endpoints.h"
+
+#include <fmt/format.h>
+
+#include "schmidt/io/json.h"
+#include "schmidt/serve/api_error.h"
+#include "schmidt/serve/fields.h"
+#include "schmidt/serve/openai_json.h"
+
+namespace schmidt::serve {
+namespace {
+
+HttpResponse json_response(const OrderedJson& value) { return {200, io::json_text(value)}; }
+
+OrderedJson token_or_null(const text::Tokenizer& tokenizer, std::optional<int64_t> id) {
+  return id ? OrderedJson(tokenizer.id_to_token(*id)) : OrderedJson(nullptr);
+}
+
+}  // namespace
+
+HttpResponse list_models(const Backend& backend) {
+  const ServedModel& model = backend.model;
+  return json_response({{"object", "list"},
+                        {"data", OrderedJson::array({{{"id", model.name},
+                                                      {"object", "model"},
+                                                      {"created", model.created},
+                                                      {"owned_by", "schmidt"},
+                                                      {"max_model_len", model.context},
+                                                      {"meta", model.facts}}})}});
+}
+
+HttpResponse health(const Backend& backend) {
+  const infer::SchedulerStats stats = backend.scheduler.stats();
+  return json_response({{"status", "ok"},
+                        {"slots", stats.slots},
+                        {"running", stats.running},
+                        {"waiting", stats.waiting}});
+}
+
+HttpResponse tokenizer_info(const Backend& backend) {
+  const text::Tokenizer& tokenizer = backend.model.tokenizer;
+  const std::string& chat_template = tokenizer.chat_template();
+  return json_response({{"bos_token", token_or_null(tokenizer, tokenizer.bos_id())},
+                        {"eos_token", token_or_null(tokenizer, tokenizer.eos_id())},
+                        {"pad_token", nullptr},
+                        {"vocab_size", tokenizer.vocab_size()},
+                        {"model_max_length", backend.model.context},
+                        {"chat_template", chat_template.empty() ? OrderedJson(nullptr)
+                                                                : OrderedJson(chat_template)}});
+}
+
+HttpResponse tokenize(const Backend& backend, const HttpRequest& request) {
+  const nlohmann::json body = parse_body(request.body);
+  const Fields fields(body);
+  const text::Tokenizer& tokenizer = backend.model.tokenizer;
+  std::vector<int64_t> ids;
+  if (const nlohmann::json* messages = fields.find("messages")) {
+    ids = tokenizer.encode(
+        text::format_chat(tokenizer, backend.model.model_type, parse_messages(*messages),
+                          fields.flag("add_generation_prompt", true)),
+        {.add_special = fields.flag("add_special_tokens", false)});
+  } else {
+    fields.at("prompt");
+    ids = tokenizer.encode(fields.text("prompt", ""),
+                           {.add_special = fields.flag("add_special_tokens", true)});
+  }
+  return json_response(
+      {{"count", ids.size()}, {"max_model_len", backend.model.context}, {"tokens", ids}});
+}
+
+HttpResponse detokenize(const Backend& backend, const HttpRequest& request) {
+  const nlohmann::json body = parse_body(request.body);
+  const std::vector<int64_t> ids =
+      token_ids(Fields(body).at("tokens"), backend.model.vocab_size, "tokens");
+  return json_response({{"prompt", text_of(backend.model.tokenizer, ids)}});
+}
+
+}  // namespace schmidt::serve

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "schmidt/text/tokenizer.h"
+
+namespace schmidt::serve {
+
+/// What the endpoints know of the model behind the scheduler.
+struct ServedModel {
+  std::string name;                  ///< as /v1/models lists it
+  std::vector<std::string> aliases;  ///< other names that a request may give
+  std::string model_type;            ///< "llama"; for models without a chat template
+  text::Tokenizer tokenizer;
+  int64_t vocab_size = 0;  ///< of the model: ids of prompts are below it
+  int64_t context = 0;     ///< tokens of prompt and answer
+  int64_t created = 0;     ///< seconds since 1970
+  nlohmann::ordered_json facts = nlohmann::ordered_json::object();  ///< sizes, for the page
+};
+
+/// What a request may ask for.
+struct RequestLimits {
+  int64_t max_prompts = 1024;  ///< in one request
+  int64_t max_choices = 128;   ///< n
+  int64_t max_stops = 64;      ///< stop strings
+  int64_t max_stop_bytes = 1024;
+  int64_t max_top_logprobs = 20;
+};
+
+/// What ids stand for, special tokens spelled out; those without a token, as the rows that an
+/// embedding is padded with, for nothing.
+std::string text_of(const text::Tokenizer& tokenizer, std::vector<int64_t> ids);
+
+/// The token's text as it stands inside of a text: of "▁Paris" " Paris". Bytes that are no
+/// character by themselves are U+FFFD. Special tokens are spelled out.
+std::string token_text(const text::Tokenizer& tokenizer, int64_t id);
+
+/// Unicode characters of valid UTF-8.
+int64_t characters(std::string_view text);
+
+}  // namespace schmidt::serve

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "schmidt/model/model.h"
+#include "schmidt/serve/served_model.h"
+
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::test {
+
+/// The tiny model, in whose 264 ids the byte tokenizer's 259 leave five without a token.
+inline model::Model load_tiny_model() {
+  const TinyModel tiny = make_tiny_model();
+  return model::Model::load(tiny.config, model::Weights(tiny.tensors, "tiny"));
+}
+
+/// It behind a name, with the byte tokenizer: ids 0 .. 2 are special, byte b is id b + 3.
+inline serve::ServedModel tiny_served_model() {
+  const TemporaryFolder folder;
+  write_byte_tokenizer(folder.path());
+  serve::ServedModel served{.name = "tiny",
+                            .aliases = {"models/tiny"},
+                            .tokenizer = text::Tokenizer::load(folder.path())};
+  served.model_type = "llama";
+  served.vocab_size = 264;
+  served.context = 128;
+  return served;
+}
+
+}  // namespace schmidt::test
