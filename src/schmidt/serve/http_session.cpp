@@ -166,13 +166,18 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // Tells a client that leaves from one that waits, while no other reading would.
   void watch() {
-    stream_.socket().async_wait(tcp::socket::wait_read,
-                                [self = shared_from_this(), request = request_](ErrorCode error) {
-                                  if (!self->is_open(request)) return;
-                                  ErrorCode of_socket;
-                                  const size_t bytes = self->stream_.socket().available(of_socket);
-                                  if (error || of_socket || bytes == 0) self->close();
-                                });
+    stream_.socket().async_wait(
+        tcp::socket::wait_read, [self = shared_from_this(), request = request_](ErrorCode error) {
+          if (!self->is_open(request)) return;
+          if (error) return self->close();
+          // Readiness may be that of bytes which were read meanwhile: only a look tells.
+          char next = 0;
+          tcp::socket& socket = self->stream_.socket();
+          socket.non_blocking(true, error);
+          socket.receive(asio::buffer(&next, 1), tcp::socket::message_peek, error);
+          if (error == asio::error::would_block) return self->watch();
+          if (error) self->close();
+        });
   }
 
   void send_head(http::response<http::empty_body>& head) {
