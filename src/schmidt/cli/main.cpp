@@ -53,6 +53,7 @@ constexpr Verb kVerbs[] = {
      add_eval},
     {"generate", "Continue a prompt", add_generate},
     {"chat", "Talk with a model", add_chat},
+    {"serve", "Answer over HTTP, as OpenAI's API does", add_serve},
     {"tokenize", "Turn text into token ids, line by line", add_tokenize},
     {"detokenize", "Turn token ids into text, line by line", add_detokenize},
     {"bench", "Measure the speed of prefill and decode, models side by side", add_bench},

@@ -21,6 +21,7 @@ Action add_generate(CLI::App& verb);
 Action add_chat(CLI::App& verb);
 Action add_tokenize(CLI::App& verb);
 Action add_detokenize(CLI::App& verb);
+Action add_serve(CLI::App& verb);
 Action add_bench(CLI::App& verb);
 
 }  // namespace schmidt::cli
