@@ -317,6 +317,18 @@ TEST_F(ApiTest, TheKeyIsAskedForEverywhereButAtHealth) {
   EXPECT_EQ(start("GET", "/v1/models", "", "Bearer ")->response().status, 200);
 }
 
+TEST_F(ApiTest, ThePageLoadsNothingFromElsewhere) {
+  const HttpResponse page = start("GET", "/")->response();
+  EXPECT_EQ(page.status, 200);
+  EXPECT_TRUE(page.content_type.starts_with("text/html"));
+  EXPECT_TRUE(page.body.starts_with("<!DOCTYPE html>"));
+  EXPECT_TRUE(page.body.ends_with("</html>\n"));
+  for (const char* outside : {"http://", "https://", "src=", "@import", "url("}) {
+    EXPECT_EQ(page.body.find(outside), std::string::npos) << outside;
+  }
+  EXPECT_NE(page.body.find("prefers-color-scheme: dark"), std::string::npos);
+}
+
 TEST_F(ApiTest, MetricsAreTextForPrometheus) {
   complete({{"prompt", "abc"}, {"max_tokens", 2}, {"ignore_eos", true}});
   start("GET", "/v1/models")->response();

@@ -6,6 +6,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/serve/api_error.h"
+#include "schmidt/serve/chat_page.h"
 #include "schmidt/serve/endpoints.h"
 
 namespace schmidt::serve {
@@ -31,7 +32,13 @@ struct Route {
   bool open = false;  // needs no API key
 };
 
+// The page asks for the key itself, and then with it.
+void show_page(const Backend&, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+  reply->send(chat_page());
+}
+
 constexpr Route kRoutes[] = {
+    {"GET", "/", show_page, /*open=*/true},
     {"POST", "/v1/completions", complete},
     {"POST", "/v1/chat/completions", chat},
     {"GET", "/v1/models", at_once<list_models>},
