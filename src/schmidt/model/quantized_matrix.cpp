@@ -1,6 +1,5 @@
 #include "schmidt/model/quantized_matrix.h"
 
-
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
