@@ -30,12 +30,11 @@ Block::Block(const ModelConfig& config, int64_t index, const Weights& weights)
 }
 
 Block::Heads Block::split_heads(const torch::Tensor& qkv, const RopeTable& rope) const {
-  const auto heads = [&](int64_t begin, int64_t count) {
-    return qkv.narrow(-1, begin, count * config_.head_dim).unflatten(-1, {count, config_.head_dim});
-  };
-  torch::Tensor q = heads(0, config_.num_heads);
-  torch::Tensor k = heads(config_.q_features(), config_.num_kv_heads);
-  const torch::Tensor v = heads(config_.q_features() + config_.kv_features(), config_.num_kv_heads);
+  const int64_t kv_heads = config_.num_kv_heads;
+  const torch::Tensor all = qkv.unflatten(-1, {config_.num_heads + 2 * kv_heads, config_.head_dim});
+  torch::Tensor q = all.narrow(-2, 0, config_.num_heads);
+  torch::Tensor k = all.narrow(-2, config_.num_heads, kv_heads);
+  const torch::Tensor v = all.narrow(-2, config_.num_heads + kv_heads, kv_heads);
   if (q_norm_) q = kernels::rms_norm(q, *q_norm_, config_.rms_norm_eps);
   if (k_norm_) k = kernels::rms_norm(k, *k_norm_, config_.rms_norm_eps);
   return {kernels::rope(q, rope.cos, rope.sin), kernels::rope(k, rope.cos, rope.sin), v};
