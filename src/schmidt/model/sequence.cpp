@@ -37,12 +37,12 @@ void check(const std::vector<std::vector<int64_t>>& prompts, const GenerateOptio
 
 GenerationRules::GenerationRules(const Model& model,
                                  const std::vector<std::vector<int64_t>>& prompts,
-                                 const GenerateOptions& options, TokenFn on_token)
+                                 const GenerateOptions& options, TokenFn receiver)
     : context(options.context.value_or(model.config().max_positions)),
       max_new_tokens(options.max_new_tokens),
       eos_ids(options.eos_ids ? *options.eos_ids : model.config().eos_ids),
       sampling(options.sampling),
-      on_token(std::move(on_token)) {
+      on_token(std::move(receiver)) {
   check(prompts, options, context, model.config());
   if (!options.never_drawn.empty()) {
     never_drawn = at::tensor(options.never_drawn).to(model.device());

@@ -32,8 +32,8 @@ torch::Tensor read(const Model& model, const GenerationRules& rules,
 }
 
 /// How many proposals the next round may have.
-int64_t round_length(const Model& model, const GenerationRules& rules, const Sequence& sequence,
-                     int64_t room, const Draft& draft) {
+int64_t round_length(const Model& model, const Sequence& sequence, int64_t room,
+                     const Draft& draft) {
   const int64_t size = sequence.size();
   // A token that is drawn after all proposals has to have room too.
   int64_t most = std::min(draft.proposals, room - size - 1);
@@ -78,7 +78,7 @@ Generation generate(const Model& model, const std::vector<int64_t>& prompt,
   }
   Sequence sequence(rules, prompt, 0);
   while (!sequence.finished()) {
-    const int64_t most = round_length(model, rules, sequence, room, draft);
+    const int64_t most = round_length(model, sequence, room, draft);
     const std::vector<int64_t> proposals = propose(rules, sequence, most, draft);
     std::vector<int64_t> tokens = sequence.tokens();
     tokens.insert(tokens.end(), proposals.begin(), proposals.end());
