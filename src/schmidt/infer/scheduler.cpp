@@ -53,7 +53,6 @@ Scheduler::Scheduler(model::Model model, SchedulerOptions options)
       cache_(model_.make_cache(options_.slots, options_.context)),
       slots_(options_.slots) {
   stats_.slots = options_.slots;
-  stats_.cache_bytes = cache_.bytes();
   thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
 }
 
@@ -300,6 +299,7 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
   }
   {
     const std::lock_guard lock(mutex_);
+    stats_.cache_bytes = cache_.bytes();
     ++(decoding ? stats_.decode_steps : stats_.prefill_steps);
     (decoding ? stats_.decode_seconds : stats_.prefill_seconds) += seconds_since(started);
   }

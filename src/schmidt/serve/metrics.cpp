@@ -30,7 +30,7 @@ std::string metrics_text(const infer::SchedulerStats& s, const RequestCounter& r
       {"slots", "gauge", "Answers that may grow at once.", number(s.slots)},
       {"slots_busy", "gauge", "Answers that grow now.", number(s.running)},
       {"queue_length", "gauge", "Answers that wait for a slot.", number(s.waiting)},
-      {"kv_cache_bytes", "gauge", "Memory reserved for keys and values.", number(s.cache_bytes)},
+      {"kv_cache_bytes", "gauge", "Memory that keys and values take.", number(s.cache_bytes)},
       {"answers_completed_total", "counter", "Answers that came to their end.",
        number(s.completed)},
       {"answers_cancelled_total", "counter", "Answers whose client left.", number(s.cancelled)},
