@@ -203,7 +203,7 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   expect_error("plan @m --keep 0.8 --protect mlp.donw_proj -o @l.json", 2,
                "[protect] no dense layer matches");
   expect_error("plan @m --keep 0.1 -o @l.json", 2, "the least that can be kept");
-  expect_error("plan @m -o @l.json", 2, "one of --keep, --size and --preset");
+  expect_error("plan @m -o @l.json", 2, "one of --keep, --size, --speedup and --preset");
   expect_error("plan @m --size 3XB -o @l.json", 2, "120MB");
   expect_error("plan @m --keep 0.8 --floor 0.2 -o @l.json", 2, "by a profile");
   expect_error("plan @text --keep 0.8 -o @l.json", 2, "model folder");

@@ -120,7 +120,9 @@ double step_of_a_block(const io::Checkpoint& checkpoint, const Workload& workloa
       at::randint(config.vocab_size, {workload.batch, tokens}, at::TensorOptions(torch::kInt64));
   const double all = least_seconds([&] {
     cache.reset();
-    const model::StepPlan plan = model::plan_step(ids, std::vector(workload.batch, tokens), cache);
+    const std::vector<int64_t> lengths(workload.batch, tokens);
+    const model::StepPlan plan = model::plan_step(ids, lengths, cache);
+    cache.make_room(lengths);
     torch::Tensor h = part.embed(plan.ids);
     for (int64_t i = 0; i < count; ++i) h = part.block(i).step(h, plan, cache);
   });
