@@ -604,7 +604,7 @@ TEST_F(CliTest, WorkThatRanOutOfMemoryGoesOnWhereThereIsMemoryAgain) {
       "-o {}.json",
       model, words_file, out);
   for (const auto& [command, result] : {std::pair{compress, out}, {profile, out + ".json"}}) {
-    EXPECT_EQ(with_megabytes(enough + 20, command), 2) << command;
+    EXPECT_EQ(with_megabytes(enough + 50, command), 2) << command;
     const std::string said = test::read_file(tmp / "stderr");
     EXPECT_NE(said.find("error: out of memory"), std::string::npos) << said;
     EXPECT_FALSE(fs::exists(result));

@@ -289,8 +289,8 @@ TEST_F(ApiTest, ErrorsAreObjectsWithTheirStatus) {
   const HttpResponse method = start("GET", "/v1/completions")->response();
   EXPECT_EQ(method.status, 405);
   EXPECT_EQ(method.headers.at(0), (std::pair<std::string, std::string>{"Allow", "POST"}));
-  // 17 answers, where 16 may wait.
-  EXPECT_EQ(code(complete({{"prompt", "a"}, {"n", 17}}, 429)), "queue_full");
+  // 17 answers, where 16 may wait: never to be had.
+  EXPECT_EQ(code(complete({{"prompt", "a"}, {"n", 17}}, 400)), "invalid_value");
   scheduler_.close();
   EXPECT_EQ(code(complete({{"prompt", "a"}}, 503)), "shutting_down");
 }

@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <c10/util/Exception.h>
@@ -32,6 +34,18 @@ enum ExitCode : int {
   kBadFile = 3,
   kReaderLeft = 141
 };
+
+/// Memory for when there is no more: JSON values take a little as they go, and a destructor must
+/// not fail. The first is for one that goes in the course of things, the second for those that go
+/// while an exception passes.
+void* first_reserve = nullptr;
+void* last_reserve = nullptr;
+
+void no_more_memory() {
+  void*& reserve = std::uncaught_exceptions() == 0 ? first_reserve : last_reserve;
+  if (reserve == nullptr) throw std::bad_alloc();
+  std::free(std::exchange(reserve, nullptr));  // and `new` tries again
+}
 
 struct Verb {
   const char* name;
@@ -153,10 +167,18 @@ int run(int argc, char** argv) {
   }
 }
 
+void keep_reserves() {
+  constexpr size_t kReserve = 1 << 20;
+  first_reserve = std::malloc(kReserve);
+  last_reserve = std::malloc(kReserve);
+  std::set_new_handler(no_more_memory);
+}
+
 }  // namespace
 }  // namespace schmidt::cli
 
 int main(int argc, char** argv) {
+  schmidt::cli::keep_reserves();
   schmidt::cli::guard_standard_streams();
   const int code = schmidt::cli::run(argc, argv);
   if (code != 0) schmidt::parallel::abort(code);  // the other ranks would wait for this one

@@ -197,7 +197,20 @@ bool Scheduler::begin_round(const std::stop_token& stop) {
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (slots_[i].running && is_cancelled(slots_[i].running->job)) end(i, Ending::kCancelled);
   }
-  for (Job& job : admitted) admit(std::move(job));
+  for (Job& job : admitted) {
+    const Job held{job.id, {}, job.listener, job.submitted};
+    try {
+      admit(std::move(job));
+    } catch (const std::exception& e) {
+      const auto slot = std::ranges::find_if(
+          slots_, [&](const Slot& s) { return s.running && s.running->job.id == held.id; });
+      if (slot != slots_.end()) {
+        end(static_cast<size_t>(slot - slots_.begin()), Ending::kFailed, one_line(e));
+      } else {
+        report(held, {.ending = Ending::kFailed, .error = one_line(e)});
+      }
+    }
+  }
   return true;
 }
 

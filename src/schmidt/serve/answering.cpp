@@ -49,22 +49,27 @@ class Answers : public std::enable_shared_from_this<Answers> {
       request.max_new_tokens = question.max_tokens;
       request.sampling = options_.sampling;
       request.sampling.seed = question.seed;
-      request.stream = i % options_.n;
+      // With a seed an answer does not depend on the prompts beside its own.
+      request.stream = options_.seed ? i % options_.n : i;
       request.ignore_eos = options_.ignore_eos;
       request.top_scores = options_.logprobs;
       request.score_prompt = question.echo && options_.logprobs.has_value();
-      all.push_back({std::move(request), listener(i, question.prompts[i / options_.n].ids)});
+      const bool scores = request.score_prompt;
+      all.push_back(
+          {std::move(request), listener(i, question.prompts[i / options_.n].ids, scores)});
     }
     return all;
   }
 
  private:
-  infer::Listener listener(size_t i, const std::vector<int64_t>& prompt) {
+  infer::Listener listener(size_t i, const std::vector<int64_t>& prompt, bool scores_prompt) {
     infer::Listener listener;
     const auto self = shared_from_this();
-    listener.on_prompt = [self, i, prompt](const std::vector<infer::TokenScore>& scores) {
-      self->choices_[i].log_prompt(prompt, scores);
-    };
+    if (scores_prompt) {
+      listener.on_prompt = [self, i, prompt](const std::vector<infer::TokenScore>& scores) {
+        self->choices_[i].log_prompt(prompt, scores);
+      };
+    }
     listener.on_token = [self, i](const infer::DrawnToken& token) {
       const bool goes_on = self->choices_[i].push(token);
       if (self->options_.stream && goes_on && self->choices_[i].has_news()) self->send_piece(i);
@@ -93,14 +98,27 @@ class Answers : public std::enable_shared_from_this<Answers> {
     reply_->stream(event(chunk));
   }
 
+  /// Whatever becomes of one answer, the last to end completes the reply.
   void end(size_t i, const infer::Outcome& outcome) {
-    choices_[i].end(outcome);
-    if (outcome.ending == infer::Ending::kFailed && failure_.empty()) failure_ = outcome.error;
-    cancelled_ = cancelled_ || outcome.ending == infer::Ending::kCancelled;
-    const bool whole =
-        outcome.ending != infer::Ending::kFailed && outcome.ending != infer::Ending::kCancelled;
-    if (options_.stream && whole) send_piece(i);
+    try {
+      choices_[i].end(outcome);
+      if (outcome.ending == infer::Ending::kFailed && failure_.empty()) failure_ = outcome.error;
+      cancelled_ = cancelled_ || outcome.ending == infer::Ending::kCancelled;
+      const bool whole =
+          outcome.ending != infer::Ending::kFailed && outcome.ending != infer::Ending::kCancelled;
+      if (options_.stream && whole) send_piece(i);
+    } catch (const std::exception& e) {
+      if (failure_.empty()) failure_ = e.what();
+    }
     if (--left_ > 0) return;
+    try {
+      complete();
+    } catch (const std::exception&) {
+      fail(500, "the answer could not be written", "server_error", "internal_error");
+    }
+  }
+
+  void complete() {
     if (!failure_.empty()) {
       fail(500, "the model failed: " + failure_, "server_error", "internal_error");
     } else if (cancelled_) {
@@ -169,6 +187,13 @@ class Answers : public std::enable_shared_from_this<Answers> {
 
 void answer(const ServedModel& model, infer::Scheduler& scheduler, const AnswerFormat& format,
             Question question, const std::shared_ptr<Reply>& reply) {
+  // Before anything is made of them.
+  const auto asked = static_cast<int64_t>(question.prompts.size()) * question.options.n;
+  if (asked > scheduler.options().max_waiting) {
+    throw invalid_request(
+        fmt::format("prompt, n: expected at most {} answers to one request, got {}",
+                    scheduler.options().max_waiting, asked));
+  }
   const auto answers = std::make_shared<Answers>(model, format, question, reply);
   const std::vector<uint64_t> ids = scheduler.submit(answers->submissions(question));
   reply->on_leave([&scheduler, ids] {

@@ -83,7 +83,16 @@ void HttpServer::start(HttpHandler handler) {
   impl_->sessions.handler = std::move(handler);
   impl_->accept();
   for (int i = 0; i < impl_->sessions.options.threads; ++i) {
-    impl_->threads.emplace_back([this] { impl_->context.run(); });
+    impl_->threads.emplace_back([this] {
+      for (bool done = false; !done;) {
+        try {
+          impl_->context.run();
+          done = true;
+        } catch (const std::exception&) {
+          // One connection's, which its deadline ends; the others are served on.
+        }
+      }
+    });
   }
 }
 

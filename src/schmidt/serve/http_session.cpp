@@ -201,7 +201,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   }
 
   void write() {
-    if (writing_ || out_.empty()) return;
+    if (writing_) return;
+    if (out_.empty()) {
+      if (last_) finish();
+      return;
+    }
     writing_ = true;
     sent_.swap(out_);
     out_.clear();
