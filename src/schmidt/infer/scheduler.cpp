@@ -230,7 +230,7 @@ void Scheduler::admit(Job job) {
   TORCH_INTERNAL_ASSERT(best < slots_.size());
   Slot& slot = slots_[best];
   slot.last_used = ++admissions_;
-  start(slot, static_cast<int64_t>(best), std::move(job), rope, cache_);
+  start(slot, static_cast<int64_t>(best), std::move(job), reused, cache_);
   {
     const std::lock_guard lock(mutex_);
     ++stats_.running;

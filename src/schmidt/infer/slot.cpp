@@ -37,9 +37,8 @@ int64_t reusable_tokens(const Slot& slot, const Request& request, const model::R
   return std::min(common, static_cast<int64_t>(prompt.size()) - 1);
 }
 
-void start(Slot& slot, int64_t row, Job job, const model::RopeConfig& rope, model::KvCache& cache) {
+void start(Slot& slot, int64_t row, Job job, int64_t reused, model::KvCache& cache) {
   const Request& request = job.request;
-  const int64_t reused = reusable_tokens(slot, request, rope);
   // The score of the token behind the reused ones is known to be its own in a scored prompt only.
   const int64_t known = request.score_prompt ? reused : std::max<int64_t>(reused - 1, 0);
   cache.truncate(row, reused);

@@ -48,9 +48,9 @@ struct Slot {
 /// for it is what the answer continues; a scored prompt needs the scores of what is not run.
 int64_t reusable_tokens(const Slot& slot, const Request& request, const model::RopeConfig& rope);
 
-/// Puts a job into a free slot and drops from its row of the cache what the prompt does not
-/// begin with.
-void start(Slot& slot, int64_t row, Job job, const model::RopeConfig& rope, model::KvCache& cache);
+/// Puts a job into a free slot and drops from its row of the cache all but the first `reused`
+/// tokens, at most reusable_tokens() of them.
+void start(Slot& slot, int64_t row, Job job, int64_t reused, model::KvCache& cache);
 
 /// Whether the prompt has to be read in one step: the angles of one that dynamic scaling
 /// stretches are those of its whole length.

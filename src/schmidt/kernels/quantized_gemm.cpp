@@ -88,8 +88,7 @@ const PanelKernels& chosen() {
 template <typename T>
 void run(PanelKernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t rows,
          const Outputs<T>& to) {
-  static const Int8Kernels* const int8 = fastest(int8_implementations());
-  const Int8Rows rounded = int8_rows(*int8, w, x, rows);
+  const Int8Rows rounded = int8_rows(w, x, rows);
   at::parallel_for(0, panels_of(w), 1,
                    [&](int64_t begin, int64_t end) { panels(kernel, w, rounded, begin, end, to); });
 }

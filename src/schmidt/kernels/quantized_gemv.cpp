@@ -100,7 +100,7 @@ void run(Int8Kernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t
                      [&](int64_t begin, int64_t end) { exact(w, x, rows, begin, end, to); });
     return;
   }
-  const Int8Rows rounded = int8_rows(chosen(), w, x, rows);
+  const Int8Rows rounded = int8_rows(w, x, rows);
   at::parallel_for(0, w.m, grain,
                    [&](int64_t begin, int64_t end) { kernel(w, rounded, begin, end, to); });
 }
@@ -141,6 +141,10 @@ Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const f
     }
   });
   return to;
+}
+
+Int8Rows int8_rows(const QuantizedWeight& w, const float* x, int64_t rows) {
+  return int8_rows(chosen(), w, x, rows);
 }
 
 void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,

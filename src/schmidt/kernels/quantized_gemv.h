@@ -63,6 +63,9 @@ const Implementations<Int8Kernels>& int8_implementations();
 Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x,
                    int64_t rows);
 
+/// The same by the fastest implementation here.
+Int8Rows int8_rows(const QuantizedWeight& w, const float* x, int64_t rows);
+
 /// x [rows, n] contiguous, by the fastest implementations here and on several threads where W is
 /// large enough. With int8 activations only where W suits_int8_blocks(), exact otherwise.
 void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,

@@ -12,8 +12,9 @@ OrderedJson finish_reason(const Choice& choice) {
 OrderedJson completion_logprobs(const ServedModel& model, const std::vector<LoggedToken>& tokens) {
   OrderedJson texts = OrderedJson::array(), log_p = OrderedJson::array(),
               top = OrderedJson::array(), offsets = OrderedJson::array();
+  const TokenTexts spelled(model.tokenizer);
   for (const LoggedToken& token : tokens) {
-    const std::string text = token_text(model.tokenizer, token.id);
+    const std::string text = spelled.of(token.id);
     texts.push_back(text);
     offsets.push_back(token.offset);
     if (!token.score) {
@@ -25,7 +26,7 @@ OrderedJson completion_logprobs(const ServedModel& model, const std::vector<Logg
     // Of tokens that read alike the likeliest is listed. The token itself is always there.
     OrderedJson likeliest = OrderedJson::object();
     for (const infer::LikelyToken& other : token.score->likeliest) {
-      const std::string name = other.id == token.id ? text : token_text(model.tokenizer, other.id);
+      const std::string name = other.id == token.id ? text : spelled.of(other.id);
       if (!likeliest.contains(name)) likeliest[name] = other.log_p;
     }
     if (!likeliest.contains(text)) likeliest[text] = token.score->log_p;
@@ -37,8 +38,8 @@ OrderedJson completion_logprobs(const ServedModel& model, const std::vector<Logg
           {"text_offset", std::move(offsets)}};
 }
 
-OrderedJson chat_token(const ServedModel& model, int64_t id, float log_p) {
-  const std::string text = token_text(model.tokenizer, id);
+OrderedJson chat_token(const TokenTexts& texts, int64_t id, float log_p) {
+  const std::string text = texts.of(id);
   OrderedJson bytes = nullptr;
   if (text.find("\xEF\xBF\xBD") == std::string::npos) {  // else they are not known
     bytes = OrderedJson::array();
@@ -48,12 +49,13 @@ OrderedJson chat_token(const ServedModel& model, int64_t id, float log_p) {
 }
 
 OrderedJson chat_logprobs(const ServedModel& model, const std::vector<LoggedToken>& tokens) {
+  const TokenTexts texts(model.tokenizer);
   OrderedJson content = OrderedJson::array();
   for (const LoggedToken& token : tokens) {
-    OrderedJson entry = chat_token(model, token.id, token.score->log_p);
+    OrderedJson entry = chat_token(texts, token.id, token.score->log_p);
     entry["top_logprobs"] = OrderedJson::array();
     for (const infer::LikelyToken& other : token.score->likeliest) {
-      entry["top_logprobs"].push_back(chat_token(model, other.id, other.log_p));
+      entry["top_logprobs"].push_back(chat_token(texts, other.id, other.log_p));
     }
     content.push_back(std::move(entry));
   }

@@ -9,14 +9,17 @@ std::string text_of(const text::Tokenizer& tokenizer, std::vector<int64_t> ids) 
   return tokenizer.decode(ids);
 }
 
-std::string token_text(const text::Tokenizer& tokenizer, int64_t id) {
-  // A decoder may treat the first token of a text in its own way: another one goes before.
-  const std::vector<int64_t> before = tokenizer.encode("a");
-  std::vector<int64_t> both = before;
+TokenTexts::TokenTexts(const text::Tokenizer& tokenizer)
+    : tokenizer_(tokenizer),
+      before_(tokenizer.encode("a")),
+      text_before_(tokenizer.decode(before_)) {}
+
+std::string TokenTexts::of(int64_t id) const {
+  std::vector<int64_t> both = before_;
   both.push_back(id);
-  const std::string first = tokenizer.decode(before);
-  const std::string text = text_of(tokenizer, both);
-  return text.starts_with(first) ? text.substr(first.size()) : text_of(tokenizer, {id});
+  const std::string text = text_of(tokenizer_, both);
+  return text.starts_with(text_before_) ? text.substr(text_before_.size())
+                                        : text_of(tokenizer_, {id});
 }
 
 int64_t characters(std::string_view text) {

@@ -35,9 +35,21 @@ struct RequestLimits {
 /// embedding is padded with, for nothing.
 std::string text_of(const text::Tokenizer& tokenizer, std::vector<int64_t> ids);
 
-/// The token's text as it stands inside of a text: of "▁Paris" " Paris". Bytes that are no
-/// character by themselves are U+FFFD. Special tokens are spelled out.
-std::string token_text(const text::Tokenizer& tokenizer, int64_t id);
+/// Tokens' texts as they stand inside of a text: of "▁Paris" " Paris". Bytes that are no
+/// character by themselves are U+FFFD. Special tokens are spelled out. The tokenizer has to outlive
+/// it.
+class TokenTexts {
+ public:
+  explicit TokenTexts(const text::Tokenizer& tokenizer);
+
+  std::string of(int64_t id) const;
+
+ private:
+  const text::Tokenizer& tokenizer_;
+  // A decoder may treat the first token of a text in its own way: another one goes before.
+  std::vector<int64_t> before_;
+  std::string text_before_;
+};
 
 /// Unicode characters of valid UTF-8.
 int64_t characters(std::string_view text);
