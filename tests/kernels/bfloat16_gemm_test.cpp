@@ -1,11 +1,13 @@
 #include "schmidt/kernels/bfloat16_gemm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "tests/kernels/at_the_end.h"
@@ -25,18 +27,25 @@ class Bfloat16 : public testing::TestWithParam<Implementation<Bfloat16Gemm>> {
   static torch::Tensor product(const torch::Tensor& x, const torch::Tensor& w,
                                const torch::Tensor& bias) {
     const int64_t rows = x.size(0), m = w.size(0), n = w.size(1);
-    const AtTheEnd input(x), weight(w), offset(bias.defined() ? bias : x);
+    const torch::Tensor pairs = at::zeros({rows, n + n % 2}, x.options());
+    pairs.narrow(1, 0, n).copy_(x);
+    const AtTheEnd input(pairs), weight(w), offset(bias.defined() ? bias : x);
     torch::Tensor y = at::full({rows, m + 3}, 7.0F).to(torch::kBFloat16);
-    GetParam().functions({.x = input.data<BFloat16>(),
+    const GemvProblem<BFloat16> problem{
+                          .x = input.data<BFloat16>(),
                           .w = weight.data<BFloat16>(),
                           .bias = bias.defined() ? offset.data<BFloat16>() : nullptr,
                           .y = y.data_ptr<BFloat16>(),
                           .rows = rows,
                           .m = m,
                           .n = n,
-                          .x_stride = n,
+                          .x_stride = n + n % 2,
                           .w_stride = n,
-                          .y_stride = m + 3});
+                          .y_stride = m + 3};
+    const int64_t unit = 16, units = (m + unit - 1) / unit;
+    at::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
+      GetParam().functions(problem, begin * unit, std::min(m, end * unit));
+    });
     EXPECT_TRUE(y.slice(1, m).eq(7.0).all().item<bool>()) << "wrote past a row";
     return y.slice(1, 0, m);
   }

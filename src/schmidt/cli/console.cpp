@@ -69,12 +69,14 @@ ProgressFn ProgressLine::callback() {
 
 void ProgressLine::show(const Progress& progress) {
   const auto now = Clock::now();
-  if (progress.stage != stage_) {
+  // A count that falls belongs to the next piece of work of the same kind, which has its own rate.
+  if (progress.stage != stage_ || progress.done < last_done_) {
     stage_ = progress.stage;
     started_ = now;
     shown_ = now;
     first_done_ = progress.done;
   }
+  last_done_ = progress.done;
   if (now - started_ < kSilence) return;
   if (now - shown_ <
           (terminal_ ? Clock::duration(kTerminalInterval) : Clock::duration(kPlainInterval)) &&

@@ -36,7 +36,7 @@ class ProgressLine {
   std::string stage_;
   Clock::time_point started_;
   Clock::time_point shown_;
-  int64_t first_done_ = 0;
+  int64_t first_done_ = 0, last_done_ = 0;
 };
 
 /// A table for people: columns as wide as their content, numbers to the right.

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include <ATen/Parallel.h>
-
 #include "schmidt/kernels/processor.h"
 
 #if defined(__x86_64__)
@@ -21,9 +19,8 @@ using c10::BFloat16;
 using tiles::Word;
 using Problem = GemvProblem<BFloat16>;
 
-constexpr int64_t kPanel = 64;      // rows of W
-constexpr int64_t kTogether = 48;   // rows of x whose sums stay in the nearest cache
-constexpr int64_t kWork = 1 << 17;  // products for which a second thread is worth waking
+constexpr int64_t kPanel = 64;     // rows of W
+constexpr int64_t kTogether = 48;  // rows of x whose sums stay in the nearest cache
 
 SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
   return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
@@ -31,25 +28,24 @@ SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
 
 int64_t pairs_of(const Problem& p) { return (p.n + 1) / 2; }
 
-/// Rows i .. i + kPanel - 1 of W to words [pairs, kPanel] with pairs along n, zeros for what W does
-/// not have.
-SCHMIDT_BF16 void pack(const Problem& p, int64_t i, Word* to) {
+/// `count` rows of W from row i on to words [pairs, kPanel] with pairs along n, zeros up to a whole
+/// sixteen of rows.
+SCHMIDT_BF16 void pack(const Problem& p, int64_t i, int64_t count, Word* to) {
   const int64_t pairs = pairs_of(p);
-  for (int64_t o = 0; o < kPanel; o += 16) {
+  for (int64_t o = 0; o < count; o += 16) {
     for (int64_t j = 0; j < pairs; j += 16) {
       const __mmask32 here = ~__mmask32{0} >> std::clamp<int64_t>(2 * j + 32 - p.n, 0, 31);
       __m512i rows[16];
 #pragma GCC unroll 16
       for (int64_t r = 0; r < 16; ++r) {
-        const int64_t row = i + o + r;
-        const BFloat16* const from = p.w + row * p.w_stride + 2 * j;
+        const BFloat16* const from = p.w + (i + o + r) * p.w_stride + 2 * j;
         // The processor does not foresee as many streams: the same place of the next panel.
         _mm_prefetch((const char*)(from + kPanel * p.w_stride), _MM_HINT_T1);
-        rows[r] = _mm512_maskz_loadu_epi16(row < p.m ? here : __mmask32{0}, from);
+        rows[r] = _mm512_maskz_loadu_epi16(o + r < count ? here : __mmask32{0}, from);
       }
       transpose(rows);
-      const int64_t count = std::min<int64_t>(16, pairs - j);
-      for (int64_t k = 0; k < count; ++k) _mm512_store_si512(to + (j + k) * kPanel + o, rows[k]);
+      const int64_t words = std::min<int64_t>(16, pairs - j);
+      for (int64_t k = 0; k < words; ++k) _mm512_store_si512(to + (j + k) * kPanel + o, rows[k]);
     }
   }
 }
@@ -75,7 +71,7 @@ struct alignas(64) Line {
   Word words[16];
 };
 
-void panels(const Problem& p, int64_t begin, int64_t end) {
+void avx512_bf16(const Problem& p, int64_t begin, int64_t end) {
   // Kept from one product to the next: it is as large as a panel.
   thread_local std::vector<Line> memory;
   const int64_t pairs = pairs_of(p);
@@ -83,9 +79,9 @@ void panels(const Problem& p, int64_t begin, int64_t end) {
   if (memory.size() < needed) memory.resize(needed);
   Word* const panel = memory.data()->words;
   auto* const sums = reinterpret_cast<float*>(panel + pairs * kPanel);
-  for (int64_t i = begin * kPanel; i < end * kPanel; i += kPanel) {
-    pack(p, i, panel);
-    const int64_t count = std::min(kPanel, p.m - i);
+  for (int64_t i = begin; i < end; i += kPanel) {
+    const int64_t count = std::min(kPanel, end - i);
+    pack(p, i, count, panel);
     for (int64_t row = 0; row < p.rows; row += kTogether) {
       const int64_t rows = std::min(kTogether, p.rows - row);
       const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
@@ -94,22 +90,6 @@ void panels(const Problem& p, int64_t begin, int64_t end) {
       finish(p, sums, row, rows, i, count);
     }
   }
-}
-
-void avx512_bf16(const Problem& problem) {
-  Problem p = problem;
-  std::vector<BFloat16> even;  // rows of x in whole pairs
-  if (p.n % 2 != 0 || p.x_stride % 2 != 0) {
-    p.x_stride = 2 * pairs_of(p);
-    even.resize(p.rows * p.x_stride);
-    for (int64_t row = 0; row < p.rows; ++row) {
-      std::copy_n(problem.x + row * problem.x_stride, p.n, even.data() + row * p.x_stride);
-    }
-    p.x = even.data();
-  }
-  const int64_t count = (p.m + kPanel - 1) / kPanel;
-  const int64_t grain = std::max<int64_t>(1, kWork / std::max<int64_t>(1, kPanel * p.n * p.rows));
-  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { panels(p, begin, end); });
 }
 
 }  // namespace
@@ -132,18 +112,12 @@ bool beats_the_library(const GemvProblem<c10::BFloat16>& p) {
   return p.rows <= kMostRows && (!amx || p.rows * p.m * p.n <= kMostWorkBesideAmx);
 }
 
-const Bfloat16Gemm* chosen() {
-  static const Implementations<Bfloat16Gemm> all = bfloat16_gemm_implementations();
-  static const Bfloat16Gemm* const kernel = fastest(all);
-  return kernel;
-}
-
 }  // namespace
 
-bool suits_bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) {
-  return chosen() != nullptr && p.rows >= 1 && p.n >= 1 && beats_the_library(p);
+Bfloat16Gemm bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) {
+  static const Implementations<Bfloat16Gemm> all = bfloat16_gemm_implementations();
+  static const Bfloat16Gemm* const kernel = fastest(all);
+  return kernel != nullptr && p.n >= 1 && beats_the_library(p) ? *kernel : nullptr;
 }
-
-void bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) { (*chosen())(p); }
 
 }  // namespace schmidt::kernels

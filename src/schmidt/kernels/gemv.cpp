@@ -1,7 +1,5 @@
 #include "schmidt/kernels/gemv.h"
 
-#include <ATen/Parallel.h>
-
 #include "schmidt/kernels/gemv_x86.h"
 
 namespace schmidt::kernels {
@@ -27,17 +25,6 @@ const GemvKernels& chosen() {
   return *kernels;
 }
 
-/// Bytes of weights below which a second thread costs more than it brings: waking
-/// it takes a few microseconds, in which one core reads about this much.
-constexpr int64_t kBytesPerThread = 64 << 10;
-
-template <typename T>
-void run(GemvKernel<T> kernel, const GemvProblem<T>& p) {
-  const int64_t row_bytes = std::max<int64_t>(1, p.n * static_cast<int64_t>(sizeof(T)));
-  const int64_t grain = std::max<int64_t>(1, kBytesPerThread / row_bytes);
-  at::parallel_for(0, p.m, grain, [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
-}
-
 }  // namespace
 
 const Implementations<GemvKernels>& gemv_implementations() {
@@ -52,7 +39,14 @@ const Implementations<GemvKernels>& gemv_implementations() {
 
 bool gemv_is_fast() { return supported(InstructionSet::kAvx2); }
 
-void gemv(const GemvProblem<float>& problem) { run(chosen().float32, problem); }
-void gemv(const GemvProblem<c10::BFloat16>& problem) { run(chosen().bfloat16, problem); }
+template <>
+GemvKernel<float> gemv_kernel() {
+  return chosen().float32;
+}
+
+template <>
+GemvKernel<c10::BFloat16> gemv_kernel() {
+  return chosen().bfloat16;
+}
 
 }  // namespace schmidt::kernels

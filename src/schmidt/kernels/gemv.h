@@ -36,9 +36,8 @@ const Implementations<GemvKernels>& gemv_implementations();
 /// Whether vectors are used here; the reference alone never beats a library.
 bool gemv_is_fast();
 
-/// Runs the fastest implementation, on several threads where the weights are
-/// large enough to pay for waking them.
-void gemv(const GemvProblem<float>& problem);
-void gemv(const GemvProblem<c10::BFloat16>& problem);
+/// The fastest here.
+template <typename T>
+GemvKernel<T> gemv_kernel();
 
 }  // namespace schmidt::kernels

@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#include "schmidt/kernels/prefetch.h"
+
 #define SCHMIDT_INLINE [[gnu::always_inline]] static inline
 #if defined(__clang__)
 #define SCHMIDT_UNROLL _Pragma("unroll")
@@ -19,10 +21,6 @@
 
 namespace schmidt::kernels {
 namespace {
-
-/// The hardware's prefetcher loses track when several rows are computed for each
-/// weight that arrives: ask for the weights this far ahead.
-constexpr int64_t kPrefetchBytes = 4096;
 
 #define SCHMIDT_TARGET [[gnu::target("avx2,fma")]]
 namespace avx2 {
@@ -165,6 +163,36 @@ struct BFloat16 {
 }  // namespace avx512
 #undef SCHMIDT_TARGET
 
+#define SCHMIDT_TARGET [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]]
+namespace avx512_bf16 {
+
+struct BFloat16 {
+  using Element = c10::BFloat16;
+  using Sum = __m512;
+  using Raw = __m512i;
+  using Operand = __m512bh;
+  static constexpr int64_t kLanes = 32;
+  static constexpr int kRows = 4;  // 4 rows x 4 outputs in 32 registers
+
+  SCHMIDT_TARGET SCHMIDT_INLINE Sum zero() { return _mm512_setzero_ps(); }
+  SCHMIDT_TARGET SCHMIDT_INLINE Raw load(const c10::BFloat16* p) { return _mm512_loadu_si512(p); }
+  SCHMIDT_TARGET SCHMIDT_INLINE Raw load(const c10::BFloat16* p, int64_t count) {
+    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << count) - 1), p);
+  }
+  SCHMIDT_TARGET SCHMIDT_INLINE Operand operand(Raw v) { return (__m512bh)v; }
+  SCHMIDT_TARGET SCHMIDT_INLINE Sum add_product(Sum sum, Operand a, Operand b) {
+    return _mm512_dpbf16_ps(sum, a, b);
+  }
+  template <int kOut>
+  SCHMIDT_TARGET SCHMIDT_INLINE void total(const Sum (&s)[kOut], float (&out)[kOut]) {
+    avx512::Float32::total(s, out);
+  }
+};
+
+#include "schmidt/kernels/gemv_kernel.inc"
+}  // namespace avx512_bf16
+#undef SCHMIDT_TARGET
+
 }  // namespace
 
 Implementations<GemvKernels> x86_gemv_implementations() {
@@ -172,6 +200,8 @@ Implementations<GemvKernels> x86_gemv_implementations() {
       {InstructionSet::kAvx2, {avx2::kernel<avx2::Float32>, avx2::kernel<avx2::BFloat16>}},
       {InstructionSet::kAvx512,
        {avx512::kernel<avx512::Float32>, avx512::kernel<avx512::BFloat16>}},
+      {InstructionSet::kAvx512Bf16,
+       {avx512::kernel<avx512::Float32>, avx512_bf16::kernel<avx512_bf16::BFloat16>}},
   };
 }
 

@@ -1,26 +1,23 @@
 #include "schmidt/kernels/linear.h"
 
-#include <type_traits>
+#include <algorithm>
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/zeros.h>
 
-#include "schmidt/kernels/bfloat16_gemm.h"
 #include "schmidt/kernels/fast_path.h"
-#include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/row_kernel.h"
 
 namespace schmidt::kernels {
 namespace {
 
-constexpr int64_t kSmall = 256 << 10;  // bytes of weights
-
-/// Most rows for which gemv() is the faster one, measured on AVX-512 against bfloat16_gemm(), or
-/// where that is none against MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs
-/// some 20 microseconds before it starts: a small product is done by then.
-int64_t most_rows_of_gemv(const torch::Tensor& w, bool beside_gemm) {
-  const bool small = static_cast<int64_t>(w.nbytes()) <= kSmall;
-  if (beside_gemm) return small ? 8 : 4;
-  return w.scalar_type() == at::kFloat || small ? 16 : 8;
+/// Rows of x as a kernel reads them that takes pairs.
+torch::Tensor in_pairs(const torch::Tensor& x, int64_t rows, int64_t n) {
+  torch::Tensor even = at::zeros({rows, n + n % 2}, x.options());
+  even.narrow(1, 0, n).copy_(x.reshape({rows, n}));
+  return even;
 }
 
 bool are_fast(const torch::Tensor& x, const torch::Tensor& w,
@@ -35,14 +32,16 @@ torch::Tensor by_kernels(const torch::Tensor& x, const torch::Tensor& w,
   const int64_t m = w.size(0), n = w.size(1);
   GemvProblem<T> problem{
       .rows = rows, .m = m, .n = n, .x_stride = n, .w_stride = w.stride(0), .y_stride = m};
-  bool some = false;
-  if constexpr (std::is_same_v<T, c10::BFloat16>) some = suits_bfloat16_gemm(problem);
-  const bool few = rows <= most_rows_of_gemv(w, some) && gemv_is_fast();
-  if (!few && !some) return {};
+  const RowKernel<T> kernel = row_kernel(problem);
+  if (kernel.run == nullptr) return {};
   // Rows of a wider matrix are taken as they lie.
   const bool strided = x.dim() == 2 && x.stride(1) == 1 && x.stride(0) >= n;
-  const torch::Tensor input = strided ? x : x.contiguous();
+  torch::Tensor input = strided ? x : x.contiguous();
   if (strided) problem.x_stride = x.stride(0);
+  if (kernel.pairs && (n % 2 != 0 || problem.x_stride % 2 != 0)) {
+    input = in_pairs(input, rows, n);
+    problem.x_stride = input.size(1);
+  }
   const torch::Tensor offset = bias ? bias->contiguous() : torch::Tensor();
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = m;
@@ -51,11 +50,10 @@ torch::Tensor by_kernels(const torch::Tensor& x, const torch::Tensor& w,
   problem.w = w.const_data_ptr<T>();
   if (bias) problem.bias = offset.const_data_ptr<T>();
   problem.y = y.mutable_data_ptr<T>();
-  if (few) {
-    gemv(problem);
-  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    bfloat16_gemm(problem);
-  }
+  const int64_t units = (m + kernel.unit - 1) / kernel.unit;
+  at::parallel_for(0, units, kernel.grain / kernel.unit, [&](int64_t begin, int64_t end) {
+    kernel.run(problem, begin * kernel.unit, std::min(m, end * kernel.unit));
+  });
   return y;
 }
 

@@ -9,6 +9,7 @@
 #include <c10/util/Half.h>
 #include <immintrin.h>
 
+#include "schmidt/kernels/prefetch.h"
 #include "schmidt/kernels/transpose_x86.h"
 
 #define SCHMIDT_INLINE [[gnu::always_inline]] static inline
@@ -267,6 +268,13 @@ struct Vector {
   struct Factor {
     __m256i codes, magnitudes;
   };
+  /// Scales s of row i, and s (z - taken), zeros up to `padded` groups.
+  SCHMIDT_TARGET SCHMIDT_INLINE void side(const QuantizedWeight& w, int64_t i, float taken,
+                                          int64_t padded, float* scales, float* offsets) {
+    widen(w, i, scales, offsets);
+    for (int64_t g = 0; g < w.groups(); ++g) offsets[g] = scales[g] * (offsets[g] - taken);
+    for (int64_t g = w.groups(); g < padded; ++g) offsets[g] = 0.0F;
+  }
   SCHMIDT_TARGET SCHMIDT_INLINE Factor factor(const Unpacker& u, Codes c) {
     const __m256i codes = _mm256_xor_si256(c, u.flip);
     return {codes, _mm256_abs_epi8(codes)};

@@ -4,8 +4,9 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
 
-#include "schmidt/kernels/linear.h"
+#include "schmidt/kernels/low_rank_linear.h"
 #include "schmidt/model/network.h"
 
 namespace schmidt::model {
@@ -20,10 +21,13 @@ LowRankProjection::LowRankProjection(std::vector<LowRankLayer> layers) {
     const int64_t m = layer.weight.shape.out_dims[0];
     TORCH_CHECK_VALUE(!layer.bias || layer.bias->sizes() == at::IntArrayRef({m}),
                       "[low rank] expected a bias of ", m, " values for ", layer.name);
-    last.push_back(layer.weight.cores[1].flatten(1));
+    const torch::Tensor right = layer.weight.cores[1].flatten(1);
+    last.push_back(right);
+    // Each begins at an even row, as kernels read pairs of outputs.
+    if (right.size(0) % 2 != 0) last.push_back(at::zeros({1, right.size(1)}, right.options()));
     if (layer.bias) biases.push_back(*layer.bias);
     kernels::ColumnOrder order(layer.weight.pivots[0], m);
-    members_.push_back({std::move(layer), std::move(order)});
+    members_.push_back({std::move(layer), std::move(order), 0});
   }
   TORCH_CHECK_VALUE(biases.empty() || biases.size() == members_.size(),
                     "[low rank] expected biases of all layers or none");
@@ -35,36 +39,37 @@ LowRankProjection::LowRankProjection(std::vector<LowRankLayer> layers) {
     const int64_t r = core.size(0), m = member.layer.weight.shape.out_dims[0];
     core = stacked_.narrow(0, row, r).view(core.sizes()).detach();
     if (bias_) member.layer.bias = bias_->narrow(0, column, m).detach();
-    row += r;
+    member.row = row;
+    row += r + r % 2;
     column += m;
   }
 }
 
 torch::Tensor LowRankProjection::outputs(const torch::Tensor& x) const {
-  const torch::Tensor chosen = kernels::linear(x, stacked_);
-  std::vector<kernels::Interleaved> all;
-  int64_t begin = 0;
-  for (const auto& [layer, order] : members_) {
-    const torch::Tensor& others = layer.weight.cores[0];  // [m - r, r]
-    const torch::Tensor first = chosen.narrow(-1, begin, others.size(1));
-    all.push_back({first, kernels::linear(first, others), &order});
-    begin += others.size(1);
+  std::vector<kernels::LowRankWeight> weights;
+  for (const auto& [layer, order, row] : members_) {
+    weights.push_back({row, layer.weight.cores[0], &order});
   }
-  return kernels::interleave(all);
+  return kernels::low_rank_linear(x, stacked_, weights);
+}
+
+bool LowRankProjection::is_trained() const {
+  return at::GradMode::is_enabled() && std::ranges::any_of(members_, [](const Member& member) {
+           const auto trained = [](const torch::Tensor& t) { return t.requires_grad(); };
+           const LowRankLayer& layer = member.layer;
+           return std::ranges::any_of(layer.weight.cores, trained) ||
+                  (layer.bias && trained(*layer.bias));
+         });
 }
 
 torch::Tensor LowRankProjection::apply(const torch::Tensor& x) const {
-  const std::vector<NamedTensor> all = parameters();
-  const bool trained = at::GradMode::is_enabled() &&
-                       std::any_of(all.begin(), all.end(),
-                                   [](const NamedTensor& p) { return p.tensor.requires_grad(); });
-  if (!trained) {
+  if (!is_trained()) {
     const torch::Tensor y = outputs(x);
     return bias_ ? y + *bias_ : y;
   }
   // Gradients belong to the leaves, which the stacked matrix does not know of.
   std::vector<torch::Tensor> parts;
-  for (const auto& [layer, order] : members_) {
+  for (const auto& [layer, order, row] : members_) {
     const torch::Tensor y = tn::apply(layer.weight, x);
     parts.push_back(layer.bias ? y + *layer.bias : y);
   }
@@ -79,7 +84,7 @@ int64_t LowRankProjection::out_features() const {
 
 std::vector<NamedTensor> LowRankProjection::parameters() const {
   std::vector<NamedTensor> all;
-  for (const auto& [layer, order] : members_) {
+  for (const auto& [layer, order, row] : members_) {
     for (NamedTensor& core : network_cores(layer.name, layer.weight))
       all.push_back(std::move(core));
     if (layer.bias) all.push_back({layer.name + ".bias", *layer.bias});
@@ -89,7 +94,7 @@ std::vector<NamedTensor> LowRankProjection::parameters() const {
 
 std::vector<NamedTensor> LowRankProjection::tensors() const {
   std::vector<NamedTensor> all;
-  for (const auto& [layer, order] : members_) {
+  for (const auto& [layer, order, row] : members_) {
     for (NamedTensor& tensor : network_tensors(layer.name, layer.weight)) {
       all.push_back(std::move(tensor));
     }

@@ -40,12 +40,14 @@ class LowRankProjection : public Projection {
   struct Member {
     LowRankLayer layer;  // its last core is a part of stacked_
     kernels::ColumnOrder order;
+    int64_t row;  // of stacked_ at which its last core begins
   };
 
+  bool is_trained() const;
   torch::Tensor outputs(const torch::Tensor& x) const;  // without biases
 
   std::vector<Member> members_;
-  torch::Tensor stacked_;              // [sum of r, n]
+  torch::Tensor stacked_;              // [sum of r, each rounded up to even, n]
   std::optional<torch::Tensor> bias_;  // [sum of m], where the layers have one
 };
 

@@ -1,0 +1,50 @@
+#include "schmidt/kernels/row_kernel.h"
+
+#include <algorithm>
+
+#include "schmidt/kernels/bfloat16_gemm.h"
+
+namespace schmidt::kernels {
+namespace {
+
+constexpr int64_t kSmall = 256 << 10;  // bytes of weights
+
+/// What wakes a second thread costs a few microseconds: one core reads so many bytes of weights in
+/// them, or multiplies so often.
+constexpr int64_t kBytesPerThread = 64 << 10, kProductsPerThread = 1 << 17;
+
+template <typename T>
+int64_t row_bytes(const GemvProblem<T>& p) {
+  return std::max<int64_t>(1, p.n * static_cast<int64_t>(sizeof(T)));
+}
+
+template <typename T>
+RowKernel<T> few_rows(const GemvProblem<T>& p) {
+  return {.run = gemv_kernel<T>(),
+          .grain = std::max<int64_t>(1, kBytesPerThread / row_bytes(p))};
+}
+
+}  // namespace
+
+// Bounds were measured on AVX-512: of gemv kernels against Bfloat16Gemm, or where that is none
+// against MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20 microseconds
+// before it starts. A small product is done by then.
+
+RowKernel<float> row_kernel(const GemvProblem<float>& p) {
+  return gemv_is_fast() && p.rows <= 16 ? few_rows(p) : RowKernel<float>{};
+}
+
+RowKernel<c10::BFloat16> row_kernel(const GemvProblem<c10::BFloat16>& p) {
+  const bool small = p.m * row_bytes(p) <= kSmall;
+  const Bfloat16Gemm gemm = bfloat16_gemm(p);
+  const int64_t few = gemm != nullptr ? (small ? 8 : 4) : (small ? 16 : 8);
+  if (gemv_is_fast() && p.rows <= few) return few_rows(p);
+  constexpr int64_t kLanes = 16;
+  const int64_t products = std::max<int64_t>(1, kLanes * p.n * p.rows);
+  return {.run = gemm,
+          .unit = kLanes,
+          .grain = kLanes * std::max<int64_t>(1, kProductsPerThread / products),
+          .pairs = true};
+}
+
+}  // namespace schmidt::kernels
