@@ -31,17 +31,16 @@ class Bfloat16 : public testing::TestWithParam<Implementation<Bfloat16Gemm>> {
     pairs.narrow(1, 0, n).copy_(x);
     const AtTheEnd input(pairs), weight(w), offset(bias.defined() ? bias : x);
     torch::Tensor y = at::full({rows, m + 3}, 7.0F).to(torch::kBFloat16);
-    const GemvProblem<BFloat16> problem{
-                          .x = input.data<BFloat16>(),
-                          .w = weight.data<BFloat16>(),
-                          .bias = bias.defined() ? offset.data<BFloat16>() : nullptr,
-                          .y = y.data_ptr<BFloat16>(),
-                          .rows = rows,
-                          .m = m,
-                          .n = n,
-                          .x_stride = n + n % 2,
-                          .w_stride = n,
-                          .y_stride = m + 3};
+    const GemvProblem<BFloat16> problem{.x = input.data<BFloat16>(),
+                                        .w = weight.data<BFloat16>(),
+                                        .bias = bias.defined() ? offset.data<BFloat16>() : nullptr,
+                                        .y = y.data_ptr<BFloat16>(),
+                                        .rows = rows,
+                                        .m = m,
+                                        .n = n,
+                                        .x_stride = n + n % 2,
+                                        .w_stride = n,
+                                        .y_stride = m + 3};
     const int64_t unit = 16, units = (m + unit - 1) / unit;
     at::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
       GetParam().functions(problem, begin * unit, std::min(m, end * unit));

@@ -9,10 +9,10 @@
 
 namespace schmidt::kernels {
 
-/// y = x W^T + bias in bfloat16 for some rows of x: more than gemv kernels are for, too few for what
-/// a library's product costs before it begins, which counts most where weights are small as low
-/// ranks are. Sums are float32, y is rounded once. W goes into panels of 64 of its rows side by side,
-/// each of which all rows of x meet in a cache; ranges of whole sixteens leave no lane empty.
+/// y = x W^T + bias in bfloat16 for some rows of x: more than gemv kernels are for, too few for
+/// what a library's product costs before it begins, which counts most where weights are small as
+/// low ranks are. Sums are float32, y is rounded once. W goes into panels of 64 of its rows side by
+/// side, each of which all rows of x meet in a cache; ranges of whole sixteens leave no lane empty.
 ///
 /// x is read in pairs: x_stride is even, and where n is odd a finite number stands behind each row.
 using Bfloat16Gemm = GemvKernel<c10::BFloat16>;

@@ -78,7 +78,7 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
   torch::Tensor y = at::empty(shape, x.options());
   first.y = chosen.mutable_data_ptr<T>();
   T* const to = y.mutable_data_ptr<T>();
-  for (T* place = second.mutable_data_ptr<T>(); Others<T>& other : others) {
+  for (T* place = second.mutable_data_ptr<T>(); Others<T> & other : others) {
     other.problem.x = first.y + other.weight->begin;
     other.problem.y = place;
     other.problem.y_stride = between;
@@ -119,19 +119,19 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
 
 void check(const torch::Tensor& x, const torch::Tensor& right,
            std::span<const LowRankWeight> weights) {
-  TORCH_CHECK_VALUE(right.dim() == 2 && x.dim() >= 1 && x.size(-1) == right.size(1) &&
-                        !weights.empty(),
-                    "[low rank] expected x [.., n], a right factor [R, n] and a weight or more, got ",
-                    x.sizes(), " and ", right.sizes());
+  TORCH_CHECK_VALUE(
+      right.dim() == 2 && x.dim() >= 1 && x.size(-1) == right.size(1) && !weights.empty(),
+      "[low rank] expected x [.., n], a right factor [R, n] and a weight or more, got ", x.sizes(),
+      " and ", right.sizes());
   for (const LowRankWeight& weight : weights) {
     const torch::Tensor& others = weight.others;
-    TORCH_CHECK_VALUE(
-        others.dim() == 2 && weight.begin >= 0 && weight.begin + others.size(1) <= right.size(0) &&
-            static_cast<int64_t>(weight.order->first().size()) == others.size(1) &&
-            static_cast<int64_t>(weight.order->second().size()) == others.size(0),
-        "[low rank] expected ", weight.order->second().size(), " x ", weight.order->first().size(),
-        " beside rows of the right factor, got ", others.sizes(), " from row ", weight.begin, " of ",
-        right.size(0));
+    TORCH_CHECK_VALUE(others.dim() == 2 && weight.begin >= 0 &&
+                          weight.begin + others.size(1) <= right.size(0) &&
+                          static_cast<int64_t>(weight.order->first().size()) == others.size(1) &&
+                          static_cast<int64_t>(weight.order->second().size()) == others.size(0),
+                      "[low rank] expected ", weight.order->second().size(), " x ",
+                      weight.order->first().size(), " beside rows of the right factor, got ",
+                      others.sizes(), " from row ", weight.begin, " of ", right.size(0));
   }
 }
 

@@ -9,7 +9,8 @@
 
 namespace schmidt::kernels {
 
-/// A weight [m, n] of rank r: r of its rows are rows of a right factor, the others are made of those.
+/// A weight [m, n] of rank r: r of its rows are rows of a right factor, the others are made of
+/// those.
 struct LowRankWeight {
   int64_t begin = 0;                   ///< row of the right factor at which its r rows begin
   torch::Tensor others;                ///< [m - r, r]

@@ -8,10 +8,10 @@
 
 namespace schmidt::kernels {
 
-/// Runs first(share, shares) and then second(share, shares) with every share on a thread of its own,
-/// or on this thread alone. No thread begins the second before all have ended the first: to wait for
-/// each other costs threads that are awake far less than to be woken twice. Throws what a step
-/// threw.
+/// Runs first(share, shares) and then second(share, shares) with every share on a thread of its
+/// own, or on this thread alone. No thread begins the second before all have ended the first: to
+/// wait for each other costs threads that are awake far less than to be woken twice. Throws what a
+/// step threw.
 template <typename First, typename Second>
 void parallel_steps(bool alone, const First& first, const Second& second) {
 #ifdef _OPENMP

@@ -4,8 +4,9 @@
 
 namespace schmidt::kernels {
 
-/// How far ahead of its use memory is asked for. A line takes some 100 nanoseconds to come, in which
-/// a core reads about 3 KB; what is more covers that lines come in bursts (measured on Zen 4).
+/// How far ahead of its use memory is asked for. A line takes some 100 nanoseconds to come, in
+/// which a core reads about 3 KB; what is more covers that lines come in bursts (measured on Zen
+/// 4).
 inline constexpr int64_t kPrefetchBytes = 16 << 10;
 
 /// Asks for what stands kPrefetchBytes behind `here`. It goes to the second cache: the first has

@@ -20,15 +20,14 @@ int64_t row_bytes(const GemvProblem<T>& p) {
 
 template <typename T>
 RowKernel<T> few_rows(const GemvProblem<T>& p) {
-  return {.run = gemv_kernel<T>(),
-          .grain = std::max<int64_t>(1, kBytesPerThread / row_bytes(p))};
+  return {.run = gemv_kernel<T>(), .grain = std::max<int64_t>(1, kBytesPerThread / row_bytes(p))};
 }
 
 }  // namespace
 
 // Bounds were measured on AVX-512: of gemv kernels against Bfloat16Gemm, or where that is none
-// against MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20 microseconds
-// before it starts. A small product is done by then.
+// against MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20
+// microseconds before it starts. A small product is done by then.
 
 RowKernel<float> row_kernel(const GemvProblem<float>& p) {
   return gemv_is_fast() && p.rows <= 16 ? few_rows(p) : RowKernel<float>{};
