@@ -64,7 +64,7 @@ torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next)
     std::copy(next[row].begin(), next[row].end(), ids.mutable_data_ptr<int64_t>() + row * widest);
     held_[row].insert(held_[row].end(), next[row].begin(), next[row].end());
   }
-  return model_.step_hidden(ids, lengths, cache_);
+  return model_.step_states(ids, lengths, cache_);
 }
 
 }  // namespace schmidt::eval

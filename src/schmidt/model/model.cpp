@@ -219,14 +219,6 @@ torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64
   return logits(final_norm(h.narrow(0, h.size(0) - count, count)));
 }
 
-torch::Tensor Model::step_hidden(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                                 KvCache& cache) const {
-  const at::NoGradGuard no_grad;
-  const StepPlan plan = plan_step(ids, lengths, cache);
-  TORCH_CHECK_VALUE(!plan.spans.empty(), "[step] expected a token or more, got none");
-  return final_norm(advance(plan, cache));
-}
-
 KvCache Model::make_cache(int64_t batch, int64_t capacity, std::optional<int64_t> blocks) const {
   return KvCache(config_, batch, capacity, dtype(), device(),
                  {.type = cache_type_, .blocks = blocks});

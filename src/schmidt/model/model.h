@@ -77,11 +77,6 @@ class Model {
   torch::Tensor step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                           KvCache& cache, int64_t count) const;
 
-  /// The same, -> states after the final norm of all valid tokens, row after row [n, hidden].
-  /// Throws c10::ValueError also where no token is valid.
-  torch::Tensor step_hidden(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                            KvCache& cache) const;
-
   /// An empty cache for this model, on its device, of the type that the model was loaded with; of
   /// `blocks` blocks where that is given. Throws c10::ValueError as KvCache.
   KvCache make_cache(int64_t batch, int64_t capacity,
