@@ -53,7 +53,7 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
   if (first_kernel.pairs && (n % 2 != 0 || first.x_stride % 2 != 0)) return {};
 
   std::vector<Others<T>> others;
-  int64_t columns = 0, between = 0, products = rows * stacked * n;
+  int64_t columns = 0, between = 0, threads = stacked / first_kernel.grain;
   for (const LowRankWeight& weight : weights) {
     const int64_t m = weight.others.size(0), r = weight.others.size(1);
     GemvProblem<T> problem{.w = weight.others.const_data_ptr<T>(),
@@ -68,7 +68,7 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
     others.push_back({problem, kernel, &weight, columns});
     columns += m + r;
     between += m;
-    products += rows * m * r;
+    threads += m / kernel.grain;
   }
 
   torch::Tensor chosen = at::empty({rows, even}, x.options());
@@ -112,8 +112,7 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
       }
     }
   };
-  constexpr int64_t kProductsPerThread = 1 << 17;
-  parallel_steps(products < 2 * kProductsPerThread, multiply_right, multiply_others);
+  parallel_steps(threads < 2, multiply_right, multiply_others);
   return y;
 }
 
