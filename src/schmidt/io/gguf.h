@@ -25,6 +25,11 @@ struct GgufValue {
   std::variant<bool, int64_t, float, double, std::string, std::vector<bool>, std::vector<int64_t>,
                std::vector<float>, std::vector<double>, std::vector<std::string>, GgufArrays>
       data;
+  /// The format's id of the type that a file stores it in, of an array its items' type; none: the
+  /// writer chooses.
+  std::optional<uint32_t> type = {};
+
+  bool operator==(const GgufValue&) const = default;
 };
 
 /// One entry of the tensor table, checked against the file's size.

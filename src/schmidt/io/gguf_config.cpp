@@ -207,6 +207,12 @@ const GgufArchitecture& gguf_architecture(const GgufFile& file) {
   return found->name == kMistral.name && slides ? kMistral : *found;
 }
 
+const GgufArchitecture* find_gguf_architecture(std::string_view model_type) {
+  if (model_type == kMistral.model_type) return &kMistral;
+  const auto* found = std::ranges::find(kArchitectures, model_type, &GgufArchitecture::model_type);
+  return found == std::end(kArchitectures) ? nullptr : found;
+}
+
 json config_from_gguf(const GgufFile& file) {
   const GgufArchitecture& architecture = gguf_architecture(file);
   const Metadata metadata(file, architecture.name);

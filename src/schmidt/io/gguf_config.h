@@ -19,6 +19,9 @@ struct GgufArchitecture {
 /// Throws FormatError for one that is not known.
 const GgufArchitecture& gguf_architecture(const GgufFile& file);
 
+/// The one that models of that type in config.json have; null for a type that is not known.
+const GgufArchitecture* find_gguf_architecture(std::string_view model_type);
+
 /// config.json as transformers reads it, made from metadata and tensor shapes.
 /// Float32 metadata becomes the shortest decimal that gives the same float32: 1e-05.
 /// - A model without output.weight ties its embedding.

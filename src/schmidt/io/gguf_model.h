@@ -37,6 +37,9 @@ GgufModel open_gguf_model(const std::filesystem::path& path);
 /// The same for a file that is open already.
 GgufModel as_hugging_face(GgufFile file);
 
+/// Encoded rows of `heads` heads in the order of GgufWeight, from Hugging Face's.
+std::string interleaved_rows(std::string_view bytes, int64_t rows, int64_t heads);
+
 /// Decoded, rows in Hugging Face's order.
 torch::Tensor load_tensor(const GgufWeight& weight);
 

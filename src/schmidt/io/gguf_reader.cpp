@@ -141,24 +141,33 @@ constexpr std::array kValueTypes{
     value_type<double, double>(),
 };
 
-const ValueType& read_value_type(Reader& in) {
+uint32_t read_value_type(Reader& in) {
   const auto id = in.number<uint32_t>();
   if (id >= kValueTypes.size()) {
     in.fail(fmt::format("expected a value type below {}, found {}", kValueTypes.size(), id));
   }
-  return kValueTypes[id];
+  return id;
+}
+
+GgufValue read_value(Reader& in) {
+  const uint32_t id = read_value_type(in);
+  GgufValue value = kValueTypes[id].read(in);
+  if (!value.type) value.type = id;  // an array has its items'
+  return value;
 }
 
 GgufValue read_array(Reader& in) {
   if (++in.array_depth > kMaxArrayDepth) {
     in.fail(fmt::format("expected at most {} nested arrays, found more", kMaxArrayDepth));
   }
-  const ValueType& type = read_value_type(in);
+  const uint32_t id = read_value_type(in);
+  const ValueType& type = kValueTypes[id];
   const uint64_t count = in.count("items", type.min_bytes);
   if (count > kMaxArrayItems) {
     in.fail(fmt::format("expected at most {} items, found {}", kMaxArrayItems, count));
   }
   GgufValue value = type.read_many(in, count);
+  value.type = id;
   --in.array_depth;
   return value;
 }
@@ -181,7 +190,7 @@ std::map<std::string, GgufValue> read_metadata(Reader& in, uint64_t count) {
     in.where = fmt::format("metadata entry {}", i);
     const std::string key = in.text(kMaxNameBytes);
     in.where = "metadata " + key;
-    GgufValue value = read_value_type(in).read(in);
+    GgufValue value = read_value(in);
     if (!metadata.emplace(key, std::move(value)).second) {
       in.fail("expected a key once, found it twice");
     }

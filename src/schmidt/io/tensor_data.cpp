@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/isfinite.h>
 #include <c10/core/ScalarType.h>
 
 #include "schmidt/io/mapped_file.h"
@@ -58,6 +59,31 @@ torch::Tensor decode_tensor(std::string_view bytes, const quant::Format& format,
     format.decode(in + begin * format.bytes, end - begin, out + begin * format.values);
   });
   return tensor;
+}
+
+std::string encode_tensor(const torch::Tensor& tensor, const quant::Format& format,
+                          const std::string& name) {
+  TORCH_CHECK_VALUE(format.encode != nullptr, "[encode] expected a format that is written, got ",
+                    std::string(format.name));
+  TORCH_CHECK_VALUE(tensor.dim() > 0 && tensor.size(-1) % format.values == 0,
+                    "[encode] expected rows of a multiple of ", format.values, " values for ",
+                    std::string(format.name), ", got ", tensor.sizes(), " in ", name);
+  const torch::ScalarType dtype = decoded_dtype(format);
+  const torch::Tensor values = tensor.to(dtype).contiguous();
+  TORCH_CHECK_VALUE(at::isfinite(values).all().item<bool>(),
+                    "[encode] expected finite values that ", std::string(format.name),
+                    " can hold in ", name);
+  if (format.values == 1) {
+    return {static_cast<const char*>(values.const_data_ptr()), values.nbytes()};
+  }
+  const int64_t blocks = values.numel() / format.values;
+  std::string bytes(static_cast<size_t>(blocks * format.bytes), '\0');
+  const float* in = values.const_data_ptr<float>();
+  auto* out = reinterpret_cast<uint8_t*>(bytes.data());
+  at::parallel_for(0, blocks, kDecodeGrain / format.values, [&](int64_t begin, int64_t end) {
+    format.encode(in + begin * format.values, end - begin, out + begin * format.bytes);
+  });
+  return bytes;
 }
 
 }  // namespace schmidt::io

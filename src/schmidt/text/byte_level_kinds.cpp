@@ -113,7 +113,53 @@ std::map<std::string, ByteLevelKind, std::less<>> make_table() {
   return table;
 }
 
+// Of names that stand for the same kind the one that most models have.
+constexpr const char* kNames[] = {
+    "gpt-2",          "smollm",      "llama-bpe", "qwen2",  "tekken",     "gpt-4o", "stablelm2",
+    "dbrx",           "mpt",         "command-r", "qwen35", "seed-coder", "falcon", "deepseek-llm",
+    "deepseek-coder", "deepseek-v3", "default"};
+
+// A component as it acts: one step is the same in a sequence of its own, and offsets are nobody's
+// business here.
+json as_it_acts(json component) {
+  if (!component.is_object()) return nullptr;
+  for (const char* key : {"pretokenizers", "normalizers"}) {
+    const auto steps = component.find(key);
+    if (steps == component.end() || !steps->is_array()) continue;
+    for (json& step : *steps) step = as_it_acts(step);
+    if (steps->empty()) return nullptr;
+    if (steps->size() == 1) return steps->front();
+  }
+  if (component.value("type", "") == "ByteLevel") {
+    component.erase("trim_offsets");
+    if (!component.contains("use_regex")) component["use_regex"] = true;
+    if (!component.contains("add_prefix_space")) component["add_prefix_space"] = true;
+  }
+  if (component.value("type", "") == "Split" && !component.contains("invert")) {
+    component["invert"] = false;
+  }
+  return component;
+}
+
+json member(const json& object, const char* key) {
+  return object.is_object() && object.contains(key) ? object.at(key) : json();
+}
+
 }  // namespace
+
+std::optional<std::string> byte_level_kind_name(const json& tokenizer) {
+  const json cut = as_it_acts(member(tokenizer, "pre_tokenizer"));
+  const json normalizer = as_it_acts(member(tokenizer, "normalizer"));
+  const bool ignores = member(member(tokenizer, "model"), "ignore_merges") == json(true);
+  for (const char* name : kNames) {
+    const ByteLevelKind& kind = *find_byte_level_kind(name);
+    if (as_it_acts(kind.pre_tokenizer) == cut && as_it_acts(kind.normalizer) == normalizer &&
+        kind.ignore_merges == ignores) {
+      return name;
+    }
+  }
+  return std::nullopt;
+}
 
 const ByteLevelKind* find_byte_level_kind(std::string_view name) {
   static const auto kTable = make_table();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -20,6 +22,10 @@ struct ByteLevelKind {
 /// expression of the model's tokenizer.json beside an approximation, the former. Normalizers are
 /// those of the models' tokenizer.json.
 const ByteLevelKind* find_byte_level_kind(std::string_view name);
+
+/// The name in `tokenizer.ggml.pre` of the kind that a tokenizer.json is of: it cuts, normalizes
+/// and merges words exactly so. None where that cannot be said of any.
+std::optional<std::string> byte_level_kind_name(const nlohmann::json& tokenizer);
 
 /// The ByteLevel component; `use_regex` cuts words as GPT-2 does.
 nlohmann::json byte_level_component(bool use_regex, bool add_prefix_space = false);

@@ -18,16 +18,6 @@ using nlohmann::json;
 
 constexpr const char* kMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
-// llama.cpp's llama_token_type.
-enum TokenType : int64_t {
-  kNormal = 1,
-  kUnknown = 2,
-  kControl = 3,
-  kUserDefined = 4,
-  kUnused = 5,
-  kByte = 6
-};
-
 struct RawVocabulary {
   std::vector<std::string> tokens;
   std::vector<int64_t> types;  // TokenType; all normal where the file has none

@@ -171,14 +171,16 @@ std::shared_ptr<Tokenizer::Impl> load_gguf(const fs::path& path) {
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const fs::path& path) {
-  const std::shared_ptr<Impl> impl =
+std::shared_ptr<Tokenizer::Impl> load_tokenizer(const fs::path& path) {
+  std::shared_ptr<Tokenizer::Impl> impl =
       io::kind_of_model_path(path) == io::ModelPath::kFolder ? load_folder(path) : load_gguf(path);
   if (impl->eos_id) impl->stop_ids.push_back(*impl->eos_id);
   std::sort(impl->stop_ids.begin(), impl->stop_ids.end());
   impl->stop_ids.erase(std::unique(impl->stop_ids.begin(), impl->stop_ids.end()),
                        impl->stop_ids.end());
-  return Tokenizer(impl);
+  return impl;
 }
+
+Tokenizer Tokenizer::load(const fs::path& path) { return Tokenizer(load_tokenizer(path)); }
 
 }  // namespace schmidt::text

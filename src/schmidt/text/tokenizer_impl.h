@@ -34,6 +34,9 @@ struct Tokenizer::Impl {
   std::optional<int64_t> id(std::string_view token) const;
 };
 
+/// Of a folder or a .gguf file; throws as Tokenizer::load.
+std::shared_ptr<Tokenizer::Impl> load_tokenizer(const std::filesystem::path& path);
+
 /// From tokenizer.json. Throws FormatError.
 std::shared_ptr<Tokenizer::Impl> build_from_json(const nlohmann::json& tokenizer,
                                                  const std::filesystem::path& path);

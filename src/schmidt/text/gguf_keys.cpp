@@ -1,0 +1,167 @@
+#include "schmidt/text/gguf_keys.h"
+
+#include <fmt/format.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/json.h"
+#include "schmidt/text/byte_level_kinds.h"
+#include "schmidt/text/gguf_vocabulary.h"
+#include "schmidt/text/sentencepiece_pieces.h"
+#include "schmidt/text/tokenizer_impl.h"
+
+namespace schmidt::text {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Keys = std::map<std::string, io::GgufValue>;
+
+constexpr float kScoreOfAdded = -1000;  // as llama.cpp's converter has it
+
+struct Tokens {
+  std::vector<std::string> texts;
+  std::vector<int64_t> types;
+};
+
+/// What the tokenizer's vocabulary holds, added tokens included.
+Tokens tokens_of(const Tokenizer::Impl& impl, int64_t rows, const fs::path& path) {
+  if (impl.size() > rows) {
+    throw FormatError(path, "tokenizer",
+                      fmt::format("expected at most {} tokens, the size of the model's vocabulary, "
+                                  "found {}",
+                                  rows, impl.size()));
+  }
+  Tokens tokens;
+  for (int64_t id = 0; id < rows; ++id) {
+    const std::string* token = impl.token(id);
+    tokens.texts.push_back(token != nullptr ? *token : fmt::format("[PAD{}]", id));
+    if (token == nullptr) {
+      tokens.types.push_back(kUnused);
+    } else if (impl.added->token(id) == nullptr) {
+      tokens.types.push_back(kNormal);
+    } else {
+      tokens.types.push_back(impl.added->is_special(id) ? kControl : kUserDefined);
+    }
+  }
+  return tokens;
+}
+
+std::vector<std::string> merges_of(const json& model, const fs::path& file) {
+  std::vector<std::string> merges;
+  const auto list = model.find("merges");
+  if (list == model.end() || !list->is_array()) {
+    throw FormatError(file, "model.merges", "expected a list, found none");
+  }
+  for (const json& merge : *list) {
+    // A pair, or both in one string.
+    if (merge.is_string()) {
+      merges.push_back(merge.get<std::string>());
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string()) {
+      merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
+    } else {
+      throw FormatError(file, "model.merges", "expected pairs of tokens");
+    }
+  }
+  return merges;
+}
+
+void add_byte_level(Keys& keys, const json& tokenizer, Tokens tokens, const fs::path& file) {
+  const std::optional<std::string> kind = byte_level_kind_name(tokenizer);
+  if (!kind) {
+    throw FormatError(file, "pre_tokenizer",
+                      "expected byte-level BPE that cuts words in a way that llama.cpp has a name "
+                      "for (gpt-2, smollm, llama-bpe, qwen2 and others), found another way");
+  }
+  keys["tokenizer.ggml.model"] = {"gpt2"};
+  keys["tokenizer.ggml.pre"] = {*kind};
+  keys["tokenizer.ggml.merges"] = {merges_of(tokenizer.at("model"), file)};
+  keys["tokenizer.ggml.tokens"] = {std::move(tokens.texts)};
+  keys["tokenizer.ggml.token_type"] = {std::move(tokens.types)};
+}
+
+void add_sentencepiece(Keys& keys, std::string_view bytes, Tokens tokens, const fs::path& file) {
+  const SentencePieceFile model = read_sentencepiece_file(bytes, file);
+  if (!model.is_bpe) {
+    throw FormatError(file, "trainer_spec.model_type",
+                      "expected BPE, the only kind of SentencePiece that is written as GGUF");
+  }
+  if (model.pieces.size() > tokens.texts.size()) {
+    throw FormatError(file, "pieces",
+                      fmt::format("expected at most {} pieces, the size of the model's vocabulary, "
+                                  "found {}",
+                                  tokens.texts.size(), model.pieces.size()));
+  }
+  std::vector<float> scores(tokens.texts.size(), kScoreOfAdded);
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    const SentencePiecePiece& piece = model.pieces[id];
+    scores[id] = piece.score;
+    tokens.texts[id] = piece.text;
+    if (piece.type != kNormal) tokens.types[id] = piece.type;
+  }
+  keys["tokenizer.ggml.model"] = {"llama"};
+  keys["tokenizer.ggml.pre"] = {"default"};
+  keys["tokenizer.ggml.add_space_prefix"] = {model.add_dummy_prefix};
+  keys["tokenizer.ggml.scores"] = {std::move(scores)};
+  keys["tokenizer.ggml.tokens"] = {std::move(tokens.texts)};
+  keys["tokenizer.ggml.token_type"] = {std::move(tokens.types)};
+}
+
+/// The id of a role that tokenizer_config.json or special_tokens_map.json names.
+std::optional<int64_t> id_of_role(const Tokenizer::Impl& impl, const char* role) {
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    const auto file = impl.files.find(name);
+    if (file == impl.files.end()) continue;
+    const json config = io::parse_json(file->second, name);
+    json token = config.is_object() ? config.value(role, json()) : json();
+    if (token.is_object()) token = token.value("content", json());
+    if (token.is_string()) return impl.id(token.get<std::string>());
+  }
+  return std::nullopt;
+}
+
+void add_special_ids(Keys& keys, const Tokenizer::Impl& impl) {
+  const auto put = [&](const char* name, std::optional<int64_t> id) {
+    if (id) keys[fmt::format("tokenizer.ggml.{}_token_id", name)] = {*id};
+  };
+  put("bos", impl.bos_id);
+  put("eos", impl.eos_id);
+  put("unknown", id_of_role(impl, "unk_token"));
+  put("padding", id_of_role(impl, "pad_token"));
+  for (const int64_t id : impl.stop_ids) {  // where a chat's turns end by another token
+    if (id != impl.eos_id) put("eot", id);
+  }
+  keys["tokenizer.ggml.add_bos_token"] = {impl.bos_id &&
+                                          impl.frame.before == std::vector{*impl.bos_id}};
+  keys["tokenizer.ggml.add_eos_token"] = {impl.eos_id &&
+                                          impl.frame.after == std::vector{*impl.eos_id}};
+}
+
+}  // namespace
+
+Keys gguf_keys(const fs::path& folder, int64_t rows) {
+  const auto loaded = load_tokenizer(folder);
+  const Tokenizer::Impl& impl = *loaded;
+  Tokens tokens = tokens_of(impl, rows, folder);
+  const auto text_of = [&](const char* name) -> const std::string* {
+    const auto file = impl.files.find(name);
+    return file == impl.files.end() ? nullptr : &file->second;
+  };
+  Keys keys;
+  const std::string* described = text_of("tokenizer.json");
+  const std::string* pieces = text_of("tokenizer.model");
+  json parsed;
+  if (described != nullptr) parsed = io::parse_json(*described, folder / "tokenizer.json");
+  if (described != nullptr && (pieces == nullptr || byte_level_kind_name(parsed))) {
+    add_byte_level(keys, parsed, std::move(tokens), folder / "tokenizer.json");
+  } else if (pieces != nullptr) {
+    add_sentencepiece(keys, *pieces, std::move(tokens), folder / "tokenizer.model");
+  } else {
+    throw FormatError(folder, "", "expected a tokenizer in the folder, found links out of it");
+  }
+  add_special_ids(keys, impl);
+  if (!impl.chat_template.empty()) keys["tokenizer.chat_template"] = {impl.chat_template};
+  return keys;
+}
+
+}  // namespace schmidt::text
