@@ -20,6 +20,7 @@ ALLOWED = {
     "infer": {"base", "model"},
     "serve": {"base", "io", "text", "model", "infer"},
     "package": {"base", "io", "text", "model"},
+    "convert": {"base", "quant", "tn", "io", "text", "model", "package"},
     "plan": {"base", "quant", "tn", "io", "model", "package"},
     "calibrate": {"base", "kernels", "tn", "io", "model", "package", "plan"},
     "eval": {"base", "io", "text", "model"},
@@ -29,11 +30,11 @@ ALLOWED = {
     "profile": {"base", "tn", "io", "parallel", "model", "package", "plan", "calibrate", "eval",
                 "compress"},
     "report": {"base", "tn", "io", "model", "plan", "profile", "heal"},
-    "pipeline": {"base", "quant", "parallel", "tn", "io", "text", "model", "package", "plan", "calibrate",
-                 "eval", "compress", "heal", "profile", "report"},
+    "pipeline": {"base", "quant", "parallel", "tn", "io", "text", "model", "package",
+                 "convert", "plan", "calibrate", "eval", "compress", "heal", "profile", "report"},
     "cli": {"base", "quant", "kernels", "tn", "io", "parallel", "text", "model", "infer", "serve",
-            "package", "plan", "calibrate", "eval", "compress", "heal", "profile", "report",
-            "pipeline"},
+            "package", "convert", "plan", "calibrate", "eval", "compress", "heal", "profile",
+            "report", "pipeline"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

@@ -68,6 +68,8 @@ class RefusedPath : public ::testing::Test {
         fmt::format("heal {} --teacher {} --data {} --train dense --held-out 0 --tokens 1024 "
                     "--context 128 -q -o {}",
                     model, model, text, path),
+        fmt::format("export {} --to dense -q -o {}", path, o),
+        fmt::format("export {} --to dense -q -o {}", model, path),
         fmt::format("eval {} --text {}", path, text),
         fmt::format("eval {} --text {}", model, path),
         fmt::format("eval {} --reference {} --text {}", model, path, text),

@@ -63,6 +63,7 @@ constexpr Verb kVerbs[] = {
     {"plan", "Decide where the parameters of a budget go; predict sizes, memory and time",
      add_plan},
     {"heal", "Retrain a compressed model briefly", add_heal},
+    {"export", "Write a model for another program", add_export},
     {"eval", "Measure perplexity and the KL divergence from a reference, or ask benchmarks",
      add_eval},
     {"generate", "Continue a prompt", add_generate},

@@ -17,6 +17,7 @@ Action add_quantize(CLI::App& verb);
 Action add_profile(CLI::App& verb);
 Action add_plan(CLI::App& verb);
 Action add_heal(CLI::App& verb);
+Action add_export(CLI::App& verb);
 Action add_generate(CLI::App& verb);
 Action add_chat(CLI::App& verb);
 Action add_tokenize(CLI::App& verb);

@@ -34,7 +34,10 @@ void copy_tokenizer(const io::Checkpoint& checkpoint, const fs::path& folder) {
 
 ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json config,
                                   const fs::path& folder) {
-  if (const auto foreign = quantization_config(config, folder / "config.json")) {
+  const bool plain = !config.contains("compression_config");
+  if (plain) {
+    config.erase("auto_map");
+  } else if (const auto foreign = quantization_config(config, folder / "config.json")) {
     config["quantization_config"] = *foreign;
     config.erase("auto_map");
   } else {
@@ -47,7 +50,8 @@ ModelSummary write_beside_weights(const io::Checkpoint& original, nlohmann::json
   }
   copy_tokenizer(original, folder);
   ModelSummary summary = summarize(io::Checkpoint::open(folder));
-  write_file_atomically(folder / "README.md", model_card(original, summary));
+  write_file_atomically(folder / "README.md",
+                        plain ? plain_card(original, summary) : model_card(original, summary));
   return summary;
 }
 

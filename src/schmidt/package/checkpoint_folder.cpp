@@ -4,7 +4,10 @@
 #include <array>
 #include <exception>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
+#include "schmidt/io/mapped_file.h"
+#include "schmidt/io/safetensors.h"
 
 namespace schmidt::package {
 namespace {
@@ -29,11 +32,14 @@ bool is_shard(const std::string& name) {
          is_numbered(name.substr(of), "-of-", ".safetensors");
 }
 
-bool is_own(const std::string& name) {
+bool is_file_of_a_checkpoint(const std::string& name) {
   // A file that a kill left half-written is named after the whole one.
   const std::string whole = name.substr(0, name.rfind(".tmp"));
-  return name == kLockFile || std::ranges::find(kFiles, whole) != kFiles.end() ||
-         std::ranges::find(kWork, name) != kWork.end() || is_shard(whole);
+  return name == kLockFile || std::ranges::find(kFiles, whole) != kFiles.end() || is_shard(whole);
+}
+
+bool is_own(const std::string& name) {
+  return is_file_of_a_checkpoint(name) || std::ranges::find(kWork, name) != kWork.end();
 }
 
 bool says_how_it_was_made(const fs::path& config) {
@@ -48,14 +54,32 @@ bool says_how_it_was_made(const fs::path& config) {
   }
 }
 
+bool is_exported(const fs::path& folder) {
+  try {
+    for (const fs::path& entry : folder_entries(folder)) {
+      const std::string name = entry.filename().string();
+      if (name != "model.safetensors" && !is_shard(name)) continue;
+      const io::MappedFile file(entry);
+      return io::parse_safetensors(file.bytes(), entry).metadata == kExportMetadata;
+    }
+  } catch (const std::exception&) {  // whatever it is, it was not written here
+  }
+  return false;
+}
+
 std::optional<std::string> foreign(const fs::path& folder) {
   if (auto name = foreign_name(folder, is_own)) return name;
-  if (says_how_it_was_made(folder / "config.json")) return std::nullopt;
+  if (says_how_it_was_made(folder / "config.json") || is_exported(folder)) return std::nullopt;
   return "a model without compression_config";
 }
 
 }  // namespace
 
+const std::map<std::string, std::string> kExportMetadata = {{"format", "pt"},
+                                                            {"made_by", "schmidt export"}};
+
 FolderKind checkpoint_folder() { return {foreign, is_own}; }
+
+FolderKind export_folder() { return {foreign, is_file_of_a_checkpoint}; }
 
 }  // namespace schmidt::package

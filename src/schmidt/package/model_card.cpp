@@ -8,10 +8,37 @@
 #include "schmidt/model/network.h"
 
 namespace schmidt::package {
+namespace {
+
+std::string name_of(const io::Checkpoint& original) {
+  const std::string base = io::string_or(original.config(), "_name_or_path", "", original.path());
+  return escaped_bytes(base.empty() ? original.path().filename().string() : base);
+}
+
+}  // namespace
+
+std::string plain_card(const io::Checkpoint& original, const ModelSummary& summary) {
+  const std::string name = name_of(original);
+  return fmt::format(
+      "---\n"
+      "base_model: {}\n"
+      "library_name: transformers\n"
+      "---\n\n"
+      "# {}, exported\n\n"
+      "Every layer is a matrix of its architecture: what was compressed in the model that this "
+      "was\n"
+      "exported from is multiplied out. transformers opens it by itself:\n\n"
+      "```python\n"
+      "AutoModelForCausalLM.from_pretrained(\"FOLDER\")\n"
+      "```\n\n"
+      "| | |\n|---|---|\n"
+      "| parameters | {} |\n"
+      "| bytes of weights | {} |\n",
+      name, name, summary.parameters, summary.bytes);
+}
 
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
-  const std::string base = io::string_or(original.config(), "_name_or_path", "", original.path());
-  const std::string name = escaped_bytes(base.empty() ? original.path().filename().string() : base);
+  const std::string name = name_of(original);
   std::string card = fmt::format(
       "---\n"
       "base_model: {}\n"

@@ -11,4 +11,7 @@ namespace schmidt::package {
 /// `base_model`, the honest ratios, and a table of the compressed layers.
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary);
 
+/// The same of a model in which nothing is compressed.
+std::string plain_card(const io::Checkpoint& original, const ModelSummary& summary);
+
 }  // namespace schmidt::package

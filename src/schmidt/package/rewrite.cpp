@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "schmidt/io/safetensors_layout.h"
 #include "schmidt/package/beside_weights.h"
 
 namespace schmidt::package {
@@ -63,8 +62,9 @@ std::vector<io::TensorSpec> specs_of(const std::vector<model::NamedTensor>& tens
 
 ModelSummary write_checkpoint(const io::Checkpoint& original, const Rewrite& rewrite,
                               nlohmann::json config, const std::filesystem::path& folder,
-                              const ProgressFn& progress) {
-  io::SafetensorsWriter writer(folder, rewrite.specs(), io::kModelMetadata, io::kMaxShardBytes);
+                              const ProgressFn& progress,
+                              const std::map<std::string, std::string>& metadata) {
+  io::SafetensorsWriter writer(folder, rewrite.specs(), metadata, io::kMaxShardBytes);
   rewrite.write_to(writer, progress);
   return write_beside_weights(original, std::move(config), folder);
 }

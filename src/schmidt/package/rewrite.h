@@ -13,6 +13,7 @@
 #include "schmidt/base/progress.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/io/safetensors_layout.h"
 #include "schmidt/model/named_tensor.h"
 #include "schmidt/package/summary.h"
 
@@ -56,9 +57,11 @@ class Rewrite {
 std::vector<io::TensorSpec> specs_of(const std::vector<model::NamedTensor>& tensors);
 
 /// The checkpoint folder of a rewritten model: its weights as safetensors in the empty `folder`,
-/// and what stands beside them (write_beside_weights). Throws as these do.
-ModelSummary write_checkpoint(const io::Checkpoint& original, const Rewrite& rewrite,
-                              nlohmann::json config, const std::filesystem::path& folder,
-                              const ProgressFn& progress = {});
+/// and what stands beside them (write_beside_weights). `metadata` is what its headers say.
+/// Throws as these do.
+ModelSummary write_checkpoint(
+    const io::Checkpoint& original, const Rewrite& rewrite, nlohmann::json config,
+    const std::filesystem::path& folder, const ProgressFn& progress = {},
+    const std::map<std::string, std::string>& metadata = io::kModelMetadata);
 
 }  // namespace schmidt::package

@@ -8,6 +8,7 @@
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/convert/gguf_metadata.h"
 #include "schmidt/io/json.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/report/page.h"
@@ -19,15 +20,18 @@ namespace fs = std::filesystem;
 
 constexpr size_t kHead = 1024;  // bytes in which a page or a figure says who made it
 
-/// A profile, a plan, a figure or a page.
+/// A profile, a plan, a figure, a page or a GGUF file.
 bool is_written_by_schmidt(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
   std::string head(kHead, '\0');
   in.read(head.data(), static_cast<std::streamsize>(head.size()));
   head.resize(static_cast<size_t>(in.gcount()));
   if (head.empty() || head.find(report::kMadeBy) != std::string::npos) return true;
-  if (!head.starts_with('{')) return false;
   try {
+    if (head.starts_with("GGUF")) {
+      return io::GgufFile::open_part(file).metadata().contains(convert::kGgufMadeBy);
+    }
+    if (!head.starts_with('{')) return false;
     const nlohmann::json made_by = io::read_json_object(file).value("made_by", nlohmann::json());
     return made_by.is_object() && made_by.value("program", std::string()).starts_with("schmidt ");
   } catch (const std::exception&) {  // whatever it is, it was not written here

@@ -1,0 +1,130 @@
+#include "schmidt/convert/dense.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "schmidt/convert/low_rank.h"
+#include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/quantized_projection.h"
+
+namespace schmidt::convert {
+namespace {
+
+using nlohmann::json;
+
+/// The members' weights, and their biases where these are stored as one.
+std::vector<io::TensorSpec> specs_of(const StoredGroup& group, bool bias, torch::ScalarType dtype,
+                                     torch::ScalarType bias_dtype) {
+  std::vector<io::TensorSpec> specs;
+  for (const model::LayerSpec& member : group.members) {
+    specs.push_back({member.name + ".weight", dtype, {member.out_features, member.in_features}});
+    if (bias) specs.push_back({member.name + ".bias", bias_dtype, {member.out_features}});
+  }
+  return specs;
+}
+
+/// W [m, n] as the sum of the terms that are written of a layer.
+torch::Tensor matrix_of(const io::Checkpoint& checkpoint, const std::vector<StoredGroup>& terms) {
+  const model::Weights weights(checkpoint, {.dtype = torch::kFloat32});
+  torch::Tensor matrix;
+  for (const StoredGroup& term : terms) {
+    model::LayerSpec layer = term.layer;
+    layer.bias = false;
+    const torch::Tensor part = model::load_layer({layer, term.form}, weights)->weight();
+    matrix = matrix.defined() ? matrix + part : part;
+  }
+  return matrix;
+}
+
+std::vector<model::NamedTensor> unfolded(const io::Checkpoint& checkpoint, const StoredGroup& group,
+                                         const std::vector<StoredGroup>& terms,
+                                         const std::vector<io::TensorSpec>& specs) {
+  const torch::Tensor matrix = matrix_of(checkpoint, terms);
+  const bool bias = specs.size() > group.members.size();
+  const torch::Tensor stacked_bias =
+      bias ? checkpoint.load(group.layer.name + ".bias") : torch::Tensor();
+  std::vector<model::NamedTensor> tensors;
+  int64_t row = 0;
+  auto spec = specs.begin();
+  for (const model::LayerSpec& member : group.members) {
+    const auto part = [&](const torch::Tensor& of) {
+      const torch::Tensor rows = of.narrow(0, row, member.out_features).to(spec->dtype);
+      tensors.push_back({spec->name, rows});
+      ++spec;
+    };
+    part(matrix);
+    if (bias) part(stacked_bias);
+    row += member.out_features;
+  }
+  return tensors;
+}
+
+bool is_integers(const std::vector<StoredGroup>& terms) {
+  return terms.size() == 1 && terms.front().members.size() == 1 &&
+         terms.front().form.value("kind", "") == model::kQuantizedKind.name;
+}
+
+void name_dtype(json& config, torch::ScalarType dtype) {
+  const char* name = dtype == torch::kFloat16    ? "float16"
+                     : dtype == torch::kBFloat16 ? "bfloat16"
+                                                 : "float32";
+  bool named = false;
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (!config.contains(key)) continue;
+    config[key] = name;
+    named = true;
+  }
+  if (!named) config["torch_dtype"] = name;
+}
+
+}  // namespace
+
+torch::ScalarType dense_dtype(const io::Checkpoint& checkpoint) {
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  const auto norm = checkpoint.tensors().find("model.norm.weight");
+  const torch::ScalarType stored =
+      norm == checkpoint.tensors().end() ? torch::kFloat32 : norm->second.dtype;
+  const torch::ScalarType dtype = config.dtype.value_or(stored);
+  return dtype == torch::kFloat16 || dtype == torch::kBFloat16 ? dtype : torch::kFloat32;
+}
+
+DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& options) {
+  const model::ModelConfig model = model::parse_config(checkpoint.config(), checkpoint.path());
+  const torch::ScalarType of_model = options.dtype.value_or(dense_dtype(checkpoint));
+  const auto stored_in = [dtype = options.dtype](const std::string&, const io::TensorInfo& info) {
+    return dtype && isFloatingType(info.dtype) ? *dtype : info.dtype;
+  };
+  std::map<std::string, std::vector<StoredGroup>> bases;
+  if (options.without_low_ranks) {
+    for (LowRankGroup& split : low_rank_groups(model, checkpoint.path())) {
+      bases[split.group.layer.name] = std::move(split.base);
+    }
+  }
+  DenseModel dense{package::Rewrite(checkpoint, stored_in), checkpoint.config(), {}};
+  for (const StoredGroup& group : stored_groups(model, checkpoint.path())) {
+    std::vector<std::string> names = group_tensors(checkpoint, group);
+    const auto fused_bias = checkpoint.tensors().find(group.layer.name + ".bias");
+    const bool bias = group.members.size() > 1 && fused_bias != checkpoint.tensors().end();
+    if (bias) names.push_back(fused_bias->first);
+    const torch::ScalarType bias_dtype =
+        bias ? stored_in(fused_bias->first, fused_bias->second) : of_model;
+    const auto base = bases.find(group.layer.name);
+    const std::vector<StoredGroup> terms =
+        base != bases.end() ? base->second : std::vector<StoredGroup>{group};
+    if (is_integers(terms)) dense.integers.emplace(group.layer.name + ".weight", terms.front());
+    auto specs = specs_of(group, bias, of_model, bias_dtype);
+    dense.weights.replace(names, specs, [checkpoint, group, terms, specs] {
+      return unfolded(checkpoint, group, terms, specs);
+    });
+  }
+  for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
+    dense.config.erase(key);
+  }
+  // A compressed head beside a tied embedding becomes a head of its own.
+  if (model.tie_embeddings) dense.config["tie_word_embeddings"] = model::has_tied_head(model);
+  name_dtype(dense.config, of_model);
+  return dense;
+}
+
+}  // namespace schmidt::convert

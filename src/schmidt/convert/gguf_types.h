@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "schmidt/io/gguf.h"
+#include "schmidt/io/gguf_writer.h"
+#include "schmidt/quant/format.h"
+
+namespace schmidt::convert {
+
+/// The formats that matrices can be written in, as quant::formats() names them.
+std::vector<std::string> written_gguf_types();
+
+/// The one that a name in lower or upper case stands for, "q8_0". Throws c10::ValueError.
+const quant::Format& written_gguf_type(const std::string& name);
+
+/// `type` for a matrix, F32 for a vector. Throws c10::ValueError where blocks of the type do not
+/// divide a row, naming the type of the nearest number of bits that fits; `name` is the layer's.
+const quant::Format& gguf_type_for(const std::string& name, const std::vector<int64_t>& shape,
+                                   const quant::Format& type);
+
+/// Says in `keys` which type most of the matrices' bytes are in: general.file_type, and
+/// general.quantization_version where it is one of blocks.
+void add_file_type(std::map<std::string, io::GgufValue>& keys,
+                   const std::vector<io::GgufTensorSpec>& specs);
+
+}  // namespace schmidt::convert

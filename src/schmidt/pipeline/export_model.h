@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "schmidt/base/progress.h"
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/quant/format.h"
+
+namespace schmidt::pipeline {
+
+/// What a model is written for.
+enum class ExportTarget {
+  kTransformers,  ///< a Hugging Face folder, numbers and forms of layers unchanged
+  kDense,         ///< the same with every layer as the matrix that it stands for
+  kGguf,          ///< a GGUF file
+};
+
+struct ExportRecipe {
+  ExportTarget target = ExportTarget::kDense;
+  /// kDense: what all floating tensors are written in; none: as convert::dense_model has it.
+  std::optional<torch::ScalarType> dtype = {};
+  /// kGguf: what matrices are stored in; none: as convert::write_gguf_model has it.
+  const quant::Format* type = nullptr;
+};
+
+/// Where an export happens.
+struct ExportRun {
+  std::filesystem::path out;
+  bool force = false;  ///< replace what schmidt wrote there
+};
+
+struct ExportResult {
+  std::vector<std::filesystem::path> files;  ///< of the weights, below or at `out`
+  uint64_t bytes = 0;                        ///< of these files
+  int64_t parameters = 0;
+};
+
+/// Writes a model for another program, a tensor at a time in memory. What `run.out` names appears
+/// whole or not at all, and a run that ends without it leaves nothing.
+/// Throws c10::ValueError where `run.out` is taken or is read, FormatError for what the model
+/// holds, SystemError from the disk.
+ExportResult export_model(const io::Checkpoint& model, const ExportRecipe& recipe,
+                          const ExportRun& run, const Reporter& reporter);
+
+}  // namespace schmidt::pipeline

@@ -1,0 +1,269 @@
+#include "schmidt/convert/gguf_file.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/convert/gguf_metadata.h"
+#include "schmidt/convert/integer_blocks.h"
+#include "schmidt/io/gguf_model.h"
+#include "schmidt/io/gguf_writer.h"
+#include "schmidt/io/tensor_data.h"
+#include "schmidt/model/model.h"
+#include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
+#include "schmidt/text/tokenizer.h"
+
+#include "tests/support/compressed_model.h"
+#include "tests/support/support.h"
+
+namespace schmidt::convert {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const torch::Tensor kIds = torch::tensor({{5, 9, 200, 7, 31, 77, 3, 150}});
+
+/// Rows of whole blocks: hidden 128, 4 heads of 32, MLP 192.
+test::TinyModel wide_model() {
+  test::TinyModel model = test::make_tiny_model(2, 3, 16);
+  model.config["hidden_size"] = 128;
+  model.config["head_dim"] = 32;
+  model.config["intermediate_size"] = 192;
+  for (auto& [name, tensor] : model.tensors) {
+    std::vector<int64_t> shape = tensor.sizes().vec();
+    for (int64_t& size : shape)
+      size = size == 384 ? 128 : size == 192 ? 64 : size == 576 ? 192 : size;
+    tensor = shape.size() == 1 ? 1 + 0.1 * torch::randn(shape) : 0.1 * torch::randn(shape);
+  }
+  return model;
+}
+
+class GgufFileTest : public testing::Test {
+ protected:
+  fs::path write(const test::TinyModel& model, const std::string& name = "m") {
+    const fs::path folder = test::write_model(model, tmp / name);
+    test::write_byte_tokenizer(folder);
+    return folder;
+  }
+
+  io::Checkpoint exported(const fs::path& from, const char* type = nullptr) {
+    const fs::path file = tmp / fmt::format("{}.gguf", count_++);
+    write_gguf_model(io::Checkpoint::open(from), type ? quant::find_format(type) : nullptr, file);
+    return io::Checkpoint::open(file);
+  }
+
+  static torch::Tensor logits(const io::Checkpoint& checkpoint) {
+    return model::Model::load(checkpoint).forward(kIds);
+  }
+  static torch::Tensor logits(const fs::path& path) { return logits(io::Checkpoint::open(path)); }
+
+  static double difference(const torch::Tensor& a, const torch::Tensor& b) {
+    return (a - b).abs().max().item<double>();
+  }
+
+  void expect_refused(const test::TinyModel& model, const std::string& part,
+                      const char* type = "F32") {
+    try {
+      exported(write(model, "refused"), type);
+      ADD_FAILURE() << "expected a refusal: " << part;
+    } catch (const c10::ValueError& e) {
+      EXPECT_NE(std::string(e.what_without_backtrace()).find(part), std::string::npos)
+          << e.what_without_backtrace();
+    }
+  }
+
+  test::TemporaryFolder tmp;
+
+ private:
+  int count_ = 0;
+};
+
+struct Family {
+  std::string name;
+  json config;
+};
+
+std::vector<Family> families() {
+  const json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 8192}};
+  const json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+  json sharp = yarn;
+  sharp["attention_factor"] = 1.3;
+  return {{"llama", {}},
+          {"llama", {{"tie_word_embeddings", false}}},
+          {"llama", {{"attention_bias", true}, {"mlp_bias", true}}},
+          {"llama", {{"rope_scaling", llama3}, {"rope_theta", 500000.0}}},
+          {"llama", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}}}},
+          {"qwen3", {{"rope_scaling", yarn}}},
+          {"qwen2", {{"rope_scaling", sharp}}},
+          {"qwen2", {{"tie_word_embeddings", false}}},
+          {"mistral", {{"sliding_window", 4}}},
+          {"mistral", {{"sliding_window", nullptr}}}};
+}
+
+test::TinyModel model_of(const Family& family) {
+  test::TinyModel model = wide_model();
+  model.config["model_type"] = family.name;
+  model.config["architectures"] = {family.name == "qwen2"     ? "Qwen2ForCausalLM"
+                                   : family.name == "qwen3"   ? "Qwen3ForCausalLM"
+                                   : family.name == "mistral" ? "MistralForCausalLM"
+                                                              : "LlamaForCausalLM"};
+  for (const auto& [key, value] : family.config.items()) model.config[key] = value;
+  const auto config = model::parse_config(model.config, "tiny");
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    if (layer.bias) model.tensors[layer.name + ".bias"] = torch::randn({layer.out_features});
+  }
+  if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.1 * torch::randn({264, 128});
+  for (int64_t b = 0; config.qk_norm && b < config.num_layers; ++b) {
+    for (const char* norm : {"self_attn.q_norm.weight", "self_attn.k_norm.weight"}) {
+      model.tensors[model::block_prefix(b) + norm] = 1 + 0.1 * torch::randn({config.head_dim});
+    }
+  }
+  return model;
+}
+
+TEST_F(GgufFileTest, AModelOfEveryFamilyIsTheSameReadAgain) {
+  int number = 0;
+  for (const Family& family : families()) {
+    SCOPED_TRACE(family.name + " " + family.config.dump());
+    const fs::path folder = write(model_of(family), fmt::format("f{}", number++));
+    const io::Checkpoint again = exported(folder, "F32");
+    EXPECT_EQ(again.config()["model_type"],
+              family.name == "mistral" && family.config["sliding_window"].is_null() ? "llama"
+                                                                                    : family.name);
+    EXPECT_LT(difference(logits(folder), logits(again)), 1e-5);
+    const text::Tokenizer before = text::Tokenizer::load(folder);
+    const text::Tokenizer after = text::Tokenizer::load(again.path());
+    EXPECT_EQ(after.encode("Hello <|im_end|>\n"), before.encode("Hello <|im_end|>\n"));
+    EXPECT_EQ(after.chat_template(), before.chat_template());
+  }
+}
+
+TEST_F(GgufFileTest, EveryTypeHoldsTheEncodedMatrices) {
+  const test::TinyModel model = wide_model();
+  const fs::path folder = write(model);
+  for (const quant::Format& format : quant::formats()) {
+    if (format.encode == nullptr) continue;
+    const io::Checkpoint again = exported(folder, std::string(format.name).c_str());
+    for (const auto& [name, tensor] : model.tensors) {
+      const bool matrix = tensor.dim() > 1;
+      EXPECT_EQ(again.tensors().at(name).stored_as, matrix ? format.name : "F32") << name;
+      const quant::Format& expected = matrix ? format : *quant::find_format("F32");
+      EXPECT_TRUE(torch::equal(
+          again.load(name),
+          io::decode_tensor(io::encode_tensor(tensor, expected, name), expected, tensor.sizes())))
+          << name << " " << format.name;
+    }
+  }
+}
+
+TEST_F(GgufFileTest, AGgufWrittenAgainKeepsEveryByteOfItsTensors) {
+  for (const char* type : {"F32", "F16", "Q4_0", "Q8_0"}) {
+    const io::GgufFile before =
+        io::GgufFile::open(exported(write(model_of(families()[3])), type).path());
+    const io::GgufFile after = io::GgufFile::open(exported(before.path()).path());
+    ASSERT_EQ(after.tensors().size(), before.tensors().size());
+    for (const auto& [name, tensor] : before.tensors()) {
+      EXPECT_EQ(after.tensors().at(name).format, tensor.format) << name;
+      EXPECT_EQ(after.tensors().at(name).bytes, tensor.bytes) << name;
+    }
+    for (const auto& [key, value] : before.metadata()) {
+      EXPECT_TRUE(after.metadata().at(key).data == value.data) << key;
+      EXPECT_EQ(after.metadata().at(key).type, value.type) << key;
+    }
+    const io::GgufFile other = io::GgufFile::open(exported(before.path(), "Q5_1").path());
+    EXPECT_EQ(other.tensors().at("blk.0.attn_q.weight").format->name, "Q5_1");
+    EXPECT_EQ(other.tensors().at("blk.0.attn_norm.weight").format->name, "F32");
+    EXPECT_EQ(other.get_int("general.file_type"), 9);
+  }
+}
+
+TEST_F(GgufFileTest, ACompressedModelIsMultipliedOut) {
+  const fs::path folder = write(test::make_compressed_model().compressed);
+  EXPECT_LT(difference(logits(folder), logits(exported(folder, "F32"))), 1e-5);
+  EXPECT_LT(difference(logits(folder), logits(exported(folder))), 1e-5);
+}
+
+// Blocks of 32 hold them as they are, up to minima of float16.
+TEST_F(GgufFileTest, IntegersOfFewBitsStayThem) {
+  const fs::path folder = write(wide_model());
+  const io::Checkpoint checkpoint = io::Checkpoint::open(folder);
+  struct Case {
+    int bits;
+    bool symmetric;
+    const char* stored_as;
+    double tolerance;  // of the logits, which are about 1
+  };
+  for (const auto& [bits, symmetric, stored_as, tolerance] :
+       std::vector<Case>{{2, true, "Q4_0", 1e-6},
+                         {3, true, "Q4_0", 1e-6},
+                         {4, true, "Q4_0", 1e-6},
+                         {5, true, "Q5_0", 1e-6},
+                         {6, true, "Q8_0", 1e-6},
+                         {8, true, "Q8_0", 1e-6},
+                         {2, false, "Q4_1", 2e-3},
+                         {3, false, "Q4_1", 2e-3},
+                         {4, false, "Q4_1", 2e-3},
+                         {5, false, "Q5_1", 2e-3},
+                         {6, false, "Q8_0", 1e-6},
+                         {8, false, "Q8_0", 3e-2}}) {
+    SCOPED_TRACE(fmt::format("{} {}", bits, symmetric));
+    pipeline::QuantizeRecipe recipe;
+    recipe.bits = bits;
+    recipe.group = 64;
+    recipe.symmetric = symmetric;
+    recipe.method = "nearest";
+    recipe.vocabulary_bits = std::nullopt;
+    const fs::path out = tmp / fmt::format("q{}{}", bits, symmetric);
+    compress_model(checkpoint, pipeline::compress_recipe(recipe, checkpoint), {.out = out}, {});
+    const io::Checkpoint again = exported(out);
+    EXPECT_EQ(again.tensors().at("model.layers.1.mlp.up_proj.weight").stored_as, stored_as);
+    EXPECT_EQ(again.tensors().at("model.layers.1.self_attn.q_proj.weight").stored_as, stored_as);
+    EXPECT_EQ(again.tensors().at("model.embed_tokens.weight").stored_as, "F32");
+    EXPECT_LT(difference(logits(out), logits(again)), 10 * tolerance);
+    EXPECT_GT(difference(logits(out), logits(folder)), 1e-4);
+  }
+}
+
+TEST_F(GgufFileTest, WhatLlamaCppLacksIsRefusedByName) {
+  test::TinyModel model = model_of({"qwen3", {}});
+  model.config["use_sliding_window"] = true;
+  model.config["sliding_window"] = 4;
+  model.config["max_window_layers"] = 1;
+  expect_refused(model, "a sliding window in model.layers.1.self_attn");
+  expect_refused(model_of({"qwen3", {{"attention_bias", true}}}),
+                 "a bias in model.layers.0.self_attn.o_proj and 1 more");
+  model = wide_model();
+  model.config["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 2.0}};
+  expect_refused(model, "dynamic");
+  model.config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2.0}, {"truncate", false}};
+  expect_refused(model, "truncate");
+}
+
+TEST_F(GgufFileTest, ATypeThatARowDoesNotAllowIsRefusedWithTheNearest) {
+  expect_refused(test::make_tiny_model(), "the nearest type that fits is f16", "Q8_0");
+  expect_refused(test::make_tiny_model(), "multiple of 32 values for q4_0, got 24 in model.",
+                 "Q4_0");
+  const fs::path narrow = exported(write(test::make_tiny_model()), "F32").path();
+  EXPECT_THROW(exported(narrow, "Q4_0"), c10::ValueError);
+}
+
+TEST_F(GgufFileTest, NanIsRefusedByName) {
+  test::TinyModel model = wide_model();
+  model.tensors["model.layers.1.mlp.up_proj.weight"][3][4] = NAN;
+  const fs::path folder = write(model);
+  EXPECT_THROW(exported(folder, "Q8_0"), FormatError);
+  for (const auto& entry : fs::directory_iterator(tmp.path())) {
+    EXPECT_NE(entry.path().extension(), ".gguf");
+  }
+}
+
+}  // namespace
+}  // namespace schmidt::convert
