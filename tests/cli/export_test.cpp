@@ -84,6 +84,25 @@ TEST_F(ExportTest, WritesAGgufFile) {
                  "not written by schmidt");
 }
 
+// Of layers with a low rank beside a weight of full size.
+TEST_F(ExportTest, WritesABaseAndItsAdapter) {
+  const test::Ran gguf = run("$S export @c --to gguf -q --json -o @g");
+  ASSERT_EQ(gguf.code, 0) << gguf.err;
+  EXPECT_EQ(
+      nlohmann::json::parse(gguf.out)["files"],
+      nlohmann::json::array({(tmp / "g/base.gguf").string(), (tmp / "g/lowrank.gguf").string()}));
+  EXPECT_EQ(run("$S inspect @g/base.gguf").code, 0);
+  const test::Ran peft = run("$S export @c --to peft --dtype bfloat16 -q -o @p");
+  ASSERT_EQ(peft.code, 0) << peft.err;
+  EXPECT_TRUE(fs::exists(tmp / "p/adapter_config.json"));
+  EXPECT_EQ(run("$S inspect @p/base").code, 0);
+  expect_refused("$S export @c --to peft -q -o @p", 2, "exists");
+  EXPECT_EQ(run("$S export @c --to peft -q -o @p --force").code, 0);
+  expect_refused("$S export @c --to gguf -q -o @p --force", 2, "adapter_config.json");
+  expect_refused("$S export @p/base --to peft -q -o @q", 2,
+                 "low rank beside a weight of full size");
+}
+
 // llama.cpp has no windows in this architecture.
 TEST_F(ExportTest, TellsOfWindows) {
   test::TinyModel mistral = test::make_tiny_model();
@@ -100,12 +119,15 @@ TEST_F(ExportTest, TellsOfWindows) {
 TEST_F(ExportTest, AFullDiskLeavesNothing) {
   for (const std::string command :
        {"$S export @c --to dense -q -o @d", "$S export @c --to transformers -q -o @d",
-        "$S export @c --to gguf -q -o @d"}) {
+        "$S export @c --to gguf -q -o @d", "$S export @c --to gguf -q -o @d.gguf",
+        "$S export @c --to peft -q -o @d"}) {
     expect_refused("trap '' XFSZ; ulimit -f 8; " + command, 2, "cannot write");
-    EXPECT_FALSE(fs::exists(tmp / "d"));
-    EXPECT_FALSE(fs::exists(tmp / "d.partial"));
+    for (const auto& entry : fs::directory_iterator(tmp.path())) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with("d")) << entry.path();
+    }
     EXPECT_EQ(run(command).code, 0) << command;
     fs::remove_all(tmp / "d");
+    fs::remove(tmp / "d.gguf");
   }
 }
 

@@ -50,7 +50,7 @@ TEST(GgufExportOracle, ThePackageReadsEveryTypeThatIsWritten) {
   for (const quant::Format& format : quant::formats()) {
     if (format.encode == nullptr) continue;
     SCOPED_TRACE(format.name);
-    write_gguf_model(io::Checkpoint::open(folder), &format, tmp / "a.gguf");
+    write_gguf_model(io::Checkpoint::open(folder), {.type = &format}, tmp / "a.gguf");
     expect_read_by_package(tmp, tmp / "a.gguf");
   }
 }
@@ -77,7 +77,7 @@ TEST(GgufExportOracle, TheRealModelKeepsItsIdsAndItsPerplexity) {
   };
   for (const auto& [type, tolerance] : {Case{nullptr, 0}, Case{"F32", 1e-6}, Case{"Q8_0", 5e-3}}) {
     const fs::path file = tmp / "again.gguf";
-    write_gguf_model(original, type ? quant::find_format(type) : nullptr, file);
+    write_gguf_model(original, {.type = type ? quant::find_format(type) : nullptr}, file);
     EXPECT_EQ(text::Tokenizer::load(file).encode(text), tokenizer.encode(text));
     EXPECT_NEAR(loss(io::Checkpoint::open(file)), before, tolerance) << (type ? type : "as it is");
     if (type == nullptr) {

@@ -51,7 +51,8 @@ class GgufFileTest : public testing::Test {
 
   io::Checkpoint exported(const fs::path& from, const char* type = nullptr) {
     const fs::path file = tmp / fmt::format("{}.gguf", count_++);
-    write_gguf_model(io::Checkpoint::open(from), type ? quant::find_format(type) : nullptr, file);
+    write_gguf_model(io::Checkpoint::open(from),
+                     {.type = type ? quant::find_format(type) : nullptr}, file);
     return io::Checkpoint::open(file);
   }
 

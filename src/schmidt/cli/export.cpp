@@ -23,6 +23,7 @@ constexpr TargetName kTargets[] = {
     {"transformers", pipeline::ExportTarget::kTransformers},
     {"dense", pipeline::ExportTarget::kDense},
     {"gguf", pipeline::ExportTarget::kGguf},
+    {"peft", pipeline::ExportTarget::kPeft},
 };
 
 struct ExportOptions {
@@ -39,7 +40,10 @@ pipeline::ExportRecipe recipe_of(const ExportOptions& options) {
   if (!options.type.empty()) recipe.type = &convert::written_gguf_type(options.type);
   check_options_are_read(
       "export", options.given,
-      {{{"--dtype"}, recipe.target == pipeline::ExportTarget::kDense, "--to dense"},
+      {{{"--dtype"},
+        recipe.target == pipeline::ExportTarget::kDense ||
+            recipe.target == pipeline::ExportTarget::kPeft,
+        "--to dense and --to peft"},
        {{"--type"}, recipe.target == pipeline::ExportTarget::kGguf, "--to gguf"}});
   return recipe;
 }
@@ -82,10 +86,13 @@ Action add_export(CLI::App& verb) {
   verb.add_option(
           "--to", options->to,
           "transformers: a Hugging Face folder, its numbers unchanged; dense: the same with "
-          "every layer multiplied out, for any program that knows the architecture")
+          "every layer multiplied out, for any program that knows the architecture; gguf: a file "
+          "for "
+          "llama.cpp, or a base and its adapter where layers have low ranks beside weights of full "
+          "size; peft: the same for peft")
       ->check(CLI::IsMember(targets))
       ->required();
-  verb.add_option("-o,--out", options->run.out, "Folder to write; the file of --to gguf")
+  verb.add_option("-o,--out", options->run.out, "Folder to write, or the file of --to gguf")
       ->required();
   verb.add_option("--type", options->type,
                   "What the matrices of a GGUF file are in (default: what they are in)")

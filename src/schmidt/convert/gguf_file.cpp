@@ -152,15 +152,16 @@ int64_t weights_in(const std::vector<io::GgufTensorSpec>& specs) {
   return weights;
 }
 
-int64_t write_folder(const io::Checkpoint& checkpoint, const quant::Format* type,
+int64_t write_folder(const io::Checkpoint& checkpoint, const GgufOptions& options,
                      const std::filesystem::path& file, const ProgressFn& progress) {
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   Keys keys = gguf_model_keys(checkpoint, config);
   keys.merge(text::gguf_keys(checkpoint.path(), config.vocab_size));
   keys[kGgufMadeBy] = {"schmidt export"};
 
-  const DenseModel dense = dense_model(checkpoint, {.dtype = torch::kFloat32});
-  const Planner planner(checkpoint, config, dense.integers, type);
+  const DenseModel dense = dense_model(
+      checkpoint, {.dtype = torch::kFloat32, .without_low_ranks = options.without_low_ranks});
+  const Planner planner(checkpoint, config, dense.integers, options.type);
   const auto factors = gguf_rope_factors(config);
   std::vector<Planned> planned;
   std::vector<io::GgufTensorSpec> specs;
@@ -217,12 +218,12 @@ int64_t write_again(const io::GgufFile& source, const quant::Format* type,
 
 }  // namespace
 
-int64_t write_gguf_model(const io::Checkpoint& checkpoint, const quant::Format* type,
+int64_t write_gguf_model(const io::Checkpoint& checkpoint, const GgufOptions& options,
                          const std::filesystem::path& file, const ProgressFn& progress) {
   if (checkpoint.is_gguf()) {
-    return write_again(io::GgufFile::open(checkpoint.path()), type, file, progress);
+    return write_again(io::GgufFile::open(checkpoint.path()), options.type, file, progress);
   }
-  return write_folder(checkpoint, type, file, progress);
+  return write_folder(checkpoint, options, file, progress);
 }
 
 }  // namespace schmidt::convert

@@ -1,6 +1,7 @@
 #include "schmidt/convert/gguf_metadata.h"
 
 #include <cmath>
+#include <exception>
 #include <vector>
 
 #include <c10/util/Exception.h>
@@ -139,6 +140,14 @@ std::optional<torch::Tensor> gguf_rope_factors(const model::ModelConfig& config)
   plain.scaling = RopeScaling::kNone;
   return model::rope_frequencies(plain, config.head_dim, 1) /
          model::rope_frequencies(config.rope, config.head_dim, 1);
+}
+
+bool is_exported_gguf(const std::filesystem::path& file) {
+  try {
+    return io::GgufFile::open_part(file).metadata().contains(kGgufMadeBy);
+  } catch (const std::exception&) {  // whatever it is, it was not written here
+    return false;
+  }
 }
 
 }  // namespace schmidt::convert

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,5 +30,8 @@ std::optional<torch::Tensor> gguf_rope_factors(const model::ModelConfig& config)
 
 /// What marks a GGUF file that schmidt wrote: a key of its metadata.
 inline constexpr const char* kGgufMadeBy = "schmidt.made_by";
+
+/// Whether a file has it. False for what cannot be read.
+bool is_exported_gguf(const std::filesystem::path& file);
 
 }  // namespace schmidt::convert

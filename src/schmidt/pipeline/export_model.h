@@ -18,14 +18,17 @@ namespace schmidt::pipeline {
 enum class ExportTarget {
   kTransformers,  ///< a Hugging Face folder, numbers and forms of layers unchanged
   kDense,         ///< the same with every layer as the matrix that it stands for
-  kGguf,          ///< a GGUF file
+  /// A GGUF file; of layers with a low rank beside a weight of full size (convert::low_rank_groups)
+  /// a folder of base.gguf and lowrank.gguf, an adapter, unless `out` is named .gguf.
+  kGguf,
+  kPeft,  ///< a folder of such a model's base, dense, with the low ranks as an adapter of peft
 };
 
 struct ExportRecipe {
   ExportTarget target = ExportTarget::kDense;
-  /// kDense: what all floating tensors are written in; none: as convert::dense_model has it.
+  /// kDense, kPeft: what floating tensors are written in; none: as convert::dense_model has it.
   std::optional<torch::ScalarType> dtype = {};
-  /// kGguf: what matrices are stored in; none: as convert::write_gguf_model has it.
+  /// kGguf: what matrices are stored in; none: as convert::GgufOptions has it.
   const quant::Format* type = nullptr;
 };
 
@@ -43,8 +46,9 @@ struct ExportResult {
 
 /// Writes a model for another program, a tensor at a time in memory. What `run.out` names appears
 /// whole or not at all, and a run that ends without it leaves nothing.
-/// Throws c10::ValueError where `run.out` is taken or is read, FormatError for what the model
-/// holds, SystemError from the disk.
+/// Throws c10::ValueError where `run.out` is taken or is read, for an adapter of a model without
+/// low ranks and as convert::write_gguf_model; FormatError for what the model holds, SystemError
+/// from the disk.
 ExportResult export_model(const io::Checkpoint& model, const ExportRecipe& recipe,
                           const ExportRun& run, const Reporter& reporter);
 

@@ -27,11 +27,9 @@ bool is_written_by_schmidt(const fs::path& file) {
   in.read(head.data(), static_cast<std::streamsize>(head.size()));
   head.resize(static_cast<size_t>(in.gcount()));
   if (head.empty() || head.find(report::kMadeBy) != std::string::npos) return true;
+  if (head.starts_with("GGUF")) return convert::is_exported_gguf(file);
+  if (!head.starts_with('{')) return false;
   try {
-    if (head.starts_with("GGUF")) {
-      return io::GgufFile::open_part(file).metadata().contains(convert::kGgufMadeBy);
-    }
-    if (!head.starts_with('{')) return false;
     const nlohmann::json made_by = io::read_json_object(file).value("made_by", nlohmann::json());
     return made_by.is_object() && made_by.value("program", std::string()).starts_with("schmidt ");
   } catch (const std::exception&) {  // whatever it is, it was not written here
