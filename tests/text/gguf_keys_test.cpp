@@ -193,5 +193,42 @@ TEST_F(GgufKeysTest, SentencePieceGivesTheSameIdsThroughAGguf) {
   EXPECT_THROW(gguf_keys(folder, 280), FormatError);
 }
 
+// What a model of such a GGUF file becomes in a Hugging Face folder: scores are merges there.
+TEST_F(GgufKeysTest, ATokenizerOfSentencePieceInJsonGivesTheSameIdsThroughAGguf) {
+  test::write_file(folder / "tokenizer.model", sentencepiece_model());
+  test::write_file(folder / "tokenizer_config.json",
+                   R"({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true})");
+  const Tokenizer before = through_gguf(280);
+  fs::remove_all(folder);
+  fs::create_directory(folder);
+  before.save(folder);
+  ASSERT_FALSE(fs::exists(folder / "tokenizer.model"));
+  const Tokenizer after = through_gguf(280);
+  for (const std::string text : {"hello world", "hell or world", "  x\n", "dé", "</s>held"}) {
+    EXPECT_EQ(after.encode(text), before.encode(text)) << text;
+    EXPECT_EQ(after.decode(after.encode(text)), before.decode(before.encode(text))) << text;
+  }
+  EXPECT_EQ(after.stop_ids(), before.stop_ids());
+  const auto keys = gguf_keys(folder, 280);
+  const auto& types = std::get<std::vector<int64_t>>(keys.at("tokenizer.ggml.token_type").data);
+  EXPECT_EQ(types[0], 2);
+  EXPECT_EQ(types[1], 3);
+  EXPECT_EQ(types[3], 6);
+
+  // As Metaspace says it, and what cannot be said by scores.
+  edit_tokenizer([](json& t) {
+    t["normalizer"] = nullptr;
+    t["pre_tokenizer"] = {{"type", "Metaspace"},
+                          {"replacement", "\u2581"},
+                          {"prepend_scheme", "first"},
+                          {"split", false}};
+  });
+  EXPECT_EQ(through_gguf(280).encode("hello world"), before.encode("hello world"));
+  edit_tokenizer([](json& t) { std::swap(t["model"]["merges"][0], t["model"]["merges"][2]); });
+  EXPECT_EQ(gguf_keys(folder, 280).count("tokenizer.ggml.scores"), 1U);
+  edit_tokenizer([](json& t) { t["model"]["merges"].erase(1); });
+  EXPECT_THROW(gguf_keys(folder, 280), FormatError);
+}
+
 }  // namespace
 }  // namespace schmidt::text

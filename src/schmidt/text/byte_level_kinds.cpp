@@ -119,8 +119,12 @@ constexpr const char* kNames[] = {
     "dbrx",           "mpt",         "command-r", "qwen35", "seed-coder", "falcon", "deepseek-llm",
     "deepseek-coder", "deepseek-v3", "default"};
 
-// A component as it acts: one step is the same in a sequence of its own, and offsets are nobody's
-// business here.
+json member(const json& object, const char* key) {
+  return object.is_object() && object.contains(key) ? object.at(key) : json();
+}
+
+}  // namespace
+
 json as_it_acts(json component) {
   if (!component.is_object()) return nullptr;
   for (const char* key : {"pretokenizers", "normalizers"}) {
@@ -140,12 +144,6 @@ json as_it_acts(json component) {
   }
   return component;
 }
-
-json member(const json& object, const char* key) {
-  return object.is_object() && object.contains(key) ? object.at(key) : json();
-}
-
-}  // namespace
 
 std::optional<std::string> byte_level_kind_name(const json& tokenizer) {
   const json cut = as_it_acts(member(tokenizer, "pre_tokenizer"));

@@ -27,6 +27,10 @@ const ByteLevelKind* find_byte_level_kind(std::string_view name);
 /// and merges words exactly so. None where that cannot be said of any.
 std::optional<std::string> byte_level_kind_name(const nlohmann::json& tokenizer);
 
+/// A component of a tokenizer.json as it acts: one step is the same in a sequence of its own, and
+/// what has no effect on ids is left out. Null for one that does nothing.
+nlohmann::json as_it_acts(nlohmann::json component);
+
 /// The ByteLevel component; `use_regex` cuts words as GPT-2 does.
 nlohmann::json byte_level_component(bool use_regex, bool add_prefix_space = false);
 

@@ -5,7 +5,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
 #include "schmidt/text/byte_level_kinds.h"
-#include "schmidt/text/gguf_vocabulary.h"
+#include "schmidt/text/score_merges.h"
 #include "schmidt/text/sentencepiece_pieces.h"
 #include "schmidt/text/tokenizer_impl.h"
 
@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using Keys = std::map<std::string, io::GgufValue>;
 
-constexpr float kScoreOfAdded = -1000;  // as llama.cpp's converter has it
+constexpr const char* kSentencePieceSpace = "\xE2\x96\x81";  // U+2581
+constexpr float kScoreOfAdded = -1000;                       // as llama.cpp's converter has it
 
 struct Tokens {
   std::vector<std::string> texts;
@@ -46,22 +47,24 @@ Tokens tokens_of(const Tokenizer::Impl& impl, int64_t rows, const fs::path& path
   return tokens;
 }
 
-std::vector<std::string> merges_of(const json& model, const fs::path& file) {
-  std::vector<std::string> merges;
+Merges merges_of(const json& model, const fs::path& file) {
+  Merges merges;
   const auto list = model.find("merges");
   if (list == model.end() || !list->is_array()) {
     throw FormatError(file, "model.merges", "expected a list, found none");
   }
   for (const json& merge : *list) {
     // A pair, or both in one string.
-    if (merge.is_string()) {
-      merges.push_back(merge.get<std::string>());
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-               merge[1].is_string()) {
-      merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
-    } else {
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+      continue;
+    }
+    const std::string text = merge.is_string() ? merge.get<std::string>() : "";
+    const size_t space = text.find(' ', 1);
+    if (space == std::string::npos) {
       throw FormatError(file, "model.merges", "expected pairs of tokens");
     }
+    merges.emplace_back(text.substr(0, space), text.substr(space + 1));
   }
   return merges;
 }
@@ -70,12 +73,16 @@ void add_byte_level(Keys& keys, const json& tokenizer, Tokens tokens, const fs::
   const std::optional<std::string> kind = byte_level_kind_name(tokenizer);
   if (!kind) {
     throw FormatError(file, "pre_tokenizer",
-                      "expected byte-level BPE that cuts words in a way that llama.cpp has a name "
-                      "for (gpt-2, smollm, llama-bpe, qwen2 and others), found another way");
+                      "expected BPE that cuts words in a way that llama.cpp has a name for (gpt-2, "
+                      "smollm, llama-bpe, qwen2, SentencePiece's and others), found another way");
+  }
+  std::vector<std::string> merges;
+  for (const auto& [left, right] : merges_of(tokenizer.at("model"), file)) {
+    merges.push_back(left + " " + right);
   }
   keys["tokenizer.ggml.model"] = {"gpt2"};
   keys["tokenizer.ggml.pre"] = {*kind};
-  keys["tokenizer.ggml.merges"] = {merges_of(tokenizer.at("model"), file)};
+  keys["tokenizer.ggml.merges"] = {std::move(merges)};
   keys["tokenizer.ggml.tokens"] = {std::move(tokens.texts)};
   keys["tokenizer.ggml.token_type"] = {std::move(tokens.types)};
 }
@@ -103,6 +110,60 @@ void add_sentencepiece(Keys& keys, std::string_view bytes, Tokens tokens, const 
   keys["tokenizer.ggml.pre"] = {"default"};
   keys["tokenizer.ggml.add_space_prefix"] = {model.add_dummy_prefix};
   keys["tokenizer.ggml.scores"] = {std::move(scores)};
+  keys["tokenizer.ggml.tokens"] = {std::move(tokens.texts)};
+  keys["tokenizer.ggml.token_type"] = {std::move(tokens.types)};
+}
+
+/// How a tokenizer.json writes spaces where it is one of SentencePiece's; none where it is not.
+struct Spaces {
+  bool before_text = false;  ///< one is added
+};
+std::optional<Spaces> sentencepiece_spaces(const json& tokenizer) {
+  const json model = tokenizer.value("model", json::object());
+  if (!model.is_object() || model.value("byte_fallback", json()) != json(true) ||
+      model.value("ignore_merges", json(false)) != json(false)) {
+    return std::nullopt;
+  }
+  const json cut = as_it_acts(tokenizer.value("pre_tokenizer", json()));
+  const json normalizer = as_it_acts(tokenizer.value("normalizer", json()));
+  const json replace = {
+      {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSentencePieceSpace}};
+  const json prepend = {{"type", "Prepend"}, {"prepend", kSentencePieceSpace}};
+  if (cut.is_null()) {
+    if (normalizer == replace) return Spaces{false};
+    const json both = {{"type", "Sequence"}, {"normalizers", {prepend, replace}}};
+    return normalizer == both ? std::optional(Spaces{true}) : std::nullopt;
+  }
+  if (!normalizer.is_null() || cut.value("type", json()) != json("Metaspace") ||
+      cut.value("replacement", json()) != json(kSentencePieceSpace) ||
+      cut.value("split", json(true)) != json(false)) {
+    return std::nullopt;
+  }
+  return Spaces{cut.value("prepend_scheme", json("always")) != json("never")};
+}
+
+/// The same from a tokenizer.json whose merges are those that SentencePiece makes by scores.
+void add_sentencepiece(Keys& keys, const json& tokenizer, Spaces spaces, Tokens tokens,
+                       const fs::path& file) {
+  const json& model = tokenizer.at("model");
+  const json unknown = model.value("unk_token", json());
+  for (size_t id = 0; id < tokens.texts.size(); ++id) {
+    const std::string& text = tokens.texts[id];
+    if (json(text) == unknown) tokens.types[id] = kUnknown;
+    if (text.size() == 6 && text.starts_with("<0x") && text.ends_with(">")) {
+      tokens.types[id] = kByte;
+    }
+  }
+  auto scores = scores_from_merges(tokens.texts, tokens.types, merges_of(model, file));
+  if (!scores) {
+    throw FormatError(file, "model.merges",
+                      "expected the merges that SentencePiece makes by scores, which is what GGUF "
+                      "holds of a tokenizer with byte_fallback, found others");
+  }
+  keys["tokenizer.ggml.model"] = {"llama"};
+  keys["tokenizer.ggml.pre"] = {"default"};
+  keys["tokenizer.ggml.add_space_prefix"] = {spaces.before_text};
+  keys["tokenizer.ggml.scores"] = {*std::move(scores)};
   keys["tokenizer.ggml.tokens"] = {std::move(tokens.texts)};
   keys["tokenizer.ggml.token_type"] = {std::move(tokens.types)};
 }
@@ -152,7 +213,10 @@ Keys gguf_keys(const fs::path& folder, int64_t rows) {
   const std::string* pieces = text_of("tokenizer.model");
   json parsed;
   if (described != nullptr) parsed = io::parse_json(*described, folder / "tokenizer.json");
-  if (described != nullptr && (pieces == nullptr || byte_level_kind_name(parsed))) {
+  const auto spaces = described != nullptr ? sentencepiece_spaces(parsed) : std::nullopt;
+  if (pieces == nullptr && spaces) {
+    add_sentencepiece(keys, parsed, *spaces, std::move(tokens), folder / "tokenizer.json");
+  } else if (described != nullptr && (pieces == nullptr || byte_level_kind_name(parsed))) {
     add_byte_level(keys, parsed, std::move(tokens), folder / "tokenizer.json");
   } else if (pieces != nullptr) {
     add_sentencepiece(keys, *pieces, std::move(tokens), folder / "tokenizer.model");

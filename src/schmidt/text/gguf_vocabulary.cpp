@@ -2,13 +2,12 @@
 
 #include <limits>
 #include <map>
-#include <tuple>
-#include <unordered_map>
 
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/text/byte_level_kinds.h"
+#include "schmidt/text/score_merges.h"
 #include "schmidt/text/utf8.h"
 
 namespace schmidt::text {
@@ -22,10 +21,7 @@ struct RawVocabulary {
   std::vector<std::string> tokens;
   std::vector<int64_t> types;  // TokenType; all normal where the file has none
 
-  // A row of the embedding that no token has: llama.cpp's converter names it to fill the list.
-  bool is_padding(size_t id) const {
-    return types[id] == kUnused && tokens[id] == fmt::format("[PAD{}]", id);
-  }
+  bool is_padding(size_t id) const { return text::is_padding(tokens[id], types[id], id); }
 };
 
 json sequence(const char* key, json items) {
@@ -87,40 +83,10 @@ json added_tokens_of(const RawVocabulary& raw) {
   return added;
 }
 
-// The merges that SentencePiece's BPE makes implicitly: any two neighbours whose
-// concatenation is a piece, the highest score first; of equal scores the lower ids, as transformers
-// converts it.
-json merges_from_scores(const RawVocabulary& raw, const std::vector<float>& scores) {
-  struct Merge {
-    float score;
-    size_t result, left, right;
-  };
-  std::unordered_map<std::string_view, size_t> ids;
-  const auto is_piece = [&](size_t i) {
-    return raw.types[i] != kUnknown && raw.types[i] != kControl && raw.types[i] != kByte &&
-           !raw.is_padding(i);
-  };
-  for (size_t i = 0; i < raw.tokens.size(); ++i) {
-    if (is_piece(i)) ids.emplace(raw.tokens[i], i);
-  }
-  std::vector<Merge> merges;
-  for (size_t i = 0; i < raw.tokens.size(); ++i) {
-    if (!is_piece(i) || raw.tokens[i].empty()) continue;
-    const std::string_view token = raw.tokens[i];
-    for (size_t cut = code_point_at(token, 0).length; cut < token.size();
-         cut += code_point_at(token, cut).length) {
-      const auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
-      if (left == ids.end() || right == ids.end()) continue;
-      merges.push_back({scores[i], i, left->second, right->second});
-    }
-  }
-  std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
-    return std::tuple(-a.score, a.result, a.left, a.right) <
-           std::tuple(-b.score, b.result, b.left, b.right);
-  });
+json merges_of(const RawVocabulary& raw, const std::vector<float>& scores) {
   json list = json::array();
-  for (const Merge& m : merges) {
-    list.push_back(json::array({raw.tokens[m.left], raw.tokens[m.right]}));
+  for (const auto& [left, right] : merges_from_scores(raw.tokens, raw.types, scores)) {
+    list.push_back(json::array({left, right}));
   }
   return list;
 }
@@ -187,7 +153,7 @@ Parts sentencepiece_parts(const io::GgufFile& file, const RawVocabulary& raw) {
                       {"byte_fallback", true},
                       {"ignore_merges", false},
                       {"vocab", vocabulary_of(file, raw)},
-                      {"merges", merges_from_scores(raw, scores)}}}};
+                      {"merges", merges_of(raw, scores)}}}};
   return {std::move(tokenizer), true};
 }
 

@@ -6,16 +6,6 @@
 
 namespace schmidt::text {
 
-/// What a token is in tokenizer.ggml.token_type: llama.cpp's llama_token_type.
-enum TokenType : int64_t {
-  kNormal = 1,
-  kUnknown = 2,
-  kControl = 3,
-  kUserDefined = 4,
-  kUnused = 5,
-  kByte = 6
-};
-
 /// A GGUF file's tokenizer.ggml.* metadata in Hugging Face's terms.
 struct GgufVocabulary {
   nlohmann::json tokenizer;          ///< tokenizer.json
