@@ -1,6 +1,6 @@
-"""What the gguf package reads of a file that schmidt wrote.
+"""What the gguf package reads of files that schmidt wrote.
 
-usage: read_gguf.py FILE OUT
+usage: read_gguf.py FILE OUT [FILE OUT ...]
 OUT.safetensors has every tensor decoded, OUT.json the metadata and the type of every tensor.
 """
 
@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 
-def main() -> None:
-    path, out = sys.argv[1:]
+def read(path: str, out: str) -> None:
     reader = gguf.GGUFReader(path)
     tensors = {}
     types = {}
@@ -30,6 +29,11 @@ def main() -> None:
     save_file(tensors, out + ".safetensors")
     with open(out + ".json", "w") as file:
         json.dump({"metadata": metadata, "types": types}, file)
+
+
+def main() -> None:
+    for path, out in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        read(path, out)
 
 
 if __name__ == "__main__":

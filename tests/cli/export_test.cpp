@@ -74,7 +74,7 @@ TEST_F(ExportTest, WritesAGgufFile) {
   EXPECT_EQ(run("$S export @c --to gguf -q -o @d.gguf --force").code, 0);
   expect_refused("$S export @c.gguf --to gguf -q -o @c.gguf --force", 2, "is the model");
   expect_refused("$S export @c --to gguf --type q8_0 -q -o @e.gguf", 2, "nearest type that fits");
-  expect_refused("$S export @c --to gguf --type q4_k -q -o @e.gguf", 2, "q4_k");
+  expect_refused("$S export @c --to gguf --type q4_x -q -o @e.gguf", 2, "q4_x");
   expect_refused("$S export @c --to dense --type q8_0 -q -o @e", 2, "--type");
   fs::remove(tmp / "c/tokenizer.json");
   expect_refused("$S export @c --to gguf -q -o @e.gguf", 3, "tokenizer");

@@ -26,16 +26,17 @@ using nlohmann::json;
 
 const torch::Tensor kIds = torch::tensor({{5, 9, 200, 7, 31, 77, 3, 150}});
 
-/// Rows of whole blocks: hidden 128, 4 heads of 32, MLP 192.
-test::TinyModel wide_model() {
+/// Rows of whole blocks: 4 heads, 2 of keys and values, MLP of 3/2 of the hidden size.
+test::TinyModel wide_model(int64_t hidden = 128) {
   test::TinyModel model = test::make_tiny_model(2, 3, 16);
-  model.config["hidden_size"] = 128;
-  model.config["head_dim"] = 32;
-  model.config["intermediate_size"] = 192;
+  model.config["hidden_size"] = hidden;
+  model.config["head_dim"] = hidden / 4;
+  model.config["intermediate_size"] = hidden * 3 / 2;
   for (auto& [name, tensor] : model.tensors) {
     std::vector<int64_t> shape = tensor.sizes().vec();
-    for (int64_t& size : shape)
-      size = size == 384 ? 128 : size == 192 ? 64 : size == 576 ? 192 : size;
+    for (int64_t& size : shape) {
+      if (size != 264) size = size * hidden / 384;
+    }
     tensor = shape.size() == 1 ? 1 + 0.1 * torch::randn(shape) : 0.1 * torch::randn(shape);
   }
   return model;
@@ -148,10 +149,9 @@ TEST_F(GgufFileTest, AModelOfEveryFamilyIsTheSameReadAgain) {
 }
 
 TEST_F(GgufFileTest, EveryTypeHoldsTheEncodedMatrices) {
-  const test::TinyModel model = wide_model();
-  const fs::path folder = write(model);
   for (const quant::Format& format : quant::formats()) {
-    if (format.encode == nullptr) continue;
+    const test::TinyModel model = wide_model(format.values == 256 ? 512 : 128);
+    const fs::path folder = write(model);
     const io::Checkpoint again = exported(folder, std::string(format.name).c_str());
     for (const auto& [name, tensor] : model.tensors) {
       const bool matrix = tensor.dim() > 1;
@@ -184,6 +184,16 @@ TEST_F(GgufFileTest, AGgufWrittenAgainKeepsEveryByteOfItsTensors) {
     EXPECT_EQ(other.tensors().at("blk.0.attn_norm.weight").format->name, "F32");
     EXPECT_EQ(other.get_int("general.file_type"), 9);
   }
+}
+
+// Old checkpoints of Llama hold the frequencies of every layer.
+TEST_F(GgufFileTest, WhatIsNoWeightIsLeftOutOrRefused) {
+  test::TinyModel model = wide_model();
+  model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch::ones({16});
+  const fs::path folder = write(model);
+  EXPECT_LT(difference(logits(folder), logits(exported(folder, "F32"))), 1e-5);
+  model.tensors["model.layers.0.self_attn.gate.weight"] = torch::ones({16, 32});
+  EXPECT_THROW(exported(write(model), "F32"), FormatError);
 }
 
 TEST_F(GgufFileTest, ACompressedModelIsMultipliedOut) {
@@ -252,6 +262,9 @@ TEST_F(GgufFileTest, ATypeThatARowDoesNotAllowIsRefusedWithTheNearest) {
   expect_refused(test::make_tiny_model(), "the nearest type that fits is f16", "Q8_0");
   expect_refused(test::make_tiny_model(), "multiple of 32 values for q4_0, got 24 in model.",
                  "Q4_0");
+  // SmolLM2's rows of 576 are no multiple of 256: of as many bits.
+  expect_refused(wide_model(), "the nearest type that fits is q4_0", "Q4_K");
+  expect_refused(wide_model(), "the nearest type that fits is q5_1", "Q6_K");
   const fs::path narrow = exported(write(test::make_tiny_model()), "F32").path();
   EXPECT_THROW(exported(narrow, "Q4_0"), c10::ValueError);
 }

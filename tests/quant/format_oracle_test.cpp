@@ -20,7 +20,7 @@ TEST(FormatOracle, EncodesToTheSameBytes) {
   const torch::Tensor values = truth.at("values");
   int64_t compared = 0;
   for (const Format& format : formats()) {
-    if (format.encode == nullptr) continue;
+    if (!truth.contains(std::string(format.name))) continue;  // the package does not encode it
     SCOPED_TRACE(format.name);
     const torch::Tensor& expected = truth.at(std::string(format.name));
     torch::Tensor bytes = torch::empty_like(expected);

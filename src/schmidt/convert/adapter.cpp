@@ -42,12 +42,6 @@ void for_each_member(const io::Checkpoint& checkpoint, const std::vector<LowRank
   }
 }
 
-int64_t heads_of(const std::string& gguf, const model::ModelConfig& config) {
-  if (!gguf_architecture_of(config).interleaved_qk) return 0;
-  const std::string_view part = io::part_of_block(gguf);
-  return part == "attn_q" ? config.num_heads : part == "attn_k" ? config.num_kv_heads : 0;
-}
-
 }  // namespace
 
 void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
@@ -80,7 +74,7 @@ void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConf
                     const double scale =
                         static_cast<double>(group.rank) / static_cast<double>(alpha);
                     std::string rows = io::encode_tensor(scale == 1 ? b : b * scale, type, name);
-                    if (const int64_t heads = heads_of(name, config); heads != 0) {
+                    if (const int64_t heads = interleaved_heads(name, config); heads != 0) {
                       rows = io::interleaved_rows(rows, member.out_features, heads);
                     }
                     out.write(name + ".lora_a", io::encode_tensor(a, type, name));

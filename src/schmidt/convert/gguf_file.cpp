@@ -38,6 +38,9 @@ const quant::Format& format_of(torch::ScalarType dtype) {
                                                          : "F32");
 }
 
+/// What old checkpoints of Llama hold beside their weights and no program reads.
+bool is_left_out(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
+
 class Planner {
  public:
   Planner(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
@@ -54,7 +57,7 @@ class Planner {
       throw FormatError(checkpoint_.path(), tensor.name,
                         "expected a tensor that GGUF has a name for, found this one");
     }
-    Planned planned{tensor.name, {*name, tensor.shape, nullptr}, heads_of(*name)};
+    Planned planned{tensor.name, {*name, tensor.shape, nullptr}, interleaved_heads(*name, config_)};
     const auto integers = integers_.find(tensor.name);
     if (integers == integers_.end()) {
       planned.spec.format = &gguf_type_for(tensor.name, tensor.shape,
@@ -66,12 +69,6 @@ class Planner {
   }
 
  private:
-  int64_t heads_of(const std::string& gguf) const {
-    if (!gguf_architecture_of(config_).interleaved_qk) return 0;
-    const std::string_view part = io::part_of_block(gguf);
-    return part == "attn_q" ? config_.num_heads : part == "attn_k" ? config_.num_kv_heads : 0;
-  }
-
   /// What a tensor is in, as far as it is in plain numbers, and else what the model is in.
   const quant::Format& stored(const std::string& name) const {
     const auto info = checkpoint_.tensors().find(name);
@@ -119,6 +116,7 @@ class ModelWriter : public io::TensorWriter {
       : file_(file), planned_(planned), model_(model) {}
 
   void write(const std::string& name, const torch::Tensor& tensor) override {
+    if (is_left_out(name)) return;
     TORCH_INTERNAL_ASSERT(next_ < planned_.size() && planned_[next_].name == name);
     const Planned& planned = planned_[next_++];
     std::string bytes = planned.blocks ? planned.blocks() : encoded(planned, tensor);
@@ -170,6 +168,7 @@ int64_t write_folder(const io::Checkpoint& checkpoint, const GgufOptions& option
         {std::string(io::kGgufRopeFactors), factors->sizes().vec(), &format_of(torch::kFloat32)});
   }
   for (const io::TensorSpec& tensor : dense.weights.specs()) {
+    if (is_left_out(tensor.name)) continue;
     planned.push_back(planner.plan(tensor));
     specs.push_back(planned.back().spec);
   }

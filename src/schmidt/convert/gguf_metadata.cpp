@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/escaped_bytes.h"
+#include "schmidt/io/gguf_names.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/layers.h"
 #include "schmidt/model/rope_table.h"
@@ -101,6 +102,12 @@ const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& confi
                       named(lack.layers));
   }
   return *architecture;
+}
+
+int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig& config) {
+  if (!gguf_architecture_of(config).interleaved_qk) return 0;
+  const std::string_view part = io::part_of_block(gguf_name);
+  return part == "attn_q" ? config.num_heads : part == "attn_k" ? config.num_kv_heads : 0;
 }
 
 std::map<std::string, io::GgufValue> gguf_model_keys(const io::Checkpoint& checkpoint,

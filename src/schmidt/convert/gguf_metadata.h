@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -19,6 +20,10 @@ namespace schmidt::convert {
 /// llama-cpp-python) does not compute: windows of some layers, biases that it does not read, heads
 /// of another size than the model's, RoPE scaling "dynamic" and "yarn" without truncate.
 const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& config);
+
+/// Heads whose rows llama.cpp's architecture holds interleaved in a tensor (io::GgufWeight), by
+/// GGUF's name of it; 0 where rows are in order.
+int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig& config);
 
 /// general.architecture, general.name and the keys of the architecture that llama.cpp reads: sizes,
 /// norms, RoPE. config_from_gguf makes the same model of them.

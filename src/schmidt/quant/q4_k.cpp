@@ -2,6 +2,16 @@
 
 namespace schmidt::quant {
 
+BlockQ4_K BlockQ4_K::encode(const float* values) {
+  const PackedFit fit = fit_packed(values, 15, -1.0F, 20);
+  BlockQ4_K block{fit.d, fit.dmin, fit.scales, {}};
+  for (int i = 0; i < 128; ++i) {
+    const uint8_t* codes = fit.codes + 64 * (i / 32) + i % 32;
+    block.q[i] = static_cast<uint8_t>(codes[0] | codes[32] << 4);
+  }
+  return block;
+}
+
 void BlockQ4_K::decode(float* values) const {
   const float super_scale = d.value();
   const float super_minimum = dmin.value();

@@ -18,6 +18,19 @@ struct Group {
 
 }  // namespace
 
+BlockQ5_K BlockQ5_K::encode(const float* values) {
+  const PackedFit fit = fit_packed(values, 31, -0.5F, 15);
+  BlockQ5_K block{fit.d, fit.dmin, fit.scales, {}, {}};
+  for (int i = 0; i < 128; ++i) {
+    const uint8_t* codes = fit.codes + 64 * (i / 32) + i % 32;
+    block.q[i] = static_cast<uint8_t>((codes[0] & 15) | (codes[32] & 15) << 4);
+  }
+  for (int i = 0; i < 256; ++i) {
+    block.fifth[i % 32] |= static_cast<uint8_t>(fit.codes[i] >> 4 << (i / 32));
+  }
+  return block;
+}
+
 void BlockQ5_K::decode(float* values) const {
   const float super_scale = d.value();
   const float super_minimum = dmin.value();
