@@ -3,8 +3,10 @@
 #include <atomic>
 #include <cmath>
 #include <future>
+#include <limits>
 #include <random>
 
+#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -159,6 +161,91 @@ TEST_F(SchedulerTest, ACommonPrefixIsNotReadAgainAndChangesNothing) {
   const Answer next = ask(scheduler, request);
   EXPECT_EQ(next.outcome.reused_tokens, request.prompt.size() - 2);  // the last drawn is not held
   EXPECT_EQ(next.ids, alone(request));
+}
+
+TEST_F(SchedulerTest, APrefixIsLentToOtherSlotsAndKeptWhileOthersAreEmpty) {
+  Scheduler scheduler(model_, options(3));
+  Request first{.prompt = prompt(60, 1), .max_new_tokens = 4};
+  ask(scheduler, first);
+  // Two tokens alike are no reason to give up the other 58 while slots are empty.
+  Request unrelated{.prompt = prompt(50, 2), .max_new_tokens = 4};
+  std::copy_n(first.prompt.begin(), 2, unrelated.prompt.begin());
+  EXPECT_EQ(ask(scheduler, unrelated).ids, alone(unrelated));
+  EXPECT_EQ(ask(scheduler, first).outcome.reused_tokens, 59);
+
+  // A row that still grows lends what it has read.
+  auto grows = std::make_shared<Collected>();
+  Request running{.prompt = prompt(60, 3), .max_new_tokens = 60};
+  auto beside = std::make_shared<Collected>();
+  Request next = running;
+  next.prompt.push_back(7);
+  next.max_new_tokens = 8;
+  bool asked = false;
+  grows->at_token = [&] {
+    if (!asked) scheduler.submit({collecting(next, beside)});
+    asked = true;
+  };
+  scheduler.submit({collecting(running, grows)});
+  beside->ended.get_future().wait();
+  grows->ended.get_future().wait();
+  EXPECT_EQ(beside->answer.outcome.reused_tokens, 60);
+  EXPECT_EQ(beside->answer.ids, alone(next));
+  EXPECT_EQ(grows->answer.ids, alone(running));
+}
+
+// Refuses what is larger than `limit`, and remembers the largest that was asked for.
+class LimitedAllocator : public c10::Allocator {
+ public:
+  explicit LimitedAllocator(c10::Allocator* other) : other_(other) {}
+  c10::DataPtr allocate(size_t bytes) override {
+    TORCH_CHECK(bytes <= limit, "not enough memory for ", bytes, " bytes");
+    largest = std::max(largest.load(), bytes);
+    return other_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return other_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    other_->copy_data(to, from, bytes);
+  }
+
+  std::atomic<size_t> limit{std::numeric_limits<size_t>::max()}, largest{0};
+
+ private:
+  c10::Allocator* other_;
+};
+
+TEST_F(SchedulerTest, WantOfMemoryEndsOneAnswerAndTheOthersGoOn) {
+  SchedulerOptions o = options();
+  o.prefill_tokens = 120;
+  c10::Allocator* const usual = c10::GetCPUAllocator();
+  LimitedAllocator limited(usual);
+  Request small{.prompt = prompt(5, 1), .max_new_tokens = 20};
+  Request large{.prompt = prompt(100, 2), .max_new_tokens = 5};
+  const std::vector<int64_t> expected = alone(small), expected_large = alone(large);
+  {
+    Scheduler scheduler(model_, o);
+    c10::SetCPUAllocator(&limited, /*priority=*/100);
+    ask(scheduler, small);
+    limited.limit = limited.largest * 2;
+    // Both in one step, and the large one beside an answer that grows.
+    for (const bool together : {true, false}) {
+      auto first = std::make_shared<Collected>(), second = std::make_shared<Collected>();
+      if (together) {
+        scheduler.submit({collecting(small, first), collecting(large, second)});
+      } else {
+        scheduler.submit({collecting(small, first)});
+        scheduler.submit({collecting(large, second)});
+      }
+      first->ended.get_future().wait();
+      second->ended.get_future().wait();
+      EXPECT_EQ(first->answer.outcome.ending, Ending::kLength) << first->answer.outcome.error;
+      EXPECT_EQ(first->answer.ids, expected);
+      EXPECT_EQ(second->answer.outcome.ending, Ending::kFailed);
+      EXPECT_NE(second->answer.outcome.error.find("not enough memory"), std::string::npos);
+    }
+    limited.limit = std::numeric_limits<size_t>::max();
+    EXPECT_EQ(ask(scheduler, large).ids, expected_large);
+    c10::SetCPUAllocator(usual, /*priority=*/100);
+  }
 }
 
 TEST_F(SchedulerTest, ScoredPromptsReuseScores) {

@@ -1,6 +1,7 @@
 #include "schmidt/infer/scheduler.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include <ATen/Parallel.h>
@@ -198,7 +199,10 @@ bool Scheduler::begin_round(const std::stop_token& stop) {
     if (slots_[i].running && is_cancelled(slots_[i].running->job)) end(i, Ending::kCancelled);
   }
   for (Job& job : admitted) {
-    const Job held{job.id, {}, job.listener, job.submitted};
+    Job held;  // without the request, which goes on
+    held.id = job.id;
+    held.listener = job.listener;
+    held.submitted = job.submitted;
     try {
       admit(std::move(job));
     } catch (const std::exception& e) {
@@ -215,22 +219,12 @@ bool Scheduler::begin_round(const std::stop_token& stop) {
 }
 
 void Scheduler::admit(Job job) {
-  const model::RopeConfig& rope = model_.config().rope;
-  size_t best = slots_.size();
-  int64_t reused = -1;
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].running) continue;
-    const int64_t reusable = reusable_tokens(slots_[i], job.request, rope);
-    // Of equal ones the slot that has been idle for longest: the others may still be asked for.
-    if (reusable > reused || (reusable == reused && slots_[i].last_used < slots_[best].last_used)) {
-      best = i;
-      reused = reusable;
-    }
-  }
-  TORCH_INTERNAL_ASSERT(best < slots_.size());
+  const Place place = choose_place(slots_, job.request, model_.config().rope);
+  const size_t best = place.slot;
+  const int64_t reused = place.reused;
   Slot& slot = slots_[best];
   slot.last_used = ++admissions_;
-  start(slot, static_cast<int64_t>(best), std::move(job), reused, cache_);
+  start(slots_, place, std::move(job), cache_);
   {
     const std::lock_guard lock(mutex_);
     ++stats_.running;
@@ -274,10 +268,8 @@ void Scheduler::decode() {
   if (!pieces.empty()) step(pieces);
 }
 
-/// One step of the model over pieces of some slots. What it throws ends their answers.
-void Scheduler::step(const std::vector<Piece>& pieces) try {
-  const auto started = Clock::now();
-  const bool decoding = slots_[pieces.front().slot].running->has_drawn();
+/// The model's states of the pieces, in the order of slots; [tokens, hidden].
+torch::Tensor Scheduler::states_of(const std::vector<Piece>& pieces) {
   int64_t widest = 0;
   for (const Piece& piece : pieces) widest = std::max(widest, piece.tokens);
   std::vector<int64_t> lengths(slots_.size(), 0);
@@ -289,9 +281,21 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
                 piece.tokens,
                 ids.mutable_data_ptr<int64_t>() + static_cast<int64_t>(piece.slot) * widest);
   }
-  const torch::Tensor states = model_.step_states(ids, lengths, cache_);
+  return model_.step_states(ids, lengths, cache_);
+}
 
-  // States lie in the order of slots.
+/// One step of the model over pieces of some slots. Where it fails, as for want of memory, each
+/// piece is tried alone, and what fails alone ends its own answer.
+void Scheduler::step(const std::vector<Piece>& pieces) try {
+  const auto started = Clock::now();
+  const bool decoding = slots_[pieces.front().slot].running->has_drawn();
+  torch::Tensor states;
+  try {
+    states = states_of(pieces);
+  } catch (const std::exception& e) {
+    return retry(pieces, one_line(e));
+  }
+
   std::vector<Piece> in_order = pieces;
   std::ranges::sort(in_order, {}, &Piece::slot);
   std::vector<int64_t> last;
@@ -306,21 +310,43 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
       last.push_back(begin - 1);
     }
   }
-  torch::Tensor logits;
-  if (!ready.empty()) {
-    logits = model_.logits(states.index_select(0, at::tensor(last, at::kLong).to(states.device())));
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    stats_.cache_bytes = cache_.bytes();
-    ++(decoding ? stats_.decode_steps : stats_.prefill_steps);
-    (decoding ? stats_.decode_seconds : stats_.prefill_seconds) += seconds_since(started);
-  }
-  if (!ready.empty()) draw(ready, logits);
+  if (!ready.empty()) draw(ready, states, last);
+  const std::lock_guard lock(mutex_);
+  stats_.cache_bytes = cache_.bytes();
+  ++(decoding ? stats_.decode_steps : stats_.prefill_steps);
+  (decoding ? stats_.decode_seconds : stats_.prefill_seconds) += seconds_since(started);
 } catch (const std::exception& e) {
   for (const Piece& piece : pieces) {
     if (slots_[piece.slot].running) end(piece.slot, Ending::kFailed, one_line(e));
   }
+}
+
+/// After a step that failed: makes room, and tries the pieces one by one.
+void Scheduler::retry(const std::vector<Piece>& pieces, const std::string& error) {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (!slots_[i].running) forget(i);
+  }
+  for (const Piece& piece : pieces) {
+    cache_.truncate(static_cast<int64_t>(piece.slot),
+                    static_cast<int64_t>(slots_[piece.slot].held.size()));
+  }
+  if (pieces.size() == 1) {
+    const size_t slot = pieces.front().slot;
+    end(slot, Ending::kFailed, error);
+    return forget(slot);
+  }
+  // The newest first: what it gives up is there for those that have waited longer.
+  std::vector<Piece> newest = pieces;
+  std::ranges::sort(newest, std::greater{},
+                    [&](const Piece& piece) { return slots_[piece.slot].running->job.id; });
+  for (const Piece& piece : newest) step({piece});
+}
+
+/// Gives back what the row of a free slot holds.
+void Scheduler::forget(size_t slot) {
+  cache_.truncate(static_cast<int64_t>(slot), 0);
+  slots_[slot].held.clear();
+  slots_[slot].scores.clear();
 }
 
 /// The slot holds the piece's tokens now; states [piece.tokens, hidden].
@@ -350,12 +376,20 @@ void Scheduler::take_up(const Piece& piece, const torch::Tensor& states) {
   }
 }
 
-/// Draws the next token of each of the slots; logits [ready, vocab].
-void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& logits) {
-  const torch::Tensor drawable =
-      never_drawn_.defined()
-          ? logits.index_fill(-1, never_drawn_, -std::numeric_limits<double>::infinity())
-          : logits;
+/// Draws the next token of each of the slots from the states' rows `last`.
+void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& states,
+                     const std::vector<int64_t>& last) {
+  torch::Tensor logits, drawable;
+  try {
+    logits = model_.logits(states.index_select(0, at::tensor(last, at::kLong).to(states.device())));
+    drawable = never_drawn_.defined()
+                   ? logits.index_fill(-1, never_drawn_, -std::numeric_limits<double>::infinity())
+                   : logits;
+  } catch (const std::exception& e) {
+    if (ready.size() == 1) return end(ready.front(), Ending::kFailed, one_line(e));
+    for (size_t i = 0; i < ready.size(); ++i) draw({ready[i]}, states, {last[i]});
+    return;
+  }
   for (size_t i = 0; i < ready.size(); ++i) {
     const auto row = static_cast<int64_t>(i);
     Running& running = *slots_[ready[i]].running;

@@ -53,11 +53,13 @@ struct SchedulerStats {
 
 /// Continues many prompts at once with one model: continuous batching.
 ///
-///   submit ─► waiting ─► slot with the longest common prefix ─► prefill ─► decode ─► on_end
+///   submit ─► waiting ─► slot, with the longest common prefix ─► prefill ─► decode ─► on_end
 ///
 /// Each round reads up to `prefill_tokens` tokens of the prompts, shared evenly by the slots that
 /// have not read theirs, and then takes one token in every other slot, as a step of its own: a
-/// long prompt delays the answers beside it by one piece and not by the whole.
+/// long prompt delays the answers beside it by one piece and not by the whole. A step that fails,
+/// as for want of memory, is tried again for each answer alone: those that fail alone end as
+/// kFailed and give back their memory, the others go on.
 ///
 /// What is drawn depends on the request alone, not on what runs beside it, up to rounding: a
 /// product of several rows may sum in another order than one of a single row, and a prompt in
@@ -113,9 +115,13 @@ class Scheduler {
     size_t slot = 0;
     int64_t tokens = 0;
   };
+  torch::Tensor states_of(const std::vector<Piece>& pieces);
   void step(const std::vector<Piece>& pieces);
+  void retry(const std::vector<Piece>& pieces, const std::string& error);
+  void forget(size_t slot);
   void take_up(const Piece& piece, const torch::Tensor& states);
-  void draw(const std::vector<size_t>& ready, const torch::Tensor& logits);
+  void draw(const std::vector<size_t>& ready, const torch::Tensor& states,
+            const std::vector<int64_t>& last);
   void hand_out(size_t slot, DrawnToken token);
   void end(size_t slot, Ending ending, const std::string& error = {});
   void report(const Job& job, Outcome outcome);

@@ -48,9 +48,22 @@ struct Slot {
 /// for it is what the answer continues; a scored prompt needs the scores of what is not run.
 int64_t reusable_tokens(const Slot& slot, const Request& request, const model::RopeConfig& rope);
 
-/// Puts a job into a free slot and drops from its row of the cache all but the first `reused`
-/// tokens, at most reusable_tokens() of them.
-void start(Slot& slot, int64_t row, Job job, int64_t reused, model::KvCache& cache);
+/// Where a request goes, and what it goes on from.
+struct Place {
+  size_t slot = 0;     ///< a free one
+  size_t source = 0;   ///< whose row begins alike, running or free; `slot` itself where none does
+  int64_t reused = 0;  ///< tokens of that row, at most reusable_tokens()
+};
+
+/// The longest prefix that any row holds, and a free slot that loses least: the row that has the
+/// prefix if the request goes on from most of it, else an empty slot, else the one that has been
+/// idle for longest. One of the slots has to be free.
+Place choose_place(const std::vector<Slot>& slots, const Request& request,
+                   const model::RopeConfig& rope);
+
+/// Puts a job into its place: its row of the cache holds the reused tokens alone, which it shares
+/// with the source.
+void start(std::vector<Slot>& slots, const Place& place, Job job, model::KvCache& cache);
 
 /// Whether the prompt has to be read in one step: the angles of one that dynamic scaling
 /// stretches are those of its whole length.
