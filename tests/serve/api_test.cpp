@@ -22,8 +22,10 @@ class Client : public Reply {
   }
   void stream(std::string piece) override { events_ += piece; }
   void end_stream() override { done_.set_value(); }
+  void run(std::function<void()> work) override { work(); }
   void on_leave(std::function<void()> left) override { left_ = std::move(left); }
 
+  bool has_any() const { return !response_.body.empty() || !events_.empty(); }
   HttpResponse response() {
     done_.get_future().wait();
     return response_;
@@ -293,6 +295,55 @@ TEST_F(ApiTest, ErrorsAreObjectsWithTheirStatus) {
   EXPECT_EQ(code(complete({{"prompt", "a"}, {"n", 17}}, 400)), "invalid_value");
   scheduler_.close();
   EXPECT_EQ(code(complete({{"prompt", "a"}}, 503)), "shutting_down");
+}
+
+TEST_F(ApiTest, ATextTooLongForTheContextIsRefusedBeforeItIsTokenized) {
+  const std::string huge(5'000'000, 'a');
+  const json chat = {{"messages", {{{"role", "user"}, {"content", huge}}}}};
+  for (const auto& [path, body] :
+       {std::pair<std::string, json>{"/v1/completions", {{"prompt", huge}}},
+        {"/v1/completions", {{"prompt", {"a", huge}}}},
+        {"/v1/chat/completions", chat},
+        {"/tokenize", {{"prompt", huge}}},
+        {"/tokenize", chat}}) {
+    const json error = post(path, body, 400)["error"];
+    EXPECT_EQ(error["code"], "context_length_exceeded");
+    EXPECT_NE(error["message"].get<std::string>().find("bytes, got 5000"), std::string::npos)
+        << error;
+  }
+}
+
+TEST_F(ApiTest, AnswersAreRenderedWhereTheyAreSent) {
+  // A client that lets the work lie until the answers have ended.
+  class LateClient : public Client {
+   public:
+    void run(std::function<void()> work) override { works_.push_back(std::move(work)); }
+    void catch_up() {
+      for (const auto& work : works_) work();
+    }
+
+   private:
+    std::vector<std::function<void()>> works_;
+  };
+  for (const bool stream : {false, true}) {
+    const json body = {{"prompt", "abc"}, {"max_tokens", 9}, {"logprobs", 5},   {"echo", true},
+                       {"n", 2},          {"seed", 1},       {"stream", stream}};
+    const auto late = std::make_shared<LateClient>();
+    api_.handle({"POST", "/v1/completions", "", body.dump()}, late);
+    ASSERT_TRUE(scheduler_.wait_idle(std::chrono::seconds(60)));
+    EXPECT_FALSE(late->has_any());
+    late->catch_up();
+    const auto soon = start("POST", "/v1/completions", body.dump());
+    if (stream) {
+      const std::vector<json> events = late->events();
+      const std::vector<json> expected = soon->events();
+      EXPECT_EQ(events.size(), expected.size());
+      EXPECT_EQ(events.at(0)["choices"][0]["logprobs"]["tokens"][0], "a");
+    } else {
+      EXPECT_EQ(json::parse(late->response().body)["choices"],
+                json::parse(soon->response().body)["choices"]);
+    }
+  }
 }
 
 TEST_F(ApiTest, ThePromptMayFillTheContext) {

@@ -24,6 +24,7 @@ inline serve::ServedModel tiny_served_model() {
   served.model_type = "llama";
   served.vocab_size = 264;
   served.context = 128;
+  served.longest_token = serve::longest_token(served.tokenizer);
   return served;
 }
 

@@ -257,6 +257,54 @@ TEST_F(ServerTest, AClientThatLeavesFreesItsSlot) {
   expect_alive();
 }
 
+TEST_F(ServerTest, AClientThatLeavesBehindBytesOfTheNextRequestFreesItsSlot) {
+  ServeOptions o = options();
+  o.slots = 1;
+  start(o);
+  json body = kLong;
+  body["n"] = 20;
+  for (const std::string& ahead : {std::string("x"), std::string(50'000, 'x')}) {
+    const int64_t before = server_->scheduler().stats().cancelled;
+    Connection connection(port());
+    std::string request = request_text("POST", "/v1/completions", body.dump());
+    request.replace(request.find("close"), 5, "keep-alive");
+    connection.send(request + ahead);
+    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().waiting > 10; }));
+    connection.close();
+    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().cancelled > before + 9; }));
+    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().running == 0; }));
+  }
+  expect_alive();
+}
+
+TEST(HttpServer, ASlowReaderThatGoesOnReadingGetsItsWholeAnswer) {
+  HttpOptions o;
+  o.port = 0;
+  o.write_time = 300ms;
+  HttpServer server(o);
+  const size_t size = 48'000'000;
+  server.start([&](const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+    reply->send({200, std::string(size, 'a')});
+  });
+  Connection connection(server.port());
+  connection.send(request_text("GET", "/"));
+  size_t received = 0, paused = 0;
+  for (auto piece = connection.receive(); piece && !piece->empty(); piece = connection.receive()) {
+    received += piece->size();
+    if (received < paused + 1'000'000) continue;
+    paused = received;
+    std::this_thread::sleep_for(30ms);
+  }
+  EXPECT_GT(received, size);
+
+  // One that stands still is cut off.
+  Connection still(server.port());
+  still.send(request_text("GET", "/"));
+  std::this_thread::sleep_for(1s);
+  EXPECT_LT(still.receive_all().size(), size);
+  server.stop(0ms);
+}
+
 TEST_F(ServerTest, ItsEndLetsRunningAnswersEndAndRefusesNewOnes) {
   start();
   json body = kLong;

@@ -1,7 +1,10 @@
 #include "schmidt/serve/answering.h"
 
 #include <chrono>
+#include <functional>
+#include <iterator>
 #include <random>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -19,7 +22,8 @@ int64_t now() {
 
 std::string event(const OrderedJson& value) { return "data: " + io::json_text(value) + "\n\n"; }
 
-// The answers to one request. After its start the scheduler's thread alone touches it.
+// The answers to one request. After its start the scheduler's thread collects them, and what it
+// hands to the reply's run() is rendered there: `heads_` and `wholes_` are touched there alone.
 class Answers : public std::enable_shared_from_this<Answers> {
  public:
   Answers(const ServedModel& model, const AnswerFormat& format, const Question& question,
@@ -34,11 +38,13 @@ class Answers : public std::enable_shared_from_this<Answers> {
     for (const EncodedPrompt& prompt : question.prompts) {
       for (int64_t i = 0; i < options_.n; ++i) {
         choices_.emplace_back(model.tokenizer, options_.stop, static_cast<int64_t>(choices_.size()),
-                              prompt.echo);
+                              prompt.echo, prompt.continues);
       }
     }
     left_ = choices_.size();
     started_.resize(choices_.size());
+    heads_.resize(choices_.size());
+    wholes_.resize(choices_.size());
   }
 
   std::vector<infer::Scheduler::Submission> submissions(const Question& question) {
@@ -55,19 +61,20 @@ class Answers : public std::enable_shared_from_this<Answers> {
       request.top_scores = options_.logprobs;
       request.score_prompt = question.echo && options_.logprobs.has_value();
       const bool scores = request.score_prompt;
-      all.push_back(
-          {std::move(request), listener(i, question.prompts[i / options_.n].ids, scores)});
+      all.push_back({std::move(request), listener(i, question.prompts[i / options_.n], scores)});
     }
     return all;
   }
 
  private:
-  infer::Listener listener(size_t i, const std::vector<int64_t>& prompt, bool scores_prompt) {
+  infer::Listener listener(size_t i, const EncodedPrompt& prompt, bool scores_prompt) {
     infer::Listener listener;
     const auto self = shared_from_this();
     if (scores_prompt) {
       listener.on_prompt = [self, i, prompt](const std::vector<infer::TokenScore>& scores) {
-        self->choices_[i].log_prompt(prompt, scores);
+        self->render([self, i, prompt, scores] {
+          self->heads_[i] = logged_prompt(self->model_.tokenizer, prompt.echo, prompt.ids, scores);
+        });
       };
     }
     listener.on_token = [self, i](const infer::DrawnToken& token) {
@@ -77,6 +84,17 @@ class Answers : public std::enable_shared_from_this<Answers> {
     };
     listener.on_end = [self, i](const infer::Outcome& outcome) { self->end(i, outcome); };
     return listener;
+  }
+
+  // What fails in rendering ends the reply as a failure.
+  void render(std::function<void()> work) {
+    reply_->run([self = shared_from_this(), work = std::move(work)] {
+      try {
+        work();
+      } catch (const std::exception&) {
+        self->unwritten_ = true;
+      }
+    });
   }
 
   OrderedJson frame(const char* object, OrderedJson choices) const {
@@ -90,12 +108,24 @@ class Answers : public std::enable_shared_from_this<Answers> {
   void send_piece(size_t i) {
     const bool first = !started_[i] && format_.opens;
     started_[i] = true;
-    OrderedJson chunk =
-        frame(format_.chunk_object,
-              OrderedJson::array({format_.chunk(model_, choices_[i], choices_[i].take(),
-                                                options_.logprobs.has_value(), first)}));
-    if (options_.include_usage) chunk["usage"] = nullptr;
-    reply_->stream(event(chunk));
+    render([self = shared_from_this(), i, first, piece = choices_[i].take()]() mutable {
+      if (self->unwritten_) return;
+      const AnswerFormat& format = self->format_;
+      OrderedJson chunk = self->frame(
+          format.chunk_object,
+          OrderedJson::array({format.chunk(self->model_, self->with_head(i, std::move(piece)),
+                                           self->options_.logprobs.has_value(), first)}));
+      if (self->options_.include_usage) chunk["usage"] = nullptr;
+      self->reply_->stream(event(chunk));
+    });
+  }
+
+  // The tokens of the prompt come before the answer's.
+  Piece with_head(size_t i, Piece piece) {
+    std::vector<LoggedToken> head = std::exchange(heads_[i], {});
+    piece.tokens.insert(piece.tokens.begin(), std::make_move_iterator(head.begin()),
+                        std::make_move_iterator(head.end()));
+    return piece;
   }
 
   /// Whatever becomes of one answer, the last to end completes the reply.
@@ -106,20 +136,36 @@ class Answers : public std::enable_shared_from_this<Answers> {
       cancelled_ = cancelled_ || outcome.ending == infer::Ending::kCancelled;
       const bool whole =
           outcome.ending != infer::Ending::kFailed && outcome.ending != infer::Ending::kCancelled;
-      if (options_.stream && whole) send_piece(i);
+      if (whole) options_.stream ? send_piece(i) : keep(i);
     } catch (const std::exception& e) {
       if (failure_.empty()) failure_ = e.what();
     }
     if (--left_ > 0) return;
-    try {
-      complete();
-    } catch (const std::exception&) {
-      fail(500, "the answer could not be written", "server_error", "internal_error");
-    }
+    reply_->run([self = shared_from_this()] {
+      try {
+        self->complete();
+      } catch (const std::exception&) {
+        self->fail_writing();
+      }
+    });
   }
 
+  void keep(size_t i) {
+    render([self = shared_from_this(), i, piece = choices_[i].take()]() mutable {
+      self->wholes_[i] = self->format_.choice(self->model_, self->with_head(i, std::move(piece)),
+                                              self->options_.logprobs.has_value());
+    });
+  }
+
+  void fail_writing() {
+    fail(500, "the answer could not be written", "server_error", "internal_error");
+  }
+
+  // All answers have ended: nothing of this changes any more.
   void complete() {
-    if (!failure_.empty()) {
+    if (unwritten_) {
+      fail_writing();
+    } else if (!failure_.empty()) {
       fail(500, "the model failed: " + failure_, "server_error", "internal_error");
     } else if (cancelled_) {
       fail(503, "the server ends", "server_error", "shutting_down");
@@ -161,10 +207,7 @@ class Answers : public std::enable_shared_from_this<Answers> {
 
   void send_whole() {
     OrderedJson choices = OrderedJson::array();
-    for (Choice& choice : choices_) {
-      choices.push_back(
-          format_.choice(model_, choice, choice.take(), options_.logprobs.has_value()));
-    }
+    for (OrderedJson& choice : wholes_) choices.push_back(std::move(choice));
     OrderedJson whole = frame(format_.object, std::move(choices));
     whole["usage"] = usage();
     reply_->send({200, io::json_text(whole)});
@@ -177,7 +220,10 @@ class Answers : public std::enable_shared_from_this<Answers> {
   const std::string id_;
   const int64_t created_;
   std::vector<Choice> choices_;
-  std::vector<bool> started_;  // of each choice: a chunk was sent
+  std::vector<bool> started_;                    // of each choice: a chunk was sent
+  std::vector<std::vector<LoggedToken>> heads_;  // of each choice: its prompt's tokens
+  std::vector<OrderedJson> wholes_;              // of each choice: it rendered whole
+  bool unwritten_ = false;                       // rendering failed
   size_t left_ = 0;
   std::string failure_;
   bool cancelled_ = false;

@@ -15,7 +15,8 @@ namespace schmidt::serve {
 /// A prompt in token ids, and its text where the answer shall begin with it.
 struct EncodedPrompt {
   std::vector<int64_t> ids;
-  std::string echo;
+  std::string echo = {};
+  bool continues = false;  ///< the answer goes on within the prompt's text
 };
 
 /// Everything that makes the answer to one request.

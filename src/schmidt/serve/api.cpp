@@ -64,6 +64,7 @@ class CountedReply : public Reply {
     counter_.count(path_, 200);
     reply_->end_stream();
   }
+  void run(std::function<void()> work) override { reply_->run(std::move(work)); }
   void on_leave(std::function<void()> left) override { reply_->on_leave(std::move(left)); }
 
  private:

@@ -18,16 +18,28 @@ struct LoggedToken {
   int64_t offset = 0;                      ///< characters of the choice's text before it
 };
 
+/// A part of an answer, by itself: whoever renders it needs nothing else.
+struct Piece {
+  int64_t index = 0;  ///< of the answer
+  std::string text;
+  std::vector<LoggedToken> tokens;
+  std::optional<std::string> finish_reason;  ///< "stop", "length"; none before the end
+};
+
+/// The prompt's tokens with scores from the second on. The offsets are those in the prompt's own
+/// text; a first token that `text` does not spell, as a BOS, has offset 0.
+std::vector<LoggedToken> logged_prompt(const text::Tokenizer& tokenizer, const std::string& text,
+                                       const std::vector<int64_t>& prompt,
+                                       const std::vector<infer::TokenScore>& scores);
+
 /// One answer as its tokens come.
 class Choice {
  public:
-  /// `echo` is text that the answer begins with, as the prompt; may be empty.
+  /// `echo` is text that the answer begins with, as the prompt; may be empty. One that
+  /// `continues` a text keeps the space that it may begin with; a decoder drops that of a text's
+  /// first token.
   Choice(const text::Tokenizer& tokenizer, std::vector<std::string> stops, int64_t index,
-         std::string echo);
-
-  /// Scores of the prompt's tokens from the second on. The offsets are those in the prompt's own
-  /// text; a first token that the text does not spell, as a BOS, has offset 0.
-  void log_prompt(const std::vector<int64_t>& prompt, const std::vector<infer::TokenScore>& scores);
+         std::string echo, bool continues);
 
   /// -> whether the answer goes on.
   bool push(const infer::DrawnToken& token);
@@ -36,29 +48,20 @@ class Choice {
   void end(const infer::Outcome& outcome);
 
   /// What has become certain since the last call.
-  struct Piece {
-    std::string text;
-    std::vector<LoggedToken> tokens;
-  };
   Piece take();
 
   int64_t index() const { return index_; }
   bool has_news() const { return !fresh_.text.empty(); }
-  /// "stop", "length"; none before the end.
-  const std::optional<std::string>& finish_reason() const { return finish_reason_; }
   const infer::Outcome& outcome() const { return outcome_; }
 
  private:
   void add(std::string text);
 
-  text::Tokenizer tokenizer_;
   text::StreamDecoder decoder_;
   text::StopStrings stop_;
   int64_t index_;
-  std::string echo_;
   int64_t decoded_ = 0;  // characters that the decoder has given, held back ones too
   Piece fresh_;
-  std::optional<std::string> finish_reason_;
   infer::Outcome outcome_;
 };
 

@@ -3,20 +3,23 @@
 #include "schmidt/serve/answering.h"
 #include "schmidt/serve/api_error.h"
 #include "schmidt/serve/endpoints.h"
+#include "schmidt/text/continuation.h"
 
 namespace schmidt::serve {
 namespace {
 
 // Token ids are taken as they are; a text gets what the tokenizer adds of itself.
-EncodedPrompt encode(const ServedModel& model, const Prompt& prompt, bool echo) {
+EncodedPrompt encode(const ServedModel& model, const Prompt& prompt, bool echo,
+                     const std::string& where) {
   EncodedPrompt encoded;
   if (const auto* text = std::get_if<std::string>(&prompt)) {
-    encoded.ids = model.tokenizer.encode(*text, {.add_special = true});
+    encoded.ids = encode_text(model, *text, {.add_special = true}, where);
     if (echo) encoded.echo = *text;
   } else {
     encoded.ids = std::get<std::vector<int64_t>>(prompt);
     if (echo) encoded.echo = text_of(model.tokenizer, encoded.ids);
   }
+  encoded.continues = text::has_text(model.tokenizer, encoded.ids);
   return encoded;
 }
 
@@ -47,10 +50,9 @@ void complete(const Backend& backend, const HttpRequest& request,
                     .echo = asked.echo,
                     .seed = seed_of(backend, asked.options)};
   for (size_t i = 0; i < asked.prompts.size(); ++i) {
-    question.prompts.push_back(encode(backend.model, asked.prompts[i], asked.echo));
-    const bool single = asked.prompts.size() == 1;
-    check_length(backend.model, question.prompts.back().ids,
-                 single ? "prompt" : fmt::format("prompt[{}]", i));
+    const std::string where = asked.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
+    question.prompts.push_back(encode(backend.model, asked.prompts[i], asked.echo, where));
+    check_length(backend.model, question.prompts.back().ids, where);
   }
   answer(backend.model, backend.scheduler, kCompletionFormat, std::move(question), reply);
 }
@@ -58,9 +60,9 @@ void complete(const Backend& backend, const HttpRequest& request,
 void chat(const Backend& backend, const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
   const ChatRequest asked = parse_chat(request.body, backend.model, backend.limits);
   const text::Tokenizer& tokenizer = backend.model.tokenizer;
-  EncodedPrompt prompt{tokenizer.encode(text::format_chat(tokenizer, backend.model.model_type,
-                                                          asked.messages, true)),
-                       ""};
+  EncodedPrompt prompt{encode_text(
+      backend.model, text::format_chat(tokenizer, backend.model.model_type, asked.messages, true),
+      {}, "messages")};
   check_length(backend.model, prompt.ids, "messages");
   answer(backend.model, backend.scheduler, kChatFormat,
          {.prompts = {std::move(prompt)},

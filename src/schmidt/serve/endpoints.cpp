@@ -55,14 +55,15 @@ HttpResponse tokenize(const Backend& backend, const HttpRequest& request) {
   const text::Tokenizer& tokenizer = backend.model.tokenizer;
   std::vector<int64_t> ids;
   if (const nlohmann::json* messages = fields.find("messages")) {
-    ids = tokenizer.encode(
+    ids = encode_text(
+        backend.model,
         text::format_chat(tokenizer, backend.model.model_type, parse_messages(*messages),
                           fields.flag("add_generation_prompt", true)),
-        {.add_special = fields.flag("add_special_tokens", false)});
+        {.add_special = fields.flag("add_special_tokens", false)}, "messages");
   } else {
     fields.at("prompt");
-    ids = tokenizer.encode(fields.text("prompt", ""),
-                           {.add_special = fields.flag("add_special_tokens", true)});
+    ids = encode_text(backend.model, fields.text("prompt", ""),
+                      {.add_special = fields.flag("add_special_tokens", true)}, "prompt");
   }
   return json_response(
       {{"count", ids.size()}, {"max_model_len", backend.model.context}, {"tokens", ids}});

@@ -35,6 +35,10 @@ class Reply {
   virtual void stream(std::string piece) = 0;
   virtual void end_stream() = 0;
 
+  /// Runs `work` beside the connection, after the work before it: what takes time to make is made
+  /// there and not on the thread that draws tokens. It must not throw.
+  virtual void run(std::function<void()> work) = 0;
+
   /// `left` is called once if the client leaves before the end of its answer; at once if it has
   /// left already.
   virtual void on_leave(std::function<void()> left) = 0;

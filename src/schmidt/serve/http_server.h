@@ -19,7 +19,7 @@ struct HttpOptions {
   size_t max_connections = 1024;                 ///< at once; more are closed as they come
   std::chrono::milliseconds read_time{30'000};   ///< for a whole request to come in
   std::chrono::milliseconds idle_time{120'000};  ///< between two requests of a connection
-  std::chrono::milliseconds write_time{30'000};  ///< for a client to take a piece of its answer
+  std::chrono::milliseconds write_time{30'000};  ///< for a client to take any more of its answer
 };
 
 /// HTTP/1.1 and 1.0 by Boost.Beast: keeps connections, limits what comes in, and tells a client

@@ -1,9 +1,11 @@
 #include "schmidt/serve/http_session.h"
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 
 #include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -24,6 +26,7 @@ using ErrorCode = boost::system::error_code;
 namespace {
 
 constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kWriteBytes = 256 << 10;
 // How long a refused client may go on sending before the connection is cut: one that is cut at
 // once does not read why.
 constexpr std::chrono::seconds kLinger{5};
@@ -37,7 +40,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
       : sessions_(sessions),
         options_(sessions.options),
         stream_(std::move(socket)),
-        buffer_(options_.max_header_bytes + kReadBytes) {}
+        buffer_(options_.max_header_bytes + options_.max_body_bytes + kReadBytes) {}
 
   ~HttpSession() {
     const std::lock_guard lock(sessions_.mutex);
@@ -164,19 +167,23 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     send(request_, {status, error_body(message, "invalid_request_error", "bad_request")});
   }
 
-  // Tells a client that leaves from one that waits, while no other reading would.
+  // Tells a client that leaves from one that waits, while no other reading would. What the client
+  // sends ahead is kept for later, up to a whole request: its leaving lies behind that.
   void watch() {
     stream_.socket().async_wait(
         tcp::socket::wait_read, [self = shared_from_this(), request = request_](ErrorCode error) {
           if (!self->is_open(request)) return;
           if (error) return self->close();
-          // Readiness may be that of bytes which were read meanwhile: only a look tells.
-          char next = 0;
+          // Readiness may be that of bytes which were read meanwhile: only reading tells.
+          const size_t room = self->buffer_.max_size() - self->buffer_.size();
+          if (room == 0) return self->close();
           tcp::socket& socket = self->stream_.socket();
           socket.non_blocking(true, error);
-          socket.receive(asio::buffer(&next, 1), tcp::socket::message_peek, error);
-          if (error == asio::error::would_block) return self->watch();
-          if (error) self->close();
+          const auto next = self->buffer_.prepare(std::min(room, kReadBytes / 4));
+          const size_t bytes = socket.receive(next, 0, error);
+          if (error && error != asio::error::would_block) return self->close();
+          self->buffer_.commit(error ? 0 : bytes);
+          self->watch();
         });
   }
 
@@ -209,15 +216,24 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     writing_ = true;
     sent_.swap(out_);
     out_.clear();
+    taken_ = 0;
+    write_on();
+  }
+
+  // The deadline counts anew from whatever the client takes.
+  void write_on() {
     stream_.expires_after(options_.write_time);
-    asio::async_write(stream_, asio::buffer(sent_),
-                      [self = shared_from_this()](ErrorCode error, size_t) {
-                        self->writing_ = false;
-                        if (error) return self->close();
-                        self->stream_.expires_never();
-                        if (!self->out_.empty()) return self->write();
-                        if (self->last_) self->finish();
-                      });
+    stream_.async_write_some(
+        asio::buffer(sent_.data() + taken_, std::min(sent_.size() - taken_, kWriteBytes)),
+        [self = shared_from_this()](ErrorCode error, size_t bytes) {
+          self->taken_ += error ? 0 : bytes;
+          if (!error && self->taken_ < self->sent_.size()) return self->write_on();
+          self->writing_ = false;
+          if (error) return self->close();
+          self->stream_.expires_never();
+          if (!self->out_.empty()) return self->write();
+          if (self->last_) self->finish();
+        });
   }
 
   void finish() {
@@ -264,6 +280,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool head_sent_ = false, last_ = false, writing_ = false;
   bool closed_ = false, stopping_ = false;
   std::string out_, sent_;  // to be sent, being sent
+  size_t taken_ = 0;        // bytes of sent_ that the client has taken
   std::function<void()> on_leave_;
 };
 
@@ -275,27 +292,30 @@ class SessionReply : public Reply {
       : session_(std::move(session)), request_(request) {}
 
   void send(HttpResponse response) override {
-    run([response = std::move(response)](HttpSession& session, uint64_t request) mutable {
+    on_strand([response = std::move(response)](HttpSession& session, uint64_t request) mutable {
       session.send(request, std::move(response));
     });
   }
   void stream(std::string piece) override {
-    run([piece = std::move(piece)](HttpSession& session, uint64_t request) {
+    on_strand([piece = std::move(piece)](HttpSession& session, uint64_t request) {
       session.stream(request, piece);
     });
   }
   void end_stream() override {
-    run([](HttpSession& session, uint64_t request) { session.end_stream(request); });
+    on_strand([](HttpSession& session, uint64_t request) { session.end_stream(request); });
+  }
+  void run(std::function<void()> work) override {
+    asio::post(session_->executor(), [session = session_, work = std::move(work)] { work(); });
   }
   void on_leave(std::function<void()> left) override {
-    run([left = std::move(left)](HttpSession& session, uint64_t request) mutable {
+    on_strand([left = std::move(left)](HttpSession& session, uint64_t request) mutable {
       session.on_leave(request, std::move(left));
     });
   }
 
  private:
   template <typename Work>
-  void run(Work work) {
+  void on_strand(Work work) {
     asio::dispatch(session_->executor(),
                    [session = session_, request = request_, work = std::move(work)]() mutable {
                      work(*session, request);

@@ -3,8 +3,8 @@
 namespace schmidt::serve {
 namespace {
 
-OrderedJson finish_reason(const Choice& choice) {
-  return choice.finish_reason() ? OrderedJson(*choice.finish_reason()) : OrderedJson(nullptr);
+OrderedJson finish_reason(const Piece& piece) {
+  return piece.finish_reason ? OrderedJson(*piece.finish_reason) : OrderedJson(nullptr);
 }
 
 // {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: an entry for each token, null where
@@ -62,37 +62,34 @@ OrderedJson chat_logprobs(const ServedModel& model, const std::vector<LoggedToke
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-OrderedJson completion_choice(const ServedModel& model, const Choice& choice,
-                              const Choice::Piece& piece, bool logprobs) {
+OrderedJson completion_choice(const ServedModel& model, const Piece& piece, bool logprobs) {
   return {{"text", piece.text},
-          {"index", choice.index()},
+          {"index", piece.index},
           {"logprobs", logprobs ? completion_logprobs(model, piece.tokens) : nullptr},
-          {"finish_reason", finish_reason(choice)}};
+          {"finish_reason", finish_reason(piece)}};
 }
 
-OrderedJson completion_chunk(const ServedModel& model, const Choice& choice,
-                             const Choice::Piece& piece, bool logprobs, bool /*first*/) {
-  return completion_choice(model, choice, piece, logprobs);
+OrderedJson completion_chunk(const ServedModel& model, const Piece& piece, bool logprobs,
+                             bool /*first*/) {
+  return completion_choice(model, piece, logprobs);
 }
 
-OrderedJson chat_choice(const ServedModel& model, const Choice& choice, const Choice::Piece& all,
-                        bool logprobs) {
-  return {{"index", choice.index()},
+OrderedJson chat_choice(const ServedModel& model, const Piece& all, bool logprobs) {
+  return {{"index", all.index},
           {"message", {{"role", "assistant"}, {"content", all.text}, {"refusal", nullptr}}},
           {"logprobs", logprobs ? chat_logprobs(model, all.tokens) : nullptr},
-          {"finish_reason", finish_reason(choice)}};
+          {"finish_reason", finish_reason(all)}};
 }
 
-OrderedJson chat_chunk(const ServedModel& model, const Choice& choice, const Choice::Piece& piece,
-                       bool logprobs, bool first) {
+OrderedJson chat_chunk(const ServedModel& model, const Piece& piece, bool logprobs, bool first) {
   OrderedJson delta = OrderedJson::object();
   if (first) delta["role"] = "assistant";
   if (first || !piece.text.empty()) delta["content"] = piece.text;
-  return {{"index", choice.index()},
+  return {{"index", piece.index},
           {"delta", std::move(delta)},
           {"logprobs",
            logprobs && !piece.tokens.empty() ? chat_logprobs(model, piece.tokens) : nullptr},
-          {"finish_reason", finish_reason(choice)}};
+          {"finish_reason", finish_reason(piece)}};
 }
 
 }  // namespace

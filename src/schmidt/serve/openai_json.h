@@ -18,10 +18,8 @@ struct AnswerFormat {
   const char* object;        ///< of the whole answer
   const char* chunk_object;  ///< of a chunk
   bool opens;                ///< a stream's first chunk names the role
-  OrderedJson (*choice)(const ServedModel& model, const Choice& choice, const Choice::Piece& all,
-                        bool logprobs);
-  OrderedJson (*chunk)(const ServedModel& model, const Choice& choice, const Choice::Piece& piece,
-                       bool logprobs, bool first);
+  OrderedJson (*choice)(const ServedModel& model, const Piece& all, bool logprobs);
+  OrderedJson (*chunk)(const ServedModel& model, const Piece& piece, bool logprobs, bool first);
 };
 
 extern const AnswerFormat kCompletionFormat;  ///< /v1/completions

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -16,9 +17,10 @@ struct ServedModel {
   std::vector<std::string> aliases;  ///< other names that a request may give
   std::string model_type;            ///< "llama"; for models without a chat template
   text::Tokenizer tokenizer;
-  int64_t vocab_size = 0;  ///< of the model: ids of prompts are below it
-  int64_t context = 0;     ///< tokens of prompt and answer
-  int64_t created = 0;     ///< seconds since 1970
+  int64_t vocab_size = 0;     ///< of the model: ids of prompts are below it
+  int64_t context = 0;        ///< tokens of prompt and answer
+  int64_t longest_token = 0;  ///< bytes of the longest piece of the vocabulary; 0: not known
+  int64_t created = 0;        ///< seconds since 1970
   nlohmann::ordered_json facts = nlohmann::ordered_json::object();  ///< sizes, for the page
 };
 
@@ -50,6 +52,15 @@ class TokenTexts {
   std::vector<int64_t> before_;
   std::string text_before_;
 };
+
+/// Bytes of the longest piece of the vocabulary as it spells it: the most text that a token
+/// stands for.
+int64_t longest_token(const text::Tokenizer& tokenizer);
+
+/// The ids of a text of which `where` is the field. Throws ApiError, before it is tokenized, for
+/// one that is too long for the context whatever its tokens are.
+std::vector<int64_t> encode_text(const ServedModel& model, std::string_view text,
+                                 const text::EncodeOptions& options, const std::string& where);
 
 /// Unicode characters of valid UTF-8.
 int64_t characters(std::string_view text);

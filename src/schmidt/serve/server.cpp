@@ -39,6 +39,7 @@ Server::Server(model::Model model, ServedModel served, const ServeOptions& optio
   served_.model_type = config.model_type;
   served_.vocab_size = config.vocab_size;
   served_.context = of_scheduler.context;
+  served_.longest_token = longest_token(served_.tokenizer);
   served_.created = std::chrono::duration_cast<std::chrono::seconds>(
                         std::chrono::system_clock::now().time_since_epoch())
                         .count();
