@@ -99,6 +99,10 @@ TEST_F(EvalTasksTest, MistakesAreToldInOneLine) {
   expect_error("eval @m --tasks boolq --data @data -o @m/config.json", 2, "exists");
   write("data/gsm8k/test.jsonl", R"({"question": "a", "answer": "#### 1"})");
   expect_error("eval @m --tasks gsm8k --data @data --fewshot 0", 2, "more than 256 tokens");
+  write("hub/boolq/validation-00000-of-00001.parquet", "PAR1");
+  write("hub/mmlu/all/test-00000-of-00001.parquet", "PAR1");
+  expect_error("eval @m --tasks boolq --data @hub", 2, "python/parquet_to_jsonl.py");
+  expect_error("eval @m --tasks mmlu --data @hub", 2, "python/parquet_to_jsonl.py");
   write("data/boolq/dev.jsonl", "{\"question\": \"is\"}");
   expect_error("eval @m --tasks boolq --data @data", 3, "line 1");
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 
 #include <fcntl.h>
@@ -79,6 +80,16 @@ TEST_F(ServeVerbTest, ServesUntilSigtermAndThenEndsInOrder) {
   EXPECT_NE(answer.find("data: [DONE]"), std::string::npos);
   EXPECT_EQ(wait(), 0);
   EXPECT_TRUE(test::read_file(tmp_ / "stderr").starts_with("note: no new requests"));
+}
+
+TEST_F(ServeVerbTest, SizesOutOfRangeAreRefusedInOneLine) {
+  for (const char* size : {"1e300", "1001", "1e-300", "0", "-1", "nan", "inf"}) {
+    start({(tmp_ / "tiny").string(), "--port", "0", std::string("--max-body=") + size});
+    EXPECT_EQ(wait(), 2) << size;
+    const std::string error = test::read_file(tmp_ / "stderr");
+    EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 1) << error;
+    EXPECT_NE(error.find("expected 0.001 to 1000 MB"), std::string::npos) << error;
+  }
 }
 
 TEST_F(ServeVerbTest, AsksForItsKeyAndPrintsJson) {

@@ -100,8 +100,9 @@ class Session {
     const auto show = [&](const std::string& piece) {
       if (live) print_now(piece);
     };
-    Continuation answer = continue_prompt(model_, tokenizer_, asked.prompt, options_.flags,
-                                          options_.common, kept_, draft_.get(), show);
+    Continuation answer =
+        continue_prompt(model_, tokenizer_, asked.prompt, Join::kAnswer, options_.flags,
+                        options_.common, kept_, draft_.get(), show);
     if (live) {
       print_now("\n");
     } else {

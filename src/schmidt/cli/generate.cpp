@@ -61,8 +61,9 @@ void run(const GenerateVerbOptions& options) {
     if (live) print_now(piece);
   };
   model::KeptSequence kept;
-  const Continuation result = continue_prompt(model, tokenizer, ids, options.flags, options.common,
-                                              kept, draft.get(), show);
+  const Continuation result =
+      continue_prompt(model, tokenizer, ids, Join::kContinuation, options.flags, options.common,
+                      kept, draft.get(), show);
   if (live) {
     print_now("\n");
     note_draft(draft.get(), options.common);

@@ -6,6 +6,7 @@
 
 #include "schmidt/base/escaped_bytes.h"
 #include "schmidt/cli/read_options.h"
+#include "schmidt/text/continuation.h"
 
 namespace schmidt::cli {
 
@@ -108,9 +109,9 @@ void note_two_bos(const text::Tokenizer& tokenizer, const std::vector<int64_t>& 
 }
 
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
-                             const std::vector<int64_t>& prompt, const SamplingFlags& flags,
-                             const CommonOptions& options, model::KeptSequence& kept,
-                             LoadedDraft* loaded,
+                             const std::vector<int64_t>& prompt, Join join,
+                             const SamplingFlags& flags, const CommonOptions& options,
+                             model::KeptSequence& kept, LoadedDraft* loaded,
                              const std::function<void(const std::string&)>& show) {
   model::GenerateOptions generate_options;
   generate_options.max_new_tokens = flags.max_tokens;
@@ -126,7 +127,8 @@ Continuation continue_prompt(const model::Model& model, const text::Tokenizer& t
   }
   generate_options.eos_ids = std::move(ends);
 
-  text::StreamDecoder decoder(tokenizer, /*skip_special=*/true);
+  text::StreamDecoder decoder = text::answer_decoder(
+      tokenizer, join == Join::kContinuation && text::has_text(tokenizer, prompt));
   text::StopStrings stop(flags.stop);
   Continuation result;
   const auto emit = [&](const std::string& piece) {

@@ -64,13 +64,19 @@ bool adds_bos(const text::Tokenizer& tokenizer);
 void note_two_bos(const text::Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
                   const CommonOptions& options, bool& said);
 
+/// What an answer is beside its prompt.
+enum class Join {
+  kAnswer,        ///< a text of its own, as that of a chat
+  kContinuation,  ///< goes on within the prompt's text, and keeps a space that it begins with
+};
+
 /// Continues `prompt` and hands the text to `show` as it comes, in whole characters.
 /// `kept` takes along what was computed for the prompts before; `loaded`, which may be null,
 /// runs ahead.
 Continuation continue_prompt(const model::Model& model, const text::Tokenizer& tokenizer,
-                             const std::vector<int64_t>& prompt, const SamplingFlags& flags,
-                             const CommonOptions& options, model::KeptSequence& kept,
-                             LoadedDraft* loaded,
+                             const std::vector<int64_t>& prompt, Join join,
+                             const SamplingFlags& flags, const CommonOptions& options,
+                             model::KeptSequence& kept, LoadedDraft* loaded,
                              const std::function<void(const std::string&)>& show);
 
 }  // namespace schmidt::cli

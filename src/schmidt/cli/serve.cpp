@@ -1,5 +1,6 @@
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <thread>
@@ -27,6 +28,8 @@ struct ServeVerbOptions {
   double max_body_mb = 16.0;
   int64_t grace_seconds = 30;
 };
+
+constexpr double kMostBodyMb = 1000;
 
 volatile std::sig_atomic_t stop_signal = 0;
 
@@ -123,7 +126,14 @@ Action add_serve(CLI::App& verb) {
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--max-body", options->max_body_mb, "Largest body of a request in MB")
-      ->check(kPositive)
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const double mb = std::strtod(text.c_str(), nullptr);
+            return mb >= 0.001 && mb <= kMostBodyMb
+                       ? std::string()
+                       : fmt::format("expected 0.001 to {} MB, got {}", kMostBodyMb, text);
+          },
+          ""))
       ->capture_default_str();
   verb.add_option("--grace", options->grace_seconds,
                   "Seconds that running answers have to end after SIGTERM or SIGINT")

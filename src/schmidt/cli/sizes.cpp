@@ -58,9 +58,11 @@ double parse_size(const std::string& text) {
   std::string_view unit(end);
   while (unit.starts_with(' ')) unit.remove_prefix(1);
   for (const auto& [name, bytes] : kUnits) {
-    if (name == unit && end != text.c_str() && std::isfinite(number) && number > 0) {
-      return number * bytes;
-    }
+    if (name != unit || end == text.c_str() || !std::isfinite(number) || number <= 0) continue;
+    // Beyond it a count of bytes has no room in 64 bits.
+    TORCH_CHECK_VALUE(number * bytes >= 1 && number * bytes < 1e18,
+                      "[size] expected 1 byte to 1e18 bytes, got \"", text, "\"");
+    return number * bytes;
   }
   TORCH_CHECK_VALUE(false, "[size] expected bytes such as 120MB, 1.5GB or 64MiB, got \"", text,
                     "\"");

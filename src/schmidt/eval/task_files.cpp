@@ -152,8 +152,20 @@ class Examples {
 std::vector<fs::path> files_of(const fs::path& folder, std::string_view extension) {
   std::vector<fs::path> files = folder_entries(folder);
   std::erase_if(files, [&](const fs::path& file) { return file.extension() != extension; });
+  if (files.empty()) refuse_parquet(folder);
   if (files.empty()) throw SystemError("no benchmark file in", folder, ENOENT);
   return files;
+}
+
+void refuse_parquet(const fs::path& folder) {
+  std::error_code absent;
+  fs::recursive_directory_iterator entry(folder, absent);
+  for (; !absent && entry != fs::recursive_directory_iterator(); entry.increment(absent)) {
+    TORCH_CHECK_VALUE(
+        entry->path().extension() != ".parquet",
+        "[tasks] expected files of JSON Lines or csv, found parquet: ", entry->path().string(),
+        "; python/parquet_to_jsonl.py turns a folder of such files into them");
+  }
 }
 
 std::string worked_example(const Question& question) {

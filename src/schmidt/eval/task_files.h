@@ -11,9 +11,14 @@
 
 namespace schmidt::eval {
 
-/// Files of a folder with that ending, by name. Throws SystemError if there are none.
+/// Files of a folder with that ending, by name. Throws SystemError if there are none,
+/// c10::ValueError if what it holds are files of parquet.
 std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder,
                                             std::string_view extension);
+
+/// Throws c10::ValueError, which names what converts them, if a file of parquet lies in or below a
+/// folder. One that cannot be listed is left to those who read it.
+void refuse_parquet(const std::filesystem::path& folder);
 
 /// A split of a data set, told by how its files' names begin: "train", "validation" (also
 /// "valid" and "dev") or "test".

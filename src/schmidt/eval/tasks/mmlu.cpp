@@ -92,6 +92,8 @@ std::string opening_of(const fs::path& folder, const std::string& subject, int64
 
 std::vector<QuestionSet> read(const fs::path& data, const TaskOptions& options) {
   const fs::path folder = data / "mmlu";
+  // The hub's files have no folder for each split.
+  if (!fs::exists(folder / "test")) refuse_parquet(folder);
   std::vector<QuestionSet> sets;
   for (const fs::path& path : files_of(folder / "test", ".csv")) {
     std::string subject = path.stem().string();
