@@ -297,6 +297,7 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
   };
   refused("--size 2KB", "out of reach: the smallest forms of the layers take");
   refused("--size lots", "[size] expected bytes");
+  refused("--size 1e300", "[size] expected 1 byte to 1e18 bytes");
   refused("--size 20KB --keep 0.5", "expected one of --keep, --size");
   refused("--size 20KB --method fisher", "makes no integers of few bits");
   refused("--keep 0.8 --method learned", "makes integers of few bits");

@@ -1,0 +1,184 @@
+"""Which program opens which checkpoint, and how near its numbers are to schmidt's.
+
+    python interop.py --text FILE -o WORK ORIGINAL=models/smollm2.gguf INT4=DIR LOWRANK=DIR ..
+
+Each NAME=MODEL is one row. The columns: transformers without and with the folder's Python files;
+what `export --to dense` writes in transformers; what `export --to gguf` writes in llama.cpp, a base
+with its adapter where the model has low ranks beside integers; what `export --to peft` writes in
+peft. A number is the largest difference, over the first tokens of FILE, between a token's
+log-probability there and in `schmidt serve --exact`; "-" stands where a program refuses the
+checkpoint, "absent" where it is not installed. Everything is computed in float32, llama.cpp's files
+hold what the model holds. Needs transformers; peft and llama-cpp-python where they are to be asked.
+Prints the table of docs/interop.md; why something was refused goes to stderr.
+"""
+
+import argparse
+import ctypes
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Absent(Exception):
+    """A program is not installed."""
+
+
+class Schmidt:
+    def __init__(self, program: Path):
+        self.program = program
+
+    def logprobs(self, model: Path, text: str, count: int) -> tuple[list[int], torch.Tensor]:
+        """The first ids of the text, and the log-probability of each but the first."""
+        command = [self.program, "serve", model, "--port", "0", "--json", "-q", "--exact", "--dtype",
+                   "float32"]
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as server:
+            try:
+                url = json.loads(server.stdout.readline())["url"]
+                ids = ask(url + "/tokenize", {"prompt": text})["tokens"][:count]
+                answer = ask(url + "/v1/completions", {"prompt": [ids], "max_tokens": 0,
+                                                       "echo": True, "logprobs": 1})
+                scores = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
+            finally:
+                server.terminate()
+        return ids, torch.tensor(scores, dtype=torch.float64)
+
+    def export(self, model: Path, target: str, out: Path, *more: str) -> Path:
+        if out.is_dir():
+            shutil.rmtree(out)
+        command = [self.program, "export", model, "--to", target, "-o", out, "-q", "--force", *more]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip())
+        return out
+
+
+def ask(url: str, body: dict) -> dict:
+    request = urllib.request.Request(url, json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def chosen(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """logits [t, vocab] -> the log-probability of each id but the first."""
+    scores = logits[:-1].double().log_softmax(-1)
+    return scores.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def by_transformers(folder: Path, ids: list[int], code: bool, adapter: Path | None = None):
+    from transformers import AutoModelForCausalLM
+
+    if folder.is_file():
+        raise RuntimeError("a file")
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=code,
+                                                 dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    with torch.inference_mode():
+        return chosen(model(torch.tensor([ids])).logits[0], ids)
+
+
+def by_llama_cpp(path: Path, ids: list[int]) -> torch.Tensor:
+    try:
+        import llama_cpp
+    except ImportError as e:
+        raise Absent from e
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, None)
+    base = path / "base.gguf" if path.is_dir() else path
+    model = llama_cpp.llama_model_load_from_file(str(base).encode(),
+                                                 llama_cpp.llama_model_default_params())
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = 512
+    context = llama_cpp.llama_init_from_model(model, params)
+    if path.is_dir():
+        adapter = llama_cpp.llama_adapter_lora_init(model, str(path / "lowrank.gguf").encode())
+        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
+        scales = (ctypes.c_float * 1)(1.0)
+        if llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
+            raise RuntimeError("llama.cpp did not take the adapter")
+    batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
+    batch.n_tokens = len(ids)
+    for i, token in enumerate(ids):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
+        batch.logits[i] = True
+    if llama_cpp.llama_decode(context, batch):
+        raise RuntimeError("llama.cpp failed to decode")
+    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    rows = [torch.tensor(llama_cpp.llama_get_logits_ith(context, i)[:vocab])
+            for i in range(len(ids))]
+    return chosen(torch.stack(rows), ids)
+
+
+def by_peft(schmidt: Schmidt, model: Path, out: Path, ids: list[int]) -> torch.Tensor:
+    try:
+        import peft  # noqa: F401
+    except ImportError as e:
+        raise Absent from e
+    folder = schmidt.export(model, "peft", out, "--dtype", "float32")
+    return by_transformers(folder / "base", ids, False, folder)
+
+
+def cell(what: str, run: Callable[[], torch.Tensor], ours: torch.Tensor) -> str:
+    try:
+        return f"{(run() - ours).abs().max().item():.2g}"
+    except Absent:
+        return "absent"
+    except Exception as e:  # whatever a program says against a checkpoint
+        print(f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=sys.stderr)
+        return "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the exports")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--schmidt", type=Path, default=ROOT / "build/release/bin/schmidt")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    schmidt = Schmidt(options.schmidt)
+    text = options.text.read_text()[:20 * options.tokens]
+
+    print("| checkpoint | transformers | and its Python files | `--to dense`: transformers "
+          "| `--to gguf`: llama.cpp | `--to peft`: peft |\n|---|---|---|---|---|---|", flush=True)
+    for named in options.models:
+        name, _, path = named.partition("=")
+        model, folder = Path(path), options.out / name
+        folder.mkdir(exist_ok=True)
+        ids, ours = schmidt.logprobs(model, text, options.tokens)
+
+        def dense() -> torch.Tensor:
+            out = schmidt.export(model, "dense", folder / "dense", "--dtype", "float32")
+            return by_transformers(out, ids, False)
+
+        def gguf() -> torch.Tensor:
+            try:
+                out = schmidt.export(model, "gguf", folder / "gguf")
+            except RuntimeError as e:
+                if "gguf" not in str(e):
+                    raise
+                out = schmidt.export(model, "gguf", folder / "model.gguf")
+            return by_llama_cpp(out, ids)
+
+        cells = [cell(f"{name} in transformers", lambda: by_transformers(model, ids, False), ours),
+                 cell(f"{name} with its files", lambda: by_transformers(model, ids, True), ours),
+                 cell(f"{name} dense", dense, ours), cell(f"{name} as GGUF", gguf, ours),
+                 cell(f"{name} in peft",
+                      lambda: by_peft(schmidt, model, folder / "peft", ids), ours)]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
