@@ -1,5 +1,7 @@
 #include "schmidt/kernels/gemv.h"
 
+#include <algorithm>
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
@@ -103,7 +105,11 @@ TEST_P(Variants, NaNAndInfinityPassThrough) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Gemv, Variants, testing::ValuesIn(gemv_implementations()),
-                         [](const auto& i) { return std::string(name_of(i.param.set)); });
+                         [](const auto& i) {
+                           std::string name(name_of(i.param.set));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace schmidt::kernels
