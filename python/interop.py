@@ -7,8 +7,8 @@ what `export --to dense` writes in transformers; what `export --to gguf` writes 
 with its adapter where the model has low ranks beside integers; what `export --to peft` writes in
 peft. A number is the largest difference, over the first tokens of FILE, between a token's
 log-probability there and in `schmidt serve --exact`; "-" stands where a program refuses the
-checkpoint, "absent" where it is not installed. Everything is computed in float32, llama.cpp's files
-hold what the model holds. Needs transformers; peft and llama-cpp-python where they are to be asked.
+checkpoint or would draw weights at random, "absent" where it is not installed. Everything is
+computed and exported in float32. Needs transformers; peft and llama-cpp-python where they are to be asked.
 Prints the table of docs/interop.md; why something was refused goes to stderr.
 """
 
@@ -78,8 +78,11 @@ def by_transformers(folder: Path, ids: list[int], code: bool, adapter: Path | No
 
     if folder.is_file():
         raise RuntimeError("a file")
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=code,
-                                                 dtype=torch.float32)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=code, dtype=torch.float32, output_loading_info=True)
+    missing = set(found["missing_keys"]) - {"lm_head.weight"}
+    if missing:
+        raise RuntimeError(f"opens, but draws {len(missing)} weights at random")
     if adapter is not None:
         from peft import PeftModel
 
@@ -165,11 +168,11 @@ def main() -> None:
 
         def gguf() -> torch.Tensor:
             try:
-                out = schmidt.export(model, "gguf", folder / "gguf")
+                out = schmidt.export(model, "gguf", folder / "gguf", "--type", "f32")
             except RuntimeError as e:
                 if "gguf" not in str(e):
                     raise
-                out = schmidt.export(model, "gguf", folder / "model.gguf")
+                out = schmidt.export(model, "gguf", folder / "model.gguf", "--type", "f32")
             return by_llama_cpp(out, ids)
 
         cells = [cell(f"{name} in transformers", lambda: by_transformers(model, ids, False), ours),
