@@ -17,8 +17,8 @@ namespace schmidt::kernels {
 /// x is read in pairs: x_stride is even, and where n is odd a finite number stands behind each row.
 using Bfloat16Gemm = GemvKernel<c10::BFloat16>;
 
-/// For the products of bfloat16 of AVX-512 alone; empty on other architectures.
-Implementations<Bfloat16Gemm> bfloat16_gemm_implementations();
+/// For the products of bfloat16 of AVX-512 and for tiles of them; empty on other architectures.
+const Implementations<Bfloat16Gemm>& bfloat16_gemm_implementations();
 
 /// The fastest for this product, or null where a library's is faster.
 Bfloat16Gemm bfloat16_gemm(const GemvProblem<c10::BFloat16>& problem);

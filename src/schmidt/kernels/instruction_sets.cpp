@@ -4,6 +4,11 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "schmidt/base/named.h"
 
 namespace schmidt::kernels {
@@ -18,9 +23,24 @@ bool has_avx512() {
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool has_vbmi() { return has_vnni() && __builtin_cpu_supports("avx512vbmi"); }
 bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+/// Linux keeps the tiles of a process that has asked for them (arch_prctl).
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+bool has_amx() {
+  return has_bf16() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         may_use_tiles();
+}
 #else
 constexpr bool (*has_avx2)() = nullptr, (*has_avx512)() = nullptr, (*has_vnni)() = nullptr,
-               (*has_vbmi)() = nullptr, (*has_bf16)() = nullptr;
+               (*has_vbmi)() = nullptr, (*has_bf16)() = nullptr, (*has_amx)() = nullptr;
 #endif
 
 struct Name {
@@ -29,13 +49,14 @@ struct Name {
   bool (*on_this_cpu)();  // null on other architectures
 };
 
-constexpr std::array<Name, 6> kNames = {{
+constexpr std::array<Name, 7> kNames = {{
     {"portable", InstructionSet::kPortable, nullptr},
     {"avx2", InstructionSet::kAvx2, has_avx2},
     {"avx512", InstructionSet::kAvx512, has_avx512},
     {"avx512-vnni", InstructionSet::kAvx512Vnni, has_vnni},
     {"avx512-vbmi", InstructionSet::kAvx512Vbmi, has_vbmi},
     {"avx512-bf16", InstructionSet::kAvx512Bf16, has_bf16},
+    {"amx-bf16", InstructionSet::kAmxBf16, has_amx},
 }};
 
 /// For each set whether kernels may use it.

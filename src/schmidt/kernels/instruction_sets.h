@@ -13,13 +13,14 @@ enum class InstructionSet {
   kAvx512Vnni,  ///< kAvx512 and products of 8-bit integers
   kAvx512Vbmi,  ///< kAvx512Vnni and permutations of bytes
   kAvx512Bf16,  ///< kAvx512 and products of bfloat16, with or without the two before it
+  kAmxBf16,     ///< kAvx512Bf16 and products of tiles of bfloat16
 };
 
 std::string_view name_of(InstructionSet set);
 
 /// Whether this CPU has it. The environment variable SCHMIDT_INSTRUCTION_SET, the name of a set
-/// ("portable", "avx2", "avx512", "avx512-vnni", "avx512-vbmi", "avx512-bf16"), hides those that
-/// stand after it in the list above, as on an older CPU.
+/// ("portable", "avx2", "avx512", "avx512-vnni", "avx512-vbmi", "avx512-bf16", "amx-bf16"), hides
+/// those that stand after it in the list above, as on an older CPU.
 /// Throws c10::ValueError for another value of it.
 bool supported(InstructionSet set);
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "schmidt/kernels/decoded_gemm.h"
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/quantized_decode.h"
@@ -16,6 +17,10 @@ namespace {
 constexpr int64_t kMostRowsBeforePanels = 4, kMostRows = 16;
 
 int64_t rows_of(const torch::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
+
+bool suits_tiles(const torch::Tensor& x, const QuantizedWeight& w) {
+  return x.scalar_type() == torch::kBFloat16 && decoded_gemm_is_fast(w, rows_of(x));
+}
 
 bool suits_panels(int64_t rows, const QuantizedWeight& w, Activations activations) {
   return rows > kMostRowsBeforePanels && activations == Activations::kInt8 &&
@@ -42,7 +47,7 @@ bool suits_quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
                             Activations activations) {
   const int64_t rows = rows_of(x);
   return rows >= 1 && w.m > 0 && gemv_is_fast() && fast_path({&x}) &&
-         (rows <= kMostRows || suits_panels(rows, w, activations));
+         (rows <= kMostRows || suits_tiles(x, w) || suits_panels(rows, w, activations));
 }
 
 torch::Tensor quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
@@ -53,10 +58,16 @@ torch::Tensor quantized_linear(const torch::Tensor& x, const QuantizedWeight& w,
                     "[quantized_linear] expected x in float32 or bfloat16 on the CPU, got ",
                     x.scalar_type(), " on ", x.device());
   const int64_t rows = rows_of(x);
-  const torch::Tensor input = x.to(torch::kFloat32).contiguous();
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = w.m;
   torch::Tensor y = at::empty(shape, x.options());
+  if (suits_tiles(x, w)) {
+    const torch::Tensor input = x.contiguous();
+    decoded_gemm(w, input.const_data_ptr<c10::BFloat16>(), rows,
+                 y.mutable_data_ptr<c10::BFloat16>());
+    return y;
+  }
+  const torch::Tensor input = x.to(torch::kFloat32).contiguous();
   with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
     const float* const from = input.const_data_ptr<float>();
     const Outputs<T> to{y.mutable_data_ptr<T>(), w.m};
