@@ -174,6 +174,29 @@ TEST_F(HealTest, TrainsOverFrozenCodes) {
   }
 }
 
+// Zero points alone are trained, whether the codes are or not.
+TEST_F(HealTest, TrainsZeroPointsOverFrozenCodes) {
+  const auto original = io::Checkpoint::open(tmp / "teacher");
+  const io::Checkpoint student = in_two_bits(original, tmp / "codes");
+  HealOptions o = towards_teacher(5e-4);
+  o.trained = {.factors = false, .dense = false, .norms = false, .zeros = true};
+  const HealResult result = heal(student, original, tmp / "healed", o, {});
+  EXPECT_LT(result.after.kl, 0.95 * result.before.kl);
+
+  const auto before = io::load_safetensors(tmp / "codes/model.safetensors");
+  const auto after = io::load_safetensors(tmp / "healed/model.safetensors");
+  ASSERT_EQ(after.size(), before.size());
+  int changed = 0;
+  for (const auto& [name, tensor] : before) {
+    if (name.ends_with(".weight_zero_point")) {
+      changed += torch::equal(after.at(name), tensor) ? 0 : 1;
+    } else {
+      EXPECT_TRUE(torch::equal(after.at(name), tensor)) << name;
+    }
+  }
+  EXPECT_GT(changed, 5);
+}
+
 TEST_F(HealTest, BringsTheStudentToItsTeacher) {
   HealOptions o = towards_teacher(1e-2);
   const HealResult result = run("out", o);

@@ -71,6 +71,30 @@ TEST_P(TrainedCodesTest, GradientIsThatOfTheCodesUpToTheEndsOfTheirRange) {
   EXPECT_TRUE(torch::allclose(s.grad(), of_scales / s.detach(), 1e-4, 1e-4));
 }
 
+TEST_P(TrainedCodesTest, GradientOfZeroPointsIsThatOfTheirGroups) {
+  const quant::IntegerFormat format = GetParam();
+  const QuantizedMatrix w = matrix(format);
+  const TrainedCodes layer("layer", w, std::nullopt, torch::kFloat32);
+  const std::vector<NamedTensor> all = layer.parameters();
+  EXPECT_EQ(all.size(), format.symmetric ? 2U : 3U);
+  if (format.symmetric) return;
+  EXPECT_EQ(all[2].name, zeros_name("layer"));
+  EXPECT_TRUE(torch::equal(codes_of(all[2].tensor, format.bits), w.zeros()));
+  torch::Tensor v = all[2].tensor;
+  {
+    const torch::NoGradGuard no_grad;
+    v[0][0] = -1.0;  // beyond the range
+  }
+  v.requires_grad_();
+  const torch::Tensor x = torch::randn({5, 32}), dy = torch::randn({5, 6});
+  layer.apply(x).backward(dy);
+  const torch::Tensor of_groups =
+      torch::matmul(dy.t(), x).unflatten(1, {-1, format.group}).sum(-1);
+  torch::Tensor expected = -16 * w.scales() * of_groups;  // dW / dz = -s
+  expected[0][0] = 0;
+  EXPECT_TRUE(torch::allclose(v.grad(), expected, 1e-5, 1e-5));
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, TrainedCodesTest,
                          testing::Values(quant::IntegerFormat{2, 8, false},
                                          quant::IntegerFormat{3, 16, true},

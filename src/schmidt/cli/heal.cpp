@@ -77,6 +77,7 @@ heal::HealOptions heal_options(const HealVerbOptions& options) {
   for (const std::string& kind : options.train) {
     if (kind == "factors") heal.trained.factors = true;
     if (kind == "codes") heal.trained.codes = true;
+    if (kind == "zeros") heal.trained.zeros = true;
     if (kind == "dense") heal.trained.dense = true;
     if (kind == "norms") heal.trained.norms = true;
     if (kind == "embedding") heal.trained.embedding = true;
@@ -238,9 +239,9 @@ Action add_heal(CLI::App& verb) {
   const char* training = "Training";
   verb.add_option("--train", options->train,
                   "What is trained: factors (cores and scales), codes (of integers of few bits), "
-                  "dense, norms, embedding")
+                  "zeros (their zero points), dense, norms, embedding")
       ->delimiter(',')
-      ->check(CLI::IsMember({"factors", "codes", "dense", "norms", "embedding"}))
+      ->check(CLI::IsMember({"factors", "codes", "zeros", "dense", "norms", "embedding"}))
       ->group(training);
   verb.add_option("--cross-entropy", model.weights.cross_entropy,
                   "Weight of the next token's cross entropy")

@@ -100,8 +100,8 @@ class BlockLevel {
   static model::LoadOptions to_train(model::LoadOptions load, const BlockLevelRun& run,
                                      const BlockLevelOptions& options) {
     load.free_gauge = true;
-    load.train_codes = options.trained.codes;
-    if (load.train_codes) load.original = run.teacher;
+    load.train_codes = options.trained.codes || options.trained.zeros;
+    if (options.trained.codes) load.original = run.teacher;
     return load;
   }
 

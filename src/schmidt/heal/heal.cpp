@@ -196,7 +196,7 @@ class Healing {
     const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
       if (module.name == "model.embed_tokens" || module.name == "lm_head") return parts.embedding;
       if (module.kind == "norm") return parts.norms;
-      return module.compressed ? parts.factors || parts.codes : parts.dense;
+      return module.compressed ? parts.factors || parts.codes || parts.zeros : parts.dense;
     });
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }
@@ -243,8 +243,8 @@ class Healing {
     const std::optional<model::Model> teacher_part = teacher_of_stage();
     model::LoadOptions load = options_.load;
     load.free_gauge = true;
-    load.train_codes = options_.trained.codes;
-    if (load.train_codes) load.original = teacher_;
+    load.train_codes = options_.trained.codes || options_.trained.zeros;
+    if (options_.trained.codes) load.original = teacher_;
     model::Model student = part_of(student_, load);
     std::vector<model::NamedTensor> masters = student.parameters();
     if (load.dtype != torch::kFloat32) {
@@ -412,6 +412,7 @@ json recipe(const HealOptions& options) {
                {"trained",
                 {{"factors", options.trained.factors},
                  {"codes", options.trained.codes},
+                 {"zeros", options.trained.zeros},
                  {"dense", options.trained.dense},
                  {"norms", options.trained.norms},
                  {"embedding", options.trained.embedding}}}};

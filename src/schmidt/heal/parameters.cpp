@@ -11,6 +11,7 @@ bool TrainedParts::contains(const model::NamedTensor& tensor) const {
   if (tensor.role == model::Role::kVocabulary) return embedding;
   if (tensor.role == model::Role::kFactor) return factors;
   if (tensor.role == model::Role::kCodes) return codes;
+  if (tensor.role == model::Role::kZeros) return zeros;
   return tensor.tensor.dim() < 2 ? norms : dense;
 }
 
@@ -42,7 +43,8 @@ Parameters::Parameters(const std::vector<model::NamedTensor>& leaves,
     const auto& [name, leaf, role] = leaves[i];
     leaf.set_requires_grad(parts.contains(leaves[i]));
     if (!leaf.requires_grad()) continue;
-    const bool decays = leaf.dim() >= 2 && role != model::Role::kCodes;
+    const bool decays =
+        leaf.dim() >= 2 && role != model::Role::kCodes && role != model::Role::kZeros;
     pieces_.push_back({name, leaf, total, decays});
     trained_masters.push_back(masters[i].tensor);
     total += leaf.numel();

@@ -19,6 +19,7 @@ struct TrainedParts {
   bool norms = true;       ///< vectors: norms and biases
   bool embedding = false;  ///< embedding and output layer
   bool codes = false;      ///< of integers of few bits in the blocks
+  bool zeros = false;      ///< their zero points
 
   bool contains(const model::NamedTensor& tensor) const;
 };

@@ -11,6 +11,7 @@ enum class Role {
   kDense,       ///< weight of a layer that is not compressed, norm or bias
   kFactor,      ///< part of a compressed weight
   kCodes,       ///< what the codes of integers are rounded from
+  kZeros,       ///< what their zero points are rounded from
   kVocabulary,  ///< embedding or output layer, in whatever form
 };
 

@@ -132,9 +132,12 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
     const int bits = form.at("bits").get<int>();
     packed.tensors.front().tensor = packed_codes(codes_of(codes->tensor, bits), bits);
   }
+  if (const NamedTensor* zeros = find_tensor(weight, zeros_name(name))) {
+    const int bits = form.at("bits").get<int>();
+    packed.tensors.at(2).tensor = packed_zeros(codes_of(zeros->tensor, bits), bits);
+  }
   torch::Tensor& scales = packed.tensors[1].tensor;
-  TORCH_CHECK_VALUE(scales.defined(), "[quantized] expected ", names.scale);
-  if (c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
+  if (scales.defined() && c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
     scales = scales.to(options.dtype).contiguous();
   }
   return packed;

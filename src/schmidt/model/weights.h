@@ -25,7 +25,7 @@ struct LoadOptions {
   /// Networks are read as plain cores, balanced as tn::balance does, for training in the
   /// full gauge. What is saved of such a model is in the full gauge too.
   bool free_gauge = false;
-  /// Integers of few bits are read with codes that can be trained (TrainedCodes).
+  /// Integers of few bits are read with codes and zero points that can be trained (TrainedCodes).
   bool train_codes = false;
   /// What products of few rows with integers of few bits compute with.
   kernels::Activations activations = kernels::Activations::kExact;
