@@ -6,7 +6,8 @@
 
 Each `<name>.parquet` of FOLDER becomes `<name>.jsonl` in OUT (by default FOLDER), a line for each
 row. Rows of MMLU, which name a subject and a list of four choices, become `test/<subject>_test.csv`
-and `dev/<subject>_dev.csv` instead. Files that exist are replaced.
+and `dev/<subject>_dev.csv` instead, in the order of the files' names where several hold rows of
+one subject. Files that exist are replaced.
 """
 
 import argparse
@@ -32,7 +33,8 @@ def columns_of(path: Path) -> set[str]:
     return set(pyarrow.parquet.read_schema(path).names)
 
 
-def write_mmlu(path: Path, out: Path) -> int:
+def write_mmlu(path: Path, out: Path, written: set[Path]) -> int:
+    """Appends to the files that are in `written`, and replaces the others."""
     split = next((name for name in ("test", "dev") if path.name.startswith(name)), None)
     if split is None:  # the harness asks and shows nothing else
         return 0
@@ -44,7 +46,10 @@ def write_mmlu(path: Path, out: Path) -> int:
     for subject, lines in subjects.items():
         if Path(subject).name != subject:
             raise ValueError(f"{path}: expected a subject, got {subject!r}")
-        with open(out / split / f"{subject}_{split}.csv", "w", newline="", encoding="utf-8") as file:
+        name = out / split / f"{subject}_{split}.csv"
+        mode = "a" if name in written else "w"
+        written.add(name)
+        with open(name, mode, newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
     return sum(map(len, subjects.values()))
 
@@ -74,10 +79,11 @@ def main() -> int:
         print("error: expected the package pyarrow: pip install pyarrow", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
+    written: set[Path] = set()  # files of MMLU
     for path in files:
         try:
             mmlu = {"question", "subject", "choices", "answer"} <= columns_of(path)
-            count = (write_mmlu if mmlu else write_lines)(path, out)
+            count = write_mmlu(path, out, written) if mmlu else write_lines(path, out)
         except (pyarrow.ArrowException, KeyError, IndexError, TypeError, ValueError) as problem:
             print(f"error: {path}: expected a parquet file of a benchmark: "
                   f"{str(problem).splitlines()[0]}", file=sys.stderr)
