@@ -11,24 +11,19 @@ INT8 and INT4 are folders that `schmidt quantize` wrote. llama.cpp's formats are
 models/smollm2.gguf by its own quantizer, into a temporary folder; a tied output layer has 6 or 8
 bits there.
 
-The two take turns round by round, so that a drift of the machine's speed hits both; ratios are
-taken within a round, their median is printed. Over 1.00: schmidt is faster. Decoding follows a
-prompt of 16 tokens.
+The two take turns (in_turns.py). Decoding follows a prompt of 16 tokens.
 """
 
 import argparse
 import ctypes
-import json
-import os
-import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import llama_cpp
 
-ROOT = Path(__file__).resolve().parents[1]
+from in_turns import ROOT, Rates, options_of, print_head, print_rows, schmidt_rates
+
 SMOLLM2 = ROOT / "models/smollm2.gguf"
 BEFORE = 16  # tokens before those that are decoded
 TYPES = {
@@ -77,7 +72,11 @@ class Theirs:
     def forget(self) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
 
-    def rates(self) -> dict:
+    def close(self) -> None:
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self.model)
+
+    def rates(self) -> Rates:
         prompt, generate = self.options.prompt, self.options.generate
         self.forget()
         start = time.perf_counter()
@@ -92,27 +91,11 @@ class Theirs:
         return {"prefill": prompt / prefill, "decode": generate / decode}
 
 
-def ours(model: Path, dtype: str, options: argparse.Namespace) -> dict:
-    command = [options.schmidt, "bench", model, "-q", "-o", "json", "-r", 1, "--dtype", dtype]
-    command += ["-p", options.prompt, "-n", options.generate, "--threads", options.threads]
-    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    output = subprocess.run(
-        [str(part) for part in command], check=True, capture_output=True, env=environment
-    ).stdout
-    rates = [result["tokens_per_second"] for result in json.loads(output)["results"]]
-    return dict(zip(("prefill", "decode"), rates, strict=True))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--schmidt", type=Path, default=ROOT / "build/release/bin/schmidt")
     parser.add_argument("--int8", type=Path, required=True)
     parser.add_argument("--int4", type=Path, required=True)
-    parser.add_argument("-p", "--prompt", type=int, default=512, help="tokens of the prefill test")
-    parser.add_argument("-n", "--generate", type=int, default=128, help="tokens of the decode test")
-    parser.add_argument("-r", "--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = options_of(parser, generate=128)
 
     quiet = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(quiet, None)
@@ -122,23 +105,15 @@ def main() -> None:
         ("Q8_0", options.int8, "bfloat16"),
         ("Q4_0", options.int4, "bfloat16"),
     ]
-    print("| llama.cpp | schmidt | test | llama.cpp t/s | schmidt t/s | ratio | lowest | highest |")
-    print("|---|---|---|---|---|---|---|---|")
+    print_head("llama.cpp", "schmidt", theirs="llama.cpp")
     with tempfile.TemporaryDirectory() as folder:
         for name, model, dtype in rows:
             theirs = Theirs(converted(name, Path(folder)), options)
             theirs.rates()  # warm up
-            rounds = [(theirs.rates(), ours(model, dtype, options)) for _ in range(options.rounds)]
             form = dtype if model == SMOLLM2 else model.name
-            for test in ("prefill", "decode"):
-                ratios = sorted(o[test] / t[test] for t, o in rounds)
-                print(
-                    f"| {name} | {form} | {test} "
-                    f"| {statistics.median(t[test] for t, _ in rounds):.1f} "
-                    f"| {statistics.median(o[test] for _, o in rounds):.1f} "
-                    f"| {statistics.median(ratios):.2f} | {ratios[0]:.2f} | {ratios[-1]:.2f} |",
-                    flush=True,
-                )
+            print_rows([name, form], options.rounds, theirs.rates,
+                       lambda: schmidt_rates(options, model, dtype))
+            theirs.close()
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ choice or the same extracted answer, both scores, and seconds on the clock.
 """
 
 import argparse
-import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
 from compare_harness import ROOT, harness_answers, schmidt_answers
+from served import served
 
 
 def main() -> None:
@@ -33,33 +32,25 @@ def main() -> None:
     from lm_eval.api.registry import get_model
 
     # `eval` multiplies without rounding to int8: so does the server then.
-    command = [options.schmidt, "serve", options.model, "--port", 0, "--json", "-q", "--exact",
-               "--threads", options.threads]
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE,
-                          text=True) as server:
-        try:
-            url = json.loads(server.stdout.readline())["url"] + "/v1/completions"
-            lm = get_model("local-completions")(base_url=url, model="", batch_size=4,
-                                                num_concurrent=options.concurrent)
-            print("| task | questions | same answer | score | through the server | schmidt eval "
-                  "| server s | eval s |\n|---|---|---|---|---|---|---|---|", flush=True)
-            for part in options.tasks.split(","):
-                task, limit, *rest = part.split(":")
-                shots = int(rest[0]) if rest else None
-                begun = time.monotonic()
-                served, served_scores, _ = harness_answers(lm, task, int(limit), shots,
-                                                           options.data)
-                between = time.monotonic()
-                ours, our_scores, _ = schmidt_answers(options, task, int(limit), shots)
-                ended = time.monotonic()
-                same = sum(ours[key] == served[key] for key in served)
-                for key in served_scores:
-                    if "," in key and "stderr" not in key:
-                        print(f"| {task} | {len(served)} | {100 * same / len(served):.1f} % | {key} "
-                              f"| {served_scores[key]:.4f} | {our_scores[key]:.4f} "
-                              f"| {between - begun:.1f} | {ended - between:.1f} |", flush=True)
-        finally:
-            server.terminate()
+    with served(options.schmidt, options.model, "--exact", "--threads", options.threads) as server:
+        lm = get_model("local-completions")(base_url=server.url + "/v1/completions", model="",
+                                            batch_size=4, num_concurrent=options.concurrent)
+        print("| task | questions | same answer | score | through the server | schmidt eval "
+              "| server s | eval s |\n|---|---|---|---|---|---|---|---|", flush=True)
+        for part in options.tasks.split(","):
+            task, limit, *rest = part.split(":")
+            shots = int(rest[0]) if rest else None
+            begun = time.monotonic()
+            theirs, their_scores, _ = harness_answers(lm, task, int(limit), shots, options.data)
+            between = time.monotonic()
+            ours, our_scores, _ = schmidt_answers(options, task, int(limit), shots)
+            ended = time.monotonic()
+            same = sum(ours[key] == theirs[key] for key in theirs)
+            for key in their_scores:
+                if "," in key and "stderr" not in key:
+                    print(f"| {task} | {len(theirs)} | {100 * same / len(theirs):.1f} % | {key} "
+                          f"| {their_scores[key]:.4f} | {our_scores[key]:.4f} "
+                          f"| {between - begun:.1f} | {ended - between:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

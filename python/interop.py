@@ -13,16 +13,17 @@ Prints the table of docs/interop.md; why something was refused goes to stderr.
 """
 
 import argparse
+import contextlib
 import ctypes
-import json
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from served import served
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,17 +38,11 @@ class Schmidt:
 
     def logprobs(self, model: Path, text: str, count: int) -> tuple[list[int], torch.Tensor]:
         """The first ids of the text, and the log-probability of each but the first."""
-        command = [self.program, "serve", model, "--port", "0", "--json", "-q", "--exact", "--dtype",
-                   "float32"]
-        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as server:
-            try:
-                url = json.loads(server.stdout.readline())["url"]
-                ids = ask(url + "/tokenize", {"prompt": text})["tokens"][:count]
-                answer = ask(url + "/v1/completions", {"prompt": [ids], "max_tokens": 0,
-                                                       "echo": True, "logprobs": 1})
-                scores = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
-            finally:
-                server.terminate()
+        with served(self.program, model, "--exact", "--dtype", "float32") as server:
+            ids = server.post("/tokenize", {"prompt": text})["tokens"][:count]
+            answer = server.post("/v1/completions", {"prompt": [ids], "max_tokens": 0,
+                                                     "echo": True, "logprobs": 1})
+        scores = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
         return ids, torch.tensor(scores, dtype=torch.float64)
 
     def export(self, model: Path, target: str, out: Path, *more: str) -> Path:
@@ -58,13 +53,6 @@ class Schmidt:
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
         return out
-
-
-def ask(url: str, body: dict) -> dict:
-    request = urllib.request.Request(url, json.dumps(body).encode(),
-                                     {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
 
 
 def chosen(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
@@ -91,36 +79,74 @@ def by_transformers(folder: Path, ids: list[int], code: bool, adapter: Path | No
         return chosen(model(torch.tensor([ids])).logits[0], ids)
 
 
-def by_llama_cpp(path: Path, ids: list[int]) -> torch.Tensor:
-    try:
-        import llama_cpp
-    except ImportError as e:
-        raise Absent from e
-    quiet = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(quiet, None)
-    base = path / "base.gguf" if path.is_dir() else path
-    model = llama_cpp.llama_model_load_from_file(str(base).encode(),
-                                                 llama_cpp.llama_model_default_params())
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = 512
-    context = llama_cpp.llama_init_from_model(model, params)
-    if path.is_dir():
-        adapter = llama_cpp.llama_adapter_lora_init(model, str(path / "lowrank.gguf").encode())
-        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
-        scales = (ctypes.c_float * 1)(1.0)
-        if llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
+class LlamaCpp:
+    """A GGUF file in llama.cpp, or a folder's base.gguf with its adapter."""
+
+    def __init__(self, path: Path):
+        try:
+            import llama_cpp
+        except ImportError as e:
+            raise Absent from e
+        self.api = llama_cpp
+        quiet = llama_cpp.llama_log_callback(lambda *_: None)
+        llama_cpp.llama_log_set(quiet, None)
+        self.model = self.context = None
+        try:
+            self._open(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: Path) -> None:
+        api = self.api
+        base = path / "base.gguf" if path.is_dir() else path
+        self.model = api.llama_model_load_from_file(str(base).encode(),
+                                                    api.llama_model_default_params())
+        if not self.model:
+            raise RuntimeError("llama.cpp did not take the model")
+        params = api.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = 512
+        self.context = api.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise RuntimeError("llama.cpp made no context")
+        if not path.is_dir():
+            return
+        adapter = api.llama_adapter_lora_init(self.model, str(path / "lowrank.gguf").encode())
+        if not adapter:
             raise RuntimeError("llama.cpp did not take the adapter")
-    batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
-    batch.n_tokens = len(ids)
-    for i, token in enumerate(ids):
-        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
-        batch.logits[i] = True
-    if llama_cpp.llama_decode(context, batch):
-        raise RuntimeError("llama.cpp failed to decode")
-    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-    rows = [torch.tensor(llama_cpp.llama_get_logits_ith(context, i)[:vocab])
-            for i in range(len(ids))]
-    return chosen(torch.stack(rows), ids)
+        adapters = (api.llama_adapter_lora_p_ctypes * 1)(adapter)
+        if api.llama_set_adapters_lora(self.context, adapters, 1, (ctypes.c_float * 1)(1.0)):
+            raise RuntimeError("llama.cpp did not take the adapter")
+
+    def close(self) -> None:
+        """Gives back the memory, which Python's own collector does not; adapters go with the model."""
+        if self.context:
+            self.api.llama_free(self.context)
+        if self.model:
+            self.api.llama_model_free(self.model)
+        self.model = self.context = None
+
+    def logprobs(self, ids: list[int]) -> torch.Tensor:
+        api = self.api
+        batch = api.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, token in enumerate(ids):
+                batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, i, 1
+                batch.seq_id[i][0], batch.logits[i] = 0, True
+            if api.llama_decode(self.context, batch):
+                raise RuntimeError("llama.cpp failed to decode")
+        finally:
+            api.llama_batch_free(batch)
+        vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
+        rows = [torch.tensor(api.llama_get_logits_ith(self.context, i)[:vocab])
+                for i in range(len(ids))]
+        return chosen(torch.stack(rows), ids)
+
+
+def by_llama_cpp(path: Path, ids: list[int]) -> torch.Tensor:
+    with contextlib.closing(LlamaCpp(path)) as model:
+        return model.logprobs(ids)
 
 
 def by_peft(schmidt: Schmidt, model: Path, out: Path, ids: list[int]) -> torch.Tensor:

@@ -8,22 +8,22 @@ log-likelihoods that the harness reads differ from sums over the server's echo.
 """
 
 import importlib.util
-import json
 import math
-import subprocess
 import sys
-import urllib.request
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python"))
+from served import Server, served  # noqa: E402
 
 SKIPPED = 77
 PAIRS = [("The capital of France is", " Paris"), ("The capital of France is", " a large cheese"),
          ("Two and two make", " four"), ("Once upon a time", ", there was a little girl")]
 
 
-def openai_package(url: str) -> None:
+def openai_package(server: Server) -> None:
     import openai
 
-    client = openai.OpenAI(base_url=url + "/v1", api_key="none")
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
     name = client.models.list().data[0].id
     asked = {"model": name, "messages": [{"role": "user", "content": "Say hello."}],
              "max_tokens": 12, "temperature": 0}
@@ -55,24 +55,20 @@ def openai_package(url: str) -> None:
     print(f"openai {openai.__version__}: models, chat, completions and streams; {text!r}")
 
 
-def post(url: str, path: str, body: dict) -> dict:
-    request = urllib.request.Request(url + path, json.dumps(body).encode())
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
-
-
-def harness(url: str) -> None:
+def harness(server: Server) -> None:
     import lm_eval
     from lm_eval.api.instance import Instance
     from lm_eval.api.registry import get_model
 
-    lm = get_model("local-completions")(base_url=url + "/v1/completions", model="", num_concurrent=2,
-                                        batch_size=2)
+    lm = get_model("local-completions")(base_url=server.url + "/v1/completions", model="",
+                                        num_concurrent=2, batch_size=2)
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(PAIRS)]
     for (context, end), (log_p, greedy) in zip(PAIRS, lm.loglikelihood(asked)):
-        length = post(url, "/tokenize", {"prompt": context, "add_special_tokens": False})["count"]
-        choice = post(url, "/v1/completions", {"prompt": context + end, "echo": True, "logprobs": 1,
-                                               "max_tokens": 0, "temperature": 0})["choices"][0]
+        length = server.post("/tokenize",
+                             {"prompt": context, "add_special_tokens": False})["count"]
+        answer = server.post("/v1/completions", {"prompt": context + end, "echo": True,
+                                                 "logprobs": 1, "max_tokens": 0, "temperature": 0})
+        choice = answer["choices"][0]
         expected = choice["logprobs"]["token_logprobs"][length:]
         best = [max(top.values()) for top in choice["logprobs"]["top_logprobs"][length:]]
         assert math.isclose(log_p, sum(expected), abs_tol=1e-3), (log_p, expected)
@@ -90,15 +86,9 @@ def main() -> int:
     if not present or not Path(model).exists():
         print(f"skipped: expected the package openai or lm_eval and {model}")
         return SKIPPED
-    with subprocess.Popen([program, "serve", model, "--port", "0", "--json", "-q", "--threads", "1"],
-                          stdout=subprocess.PIPE, text=True) as server:
-        try:
-            url = json.loads(server.stdout.readline())["url"]
-            for part in present:
-                parts[part](url)
-        finally:
-            server.terminate()
-        assert server.wait(60) == 0
+    with served(program, model, "--threads", 1) as server:
+        for part in present:
+            parts[part](server)
     return 0
 
 

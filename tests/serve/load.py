@@ -13,12 +13,14 @@ import http.client
 import importlib.util
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python"))
+from served import served  # noqa: E402
 
 SKIPPED = 77
 CONTEXT = 256
@@ -141,41 +143,35 @@ def main() -> int:
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
-        command = [options.program, "serve", folder, "--port", "0", "--json", "-q", "--threads", "1"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                port = json.loads(server.stdout.readline())["port"]
-                load = Load(port, [ask(port, *question) for question in questions()])
-                begun, memory = time.monotonic(), []
+        with served(options.program, folder, "--threads", 1) as server:
+            load = Load(server.port, [ask(server.port, *question) for question in questions()])
+            begun, memory = time.monotonic(), []
 
-                def goes_on() -> bool:
-                    return (time.monotonic() - begun < options.seconds
-                            or load.answered < options.requests)
+            def goes_on() -> bool:
+                return (time.monotonic() - begun < options.seconds
+                        or load.answered < options.requests)
 
-                clients = [threading.Thread(target=load.client, args=(i, goes_on))
-                           for i in range(options.clients)]
-                for client in clients:
-                    client.start()
-                while any(client.is_alive() for client in clients):
-                    time.sleep(0.2)
-                    memory.append((load.answered, resident_mb(server.pid)))
-                assert not load.wrong, load.wrong[0]
-                for _ in range(100):  # those who left last
-                    health = get(port, "/health")
-                    if health["running"] == health["waiting"] == 0:
-                        break
-                    time.sleep(0.1)
-                assert health["running"] == health["waiting"] == 0, health
-                early = max(mb for count, mb in memory[:1] + memory if count <= load.answered / 5
-                            or (count, mb) == memory[0])
-                late = memory[-1][1]
-                print(f"{load.answered} requests of {options.clients} clients in "
-                      f"{time.monotonic() - begun:.1f} s, {load.left} left, each other answer as alone; "
-                      f"resident {early:.1f} MB after a fifth, {late:.1f} MB at the end")
-                assert late < early + MEMORY_MB, "memory grows"
-            finally:
-                server.terminate()
-            assert server.wait(60) == 0
+            clients = [threading.Thread(target=load.client, args=(i, goes_on))
+                       for i in range(options.clients)]
+            for client in clients:
+                client.start()
+            while any(client.is_alive() for client in clients):
+                time.sleep(0.2)
+                memory.append((load.answered, resident_mb(server.pid)))
+            assert not load.wrong, load.wrong[0]
+            for _ in range(100):  # those who left last
+                health = get(server.port, "/health")
+                if health["running"] == health["waiting"] == 0:
+                    break
+                time.sleep(0.1)
+            assert health["running"] == health["waiting"] == 0, health
+            early = max(mb for count, mb in memory[:1] + memory if count <= load.answered / 5
+                        or (count, mb) == memory[0])
+            late = memory[-1][1]
+            print(f"{load.answered} requests of {options.clients} clients in "
+                  f"{time.monotonic() - begun:.1f} s, {load.left} left, each other answer as alone; "
+                  f"resident {early:.1f} MB after a fifth, {late:.1f} MB at the end")
+            assert late < early + MEMORY_MB, "memory grows"
     return 0
 
 
