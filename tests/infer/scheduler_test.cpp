@@ -248,6 +248,90 @@ TEST_F(SchedulerTest, WantOfMemoryEndsOneAnswerAndTheOthersGoOn) {
   }
 }
 
+// Refuses what would make more than `limit` bytes live at once, and remembers the most there were.
+class BoundedAllocator : public c10::Allocator {
+ public:
+  explicit BoundedAllocator(c10::Allocator* other) : other_(other) {}
+  c10::DataPtr allocate(size_t bytes) override {
+    const size_t now = live_->fetch_add(bytes) + bytes;
+    if (now > limit) {
+      *live_ -= bytes;
+      TORCH_CHECK(false, "not enough memory for ", bytes, " bytes");
+    }
+    most = std::max(most.load(), now);
+    auto* piece = new Piece{other_->allocate(bytes), live_, bytes};
+    return {piece->data.get(), piece, &release, piece->data.device()};
+  }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    other_->copy_data(to, from, bytes);
+  }
+  size_t live() const { return *live_; }
+
+  std::atomic<size_t> limit{std::numeric_limits<size_t>::max()}, most{0};
+
+ private:
+  struct Piece {
+    c10::DataPtr data;
+    std::shared_ptr<std::atomic<size_t>> live;  // it may outlive the allocator
+    size_t bytes;
+  };
+  static void release(void* context) {
+    auto* piece = static_cast<Piece*>(context);
+    *piece->live -= piece->bytes;
+    delete piece;
+  }
+
+  c10::Allocator* other_;
+  std::shared_ptr<std::atomic<size_t>> live_ = std::make_shared<std::atomic<size_t>>(0);
+};
+
+TEST_F(SchedulerTest, AnAnswerAloneIsTriedAgainInTheRoomOfIdleRows) {
+  SchedulerOptions o = options();
+  o.prefill_tokens = 120;
+  const Request first{.prompt = prompt(100, 1), .max_new_tokens = 3};
+  const Request second{.prompt = prompt(100, 2), .max_new_tokens = 3};
+  const std::vector<int64_t> expected = alone(second);
+  c10::Allocator* const usual = c10::GetCPUAllocator();
+  BoundedAllocator bounded(usual);
+  {
+    Scheduler scheduler(model_, o);
+    c10::SetCPUAllocator(&bounded, /*priority=*/100);
+    const size_t before = bounded.live();
+    ask(scheduler, first);
+    const size_t needed = bounded.most - before;  // by an answer to a prompt of that length
+    const auto idle = static_cast<size_t>(scheduler.stats().cache_bytes);
+    ASSERT_GT(idle, 0);
+    // Room for one answer, and for half of what the first has left in its slot.
+    bounded.limit = before + needed + idle / 2;
+    const Answer answer = ask(scheduler, second);
+    EXPECT_EQ(answer.outcome.ending, Ending::kLength) << answer.outcome.error;
+    EXPECT_EQ(answer.ids, expected);
+    EXPECT_EQ(ask(scheduler, first).outcome.reused_tokens, 0);  // its prefix is gone
+
+    // Without anything to give up the answer ends.
+    bounded.limit = before + needed / 2;
+    EXPECT_EQ(ask(scheduler, second).outcome.ending, Ending::kFailed);
+    c10::SetCPUAllocator(usual, /*priority=*/100);
+  }
+}
+
+TEST_F(SchedulerTest, AStepIsCountedBeforeItsTokenIsHeard) {
+  Scheduler scheduler(model_, options());
+  auto collected = std::make_shared<Collected>();
+  std::vector<SchedulerStats> heard;
+  collected->at_token = [&] { heard.push_back(scheduler.stats()); };
+  scheduler.submit({collecting({.prompt = prompt(10, 1), .max_new_tokens = 3}, collected)});
+  collected->ended.get_future().wait();
+  ASSERT_EQ(heard.size(), 3);
+  for (size_t i = 0; i < heard.size(); ++i) {
+    EXPECT_EQ(heard[i].prefill_steps, 1) << i;
+    EXPECT_EQ(heard[i].decode_steps, i);
+    EXPECT_EQ(heard[i].generated_tokens, i + 1);
+    EXPECT_GT(heard[i].cache_bytes, 0);
+    EXPECT_GT(heard[i].prefill_seconds, 0);
+  }
+}
+
 TEST_F(SchedulerTest, ScoredPromptsReuseScores) {
   Scheduler scheduler(model_, options(1));
   Request request{

@@ -285,7 +285,7 @@ torch::Tensor Scheduler::states_of(const std::vector<Piece>& pieces) {
 }
 
 /// One step of the model over pieces of some slots. Where it fails, as for want of memory, each
-/// piece is tried alone, and what fails alone ends its own answer.
+/// piece is tried alone, and what fails alone, without idle rows beside it, ends its own answer.
 void Scheduler::step(const std::vector<Piece>& pieces) try {
   const auto started = Clock::now();
   const bool decoding = slots_[pieces.front().slot].running->has_drawn();
@@ -294,6 +294,18 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
     states = states_of(pieces);
   } catch (const std::exception& e) {
     return retry(pieces, one_line(e));
+  }
+  double counted = 0;
+  const auto count_seconds = [&] {  // those since the last call, with mutex_ held
+    const double now = seconds_since(started);
+    (decoding ? stats_.decode_seconds : stats_.prefill_seconds) += now - counted;
+    counted = now;
+  };
+  {  // before a listener hears of the step, and may ask for the figures
+    const std::lock_guard lock(mutex_);
+    stats_.cache_bytes = cache_.bytes();
+    ++(decoding ? stats_.decode_steps : stats_.prefill_steps);
+    count_seconds();
   }
 
   std::vector<Piece> in_order = pieces;
@@ -312,9 +324,7 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
   }
   if (!ready.empty()) draw(ready, states, last);
   const std::lock_guard lock(mutex_);
-  stats_.cache_bytes = cache_.bytes();
-  ++(decoding ? stats_.decode_steps : stats_.prefill_steps);
-  (decoding ? stats_.decode_seconds : stats_.prefill_seconds) += seconds_since(started);
+  count_seconds();
 } catch (const std::exception& e) {
   for (const Piece& piece : pieces) {
     if (slots_[piece.slot].running) end(piece.slot, Ending::kFailed, one_line(e));
@@ -323,14 +333,13 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
 
 /// After a step that failed: makes room, and tries the pieces one by one.
 void Scheduler::retry(const std::vector<Piece>& pieces, const std::string& error) {
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (!slots_[i].running) forget(i);
-  }
   for (const Piece& piece : pieces) {
     cache_.truncate(static_cast<int64_t>(piece.slot),
                     static_cast<int64_t>(slots_[piece.slot].held.size()));
   }
+  const bool has_more_room = drop_idle();
   if (pieces.size() == 1) {
+    if (has_more_room) return step(pieces);
     const size_t slot = pieces.front().slot;
     end(slot, Ending::kFailed, error);
     return forget(slot);
@@ -340,6 +349,15 @@ void Scheduler::retry(const std::vector<Piece>& pieces, const std::string& error
   std::ranges::sort(newest, std::greater{},
                     [&](const Piece& piece) { return slots_[piece.slot].running->job.id; });
   for (const Piece& piece : newest) step({piece});
+}
+
+/// Gives back the rows of all free slots; -> whether there is more memory now.
+bool Scheduler::drop_idle() {
+  const int64_t before = cache_.bytes();
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (!slots_[i].running) forget(i);
+  }
+  return cache_.bytes() < before;
 }
 
 /// Gives back what the row of a free slot holds.
@@ -386,7 +404,10 @@ void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& stat
                    ? logits.index_fill(-1, never_drawn_, -std::numeric_limits<double>::infinity())
                    : logits;
   } catch (const std::exception& e) {
-    if (ready.size() == 1) return end(ready.front(), Ending::kFailed, one_line(e));
+    if (ready.size() == 1) {
+      if (drop_idle()) return draw(ready, states, last);
+      return end(ready.front(), Ending::kFailed, one_line(e));
+    }
     for (size_t i = 0; i < ready.size(); ++i) draw({ready[i]}, states, {last[i]});
     return;
   }

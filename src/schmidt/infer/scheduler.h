@@ -58,8 +58,9 @@ struct SchedulerStats {
 /// Each round reads up to `prefill_tokens` tokens of the prompts, shared evenly by the slots that
 /// have not read theirs, and then takes one token in every other slot, as a step of its own: a
 /// long prompt delays the answers beside it by one piece and not by the whole. A step that fails,
-/// as for want of memory, is tried again for each answer alone: those that fail alone end as
-/// kFailed and give back their memory, the others go on.
+/// as for want of memory, is tried again for each answer alone, in the room of the prefixes that
+/// empty slots keep: those that fail there too end as kFailed and give back their memory, the
+/// others go on.
 ///
 /// What is drawn depends on the request alone, not on what runs beside it, up to rounding: a
 /// product of several rows may sum in another order than one of a single row, and a prompt in
@@ -118,6 +119,7 @@ class Scheduler {
   torch::Tensor states_of(const std::vector<Piece>& pieces);
   void step(const std::vector<Piece>& pieces);
   void retry(const std::vector<Piece>& pieces, const std::string& error);
+  bool drop_idle();
   void forget(size_t slot);
   void take_up(const Piece& piece, const torch::Tensor& states);
   void draw(const std::vector<size_t>& ready, const torch::Tensor& states,

@@ -76,6 +76,10 @@ void start(std::vector<Slot>& slots, const Place& place, Job job, model::KvCache
   // The score of the token behind the reused ones is known to be its own in a scored prompt only.
   const int64_t known =
       request.score_prompt ? place.reused : std::max<int64_t>(place.reused - 1, 0);
+  if (place.source != place.slot) {  // whatever becomes of its row, the slot claims nothing of it
+    slot.held.clear();
+    slot.scores.clear();
+  }
   cache.share_prefix(static_cast<int64_t>(place.source), static_cast<int64_t>(place.slot),
                      place.reused);
   if (place.source != place.slot) {
