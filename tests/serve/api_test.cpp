@@ -1,6 +1,7 @@
 #include "schmidt/serve/api.h"
 
 #include <future>
+#include <utility>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -344,6 +345,28 @@ TEST_F(ApiTest, AnswersAreRenderedWhereTheyAreSent) {
                 json::parse(soon->response().body)["choices"]);
     }
   }
+}
+
+TEST_F(ApiTest, AnAnswerThatCannotBeWrittenIsNotDrawnToItsEnd) {
+  // A client whose first piece finds no memory.
+  class FullClient : public Client {
+   public:
+    void stream(std::string piece) override {
+      if (!std::exchange(failed_, true)) throw std::bad_alloc();
+      last = std::move(piece);
+    }
+    std::string last;
+
+   private:
+    bool failed_ = false;
+  };
+  const json body = {
+      {"prompt", "abc"}, {"max_tokens", 120}, {"ignore_eos", true}, {"seed", 1}, {"stream", true}};
+  const auto full = std::make_shared<FullClient>();
+  api_.handle({"POST", "/v1/completions", "", body.dump()}, full);
+  full->response();
+  EXPECT_NE(full->last.find("could not be written"), std::string::npos) << full->last;
+  EXPECT_LT(scheduler_.stats().generated_tokens, 20);
 }
 
 TEST_F(ApiTest, ThePromptMayFillTheContext) {

@@ -52,6 +52,14 @@ class ServerTest : public testing::Test {
     return false;
   }
 
+  // Nothing runs or waits any more, soon.
+  void expect_idle() const {
+    EXPECT_TRUE(becomes_true([&] {
+      const auto stats = server_->scheduler().stats();
+      return stats.running == 0 && stats.waiting == 0;
+    }));
+  }
+
   std::unique_ptr<Server> server_;
 };
 
@@ -246,10 +254,7 @@ TEST_F(ServerTest, AClientThatLeavesFreesItsSlot) {
       }
       reset ? connection.reset() : connection.close();
       EXPECT_TRUE(becomes_true([&] { return cancelled() > expected; })) << stream << reset;
-      EXPECT_TRUE(becomes_true([&] {
-        const auto stats = server_->scheduler().stats();
-        return stats.running == 0 && stats.waiting == 0;
-      }));
+      expect_idle();
       expected = cancelled();
     }
   }
@@ -272,7 +277,7 @@ TEST_F(ServerTest, AClientThatLeavesBehindBytesOfTheNextRequestFreesItsSlot) {
     EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().waiting > 10; }));
     connection.close();
     EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().cancelled > before + 9; }));
-    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().running == 0; }));
+    expect_idle();
   }
   expect_alive();
 }
@@ -302,6 +307,30 @@ TEST(HttpServer, ASlowReaderThatGoesOnReadingGetsItsWholeAnswer) {
   still.send(request_text("GET", "/"));
   std::this_thread::sleep_for(1s);
   EXPECT_LT(still.receive_all().size(), size);
+  server.stop(0ms);
+}
+
+TEST(HttpServer, AReaderThatFallsFarBehindItsStreamIsCutOff) {
+  HttpOptions o;
+  o.port = 0;
+  o.max_unsent_bytes = 1'000'000;
+  HttpServer server(o);
+  std::atomic<bool> left{false};
+  std::jthread writer;
+  server.start([&](const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+    reply->on_leave([&] { left = true; });
+    writer = std::jthread([&, reply] {
+      for (int i = 0; i < 200 && !left; ++i) {
+        reply->stream(std::string(500'000, 'a'));
+        std::this_thread::sleep_for(5ms);
+      }
+    });
+  });
+  Connection connection(server.port());
+  connection.send(request_text("GET", "/"));
+  connection.receive();
+  writer.join();
+  EXPECT_TRUE(left);
   server.stop(0ms);
 }
 
@@ -421,11 +450,7 @@ TEST_F(ServerTest, HundredMixedRequestsGetTheAnswersGivenAlone) {
   over = true;
   leaving.join();
   for (int i = 0; i < 100; ++i) EXPECT_EQ(together[i], alone[i]) << i;
-  const auto idle = [&] {
-    const auto stats = server_->scheduler().stats();
-    return stats.running == 0 && stats.waiting == 0;
-  };
-  EXPECT_TRUE(becomes_true(idle));
+  expect_idle();
   EXPECT_EQ(server_->scheduler().stats().failed, 0);
 }
 

@@ -1,5 +1,6 @@
 #include "schmidt/serve/answering.h"
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <iterator>
@@ -24,18 +25,20 @@ std::string event(const OrderedJson& value) { return "data: " + io::json_text(va
 
 // The answers to one request. After its start the scheduler's thread collects them, and what it
 // hands to the reply's run() is rendered there: `heads_` and `wholes_` are touched there alone.
+// Only `unwritten_` is of both.
 class Answers : public std::enable_shared_from_this<Answers> {
  public:
-  Answers(const ServedModel& model, const AnswerFormat& format, const Question& question,
+  Answers(const ServedModel& model, const AnswerFormat& format, Question question,
           std::shared_ptr<Reply> reply)
       : model_(model),
         format_(format),
-        options_(question.options),
+        question_(std::move(question)),
+        options_(question_.options),
         reply_(std::move(reply)),
         id_(format.id_prefix +
             fmt::format("{:016x}", std::random_device{}() * 0x9E3779B97F4A7C15U)),
         created_(now()) {
-    for (const EncodedPrompt& prompt : question.prompts) {
+    for (const EncodedPrompt& prompt : question_.prompts) {
       for (int64_t i = 0; i < options_.n; ++i) {
         choices_.emplace_back(model.tokenizer, options_.stop, static_cast<int64_t>(choices_.size()),
                               prompt.echo, prompt.continues);
@@ -47,32 +50,35 @@ class Answers : public std::enable_shared_from_this<Answers> {
     wholes_.resize(choices_.size());
   }
 
-  std::vector<infer::Scheduler::Submission> submissions(const Question& question) {
+  std::vector<infer::Scheduler::Submission> submissions() {
     std::vector<infer::Scheduler::Submission> all;
     for (size_t i = 0; i < choices_.size(); ++i) {
       infer::Request request;
-      request.prompt = question.prompts[i / options_.n].ids;
-      request.max_new_tokens = question.max_tokens;
+      request.prompt = prompt_of(i).ids;
+      request.max_new_tokens = question_.max_tokens;
       request.sampling = options_.sampling;
-      request.sampling.seed = question.seed;
+      request.sampling.seed = question_.seed;
       // With a seed an answer does not depend on the prompts beside its own.
       request.stream = options_.seed ? i % options_.n : i;
       request.ignore_eos = options_.ignore_eos;
       request.top_scores = options_.logprobs;
-      request.score_prompt = question.echo && options_.logprobs.has_value();
-      const bool scores = request.score_prompt;
-      all.push_back({std::move(request), listener(i, question.prompts[i / options_.n], scores)});
+      request.score_prompt = question_.echo && options_.logprobs.has_value();
+      infer::Listener listener = listener_of(i, request.score_prompt);
+      all.push_back({std::move(request), std::move(listener)});
     }
     return all;
   }
 
  private:
-  infer::Listener listener(size_t i, const EncodedPrompt& prompt, bool scores_prompt) {
+  const EncodedPrompt& prompt_of(size_t i) const { return question_.prompts[i / options_.n]; }
+
+  infer::Listener listener_of(size_t i, bool scores_prompt) {
     infer::Listener listener;
     const auto self = shared_from_this();
     if (scores_prompt) {
-      listener.on_prompt = [self, i, prompt](const std::vector<infer::TokenScore>& scores) {
-        self->render([self, i, prompt, scores] {
+      listener.on_prompt = [self, i](const std::vector<infer::TokenScore>& scores) {
+        self->render([self, i, scores] {
+          const EncodedPrompt& prompt = self->prompt_of(i);
           self->heads_[i] = logged_prompt(self->model_.tokenizer, prompt.echo, prompt.ids, scores);
         });
       };
@@ -80,13 +86,13 @@ class Answers : public std::enable_shared_from_this<Answers> {
     listener.on_token = [self, i](const infer::DrawnToken& token) {
       const bool goes_on = self->choices_[i].push(token);
       if (self->options_.stream && goes_on && self->choices_[i].has_news()) self->send_piece(i);
-      return goes_on;
+      return goes_on && !self->unwritten_;
     };
     listener.on_end = [self, i](const infer::Outcome& outcome) { self->end(i, outcome); };
     return listener;
   }
 
-  // What fails in rendering ends the reply as a failure.
+  // What fails in rendering ends the drawing, and the reply as a failure.
   void render(std::function<void()> work) {
     reply_->run([self = shared_from_this(), work = std::move(work)] {
       try {
@@ -215,7 +221,8 @@ class Answers : public std::enable_shared_from_this<Answers> {
 
   const ServedModel& model_;
   const AnswerFormat& format_;
-  const AnswerOptions options_;
+  const Question question_;
+  const AnswerOptions& options_;  // of question_
   const std::shared_ptr<Reply> reply_;
   const std::string id_;
   const int64_t created_;
@@ -223,7 +230,7 @@ class Answers : public std::enable_shared_from_this<Answers> {
   std::vector<bool> started_;                    // of each choice: a chunk was sent
   std::vector<std::vector<LoggedToken>> heads_;  // of each choice: its prompt's tokens
   std::vector<OrderedJson> wholes_;              // of each choice: it rendered whole
-  bool unwritten_ = false;                       // rendering failed
+  std::atomic<bool> unwritten_{false};           // rendering failed
   size_t left_ = 0;
   std::string failure_;
   bool cancelled_ = false;
@@ -240,8 +247,8 @@ void answer(const ServedModel& model, infer::Scheduler& scheduler, const AnswerF
         fmt::format("prompt, n: expected at most {} answers to one request, got {}",
                     scheduler.options().max_waiting, asked));
   }
-  const auto answers = std::make_shared<Answers>(model, format, question, reply);
-  const std::vector<uint64_t> ids = scheduler.submit(answers->submissions(question));
+  const auto answers = std::make_shared<Answers>(model, format, std::move(question), reply);
+  const std::vector<uint64_t> ids = scheduler.submit(answers->submissions());
   reply->on_leave([&scheduler, ids] {
     for (const uint64_t id : ids) scheduler.cancel(id);
   });

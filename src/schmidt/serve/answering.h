@@ -28,8 +28,8 @@ struct Question {
   uint64_t seed = 0;  ///< of this request
 };
 
-/// Submits n answers to each prompt and sends them as they come, or whole. The model and the
-/// scheduler have to outlive the reply's answer.
+/// Submits n answers to each prompt and sends them as they come, or whole. Where one cannot be
+/// written all of them end. The model and the scheduler have to outlive the reply's answer.
 /// Throws infer::Refused or c10::ValueError where the scheduler takes none of them.
 void answer(const ServedModel& model, infer::Scheduler& scheduler, const AnswerFormat& format,
             Question question, const std::shared_ptr<Reply>& reply);

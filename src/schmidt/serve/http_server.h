@@ -20,6 +20,7 @@ struct HttpOptions {
   std::chrono::milliseconds read_time{30'000};   ///< for a whole request to come in
   std::chrono::milliseconds idle_time{120'000};  ///< between two requests of a connection
   std::chrono::milliseconds write_time{30'000};  ///< for a client to take any more of its answer
+  size_t max_unsent_bytes = 64 << 20;            ///< of a stream, behind what is being taken
 };
 
 /// HTTP/1.1 and 1.0 by Boost.Beast: keeps connections, limits what comes in, and tells a client

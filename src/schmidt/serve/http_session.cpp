@@ -26,7 +26,6 @@ using ErrorCode = boost::system::error_code;
 namespace {
 
 constexpr size_t kReadBytes = 64 << 10;
-constexpr size_t kWriteBytes = 256 << 10;
 // How long a refused client may go on sending before the connection is cut: one that is cut at
 // once does not read why.
 constexpr std::chrono::seconds kLinger{5};
@@ -86,6 +85,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   void stream(uint64_t request, const std::string& piece) {
     if (!is_open(request) || piece.empty() || last_) return;
+    // Who reads so slowly ends the drawing of what would only be kept here.
+    if (writing_ && out_.size() + piece.size() > options_.max_unsent_bytes) return close();
     begin_stream();
     out_ += chunked_ ? fmt::format("{:x}\r\n{}\r\n", piece.size(), piece) : piece;
     write();
@@ -223,17 +224,17 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // The deadline counts anew from whatever the client takes.
   void write_on() {
     stream_.expires_after(options_.write_time);
-    stream_.async_write_some(
-        asio::buffer(sent_.data() + taken_, std::min(sent_.size() - taken_, kWriteBytes)),
-        [self = shared_from_this()](ErrorCode error, size_t bytes) {
-          self->taken_ += error ? 0 : bytes;
-          if (!error && self->taken_ < self->sent_.size()) return self->write_on();
-          self->writing_ = false;
-          if (error) return self->close();
-          self->stream_.expires_never();
-          if (!self->out_.empty()) return self->write();
-          if (self->last_) self->finish();
-        });
+    stream_.async_write_some(asio::buffer(sent_.data() + taken_, sent_.size() - taken_),
+                             [self = shared_from_this()](ErrorCode error, size_t bytes) {
+                               self->taken_ += error ? 0 : bytes;
+                               if (!error && self->taken_ < self->sent_.size())
+                                 return self->write_on();
+                               self->writing_ = false;
+                               if (error) return self->close();
+                               self->stream_.expires_never();
+                               if (!self->out_.empty()) return self->write();
+                               if (self->last_) self->finish();
+                             });
   }
 
   void finish() {
