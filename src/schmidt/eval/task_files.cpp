@@ -152,8 +152,10 @@ class Examples {
 std::vector<fs::path> files_of(const fs::path& folder, std::string_view extension) {
   std::vector<fs::path> files = folder_entries(folder);
   std::erase_if(files, [&](const fs::path& file) { return file.extension() != extension; });
-  if (files.empty()) refuse_parquet(folder);
-  if (files.empty()) throw SystemError("no benchmark file in", folder, ENOENT);
+  if (files.empty()) {
+    refuse_parquet(folder);
+    throw SystemError("no benchmark file in", folder, ENOENT);
+  }
   return files;
 }
 

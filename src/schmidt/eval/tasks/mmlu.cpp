@@ -7,6 +7,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/eval/python_text.h"
 #include "schmidt/eval/task_files.h"
@@ -93,7 +94,7 @@ std::string opening_of(const fs::path& folder, const std::string& subject, int64
 std::vector<QuestionSet> read(const fs::path& data, const TaskOptions& options) {
   const fs::path folder = data / "mmlu";
   // The hub's files have no folder for each split.
-  if (!fs::exists(folder / "test")) refuse_parquet(folder);
+  if (!path_exists(folder / "test")) refuse_parquet(folder);
   std::vector<QuestionSet> sets;
   for (const fs::path& path : files_of(folder / "test", ".csv")) {
     std::string subject = path.stem().string();
