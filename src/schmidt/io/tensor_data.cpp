@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kCopyGrain = 1 << 24;    // bytes
 constexpr int64_t kForgetGrain = 1 << 20;  // bytes
 constexpr int64_t kDecodeGrain = 1 << 22;  // values
+constexpr int64_t kEncodeGrain = 1 << 18;  // values: a search for each block
 
 torch::Tensor new_tensor(c10::IntArrayRef shape, torch::ScalarType dtype) {
   return torch::empty(shape, torch::TensorOptions().dtype(dtype).device(torch::kCPU));
@@ -80,7 +81,7 @@ std::string encode_tensor(const torch::Tensor& tensor, const quant::Format& form
   std::string bytes(static_cast<size_t>(blocks * format.bytes), '\0');
   const float* in = values.const_data_ptr<float>();
   auto* out = reinterpret_cast<uint8_t*>(bytes.data());
-  at::parallel_for(0, blocks, kDecodeGrain / format.values, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, blocks, kEncodeGrain / format.values, [&](int64_t begin, int64_t end) {
     format.encode(in + begin * format.values, end - begin, out + begin * format.bytes);
   });
   return bytes;
