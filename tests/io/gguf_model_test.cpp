@@ -142,12 +142,16 @@ TEST(GgufModel, YarnOfTheMetadata) {
   source.expect_refused("llama.rope.scaling.type: expected none, linear or yarn, found longrope");
 }
 
-TEST(GgufModel, TheEndOfATurnEndsGenerationToo) {
+TEST(GgufModel, TheEndsOfTurnsAndMessagesEndGenerationToo) {
   Source source;
   source.entries["eos"] = gguf_entry("tokenizer.ggml.eos_token_id", kU32, u32(2));
   EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", 2}}));
   source.entries["eot"] = gguf_entry("tokenizer.ggml.eot_token_id", kU32, u32(3));
   EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", {2, 3}}}));
+  source.entries["eom"] = gguf_entry("tokenizer.ggml.eom_token_id", kU32, u32(1));
+  EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", {2, 3, 1}}}));
+  source.entries["eot"] = gguf_entry("tokenizer.ggml.eot_token_id", kU32, u32(2));
+  EXPECT_EQ(source.open().generation_config, (nlohmann::json{{"eos_token_id", {2, 1}}}));
 }
 
 // Four heads of size 4 in Q4_0, whose rows the file has in llama.cpp's order.

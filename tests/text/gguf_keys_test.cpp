@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/gguf_config.h"
 #include "schmidt/io/gguf_writer.h"
 #include "schmidt/text/byte_level_kinds.h"
 #include "schmidt/text/tokenizer.h"
@@ -131,6 +132,35 @@ TEST_F(GgufKeysTest, ByteLevelBpeGivesTheSameIdsThroughAGguf) {
   EXPECT_EQ(types[299], 5);
   EXPECT_EQ(types[1], 3);
   EXPECT_EQ(types[50], 1);
+}
+
+TEST_F(GgufKeysTest, ThreeStopsPassThroughAGguf) {
+  test::write_byte_tokenizer(folder);
+  test::write_file(folder / "generation_config.json", R"({"eos_token_id": [2, 0, 1]})");
+  const Tokenizer before = Tokenizer::load(folder);
+  const Tokenizer after = through_gguf(264);
+  EXPECT_EQ(after.eos_id(), 2);
+  EXPECT_EQ(after.stop_ids(), (std::vector<int64_t>{0, 1, 2}));
+  EXPECT_EQ(after.stop_ids(), before.stop_ids());
+  const io::GgufFile file = io::GgufFile::open(tmp / "t.gguf");
+  EXPECT_EQ(file.get_int("tokenizer.ggml.eot_token_id"), 0);
+  EXPECT_EQ(file.get_int("tokenizer.ggml.eom_token_id"), 1);
+  EXPECT_EQ(io::generation_config_from_gguf(file).at("eos_token_id"), (json{2, 0, 1}));
+}
+
+// Llama 3's: of the two the end of a message has the lower id.
+TEST_F(GgufKeysTest, TheEndOfAMessageIsKnownByItsText) {
+  test::write_byte_tokenizer(folder);
+  edit_tokenizer([](json& t) {
+    for (const auto& [id, text] : {std::pair{264, "<|eom_id|>"}, {265, "<|eot_id|>"}}) {
+      t["added_tokens"].push_back({{"id", id}, {"content", text}, {"special", true}});
+    }
+  });
+  test::write_file(folder / "generation_config.json", R"({"eos_token_id": [2, 264, 265]})");
+  const auto keys = gguf_keys(folder, 266);
+  EXPECT_EQ(std::get<int64_t>(keys.at("tokenizer.ggml.eos_token_id").data), 2);
+  EXPECT_EQ(std::get<int64_t>(keys.at("tokenizer.ggml.eot_token_id").data), 265);
+  EXPECT_EQ(std::get<int64_t>(keys.at("tokenizer.ggml.eom_token_id").data), 264);
 }
 
 // Every way of cutting words that llama.cpp has a name for, as a tokenizer.json says it.

@@ -17,6 +17,9 @@ struct Format;
 
 namespace schmidt::io {
 
+/// Tensor data begins at multiples of so many bytes where general.alignment does not say.
+inline constexpr int64_t kGgufAlignment = 32;
+
 /// A metadata value. Integers of every width are int64_t; an unsigned one beyond
 /// 2^63 - 1 is refused. An array holds one type; arrays of arrays are GgufArrays.
 struct GgufValue;

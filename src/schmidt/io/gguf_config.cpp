@@ -277,12 +277,14 @@ json generation_config_from_gguf(const GgufFile& file) {
   };
   set("bos_token_id", token_id(file, "bos"));
   set("pad_token_id", token_id(file, "padding"));
-  const json eos = token_id(file, "eos");
-  const json end_of_turn = token_id(file, "eot");
-  set("eos_token_id", eos);
-  if (!end_of_turn.is_null() && end_of_turn != eos) {
-    set("eos_token_id", eos.is_null() ? end_of_turn : json::array({eos, end_of_turn}));
+  json stops = json::array();
+  for (const char* name : {"eos", "eot", "eom"}) {
+    const json id = token_id(file, name);
+    if (!id.is_null() && std::find(stops.begin(), stops.end(), id) == stops.end()) {
+      stops.push_back(id);
+    }
   }
+  if (!stops.empty()) config["eos_token_id"] = stops.size() == 1 ? stops.at(0) : stops;
   return config;
 }
 

@@ -34,8 +34,8 @@ const GgufArchitecture* find_gguf_architecture(std::string_view model_type);
 /// Throws FormatError where a value is missing, no positive number, or contradicts another.
 nlohmann::json config_from_gguf(const GgufFile& file);
 
-/// bos_token_id, eos_token_id (a list where the chat's end of turn is another
-/// token) and pad_token_id, as far as the metadata has them.
+/// bos_token_id, eos_token_id (a list where the end of a turn, or of a message that a tool answers,
+/// is another token than that of a text) and pad_token_id, as far as the metadata has them.
 nlohmann::json generation_config_from_gguf(const GgufFile& file);
 
 }  // namespace schmidt::io

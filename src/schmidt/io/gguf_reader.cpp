@@ -21,7 +21,6 @@ constexpr uint64_t kMaxNameBytes = 65'535;       // the format's own limit for k
 constexpr uint64_t kMaxArrayItems = 1ULL << 26;  // a vocabulary has 2^18 at most
 constexpr int kMaxArrayDepth = 8;
 constexpr uint32_t kMaxDimensions = 4;  // ggml's GGML_MAX_DIMS
-constexpr int64_t kDefaultAlignment = 32;
 
 // Walks over the file's head; every size is held against what is left of the
 // file before anything of that size is made.
@@ -201,7 +200,7 @@ std::map<std::string, GgufValue> read_metadata(Reader& in, uint64_t count) {
 uint64_t read_alignment(Reader& in, const std::map<std::string, GgufValue>& metadata) {
   const auto found = metadata.find("general.alignment");
   in.where = "metadata general.alignment";
-  const GgufValue value = found == metadata.end() ? GgufValue{kDefaultAlignment} : found->second;
+  const GgufValue value = found == metadata.end() ? GgufValue{kGgufAlignment} : found->second;
   const auto* alignment = std::get_if<int64_t>(&value.data);
   if (alignment == nullptr || *alignment <= 0 || *alignment > (int64_t{1} << 31) ||
       !std::has_single_bit(static_cast<uint64_t>(*alignment))) {

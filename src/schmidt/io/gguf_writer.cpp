@@ -14,7 +14,6 @@
 namespace schmidt::io {
 namespace {
 
-constexpr int64_t kDefaultAlignment = 32;
 constexpr size_t kMaxDimensions = 4;
 
 // The format's ids of types.
@@ -150,7 +149,7 @@ void put_value(std::string& out, const GgufValue& value) {
 
 uint64_t alignment_of(const std::map<std::string, GgufValue>& metadata) {
   const auto found = metadata.find("general.alignment");
-  if (found == metadata.end()) return kDefaultAlignment;
+  if (found == metadata.end()) return kGgufAlignment;
   const auto* alignment = std::get_if<int64_t>(&found->second.data);
   TORCH_CHECK_VALUE(alignment != nullptr && *alignment > 0 &&
                         std::has_single_bit(static_cast<uint64_t>(*alignment)),

@@ -16,20 +16,6 @@ uint64_t pair_key(int64_t left, int64_t right) {
   return static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right);
 }
 
-std::pair<std::string, std::string> parse_merge(const JsonView& json) {
-  if (json.value().is_string()) {
-    const std::string& text = json.string();
-    const size_t space = text.find(' ');
-    if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-      json.fail(fmt::format("expected two tokens with a space between, got \"{}\"", text));
-    }
-    return {text.substr(0, space), text.substr(space + 1)};
-  }
-  const std::vector<JsonView> pair = json.items();
-  if (pair.size() != 2) json.fail(fmt::format("expected two tokens, got {}", pair.size()));
-  return {pair[0].string(), pair[1].string()};
-}
-
 std::string byte_token(int byte) { return fmt::format("<0x{:02X}>", byte); }
 
 // Tokens missing here are the unknown token's, or nobody's: then text would vanish.
@@ -48,6 +34,20 @@ std::array<int64_t, 256> find_byte_tokens(const JsonView& model, const Vocabular
 }
 
 }  // namespace
+
+std::pair<std::string, std::string> parse_merge(const JsonView& json) {
+  if (json.value().is_string()) {
+    const std::string& text = json.string();
+    const size_t space = text.find(' ');
+    if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
+      json.fail(fmt::format("expected two tokens with a space between, got \"{}\"", text));
+    }
+    return {text.substr(0, space), text.substr(space + 1)};
+  }
+  const std::vector<JsonView> pair = json.items();
+  if (pair.size() != 2) json.fail(fmt::format("expected two tokens, got {}", pair.size()));
+  return {pair[0].string(), pair[1].string()};
+}
 
 Bpe::Bpe(const JsonView& model, const Vocabulary& vocabulary) : vocabulary_(&vocabulary) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {

@@ -7,12 +7,16 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "schmidt/text/json_view.h"
 #include "schmidt/text/vocabulary.h"
 
 namespace schmidt::text {
+
+/// An item of `merges` in tokenizer.json: ["a", "b"], or "a b". Throws FormatError for another.
+std::pair<std::string, std::string> parse_merge(const JsonView& json);
 
 /// Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909): a word starts as its
 /// characters; again and again the neighbouring pair that stands first in the list

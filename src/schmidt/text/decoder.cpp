@@ -76,22 +76,6 @@ class ByteLevelStage : public DecodeStage {
   bool begun_ = false;
 };
 
-// "<0x41>" -> 0x41
-std::optional<char> parse_byte_token(std::string_view token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
-  int value = 0;
-  for (const char c : token.substr(3, 2)) {
-    if ('0' <= c && c <= '9') {
-      value = value * 16 + (c - '0');
-    } else if ('A' <= (c & ~0x20) && (c & ~0x20) <= 'F') {
-      value = value * 16 + ((c & ~0x20) - 'A' + 10);
-    } else {
-      return std::nullopt;
-    }
-  }
-  return static_cast<char>(value);
-}
-
 // A run of byte tokens becomes one token if it is UTF-8 as a whole, otherwise one
 // U+FFFD for each byte: nothing of it is settled before the run ends.
 class ByteFallbackStage : public DecodeStage {
@@ -259,6 +243,21 @@ const std::map<std::string, Builder>& builders() {
 }
 
 }  // namespace
+
+std::optional<char> parse_byte_token(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  int value = 0;
+  for (const char c : token.substr(3, 2)) {
+    if ('0' <= c && c <= '9') {
+      value = value * 16 + (c - '0');
+    } else if ('A' <= (c & ~0x20) && (c & ~0x20) <= 'F') {
+      value = value * 16 + ((c & ~0x20) - 'A' + 10);
+    } else {
+      return std::nullopt;
+    }
+  }
+  return static_cast<char>(value);
+}
 
 DecoderFactory make_decoder(const JsonView& json) {
   return json.at("type").look_up(builders(), "decoder")(json);

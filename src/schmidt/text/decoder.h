@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,9 @@
 #include "schmidt/text/json_view.h"
 
 namespace schmidt::text {
+
+/// "<0x41>" -> 0x41; none for another text.
+std::optional<char> parse_byte_token(std::string_view token);
 
 /// A token on its way to text, or part of one: a stage may pass a long token on in
 /// pieces. Valid UTF-8; may be empty.

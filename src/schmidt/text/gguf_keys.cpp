@@ -47,24 +47,11 @@ Tokens tokens_of(const Tokenizer::Impl& impl, int64_t rows, const fs::path& path
   return tokens;
 }
 
-Merges merges_of(const json& model, const fs::path& file) {
+Merges merges_of(const json& tokenizer, const fs::path& file) {
   Merges merges;
-  const auto list = model.find("merges");
-  if (list == model.end() || !list->is_array()) {
-    throw FormatError(file, "model.merges", "expected a list, found none");
-  }
-  for (const json& merge : *list) {
-    // A pair, or both in one string.
-    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
-      continue;
-    }
-    const std::string text = merge.is_string() ? merge.get<std::string>() : "";
-    const size_t space = text.find(' ', 1);
-    if (space == std::string::npos) {
-      throw FormatError(file, "model.merges", "expected pairs of tokens");
-    }
-    merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+  const JsonView root(tokenizer, file);
+  for (const JsonView& merge : root.at("model").at("merges").items()) {
+    merges.push_back(parse_merge(merge));
   }
   return merges;
 }
@@ -77,7 +64,7 @@ void add_byte_level(Keys& keys, const json& tokenizer, Tokens tokens, const fs::
                       "smollm, llama-bpe, qwen2, SentencePiece's and others), found another way");
   }
   std::vector<std::string> merges;
-  for (const auto& [left, right] : merges_of(tokenizer.at("model"), file)) {
+  for (const auto& [left, right] : merges_of(tokenizer, file)) {
     merges.push_back(left + " " + right);
   }
   keys["tokenizer.ggml.model"] = {"gpt2"};
@@ -145,16 +132,13 @@ std::optional<Spaces> sentencepiece_spaces(const json& tokenizer) {
 /// The same from a tokenizer.json whose merges are those that SentencePiece makes by scores.
 void add_sentencepiece(Keys& keys, const json& tokenizer, Spaces spaces, Tokens tokens,
                        const fs::path& file) {
-  const json& model = tokenizer.at("model");
-  const json unknown = model.value("unk_token", json());
+  const json unknown = tokenizer.at("model").value("unk_token", json());
   for (size_t id = 0; id < tokens.texts.size(); ++id) {
     const std::string& text = tokens.texts[id];
     if (json(text) == unknown) tokens.types[id] = kUnknown;
-    if (text.size() == 6 && text.starts_with("<0x") && text.ends_with(">")) {
-      tokens.types[id] = kByte;
-    }
+    if (parse_byte_token(text)) tokens.types[id] = kByte;
   }
-  auto scores = scores_from_merges(tokens.texts, tokens.types, merges_of(model, file));
+  auto scores = scores_from_merges(tokens.texts, tokens.types, merges_of(tokenizer, file));
   if (!scores) {
     throw FormatError(file, "model.merges",
                       "expected the merges that SentencePiece makes by scores, which is what GGUF "
@@ -170,15 +154,30 @@ void add_sentencepiece(Keys& keys, const json& tokenizer, Spaces spaces, Tokens 
 
 /// The id of a role that tokenizer_config.json or special_tokens_map.json names.
 std::optional<int64_t> id_of_role(const Tokenizer::Impl& impl, const char* role) {
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+  for (const fs::path name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const auto file = impl.files.find(name);
     if (file == impl.files.end()) continue;
     const json config = io::parse_json(file->second, name);
-    json token = config.is_object() ? config.value(role, json()) : json();
-    if (token.is_object()) token = token.value("content", json());
-    if (token.is_string()) return impl.id(token.get<std::string>());
+    if (const auto token = token_text(JsonView(config, name), role)) return impl.id(*token);
   }
   return std::nullopt;
+}
+
+/// The tokens that end a generation beside that of a text: llama.cpp knows one that ends a turn,
+/// and one that ends a message within a turn.
+struct OtherStops {
+  std::optional<int64_t> turn, message;
+};
+OtherStops other_stops(const Tokenizer::Impl& impl) {
+  OtherStops stops;
+  for (const int64_t id : impl.stop_ids) {
+    if (id == impl.eos_id) continue;
+    const std::string* token = impl.token(id);
+    const bool ends_message = token != nullptr && *token == "<|eom_id|>";  // Llama 3's
+    std::optional<int64_t>& place = ends_message || stops.turn ? stops.message : stops.turn;
+    if (!place || ends_message) place = id;
+  }
+  return stops;
 }
 
 void add_special_ids(Keys& keys, const Tokenizer::Impl& impl) {
@@ -189,9 +188,9 @@ void add_special_ids(Keys& keys, const Tokenizer::Impl& impl) {
   put("eos", impl.eos_id);
   put("unknown", id_of_role(impl, "unk_token"));
   put("padding", id_of_role(impl, "pad_token"));
-  for (const int64_t id : impl.stop_ids) {  // where a chat's turns end by another token
-    if (id != impl.eos_id) put("eot", id);
-  }
+  const OtherStops stops = other_stops(impl);
+  put("eot", stops.turn);
+  put("eom", stops.message);
   keys["tokenizer.ggml.add_bos_token"] = {impl.bos_id &&
                                           impl.frame.before == std::vector{*impl.bos_id}};
   keys["tokenizer.ggml.add_eos_token"] = {impl.eos_id &&

@@ -223,11 +223,12 @@ GgufVocabulary read_gguf_vocabulary(const io::GgufFile& file) {
   role("tokenizer.ggml.unknown_token_id", "unk_token");
   role("tokenizer.ggml.padding_token_id", "pad_token");
   const std::vector<std::string> eot = role("tokenizer.ggml.eot_token_id", "");
+  const std::vector<std::string> eom = role("tokenizer.ggml.eom_token_id", "");
 
   json& tokenizer = parts.tokenizer;
   const json& vocabulary = tokenizer.at("model").at("vocab");
   json stops = json::array();
-  for (const auto& tokens : {eos, eot}) {
+  for (const auto& tokens : {eos, eot, eom}) {
     for (const std::string& token : tokens) stops.push_back(vocabulary.at(token));
   }
   if (!stops.empty()) generation["eos_token_id"] = stops;

@@ -46,6 +46,10 @@ std::shared_ptr<Tokenizer::Impl> build_from_sentencepiece(std::string_view bytes
                                                           const std::vector<AddedToken>& added,
                                                           const std::filesystem::path& path);
 
+/// The text of a token that a file of configuration names by its role: a string, or an object as
+/// transformers writes an AddedToken; none where it does not. Throws FormatError.
+std::optional<std::string> token_text(const JsonView& config, const std::string& role);
+
 /// Makes the added tokens part of the tokenizer, after checking their ids.
 void set_added_tokens(Tokenizer::Impl& impl, std::vector<AddedToken> tokens,
                       const Normalizer& normalizer, const JsonView& place);

@@ -9,13 +9,6 @@ namespace {
 // As far beyond the vocabulary as an added token's id is believed.
 constexpr int64_t kMaxHoles = 1'000'000;
 
-// A token's text: a string, or an object as transformers writes an AddedToken.
-std::optional<std::string> token_text(const JsonView& config, const std::string& key) {
-  const auto value = config.find(key);
-  if (!value) return std::nullopt;
-  return value->value().is_object() ? value->at("content").string() : value->string();
-}
-
 // One source, or a list of {name, template} of which "default" counts.
 std::string parse_chat_template(const JsonView& json) {
   if (json.value().is_string()) return json.string();
@@ -27,6 +20,12 @@ std::string parse_chat_template(const JsonView& json) {
 }
 
 }  // namespace
+
+std::optional<std::string> token_text(const JsonView& config, const std::string& role) {
+  const auto value = config.find(role);
+  if (!value) return std::nullopt;
+  return value->value().is_object() ? value->at("content").string() : value->string();
+}
 
 void set_added_tokens(Tokenizer::Impl& impl, std::vector<AddedToken> tokens,
                       const Normalizer& normalizer, const JsonView& place) {
