@@ -166,26 +166,13 @@ struct BFloat16 {
 #define SCHMIDT_TARGET [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]]
 namespace avx512_bf16 {
 
-struct BFloat16 {
-  using Element = c10::BFloat16;
-  using Sum = __m512;
-  using Raw = __m512i;
+// Both halves of a register are multiplied at once.
+struct BFloat16 : avx512::BFloat16 {
   using Operand = __m512bh;
-  static constexpr int64_t kLanes = 32;
-  static constexpr int kRows = 4;  // 4 rows x 4 outputs in 32 registers
 
-  SCHMIDT_TARGET SCHMIDT_INLINE Sum zero() { return _mm512_setzero_ps(); }
-  SCHMIDT_TARGET SCHMIDT_INLINE Raw load(const c10::BFloat16* p) { return _mm512_loadu_si512(p); }
-  SCHMIDT_TARGET SCHMIDT_INLINE Raw load(const c10::BFloat16* p, int64_t count) {
-    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << count) - 1), p);
-  }
   SCHMIDT_TARGET SCHMIDT_INLINE Operand operand(Raw v) { return (__m512bh)v; }
   SCHMIDT_TARGET SCHMIDT_INLINE Sum add_product(Sum sum, Operand a, Operand b) {
     return _mm512_dpbf16_ps(sum, a, b);
-  }
-  template <int kOut>
-  SCHMIDT_TARGET SCHMIDT_INLINE void total(const Sum (&s)[kOut], float (&out)[kOut]) {
-    avx512::Float32::total(s, out);
   }
 };
 

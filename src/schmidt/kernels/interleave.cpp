@@ -36,7 +36,7 @@ void check(std::span<const Interleaved> matrices) {
 template <typename T>
 struct Part {
   Part(const torch::Tensor& part, const std::vector<int64_t>& columns, int64_t offset)
-      : held(part.reshape({-1, part.size(-1)})), to(columns.data()), offset(offset) {
+      : held(part.reshape({-1, part.size(-1)})), columns(columns), offset(offset) {
     if (held.size(1) > 1 && held.stride(1) != 1) held = held.contiguous();
     from = held.const_data_ptr<T>();
     stride = held.stride(0);
@@ -44,12 +44,11 @@ struct Part {
   }
 
   void copy(int64_t row, T* result) const {
-    const T* const source = from + row * stride;
-    for (int64_t j = 0; j < count; ++j) result[offset + to[j]] = source[j];
+    place_columns(from + row * stride, columns, 0, count, result + offset);
   }
 
   torch::Tensor held;
-  const int64_t* to;
+  const std::vector<int64_t>& columns;
   int64_t offset;  // of the matrix in the result
   const T* from = nullptr;
   int64_t stride = 0, count = 0;

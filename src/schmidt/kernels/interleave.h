@@ -28,6 +28,14 @@ class ColumnOrder {
   std::vector<int64_t> first_, second_;
 };
 
+/// Numbers begin .. end of a row of one of the two, to their columns of the result's row.
+template <typename T>
+void place_columns(const T* from, const std::vector<int64_t>& columns, int64_t begin, int64_t end,
+                   T* result) {
+  const int64_t* const to = columns.data();
+  for (int64_t i = begin; i < end; ++i) result[to[i]] = from[i];
+}
+
 /// One matrix [.., m] by the columns of two.
 struct Interleaved {
   torch::Tensor first;   ///< [.., r]

@@ -34,10 +34,8 @@ torch::Tensor by_kernels(const torch::Tensor& x, const torch::Tensor& w,
       .rows = rows, .m = m, .n = n, .x_stride = n, .w_stride = w.stride(0), .y_stride = m};
   const RowKernel<T> kernel = row_kernel(problem);
   if (kernel.run == nullptr) return {};
-  // Rows of a wider matrix are taken as they lie.
-  const bool strided = x.dim() == 2 && x.stride(1) == 1 && x.stride(0) >= n;
-  torch::Tensor input = strided ? x : x.contiguous();
-  if (strided) problem.x_stride = x.stride(0);
+  auto [input, stride] = input_rows(x);
+  problem.x_stride = stride;
   if (kernel.pairs && (n % 2 != 0 || problem.x_stride % 2 != 0)) {
     input = in_pairs(input, rows, n);
     problem.x_stride = input.size(1);

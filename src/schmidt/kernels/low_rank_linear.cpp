@@ -37,15 +37,14 @@ template <typename T>
 torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
                     std::span<const LowRankWeight> weights, int64_t rows) {
   const int64_t n = right.size(1), stacked = right.size(0);
-  const bool strided = x.dim() == 2 && x.stride(1) == 1 && x.stride(0) >= n;
-  const torch::Tensor input = strided ? x : x.contiguous();
+  const InputRows input = input_rows(x);
   const int64_t even = stacked + stacked % 2;
-  GemvProblem<T> first{.x = input.const_data_ptr<T>(),
+  GemvProblem<T> first{.x = input.held.const_data_ptr<T>(),
                        .w = right.const_data_ptr<T>(),
                        .rows = rows,
                        .m = stacked,
                        .n = n,
-                       .x_stride = strided ? x.stride(0) : n,
+                       .x_stride = input.stride,
                        .w_stride = right.stride(0),
                        .y_stride = even};
   const RowKernel<T> first_kernel = row_kernel(first);
@@ -96,19 +95,13 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
       const int64_t begin = share_begin(problem.m, kernel.unit, share, shares);
       const int64_t end = share_begin(problem.m, kernel.unit, share + 1, shares);
       run(kernel, problem, begin, end);
-      const std::vector<int64_t>& place = weight->order->second();
-      for (int64_t row = 0; row < rows; ++row) {
-        const T* const from = problem.y + row * between;
-        T* const result = to + row * columns + offset;
-        for (int64_t i = begin; i < end; ++i) result[place[i]] = from[i];
-      }
-      const std::vector<int64_t>& chosen_place = weight->order->first();
-      const auto r = static_cast<int64_t>(chosen_place.size());
+      const auto r = static_cast<int64_t>(weight->order->first().size());
       const int64_t first_begin = r * share / shares, first_end = r * (share + 1) / shares;
       for (int64_t row = 0; row < rows; ++row) {
-        const T* const from = problem.x + row * even;
         T* const result = to + row * columns + offset;
-        for (int64_t i = first_begin; i < first_end; ++i) result[chosen_place[i]] = from[i];
+        place_columns(problem.y + row * between, weight->order->second(), begin, end, result);
+        place_columns(problem.x + row * even, weight->order->first(), first_begin, first_end,
+                      result);
       }
     }
   };

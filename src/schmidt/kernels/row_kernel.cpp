@@ -46,4 +46,10 @@ RowKernel<c10::BFloat16> row_kernel(const GemvProblem<c10::BFloat16>& p) {
           .pairs = true};
 }
 
+InputRows input_rows(const torch::Tensor& x) {
+  const int64_t n = x.size(-1);
+  if (x.dim() == 2 && x.stride(1) == 1 && x.stride(0) >= n) return {x, x.stride(0)};
+  return {x.contiguous(), n};
+}
+
 }  // namespace schmidt::kernels

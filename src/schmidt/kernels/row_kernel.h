@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include <torch/types.h>
+
 #include "schmidt/kernels/gemv.h"
 
 namespace schmidt::kernels {
@@ -18,5 +20,12 @@ struct RowKernel {
 /// The fastest for this product; the problem's pointers may be null.
 RowKernel<float> row_kernel(const GemvProblem<float>& problem);
 RowKernel<c10::BFloat16> row_kernel(const GemvProblem<c10::BFloat16>& problem);
+
+/// x [.., n] as such a kernel reads its rows: those of a wider matrix as they lie, others in order.
+struct InputRows {
+  torch::Tensor held;
+  int64_t stride = 0;  ///< from row to row, in numbers
+};
+InputRows input_rows(const torch::Tensor& x);
 
 }  // namespace schmidt::kernels
