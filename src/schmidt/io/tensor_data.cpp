@@ -64,8 +64,6 @@ torch::Tensor decode_tensor(std::string_view bytes, const quant::Format& format,
 
 std::string encode_tensor(const torch::Tensor& tensor, const quant::Format& format,
                           const std::string& name) {
-  TORCH_CHECK_VALUE(format.encode != nullptr, "[encode] expected a format that is written, got ",
-                    std::string(format.name));
   TORCH_CHECK_VALUE(tensor.dim() > 0 && tensor.size(-1) % format.values == 0,
                     "[encode] expected rows of a multiple of ", format.values, " values for ",
                     std::string(format.name), ", got ", tensor.sizes(), " in ", name);

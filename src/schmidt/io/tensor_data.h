@@ -26,8 +26,8 @@ torch::Tensor decode_tensor(std::string_view bytes, const quant::Format& format,
                             c10::IntArrayRef shape);
 
 /// A floating tensor as `format` stores its values, row after row, encoded on all threads; `name`
-/// is for messages. Throws c10::ValueError for a format that is only read, rows that are no
-/// multiple of its blocks, and a value that is not finite, or not any more in the format.
+/// is for messages. Throws c10::ValueError for rows that are no multiple of its blocks, and for a
+/// value that is not finite, or not any more in the format.
 std::string encode_tensor(const torch::Tensor& tensor, const quant::Format& format,
                           const std::string& name);
 

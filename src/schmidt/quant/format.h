@@ -20,7 +20,7 @@ struct Format {
   int64_t bytes;          ///< of a block
 
   /// count * values finite numbers to `count` blocks, to the bytes of ggml's reference
-  /// (quantize_row_*_ref). Null for a format that is only read.
+  /// (quantize_row_*_ref).
   void (*encode)(const float* values, int64_t count, uint8_t* blocks);
 
   /// `count` blocks to count * values numbers.

@@ -47,12 +47,13 @@ double dot_blocks(const uint8_t* blocks, int64_t count, const float* x) {
 template <class Block>
 constexpr Format format(uint32_t ggml_type, std::string_view name) {
   static_assert(alignof(Block) == 1, "blocks lie at any address");
-  Format made{ggml_type,        name, Block::kValues, sizeof(Block), nullptr, decode_blocks<Block>,
-              dot_blocks<Block>};
-  if constexpr (requires(const float* values) { Block::encode(values); }) {
-    made.encode = encode_blocks<Block>;
-  }
-  return made;
+  return {ggml_type,
+          name,
+          Block::kValues,
+          sizeof(Block),
+          encode_blocks<Block>,
+          decode_blocks<Block>,
+          dot_blocks<Block>};
 }
 
 constexpr Format kFormats[] = {

@@ -45,16 +45,13 @@ Moments moments_of(const float* values, int count, float inverse, int half, cons
 
 }  // namespace
 
-int nearest_integer(float value) {
+int nearest_code(float value, int low, int high) {
   // 1.5 * 2^23: the sum has no bits left behind the point.
-  const float shifted = value + 12582912.0F;
+  const float within = std::clamp(value, static_cast<float>(low), static_cast<float>(high));
+  const float shifted = within + 12582912.0F;
   int32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   return (bits & 0x007fffff) - 0x00400000;
-}
-
-int nearest_code(float value, int low, int high) {
-  return nearest_integer(std::clamp(value, static_cast<float>(low), static_cast<float>(high)));
 }
 
 float steps_of(int steps, float largest) {

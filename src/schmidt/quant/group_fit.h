@@ -10,10 +10,7 @@ namespace schmidt::quant {
 
 constexpr int kMaxGroup = 32;
 
-/// The integer next to `value`, which is below 2^22 in magnitude; ties to even.
-int nearest_integer(float value);
-
-/// The same within bounds, for values of any size.
+/// The integer next to `value` among low .. high, which are below 2^22 in magnitude; ties to even.
 int nearest_code(float value, int low, int high);
 
 /// What makes `largest` `steps` steps; 0 where it is 0.

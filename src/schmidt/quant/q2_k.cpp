@@ -1,9 +1,8 @@
 #include "schmidt/quant/q2_k.h"
 
-#include <algorithm>
 #include <cmath>
 
-#include "schmidt/quant/group_fit.h"
+#include "schmidt/quant/block_fit.h"
 
 namespace schmidt::quant {
 namespace {
@@ -20,31 +19,22 @@ Place place_of(const BlockQ2_K& block, int group) {
 }  // namespace
 
 BlockQ2_K BlockQ2_K::encode(const float* values) {
-  constexpr int kGroups = 16, kGroup = 16, kSteps = 15;
+  constexpr int kGroups = 16, kGroup = 16;
   MinimumFit groups[kGroups];
-  float largest_scale = 0, largest_minimum = 0;
   for (int g = 0; g < kGroups; ++g) {
     float weights[kGroup];
     for (int l = 0; l < kGroup; ++l) weights[l] = std::abs(values[kGroup * g + l]);
     groups[g] = fit_with_minimum(values + kGroup * g, weights, kGroup, {3, -0.5F, 15, true});
-    largest_scale = std::max(largest_scale, groups[g].scale);
-    largest_minimum = std::max(largest_minimum, groups[g].minimum);
   }
+  const BlockFitWithMinima fit = fit_block(values, groups, 15, 3);
   BlockQ2_K block{};
-  block.d = Float16::of(largest_scale / kSteps);
-  block.dmin = Float16::of(largest_minimum / kSteps);
+  block.d = fit.d;
+  block.dmin = fit.dmin;
   for (int g = 0; g < kGroups; ++g) {
-    const int scale = nearest_code(steps_of(kSteps, largest_scale) * groups[g].scale, 0, kSteps);
-    const int least =
-        nearest_code(steps_of(kSteps, largest_minimum) * groups[g].minimum, 0, kSteps);
-    block.scale_min[g] = static_cast<uint8_t>(scale | least << 4);
-    const float step = block.d.value() * static_cast<float>(scale);
-    const float minimum = block.dmin.value() * static_cast<float>(least);
+    block.scale_min[g] = static_cast<uint8_t>(fit.scales[g] | fit.minima[g] << 4);
     for (int l = 0; l < kGroup; ++l) {
-      const float value = values[kGroup * g + l];
-      const int code =
-          step == 0 ? groups[g].codes[l] : nearest_code((value + minimum) / step, 0, 3);
-      block.q[32 * (g / 8) + 16 * (g % 2) + l] |= static_cast<uint8_t>(code << 2 * (g / 2 % 4));
+      block.q[32 * (g / 8) + 16 * (g % 2) + l] |=
+          static_cast<uint8_t>(fit.codes[kGroup * g + l] << 2 * (g / 2 % 4));
     }
   }
   return block;

@@ -1,8 +1,6 @@
 #include "schmidt/quant/q3_k.h"
 
-#include <cmath>
-
-#include "schmidt/quant/group_fit.h"
+#include "schmidt/quant/block_fit.h"
 
 namespace schmidt::quant {
 namespace {
@@ -28,25 +26,20 @@ int high_shift(int group) { return group / 2; }
 BlockQ3_K BlockQ3_K::encode(const float* values) {
   constexpr int kGroups = 16, kGroup = 16;
   CentredFit groups[kGroups];
-  float largest = 0;
   for (int g = 0; g < kGroups; ++g) {
     groups[g] = fit_by_codes(values + kGroup * g, kGroup, 4);
-    if (std::abs(groups[g].scale) > std::abs(largest)) largest = groups[g].scale;
   }
+  const CentredBlockFit fit = fit_block(values, groups, 32, 4);
   BlockQ3_K block{};
-  const float inverse = largest == 0 ? 0 : -32 / largest;
-  block.d = Float16::of(inverse_of(inverse));
+  block.d = fit.d;
   for (int g = 0; g < kGroups; ++g) {
-    const int scale = nearest_code(inverse * groups[g].scale, -32, 31);
-    if (largest != 0) {
-      const int stored = scale + 32;
+    if (fit.largest != 0) {
+      const int stored = fit.scales[g] + 32;
       block.scales[g % 8] |= static_cast<uint8_t>((stored & 15) << 4 * (g / 8));
       block.scales[8 + g % 4] |= static_cast<uint8_t>(stored >> 4 << 2 * (g / 4));
     }
-    const float step = block.d.value() * static_cast<float>(scale);
     for (int l = 0; l < kGroup; ++l) {
-      const int code =
-          step == 0 ? groups[g].codes[l] : nearest_code(values[kGroup * g + l] / step, -4, 3) + 4;
+      const int code = fit.codes[kGroup * g + l];
       const int at = 16 * (g % 2) + l;
       block.q[32 * (g / 8) + at] |= static_cast<uint8_t>((code & 3) << low_shift(g));
       block.third[at] |= static_cast<uint8_t>(code >> 2 << high_shift(g));

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "schmidt/quant/group_fit.h"
+#include "schmidt/quant/block_fit.h"
 
 namespace schmidt::quant {
 namespace {
@@ -29,23 +29,18 @@ struct Group {
 BlockQ6_K BlockQ6_K::encode(const float* values) {
   constexpr int kGroups = 16, kGroup = 16;
   CentredFit groups[kGroups];
-  float largest = 0;
   for (int g = 0; g < kGroups; ++g) {
     groups[g] = fit_by_scales(values + kGroup * g, kGroup, 32);
-    if (std::abs(groups[g].scale) > std::abs(largest)) largest = groups[g].scale;
   }
+  const CentredBlockFit fit = fit_block(values, groups, 128, 32);
   BlockQ6_K block{};
-  if (std::abs(largest) < 1e-15F) return block;
-  const float inverse = -128 / largest;
-  block.d = Float16::of(1 / inverse);
+  if (std::abs(fit.largest) < 1e-15F) return block;
+  block.d = fit.d;
   for (int g = 0; g < kGroups; ++g) {
-    const int scale = nearest_code(inverse * groups[g].scale, -128, 127);
-    block.scales[g] = static_cast<int8_t>(scale);
-    const float step = block.d.value() * static_cast<float>(scale);
+    block.scales[g] = static_cast<int8_t>(fit.scales[g]);
     const int half = g / 8, part = g / 2 % 4, odd = 16 * (g % 2);
     for (int l = 0; l < kGroup; ++l) {
-      const int code = step == 0 ? groups[g].codes[l]
-                                 : nearest_code(values[kGroup * g + l] / step, -32, 31) + 32;
+      const int code = fit.codes[kGroup * g + l];
       block.low[64 * half + 32 * (part % 2) + odd + l] |=
           static_cast<uint8_t>((code & 15) << 4 * (part / 2));
       block.high[32 * half + odd + l] |= static_cast<uint8_t>(code >> 4 << 2 * part);
