@@ -147,6 +147,15 @@ TEST(AtomicFolder, LeavesNoFolderInWhichNothingWasMade) {
   EXPECT_EQ(test::read_file(tmp / "out.partial/work"), "1");
 }
 
+TEST(AtomicFile, WhatAKillLeavesIsNamedAfterTheWholeFile) {
+  const test::TemporaryFolder tmp;
+  const AtomicFile unfinished(tmp / "notes.txt");
+  const auto entry = *fs::directory_iterator(tmp.path());
+  EXPECT_NE(entry.path().filename(), "notes.txt");
+  EXPECT_EQ(whole_name(entry.path().filename().string()), "notes.txt");
+  EXPECT_EQ(whole_name("notes.txt"), "notes.txt");
+}
+
 TEST(FormatError, IsOneLineWhateverTheFileSays) {
   const FormatError e("x.json", "key\n\x1b[31m", "bad");
   EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);

@@ -42,6 +42,14 @@ void expect_refused(const fs::path& path, const std::string& reason) {
   }
 }
 
+TEST(FileSystem, ALastNameNeedsNoEndOfThePath) {
+  for (const char* path : {"small", "models/small", "models/small/", "models//small//", "./small/.",
+                           "/models/x/../small/"}) {
+    EXPECT_EQ(last_name(path), "small") << path;
+  }
+  EXPECT_EQ(last_name("/"), "");
+}
+
 TEST(FileSystem, AnswersForWhatIsThereAndWhatIsNot) {
   const test::TemporaryFolder tmp;
   test::write_file(tmp / "b", "four");

@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* kTemporary = ".tmp";  // and the number of the process
+
 void move_to_place(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) throw SystemError("cannot rename to", to, errno);
 }
@@ -48,7 +50,7 @@ fs::path free_place(const fs::path& out, bool force, const FolderKind& kind) {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   temporary_ = path_;
-  temporary_ += ".tmp" + std::to_string(::getpid());
+  temporary_ += kTemporary + std::to_string(::getpid());
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) throw SystemError("cannot write", path_, errno);
 }
@@ -95,6 +97,8 @@ void AtomicFile::commit() {
   temporary_.clear();
   sync_folder(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
 }
+
+std::string whole_name(const std::string& name) { return name.substr(0, name.rfind(kTemporary)); }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
   if (content.empty()) {  // whole as soon as it is there: a kill leaves no temporary file

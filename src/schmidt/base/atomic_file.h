@@ -39,6 +39,10 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+/// The name of the file that a temporary one was to become, which a kill may have left
+/// half-written; other names are their own.
+std::string whole_name(const std::string& name);
+
 /// Writes a whole file by AtomicFile.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 

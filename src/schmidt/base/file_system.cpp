@@ -24,6 +24,11 @@ fs::file_status status_of(const fs::path& path) {
 
 }  // namespace
 
+std::string last_name(const fs::path& path) {
+  const fs::path whole = path.lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 bool path_exists(const fs::path& path) { return fs::exists(status_of(path)); }
 
 bool entry_exists(const fs::path& path) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace schmidt {
@@ -9,6 +10,9 @@ namespace schmidt {
 // std::filesystem's questions and changes as the rest of the program asks them: where the system
 // refuses (no permission, a loop of links, a name too long), they throw SystemError, which names
 // the path. Nothing at a path is an answer and not a refusal: false.
+
+/// The last name in a path, "small" of "models/small/" too.
+std::string last_name(const std::filesystem::path& path);
 
 /// Links are followed, so that a link that leads nowhere does not exist.
 bool path_exists(const std::filesystem::path& path);

@@ -34,7 +34,7 @@ bool holds_work(const fs::path& folder) {
 }
 
 bool is_own(const std::string& name) {
-  const std::string whole = name.substr(0, name.rfind(".tmp"));  // a kill leaves a half one
+  const std::string whole = whole_name(name);
   return name == kLockFile || name == kUnfinished || whole == kState ||
          is_numbered(whole, "block.", ".safetensors");
 }

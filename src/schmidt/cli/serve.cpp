@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/escaped_bytes.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/output.h"
 #include "schmidt/cli/sizes.h"
@@ -41,10 +42,9 @@ void remember_signal(int signal) {
 
 // "models/small/" is "small", a file "small.gguf" too.
 std::string name_of(const std::string& path) {
-  std::filesystem::path name = std::filesystem::path(path).lexically_normal();
-  if (name.filename().empty()) name = name.parent_path();
+  const std::filesystem::path name = last_name(path);
   const bool gguf = name.extension() == ".gguf";
-  const std::string text = escaped_bytes((gguf ? name.stem() : name.filename()).string());
+  const std::string text = escaped_bytes((gguf ? name.stem() : name).string());
   return text.empty() || text == "." || text == ".." ? "model" : text;
 }
 

@@ -33,8 +33,7 @@ bool is_shard(const std::string& name) {
 }
 
 bool is_file_of_a_checkpoint(const std::string& name) {
-  // A file that a kill left half-written is named after the whole one.
-  const std::string whole = name.substr(0, name.rfind(".tmp"));
+  const std::string whole = whole_name(name);
   return name == kLockFile || std::ranges::find(kFiles, whole) != kFiles.end() || is_shard(whole);
 }
 

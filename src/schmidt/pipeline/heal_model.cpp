@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/heal/team.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/pipeline/outputs.h"
@@ -19,7 +20,7 @@ namespace fs = std::filesystem;
 class LogPage {
  public:
   explicit LogPage(const io::Checkpoint& student)
-      : title_("Healing " + student.path().filename().string()) {}
+      : title_("Healing " + last_name(student.path())) {}
 
   void write(const fs::path& log) const {
     fs::path html = log;

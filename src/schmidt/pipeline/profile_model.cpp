@@ -157,8 +157,8 @@ ProfileOutcome profile_model(const io::Checkpoint& model, const ProfileRecipe& r
   outcome.files = {run.out, figure_of(run.out, ".svg"), figure_of(run.out, ".html")};
   if (parallel::rank() != 0) return outcome;
   write_file_atomically(places.svg, report::sensitivity_svg(outcome.profile));
-  write_file_atomically(
-      places.html, report::sensitivity_page(outcome.profile, model.path().filename().string()));
+  write_file_atomically(places.html,
+                        report::sensitivity_page(outcome.profile, last_name(model.path())));
   profile::write_profile(places.profile, outcome.profile);
   held->remove();
   if (statistics) statistics->done();
