@@ -11,6 +11,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/checkpoint_folder.h"
@@ -128,21 +129,6 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
   return rewrite;
 }
 
-// The spelling of config.json.
-const char* config_dtype(torch::ScalarType dtype) {
-  switch (dtype) {
-    case torch::kFloat32:
-      return "float32";
-    case torch::kBFloat16:
-      return "bfloat16";
-    case torch::kFloat16:
-      return "float16";
-    default:
-      TORCH_CHECK_VALUE(false, "[compress] expected float32, bfloat16 or float16 to write, got ",
-                        dtype);
-  }
-}
-
 nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
                                  const std::vector<plan::LayerPlan>& plan, const LayerStore& store,
                                  const CompressOptions& options) {
@@ -152,11 +138,7 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   if (!object.contains("layers")) object["layers"] = nlohmann::json::object();
   for (const plan::LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
   object["made_by"].push_back(options.made_by);
-  if (options.dtype) {
-    for (const char* key : {"dtype", "torch_dtype"}) {
-      if (config.contains(key)) config[key] = config_dtype(*options.dtype);
-    }
-  }
+  if (options.dtype) io::name_dtype(config, *options.dtype);
   return config;
 }
 

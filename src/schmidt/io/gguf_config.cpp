@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::io {
@@ -83,17 +84,6 @@ class Metadata {
 const GgufTensor* find_tensor(const GgufFile& file, const std::string& name) {
   const auto found = file.tensors().find(name);
   return found == file.tensors().end() ? nullptr : &found->second;
-}
-
-std::string_view dtype_name(const quant::Format& format) {
-  switch (decoded_dtype(format)) {
-    case torch::kFloat16:
-      return "float16";
-    case torch::kBFloat16:
-      return "bfloat16";
-    default:
-      return "float32";
-  }
 }
 
 constexpr double kLlama3Low = 1;
@@ -252,7 +242,7 @@ json config_from_gguf(const GgufFile& file) {
       {"rope_theta", theta},
       {"rope_scaling", rope_scaling(file, metadata, head_dim, theta)},
       {"tie_word_embeddings", find_tensor(file, "output.weight") == nullptr},
-      {"torch_dtype", dtype_name(*embedding->format)},
+      {"torch_dtype", dtype_name(decoded_dtype(*embedding->format))},
       {"bos_token_id", token_id(file, "bos")},
       {"eos_token_id", token_id(file, "eos")},
   };

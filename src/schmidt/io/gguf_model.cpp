@@ -10,6 +10,27 @@
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::io {
+namespace {
+
+/// The rows of each head, [a, b], in the order of [b, a].
+std::string transposed_rows(std::string_view bytes, int64_t rows, int64_t heads, int64_t a) {
+  const int64_t b = rows / heads / a;
+  const size_t row_bytes = bytes.size() / static_cast<size_t>(rows);
+  std::string transposed;
+  transposed.reserve(bytes.size());
+  for (int64_t head = 0; head < rows; head += a * b) {
+    for (int64_t j = 0; j < b; ++j) {
+      for (int64_t i = 0; i < a; ++i) {
+        transposed.append(
+            bytes.substr(static_cast<size_t>(head + i * b + j) * row_bytes, row_bytes));
+      }
+    }
+  }
+  return transposed;
+}
+
+}  // namespace
+
 GgufModel as_hugging_face(GgufFile file) {
   const GgufArchitecture& architecture = gguf_architecture(file);
   GgufModel model{std::move(file), {}, {}, {}};
@@ -62,38 +83,16 @@ EncodedTensor load_encoded(const GgufWeight& weight, std::shared_ptr<const void>
     const auto* data = static_cast<const char*>(decoded->const_data_ptr());
     return {quant::find_format("F32"), stored.shape, {data, decoded->nbytes()}, decoded};
   }
-  auto ordered = std::make_shared<std::string>();
-  ordered->reserve(stored.bytes.size());
-  const int64_t rows = stored.shape.front();
-  const int64_t half = rows / weight.interleaved_heads / 2;
-  const size_t row_bytes = stored.bytes.size() / static_cast<size_t>(rows);
-  for (int64_t head = 0; head < rows; head += 2 * half) {
-    for (int64_t j = 0; j < 2; ++j) {
-      for (int64_t i = 0; i < half; ++i) {
-        ordered->append(
-            stored.bytes.substr(static_cast<size_t>(head + 2 * i + j) * row_bytes, row_bytes));
-      }
-    }
-  }
+  const int64_t rows = stored.shape.front(), heads = weight.interleaved_heads;
+  const auto ordered = std::make_shared<const std::string>(
+      transposed_rows(stored.bytes, rows, heads, rows / heads / 2));
   return {stored.format, stored.shape, *ordered, ordered};
 }
 
 std::string interleaved_rows(std::string_view bytes, int64_t rows, int64_t heads) {
   TORCH_CHECK_VALUE(heads > 0 && rows % (2 * heads) == 0, "[gguf] expected rows of ", heads,
                     " heads of even size, got ", rows, " rows");
-  const int64_t half = rows / heads / 2;
-  const size_t row_bytes = bytes.size() / static_cast<size_t>(rows);
-  std::string interleaved;
-  interleaved.reserve(bytes.size());
-  for (int64_t head = 0; head < rows; head += 2 * half) {
-    for (int64_t i = 0; i < half; ++i) {
-      for (int64_t j = 0; j < 2; ++j) {
-        interleaved.append(
-            bytes.substr(static_cast<size_t>(head + i + j * half) * row_bytes, row_bytes));
-      }
-    }
-  }
-  return interleaved;
+  return transposed_rows(bytes, rows, heads, 2);
 }
 
 torch::Tensor load_tensor(const GgufWeight& weight) {

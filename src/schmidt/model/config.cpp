@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/model/families.h"
 
 namespace schmidt::model {
@@ -129,13 +130,6 @@ constexpr std::array<std::pair<std::string_view, RopeScaling>, 5> kRopeScalings 
     {"llama3", RopeScaling::kLlama3},
     {"yarn", RopeScaling::kYarn},
     {"dynamic", RopeScaling::kDynamic},
-}};
-
-constexpr std::array<std::pair<std::string_view, torch::ScalarType>, 4> kDtypes = {{
-    {"float32", torch::kFloat32},
-    {"float16", torch::kFloat16},
-    {"bfloat16", torch::kBFloat16},
-    {"float64", torch::kFloat64},
 }};
 
 const Family& find_family(const Fields& fields) {
@@ -350,7 +344,7 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   c.eos_ids = parse_ids(fields, "eos_token_id");
 
   const std::string dtype = fields.text("dtype", fields.text("torch_dtype", ""));
-  if (!dtype.empty()) c.dtype = choose(kDtypes, fields, "dtype", dtype);
+  if (!dtype.empty()) c.dtype = choose(io::kDtypeNames, fields, "dtype", dtype);
 
   if (fields.find("compression_config") != nullptr) {
     const Fields compression(config.at("compression_config"), path, "compression_config.");

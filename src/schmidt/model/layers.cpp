@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
+
+#include "schmidt/base/format_error.h"
 
 namespace schmidt::model {
 
@@ -72,6 +75,41 @@ LayerSpec embedding_layer(const ModelConfig& config) {
 
 LayerSpec output_layer(const ModelConfig& config) {
   return {"lm_head", config.vocab_size, config.hidden_size, false};
+}
+
+std::vector<StorableLayer> storable_layers(const ModelConfig& config) {
+  std::vector<StorableLayer> all;
+  for (const LayerSpec& layer : {embedding_layer(config), output_layer(config)}) {
+    all.push_back({layer, {layer}});
+  }
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    for (const Group group : kGroups) {
+      const std::vector<LayerSpec> members = group_layers(config, block, group);
+      for (const LayerSpec& member : members) all.push_back({member, {member}});
+      if (const auto fused = fused_layer(members)) all.push_back({*fused, members});
+    }
+  }
+  return all;
+}
+
+void check_compressed_names(const ModelConfig& config, const std::filesystem::path& path) {
+  const nlohmann::json& named = config.compressed_layers;
+  const auto refuse = [&](const std::string& name, const std::string& reason) {
+    throw FormatError(path, "compression_config.layers." + name, reason);
+  };
+  std::set<std::string> known;
+  for (const auto& [layer, members] : storable_layers(config)) {
+    known.insert(layer.name);
+    if (members.size() == 1 || !named.contains(layer.name)) continue;
+    for (const LayerSpec& member : members) {
+      if (!named.contains(member.name)) continue;
+      refuse(member.name, "expected no entry of its own beside " + layer.name + ", found one");
+    }
+  }
+  for (const auto& [name, form] : named.items()) {
+    if (known.contains(name)) continue;
+    refuse(name, "expected a linear layer of the model, found no such layer");
+  }
 }
 
 bool has_tied_head(const ModelConfig& config) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,6 +65,19 @@ LayerSpec embedding_layer(const ModelConfig& config);
 
 /// The map from hidden states to logits, where it is not the tied embedding.
 LayerSpec output_layer(const ModelConfig& config);
+
+/// What a checkpoint may hold in a form of its own: a layer, or a group of layers as one.
+struct StorableLayer {
+  LayerSpec layer;
+  std::vector<LayerSpec> members;  ///< those of a group; `layer` itself where it is one layer
+};
+
+/// All of a model: embedding and head, and of each block the layers and the groups of several.
+std::vector<StorableLayer> storable_layers(const ModelConfig& config);
+
+/// Throws FormatError where compression_config names what is none of them, or a member beside its
+/// group: one of the two would silently win. `path` is for messages.
+void check_compressed_names(const ModelConfig& config, const std::filesystem::path& path);
 
 /// Whether the embedding maps hidden states to logits. A compressed output layer counts
 /// before what the config says of ties.

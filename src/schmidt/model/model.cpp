@@ -1,7 +1,6 @@
 #include "schmidt/model/model.h"
 
 #include <charconv>
-#include <set>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -28,38 +27,6 @@ void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
       throw FormatError(weights.path(), name,
                         fmt::format("expected layers below num_hidden_layers {}, found this one",
                                     config.num_layers));
-    }
-  }
-}
-
-// A group is stored as one or layer by layer; with both, one would silently win.
-void check_members(const ModelConfig& config, const Weights& weights, const std::string& fused,
-                   const std::vector<LayerSpec>& members) {
-  if (!config.compressed_layers.contains(fused)) return;
-  for (const LayerSpec& member : members) {
-    if (config.compressed_layers.contains(member.name)) {
-      throw FormatError(weights.path(), "compression_config.layers." + member.name,
-                        "expected no entry of its own beside " + fused + ", found one");
-    }
-  }
-}
-
-void check_compressed_names(const ModelConfig& config, const Weights& weights) {
-  std::set<std::string> known = {embedding_layer(config).name, output_layer(config).name};
-  for (int64_t block = 0; block < config.num_layers; ++block) {
-    for (const Group group : kGroups) {
-      const std::vector<LayerSpec> members = group_layers(config, block, group);
-      for (const LayerSpec& member : members) known.insert(member.name);
-      if (const auto fused = fused_layer(members)) {
-        known.insert(fused->name);
-        check_members(config, weights, fused->name, members);
-      }
-    }
-  }
-  for (const auto& [name, form] : config.compressed_layers.items()) {
-    if (!known.contains(name)) {
-      throw FormatError(weights.path(), "compression_config.layers." + name,
-                        "expected a linear layer of the model, found no such layer");
     }
   }
 }
@@ -112,7 +79,7 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
   model.config_ = parse_config(config, weights.path());
   const ModelConfig& c = model.config_;
   check_no_layers_left(c, weights);
-  check_compressed_names(c, weights);
+  check_compressed_names(c, weights.path());
   require_output_layer(c, weights);
   const int64_t stop = end.value_or(c.num_layers);
   TORCH_CHECK_VALUE(begin >= 0 && begin <= stop && stop <= c.num_layers,

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/io/nf4_state.h"
 #include "schmidt/model/stored_layer.h"
 
@@ -152,14 +153,13 @@ const LayerKind kNf4Kind = {
 StoredWeight nf4_weight(const std::string& name, const Nf4Matrix& weight, torch::ScalarType dtype) {
   const Nf4Parts& parts = weight.parts();
   const bool nested = weight.is_double_quantized();
+  const bool narrow = dtype == torch::kFloat16 || dtype == torch::kBFloat16;
   const io::Nf4State state{.rows = parts.rows,
                            .columns = parts.columns,
                            .block = parts.block,
                            .nested_block = nested ? parts.nested_block : 0,
                            .offset = parts.offset,
-                           .dtype = dtype == torch::kBFloat16  ? "bfloat16"
-                                    : dtype == torch::kFloat16 ? "float16"
-                                                               : "float32"};
+                           .dtype = std::string(io::dtype_name(narrow ? dtype : torch::kFloat32))};
   const Names names = names_of(name);
   const std::string text = io::nf4_state_text(state);
   StoredWeight stored{io::nf4_form(state, text), {}};
