@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "schmidt/io/gguf.h"
+
 #include "tests/cli/program.h"
 #include "tests/support/compressed_model.h"
 #include "tests/support/support.h"
@@ -49,6 +51,14 @@ TEST_F(ExportTest, SaysWhatWasWritten) {
   EXPECT_EQ(said["files"], nlohmann::json::array({(tmp / "t/model.safetensors").string()}));
   EXPECT_EQ(said["bytes"], fs::file_size(tmp / "t/model.safetensors"));
   EXPECT_EQ(run("$S inspect @d && $S tokenize @d --text @c/config.json").code, 0);
+}
+
+// However the folder's name is written.
+TEST_F(ExportTest, NamesTheModelAfterItsFolder) {
+  ASSERT_EQ(run("$S export @c/ --to dense -o @d -q").code, 0);
+  EXPECT_TRUE(test::read_file(tmp / "d/README.md").starts_with("---\nbase_model: c\n"));
+  ASSERT_EQ(run("$S export @c/ --to gguf --type f32 -o @c.gguf -q").code, 0);
+  EXPECT_EQ(io::GgufFile::open(tmp / "c.gguf").get_string("general.name"), "c");
 }
 
 TEST_F(ExportTest, RefusesInOneLine) {

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <torch/torch.h>
 
+#include "schmidt/base/format_error.h"
 #include "schmidt/io/gguf.h"
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/safetensors.h"
@@ -172,6 +173,46 @@ TEST_F(AdapterTest, PeftsBaseAndAdapterAreTheModel) {
   if (WEXITSTATUS(status) == 4) GTEST_SKIP() << "peft is absent: its rule alone was checked";
   ASSERT_EQ(status, 0);
   EXPECT_LT(difference(io::load_safetensors(result).at("logits"), logits(model)[0]), 1e-4);
+}
+
+TEST_F(AdapterTest, LowRanksBeyondTheTypeAreRefusedByName) {
+  const fs::path model = sums();
+  const json config = json::parse(test::read_file(model / "config.json"));
+  const auto with_scales_times = [&](double by) {
+    test::TinyModel changed{config, io::load_safetensors(model / "model.safetensors")};
+    for (auto& [name, tensor] : changed.tensors) {
+      if (name.find("left") == std::string::npos || !name.ends_with("weight_scale")) continue;
+      tensor = tensor.to(torch::kFloat32) * by;
+    }
+    const fs::path folder = test::write_model(changed, tmp / "large");
+    test::write_byte_tokenizer(folder);
+    return io::Checkpoint::open(folder);
+  };
+  const auto run = [&](const io::Checkpoint& of, ExportTarget to, torch::ScalarType dtype) {
+    pipeline::export_model(
+        of,
+        {.target = to,
+         .dtype = dtype,
+         .type = to == ExportTarget::kGguf
+                     ? quant::find_format(dtype == torch::kFloat32 ? "F32" : "Q8_0")
+                     : nullptr},
+        {.out = tmp / "o", .force = true}, {});
+  };
+  for (const ExportTarget to : {ExportTarget::kPeft, ExportTarget::kGguf}) {
+    try {
+      run(with_scales_times(1e8), to, torch::kFloat16);
+      ADD_FAILURE() << "expected a refusal";
+    } catch (const c10::ValueError& e) {
+      const std::string what = e.what_without_backtrace();
+      EXPECT_NE(what.find("can hold"), std::string::npos) << what;
+      EXPECT_NE(what.find(to == ExportTarget::kPeft ? "model.layers.0." : "blk.0."),
+                std::string::npos)
+          << what;
+    }
+    EXPECT_NO_THROW(run(with_scales_times(1e8), to, torch::kFloat32));
+    EXPECT_THROW(run(with_scales_times(NAN), to, torch::kFloat32), FormatError);
+    fs::remove_all(tmp / "o");
+  }
 }
 
 TEST_F(AdapterTest, AModelWithoutSuchLayersIsRefused) {

@@ -109,6 +109,36 @@ TEST_F(DenseTest, IntegersNf4AndACompressedHeadToo) {
   EXPECT_FALSE(config_of(out)["tie_word_embeddings"].get<bool>());
 }
 
+// What is written from its integers is not multiplied out beside them.
+TEST_F(DenseTest, IntegersThatStayAreNotMultipliedOut) {
+  const io::Checkpoint plain =
+      io::Checkpoint::open(test::write_model(test::make_tiny_model(), tmp / "m"));
+  pipeline::QuantizeRecipe recipe;
+  recipe.bits = 4;
+  recipe.group = 12;
+  recipe.method = "nearest";
+  recipe.vocabulary_bits = std::nullopt;
+  compress_model(plain, pipeline::compress_recipe(recipe, plain), {.out = tmp / "q"}, {});
+  const DenseModel model = dense_model(io::Checkpoint::open(tmp / "q"),
+                                       {.stays_integers = [](const StoredGroup& integers) {
+                                         return integers.layer.name.ends_with("q_proj");
+                                       }});
+  EXPECT_EQ(model.integers.size(), 14U);
+  class Seen : public io::TensorWriter {
+   public:
+    void write(const std::string& name, const torch::Tensor& tensor) override {
+      tensors[name] = tensor;
+    }
+    void finish() override {}
+    std::map<std::string, torch::Tensor> tensors;
+  } seen;
+  model.weights.write_to(seen);
+  for (const auto& [name, tensor] : seen.tensors) {
+    EXPECT_EQ(tensor.defined(), !name.ends_with("q_proj.weight")) << name;
+  }
+  EXPECT_EQ(seen.tensors.size(), plain.tensors().size());
+}
+
 TEST_F(DenseTest, TheTypeIsTheModelsOrTheOneAskedFor) {
   test::TinyModel model = models.compressed;
   model.config["torch_dtype"] = "bfloat16";

@@ -9,6 +9,7 @@
 #include "schmidt/convert/integer_blocks.h"
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/gguf_writer.h"
+#include "schmidt/io/safetensors.h"
 #include "schmidt/io/tensor_data.h"
 #include "schmidt/model/model.h"
 #include "schmidt/pipeline/compress_model.h"
@@ -267,6 +268,28 @@ TEST_F(GgufFileTest, ATypeThatARowDoesNotAllowIsRefusedWithTheNearest) {
   expect_refused(wide_model(), "the nearest type that fits is q5_1", "Q6_K");
   const fs::path narrow = exported(write(test::make_tiny_model()), "F32").path();
   EXPECT_THROW(exported(narrow, "Q4_0"), c10::ValueError);
+}
+
+TEST_F(GgufFileTest, IntegersWithScalesThatAreNoNumbersAreRefused) {
+  const fs::path folder = write(wide_model());
+  const io::Checkpoint checkpoint = io::Checkpoint::open(folder);
+  pipeline::QuantizeRecipe recipe;
+  recipe.bits = 4;
+  recipe.group = 64;
+  recipe.method = "nearest";
+  recipe.vocabulary_bits = std::nullopt;
+  compress_model(checkpoint, pipeline::compress_recipe(recipe, checkpoint), {.out = tmp / "q"}, {});
+  const auto with_scale = [&](double scale) {
+    test::TinyModel model{json::parse(test::read_file(tmp / "q/config.json")),
+                          io::load_safetensors(tmp / "q/model.safetensors")};
+    torch::Tensor& scales = model.tensors.at("model.layers.1.mlp.up_proj.weight_scale");
+    scales = scales.to(torch::kFloat32).fill_(scale);
+    return write(model, "s");
+  };
+  EXPECT_NO_THROW(exported(with_scale(2)));
+  EXPECT_THROW(exported(with_scale(NAN)), FormatError);
+  EXPECT_THROW(exported(with_scale(1e6)), c10::ValueError);
+  EXPECT_THROW(exported(with_scale(NAN), "F32"), FormatError);
 }
 
 TEST_F(GgufFileTest, NanIsRefusedByName) {

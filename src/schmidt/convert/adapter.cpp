@@ -3,17 +3,19 @@
 #include <algorithm>
 #include <limits>
 
+#include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/file_system.h"
 #include "schmidt/convert/gguf_metadata.h"
+#include "schmidt/convert/gguf_types.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/gguf_names.h"
 #include "schmidt/io/gguf_writer.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
-#include "schmidt/io/tensor_data.h"
 #include "schmidt/package/checkpoint_folder.h"
 
 namespace schmidt::convert {
@@ -26,6 +28,17 @@ constexpr const char* kAdapterModel = "adapter_model.safetensors";
 
 int64_t largest_rank(const std::vector<LowRankGroup>& groups) {
   return std::ranges::max_element(groups, {}, &LowRankGroup::rank)->rank;
+}
+
+/// A factor in the type of the adapter's file.
+torch::Tensor narrowed(const torch::Tensor& factor, torch::ScalarType dtype,
+                       const std::string& name, const fs::path& model) {
+  check_finite(factor, name, model);
+  torch::Tensor narrow = factor.to(dtype);
+  TORCH_CHECK_VALUE(at::isfinite(narrow).all().item<bool>(), "[export] expected low ranks that ",
+                    std::string(io::dtype_name(dtype)), " can hold, got larger ones in ", name,
+                    "; float32 holds them");
+  return narrow;
 }
 
 /// Both factors of each member: all read the same A.
@@ -73,11 +86,14 @@ void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConf
                     const std::string name = name_of(member);
                     const double scale =
                         static_cast<double>(group.rank) / static_cast<double>(alpha);
-                    std::string rows = io::encode_tensor(scale == 1 ? b : b * scale, type, name);
+                    const auto encoded = [&](const torch::Tensor& factor) {
+                      return encode_weight(factor, type, name, checkpoint.path());
+                    };
+                    std::string rows = encoded(scale == 1 ? b : b * scale);
                     if (const int64_t heads = interleaved_heads(name, config); heads != 0) {
                       rows = io::interleaved_rows(rows, member.out_features, heads);
                     }
-                    out.write(name + ".lora_a", io::encode_tensor(a, type, name));
+                    out.write(name + ".lora_a", encoded(a));
                     out.write(name + ".lora_b", rows);
                   });
   out.finish();
@@ -105,8 +121,12 @@ void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowR
   for_each_member(checkpoint, groups,
                   [&](const LowRankGroup& /*group*/, const model::LayerSpec& member,
                       const torch::Tensor& a, const torch::Tensor& b) {
-                    out.write(name_of(member, "lora_A"), a.to(dtype));
-                    out.write(name_of(member, "lora_B"), b.to(dtype));
+                    const auto write = [&](const char* side, const torch::Tensor& factor) {
+                      out.write(name_of(member, side),
+                                narrowed(factor, dtype, member.name, checkpoint.path()));
+                    };
+                    write("lora_A", a);
+                    write("lora_B", b);
                   });
   out.finish();
   move_path(folder / "model.safetensors", folder / kAdapterModel);
@@ -132,9 +152,7 @@ void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowR
 namespace {
 
 bool is_one_of(const std::string& name, std::initializer_list<const char*> names) {
-  // A file that a kill left half-written is named after the whole one.
-  const std::string whole = name.substr(0, name.rfind(".tmp"));
-  return name == kLockFile || std::ranges::find(names, whole) != names.end();
+  return name == kLockFile || std::ranges::find(names, whole_name(name)) != names.end();
 }
 
 bool in_gguf_folder(const std::string& name) { return is_one_of(name, {kBaseGguf, kLowRankGguf}); }

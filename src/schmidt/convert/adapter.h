@@ -19,13 +19,14 @@ namespace schmidt::convert {
 
 /// Writes them as llama.cpp reads an adapter: NAME.lora_a [r, n] and NAME.lora_b [m, r] in `type`.
 /// A file has one alpha for all layers: the largest rank, B of layers of another rank times r /
-/// alpha. `config` is the model's. Throws FormatError, SystemError.
+/// alpha. `config` is the model's. Throws FormatError, SystemError; c10::ValueError for low ranks
+/// that the type cannot hold.
 void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
                         const std::vector<LowRankGroup>& groups, const quant::Format& type,
                         const std::filesystem::path& file);
 
 /// Writes adapter_config.json and adapter_model.safetensors of peft into `folder`, with r and alpha
-/// of each layer; `base` is the name of the base model in it. Throws FormatError, SystemError.
+/// of each layer; `base` is the name of the base model in it. Throws as write_gguf_adapter.
 void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowRankGroup>& groups,
                         torch::ScalarType dtype, const std::string& base,
                         const std::filesystem::path& folder);

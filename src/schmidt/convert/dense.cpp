@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "schmidt/convert/low_rank.h"
+#include "schmidt/io/dtype_names.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/quantized_projection.h"
 
@@ -65,19 +66,6 @@ bool is_integers(const std::vector<StoredGroup>& terms) {
          terms.front().form.value("kind", "") == model::kQuantizedKind.name;
 }
 
-void name_dtype(json& config, torch::ScalarType dtype) {
-  const char* name = dtype == torch::kFloat16    ? "float16"
-                     : dtype == torch::kBFloat16 ? "bfloat16"
-                                                 : "float32";
-  bool named = false;
-  for (const char* key : {"dtype", "torch_dtype"}) {
-    if (!config.contains(key)) continue;
-    config[key] = name;
-    named = true;
-  }
-  if (!named) config["torch_dtype"] = name;
-}
-
 }  // namespace
 
 torch::ScalarType dense_dtype(const io::Checkpoint& checkpoint) {
@@ -112,8 +100,16 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
     const auto base = bases.find(group.layer.name);
     const std::vector<StoredGroup> terms =
         base != bases.end() ? base->second : std::vector<StoredGroup>{group};
-    if (is_integers(terms)) dense.integers.emplace(group.layer.name + ".weight", terms.front());
     auto specs = specs_of(group, bias, of_model, bias_dtype);
+    if (is_integers(terms)) {
+      dense.integers.emplace(group.layer.name + ".weight", terms.front());
+      if (options.stays_integers && options.stays_integers(terms.front())) {
+        dense.weights.replace(names, specs, [name = specs.front().name] {
+          return std::vector<model::NamedTensor>{{name, {}}};
+        });
+        continue;
+      }
+    }
     dense.weights.replace(names, specs, [checkpoint, group, terms, specs] {
       return unfolded(checkpoint, group, terms, specs);
     });
@@ -123,7 +119,7 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
   }
   // A compressed head beside a tied embedding becomes a head of its own.
   if (model.tie_embeddings) dense.config["tie_word_embeddings"] = model::has_tied_head(model);
-  name_dtype(dense.config, of_model);
+  io::name_dtype(dense.config, of_model);
   return dense;
 }
 

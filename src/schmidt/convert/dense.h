@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,6 +30,9 @@ struct DenseOptions {
   std::optional<torch::ScalarType> dtype = {};
   /// Layers with a low rank beside a weight of full size (low_rank_groups) are that weight alone.
   bool without_low_ranks = false;
+  /// Whether a weight of DenseModel::integers is written from its integers: then it is not
+  /// multiplied out, and what the writer of `weights` gets of it is no tensor.
+  std::function<bool(const StoredGroup&)> stays_integers = {};
 };
 
 /// A matrix is made when it is written.

@@ -4,8 +4,6 @@
 #include <map>
 #include <utility>
 
-#include <ATen/ops/isfinite.h>
-
 #include "schmidt/base/format_error.h"
 #include "schmidt/convert/dense.h"
 #include "schmidt/convert/gguf_metadata.h"
@@ -36,6 +34,15 @@ const quant::Format& format_of(torch::ScalarType dtype) {
   return *quant::find_format(dtype == torch::kFloat16    ? "F16"
                              : dtype == torch::kBFloat16 ? "BF16"
                                                          : "F32");
+}
+
+/// The format of blocks in which a weight's integers stay as they are in a file of that type
+/// (GgufOptions); null where they do not.
+const quant::Format* blocks_of(const StoredGroup& integers, const quant::Format* type,
+                               const std::filesystem::path& model) {
+  const quant::Format* blocks =
+      block_format_of(model::parse_integer_format(record_of(integers, model)));
+  return type == nullptr || type == blocks ? blocks : nullptr;
 }
 
 /// What old checkpoints of Llama hold beside their weights and no program reads.
@@ -78,21 +85,21 @@ class Planner {
   }
 
   void plan_integers(const StoredGroup& group, Planned& planned) const {
-    const io::JsonRecord form(group.form, "compression_config.layers." + group.layer.name,
-                              checkpoint_.path());
-    const quant::IntegerFormat integers = model::parse_integer_format(form);
-    const quant::Format* blocks = block_format_of(integers);
-    if (blocks != nullptr && (type_ == nullptr || type_ == blocks)) {
+    if (const quant::Format* blocks = blocks_of(group, type_, checkpoint_.path())) {
       planned.spec.format = blocks;
       planned.blocks = [checkpoint = checkpoint_, group] {
-        const io::JsonRecord record(group.form, "compression_config.layers." + group.layer.name,
-                                    checkpoint.path());
         const model::Weights weights(checkpoint, {.dtype = torch::kFloat32});
-        return integer_blocks(model::load_quantized_matrix(
-            record, group.layer.name, group.layer.out_features, group.layer.in_features, weights));
+        const model::LayerSpec& layer = group.layer;
+        const model::QuantizedMatrix matrix =
+            model::load_quantized_matrix(record_of(group, checkpoint.path()), layer.name,
+                                         layer.out_features, layer.in_features, weights);
+        check_finite(matrix.scales(), layer.name, checkpoint.path());
+        return integer_blocks(matrix);
       };
       return;
     }
+    const quant::IntegerFormat integers =
+        model::parse_integer_format(record_of(group, checkpoint_.path()));
     const quant::Format& eight = *quant::find_format("Q8_0");
     const bool fits = integers.bits == 8 && group.layer.in_features % eight.values == 0;
     planned.spec.format = &gguf_type_for(planned.name, planned.spec.shape,
@@ -119,7 +126,9 @@ class ModelWriter : public io::TensorWriter {
     if (is_left_out(name)) return;
     TORCH_INTERNAL_ASSERT(next_ < planned_.size() && planned_[next_].name == name);
     const Planned& planned = planned_[next_++];
-    std::string bytes = planned.blocks ? planned.blocks() : encoded(planned, tensor);
+    std::string bytes = planned.blocks
+                            ? planned.blocks()
+                            : encode_weight(tensor, *planned.spec.format, planned.name, model_);
     if (planned.interleaved_heads != 0) {
       bytes = io::interleaved_rows(bytes, planned.spec.shape.front(), planned.interleaved_heads);
     }
@@ -129,13 +138,6 @@ class ModelWriter : public io::TensorWriter {
   void finish() override { file_.finish(); }
 
  private:
-  std::string encoded(const Planned& planned, const torch::Tensor& tensor) const {
-    if (!at::isfinite(tensor).all().item<bool>()) {
-      throw FormatError(model_, planned.name, "holds NaN or infinite weights");
-    }
-    return io::encode_tensor(tensor, *planned.spec.format, planned.name);
-  }
-
   io::GgufWriter& file_;
   const std::vector<Planned>& planned_;
   const std::filesystem::path& model_;
@@ -158,7 +160,11 @@ int64_t write_folder(const io::Checkpoint& checkpoint, const GgufOptions& option
   keys[kGgufMadeBy] = {"schmidt export"};
 
   const DenseModel dense = dense_model(
-      checkpoint, {.dtype = torch::kFloat32, .without_low_ranks = options.without_low_ranks});
+      checkpoint, {.dtype = torch::kFloat32,
+                   .without_low_ranks = options.without_low_ranks,
+                   .stays_integers = [&](const StoredGroup& integers) {
+                     return blocks_of(integers, options.type, checkpoint.path()) != nullptr;
+                   }});
   const Planner planner(checkpoint, config, dense.integers, options.type);
   const auto factors = gguf_rope_factors(config);
   std::vector<Planned> planned;
@@ -206,8 +212,8 @@ int64_t write_again(const io::GgufFile& source, const quant::Format* type,
       out.write(spec.name, tensor.bytes);
     } else {
       out.write(spec.name,
-                io::encode_tensor(io::decode_tensor(tensor.bytes, *tensor.format, tensor.shape),
-                                  *spec.format, spec.name));
+                encode_weight(io::decode_tensor(tensor.bytes, *tensor.format, tensor.shape),
+                              *spec.format, spec.name, source.path()));
     }
     io::forget_pages(tensor.bytes);
   }

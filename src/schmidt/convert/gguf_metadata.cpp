@@ -7,11 +7,10 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/io/gguf_names.h"
-#include "schmidt/io/json.h"
 #include "schmidt/model/layers.h"
 #include "schmidt/model/rope_table.h"
+#include "schmidt/package/model_card.h"
 
 namespace schmidt::convert {
 namespace {
@@ -105,7 +104,8 @@ const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& confi
 }
 
 int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig& config) {
-  if (!gguf_architecture_of(config).interleaved_qk) return 0;
+  const io::GgufArchitecture* architecture = io::find_gguf_architecture(config.model_type);
+  if (architecture == nullptr || !architecture->interleaved_qk) return 0;
   const std::string_view part = io::part_of_block(gguf_name);
   return part == "attn_q" ? config.num_heads : part == "attn_k" ? config.num_kv_heads : 0;
 }
@@ -113,16 +113,13 @@ int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig
 std::map<std::string, io::GgufValue> gguf_model_keys(const io::Checkpoint& checkpoint,
                                                      const model::ModelConfig& config) {
   const io::GgufArchitecture& architecture = gguf_architecture_of(config);
-  const std::string base =
-      io::string_or(checkpoint.config(), "_name_or_path", "", checkpoint.path());
   const std::string prefix = std::string(architecture.name) + ".";
   const int64_t context = checkpoint.config().at("max_position_embeddings").get<int64_t>();
 
   std::map<std::string, io::GgufValue> keys;
   keys["general.architecture"] = {std::string(architecture.name)};
   keys["general.type"] = {"model"};
-  keys["general.name"] = {
-      escaped_bytes(base.empty() ? checkpoint.path().filename().string() : base)};
+  keys["general.name"] = {package::model_name(checkpoint)};
   keys[prefix + "vocab_size"] = {config.vocab_size};
   keys[prefix + "context_length"] = {context};
   keys[prefix + "embedding_length"] = {config.hidden_size};

@@ -4,9 +4,13 @@
 #include <cctype>
 #include <cmath>
 
+#include <ATen/ops/isfinite.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/io/tensor_data.h"
 
 namespace schmidt::convert {
 namespace {
@@ -28,7 +32,7 @@ const quant::Format& nearest_type(const quant::Format& type, int64_t columns) {
     return std::abs(bits_of(f) - bits_of(type));
   };
   for (const quant::Format& format : quant::formats()) {
-    if (format.encode == nullptr || columns % format.values != 0) continue;
+    if (columns % format.values != 0) continue;
     if (nearest == nullptr || distance(format) < distance(*nearest)) nearest = &format;
   }
   TORCH_INTERNAL_ASSERT(nearest != nullptr);  // plain numbers fit everywhere
@@ -49,14 +53,14 @@ constexpr FileType kFileTypes[] = {
 std::vector<std::string> written_gguf_types() {
   std::vector<std::string> names;
   for (const quant::Format& format : quant::formats()) {
-    if (format.encode != nullptr) names.push_back(lower(format.name));
+    names.push_back(lower(format.name));
   }
   return names;
 }
 
 const quant::Format& written_gguf_type(const std::string& name) {
   for (const quant::Format& format : quant::formats()) {
-    if (format.encode != nullptr && lower(format.name) == lower(name)) return format;
+    if (lower(format.name) == lower(name)) return format;
   }
   TORCH_CHECK_VALUE(false, "[export] expected one of the types ",
                     fmt::format("{}", fmt::join(written_gguf_types(), ", ")), ", got ", name);
@@ -70,6 +74,18 @@ const quant::Format& gguf_type_for(const std::string& name, const std::vector<in
                     name, "; the nearest type that fits is ",
                     lower(nearest_type(type, shape.back()).name));
   return type;
+}
+
+void check_finite(const torch::Tensor& weight, const std::string& name,
+                  const std::filesystem::path& model) {
+  if (at::isfinite(weight).all().item<bool>()) return;
+  throw FormatError(model, name, "holds NaN or infinite weights");
+}
+
+std::string encode_weight(const torch::Tensor& weight, const quant::Format& type,
+                          const std::string& name, const std::filesystem::path& model) {
+  check_finite(weight, name, model);
+  return io::encode_tensor(weight, type, name);
 }
 
 void add_file_type(std::map<std::string, io::GgufValue>& keys,

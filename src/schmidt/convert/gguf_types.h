@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
+
+#include <torch/types.h>
 
 #include "schmidt/io/gguf.h"
 #include "schmidt/io/gguf_writer.h"
@@ -21,6 +24,15 @@ const quant::Format& written_gguf_type(const std::string& name);
 /// divide a row, naming the type of the nearest number of bits that fits; `name` is the layer's.
 const quant::Format& gguf_type_for(const std::string& name, const std::vector<int64_t>& shape,
                                    const quant::Format& type);
+
+/// Throws FormatError for a weight of `model` that holds NaN or infinite numbers.
+void check_finite(const torch::Tensor& weight, const std::string& name,
+                  const std::filesystem::path& model);
+
+/// A weight of `model` as the type stores it, row after row. Throws as check_finite, and
+/// c10::ValueError for finite numbers that the type cannot hold.
+std::string encode_weight(const torch::Tensor& weight, const quant::Format& type,
+                          const std::string& name, const std::filesystem::path& model);
 
 /// Says in `keys` which type most of the matrices' bytes are in: general.file_type, and
 /// general.quantization_version where it is one of blocks.

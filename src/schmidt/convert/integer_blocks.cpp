@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include <ATen/ops/isfinite.h>
 #include <c10/util/Exception.h>
 
 #include "schmidt/quant/q4_0.h"
@@ -129,6 +130,8 @@ std::string integer_blocks(const model::QuantizedMatrix& matrix) {
   const Target* target = target_of(matrix.format());
   TORCH_CHECK_VALUE(target != nullptr, "[export] expected integers that a block format holds, got ",
                     matrix.format().label());
+  TORCH_CHECK_VALUE(at::isfinite(matrix.scales().to(torch::kFloat16)).all().item<bool>(),
+                    "[export] expected scales that float16 can hold, got larger ones");
   return target->blocks(matrix);
 }
 

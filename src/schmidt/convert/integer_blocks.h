@@ -18,7 +18,7 @@ namespace schmidt::convert {
 const quant::Format* block_format_of(const quant::IntegerFormat& integers);
 
 /// The matrix in that format, row after row. Scales are rounded to float16, which most are stored
-/// in. Throws c10::ValueError where there is no such format.
+/// in. Throws c10::ValueError where there is no such format, and for scales beyond float16.
 std::string integer_blocks(const model::QuantizedMatrix& matrix);
 
 }  // namespace schmidt::convert

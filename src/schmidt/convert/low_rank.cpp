@@ -13,10 +13,6 @@
 namespace schmidt::convert {
 namespace {
 
-io::JsonRecord record_of(const StoredGroup& term, const std::filesystem::path& path) {
-  return {term.form, "compression_config.layers." + term.layer.name, path};
-}
-
 bool is_network(const StoredGroup& term) {
   return term.form.value("kind", "") == model::kMpoKind.name;
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/io/json_record.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/layers.h"
 
@@ -19,10 +20,13 @@ struct StoredGroup {
   nlohmann::json form;                    ///< its entry in compression_config.layers
 };
 
-/// Those that compression_config names, embedding and head among them. Throws FormatError where it
-/// names a layer that the model does not have; `path` is for messages.
+/// Those that compression_config names, embedding and head among them. Throws as
+/// model::check_compressed_names; `path` is for messages.
 std::vector<StoredGroup> stored_groups(const model::ModelConfig& config,
                                        const std::filesystem::path& path);
+
+/// Its form with its place in the model's config.json, for messages.
+io::JsonRecord record_of(const StoredGroup& group, const std::filesystem::path& path);
 
 /// Names of the tensors of its weight, biases left out.
 std::vector<std::string> group_tensors(const io::Checkpoint& checkpoint, const StoredGroup& group);

@@ -4,21 +4,19 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/escaped_bytes.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 
 namespace schmidt::package {
-namespace {
 
-std::string name_of(const io::Checkpoint& original) {
+std::string model_name(const io::Checkpoint& original) {
   const std::string base = io::string_or(original.config(), "_name_or_path", "", original.path());
-  return escaped_bytes(base.empty() ? original.path().filename().string() : base);
+  return escaped_bytes(base.empty() ? last_name(original.path()) : base);
 }
 
-}  // namespace
-
 std::string plain_card(const io::Checkpoint& original, const ModelSummary& summary) {
-  const std::string name = name_of(original);
+  const std::string name = model_name(original);
   return fmt::format(
       "---\n"
       "base_model: {}\n"
@@ -38,7 +36,7 @@ std::string plain_card(const io::Checkpoint& original, const ModelSummary& summa
 }
 
 std::string model_card(const io::Checkpoint& original, const ModelSummary& summary) {
-  const std::string name = name_of(original);
+  const std::string name = model_name(original);
   std::string card = fmt::format(
       "---\n"
       "base_model: {}\n"
