@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/kept_memory.h"
 #include "schmidt/base/named.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/text/utf8.h"
@@ -50,10 +51,13 @@ io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& opt
 
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
                         kernels::Activations activations, model::CacheType cache_type) {
-  return model::Model::load(checkpoint, {.dtype = options.torch_dtype(torch::kFloat32),
-                                         .device = options.torch_device(),
-                                         .activations = activations,
-                                         .cache_type = cache_type});
+  model::Model model =
+      model::Model::load(checkpoint, {.dtype = options.torch_dtype(torch::kFloat32),
+                                      .device = options.torch_device(),
+                                      .activations = activations,
+                                      .cache_type = cache_type});
+  keep_freed_memory();  // every step asks for the same blocks
+  return model;
 }
 
 void add_exact_flag(CLI::App& verb, kernels::Activations& activations) {
