@@ -8,8 +8,8 @@ namespace schmidt::kernels {
 namespace {
 
 using enum InstructionSet;
-constexpr InstructionSet kAll[] = {kPortable,   kAvx2,       kAvx512,
-                                   kAvx512Vnni, kAvx512Vbmi, kAvx512Bf16};
+constexpr InstructionSet kAll[] = {kPortable,   kAvx2,       kAvx512, kAvx512Vnni,
+                                   kAvx512Vbmi, kAvx512Bf16, kAmxBf16};
 
 TEST(InstructionSets, EachHoldsWhatItBuildsOn) {
   struct Step {
@@ -18,7 +18,7 @@ TEST(InstructionSets, EachHoldsWhatItBuildsOn) {
   EXPECT_TRUE(supported(kPortable));
   for (const auto& [set, on] :
        {Step{kAvx2, kPortable}, Step{kAvx512, kAvx2}, Step{kAvx512Vnni, kAvx512},
-        Step{kAvx512Vbmi, kAvx512Vnni}, Step{kAvx512Bf16, kAvx512}}) {
+        Step{kAvx512Vbmi, kAvx512Vnni}, Step{kAvx512Bf16, kAvx512}, Step{kAmxBf16, kAvx512Bf16}}) {
     EXPECT_TRUE(supported(on) || !supported(set)) << name_of(set);
   }
 }
@@ -28,7 +28,7 @@ TEST(InstructionSets, TheNamedOneHidesThoseAfterIt) {
   if (asked == nullptr) GTEST_SKIP() << "none is named";
   bool after = false;
   for (const InstructionSet set : kAll) {
-    if (after) EXPECT_FALSE(supported(set)) << name_of(set);
+    EXPECT_FALSE(after && supported(set)) << name_of(set);
     after = after || name_of(set) == asked;
   }
   EXPECT_TRUE(after) << asked;
@@ -37,9 +37,9 @@ TEST(InstructionSets, TheNamedOneHidesThoseAfterIt) {
 TEST(InstructionSets, TheFastestIsTheLastThatIsSupported) {
   Implementations<int> all;
   int widest = -1;
-  for (int i = 0; i < 6; ++i) {
-    all.push_back({kAll[i], i});
-    if (supported(kAll[i])) widest = i;
+  for (const InstructionSet set : kAll) {
+    all.push_back({set, static_cast<int>(set)});
+    if (supported(set)) widest = static_cast<int>(set);
   }
   EXPECT_EQ(*fastest(all), widest);
   EXPECT_EQ(*fastest(Implementations<int>{{InstructionSet::kPortable, 7}}), 7);

@@ -5,11 +5,14 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
+
+#include "tests/kernels/at_the_end.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -52,6 +55,43 @@ TEST(Interleave, PutsEveryColumnInItsPlace) {
       EXPECT_TRUE(interleave(matrices).equal(expected)) << dtype << " " << r << "/" << m;
       EXPECT_TRUE(interleave_reference(matrices).equal(expected));
     }
+  }
+}
+
+template <typename T>
+void expect_spans_merged(MergeKernel<T> kernel) {
+  for (const auto& [r, m] :
+       {std::pair<int64_t, int64_t>{0, 5}, {5, 5}, {3, 31}, {40, 100}, {117, 576}}) {
+    const ColumnOrder order(some_columns(r, m), m);
+    const int64_t rows = 3, others = m - r;
+    const torch::Tensor whole = at::randn({rows, m}).to(c10::CppTypeToScalarType<T>::value);
+    const Interleaved parts = parts_of(whole, order);
+    const AtTheEnd first(parts.first.contiguous()), second(parts.second.contiguous());
+    for (const int64_t cut : {int64_t{0}, others / 3, others}) {
+      torch::Tensor result = at::full_like(whole, 9.0);
+      for (const auto& [begin, end] : {std::pair{int64_t{0}, cut}, std::pair{cut, others}}) {
+        if (begin == end && others > 0) continue;
+        kernel(order, span_of_second(order, begin, end),
+               {.first = first.data<T>(),
+                .second = second.data<T>(),
+                .result = result.mutable_data_ptr<T>(),
+                .rows = rows,
+                .first_stride = r,
+                .second_stride = others,
+                .result_stride = m});
+      }
+      EXPECT_TRUE(result.equal(whole)) << r << "/" << m << " cut at " << cut;
+    }
+  }
+}
+
+TEST(Interleave, EveryKernelMergesSpansAndReadsNothingElse) {
+  at::NoGradGuard no_grad;
+  for (const auto& [set, kernels] : merge_implementations()) {
+    if (!supported(set)) continue;
+    SCOPED_TRACE(name_of(set));
+    expect_spans_merged(kernels.float32);
+    expect_spans_merged(kernels.bfloat16);
   }
 }
 

@@ -21,7 +21,10 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
-bool has_vbmi() { return has_vnni() && __builtin_cpu_supports("avx512vbmi"); }
+bool has_vbmi() {
+  return has_vnni() && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("avx512vbmi2");
+}
 bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
 /// Linux keeps the tiles of a process that has asked for them (arch_prctl).

@@ -11,7 +11,7 @@ enum class InstructionSet {
   kAvx2,        ///< AVX2 and FMA
   kAvx512,      ///< these and AVX-512 F, BW, DQ and VL
   kAvx512Vnni,  ///< kAvx512 and products of 8-bit integers
-  kAvx512Vbmi,  ///< kAvx512Vnni and permutations of bytes
+  kAvx512Vbmi,  ///< kAvx512Vnni and permutations and expansions of bytes and words
   kAvx512Bf16,  ///< kAvx512 and products of bfloat16, with or without the two before it
   kAmxBf16,     ///< kAvx512Bf16 and products of tiles of bfloat16
 };

@@ -7,13 +7,10 @@
 #include <ATen/ops/empty.h>
 
 #include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/interleave_x86.h"
 
 namespace schmidt::kernels {
 namespace {
-
-int64_t columns_of(const ColumnOrder& order) {
-  return static_cast<int64_t>(order.first().size() + order.second().size());
-}
 
 void check(std::span<const Interleaved> matrices) {
   TORCH_CHECK_VALUE(!matrices.empty(), "[interleave] expected a matrix or more, got none");
@@ -32,27 +29,29 @@ void check(std::span<const Interleaved> matrices) {
   }
 }
 
-/// Columns of one matrix on their way into the result, T [rows, count].
+/// Rows of a part, as merge_columns() reads them.
+torch::Tensor in_rows(const torch::Tensor& part, int64_t count) {
+  const torch::Tensor rows = part.reshape({count, part.size(-1)});
+  return rows.size(1) > 1 && rows.stride(1) != 1 ? rows.contiguous() : rows;
+}
+
 template <typename T>
-struct Part {
-  Part(const torch::Tensor& part, const std::vector<int64_t>& columns, int64_t offset)
-      : held(part.reshape({-1, part.size(-1)})), columns(columns), offset(offset) {
-    if (held.size(1) > 1 && held.stride(1) != 1) held = held.contiguous();
-    from = held.const_data_ptr<T>();
-    stride = held.stride(0);
-    count = held.size(1);
+void reference(const ColumnOrder& order, const ColumnSpan& span, const RowsToMerge<T>& rows) {
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    const T* first = rows.first + row * rows.first_stride + span.first;
+    const T* second = rows.second + row * rows.second_stride + span.second;
+    T* const to = rows.result + row * rows.result_stride;
+    for (int64_t i = span.begin; i < span.end; ++i) {
+      const bool of_first = (order.bits()[i / 32] >> (i % 32) & 1) != 0;
+      to[i] = of_first ? *first++ : *second++;
+    }
   }
+}
 
-  void copy(int64_t row, T* result) const {
-    place_columns(from + row * stride, columns, 0, count, result + offset);
-  }
-
-  torch::Tensor held;
-  const std::vector<int64_t>& columns;
-  int64_t offset;  // of the matrix in the result
-  const T* from = nullptr;
-  int64_t stride = 0, count = 0;
-};
+const MergeKernels& chosen() {
+  static const MergeKernels* const kernels = fastest(merge_implementations());
+  return *kernels;
+}
 
 }  // namespace
 
@@ -72,16 +71,52 @@ ColumnOrder::ColumnOrder(const torch::Tensor& first, int64_t m) {
   for (int64_t i = 0; i < m; ++i) {
     if (!std::binary_search(first_.begin(), first_.end(), i)) second_.push_back(i);
   }
+  bits_.resize(static_cast<size_t>(m) / 32 + 3);
+  for (const int64_t i : first_) bits_[i / 32] |= uint32_t{1} << (i % 32);
 }
 
 torch::Tensor ColumnOrder::places() const {
-  torch::Tensor places = at::empty({columns_of(*this)}, at::kLong);
+  torch::Tensor places = at::empty({columns()}, at::kLong);
   int64_t* const place = places.mutable_data_ptr<int64_t>();
   int64_t before = 0;
   for (const auto* columns : {&first_, &second_}) {
     for (const int64_t column : *columns) place[column] = before++;
   }
   return places;
+}
+
+ColumnSpan span_of_second(const ColumnOrder& order, int64_t second_begin, int64_t second_end) {
+  const std::vector<int64_t>& second = order.second();
+  const auto count = static_cast<int64_t>(second.size());
+  const auto begin = [&] {
+    if (second_begin == 0) return int64_t{0};
+    return second_begin == count ? order.columns() : second[second_begin];
+  };
+  const auto end = [&] {
+    if (second_end == count) return order.columns();
+    return second_end == 0 ? int64_t{0} : second[second_end];
+  };
+  return {begin(), end(), begin() - second_begin, second_begin};
+}
+
+const Implementations<MergeKernels>& merge_implementations() {
+  static const Implementations<MergeKernels> all = [] {
+    Implementations<MergeKernels> found = {
+        {InstructionSet::kPortable, {reference<float>, reference<c10::BFloat16>}}};
+    for (const auto& implementation : x86_merge_implementations()) found.push_back(implementation);
+    return found;
+  }();
+  return all;
+}
+
+void merge_columns(const ColumnOrder& order, const ColumnSpan& span,
+                   const RowsToMerge<float>& rows) {
+  chosen().float32(order, span, rows);
+}
+
+void merge_columns(const ColumnOrder& order, const ColumnSpan& span,
+                   const RowsToMerge<c10::BFloat16>& rows) {
+  chosen().bfloat16(order, span, rows);
 }
 
 torch::Tensor interleave_reference(std::span<const Interleaved> matrices) {
@@ -99,7 +134,7 @@ torch::Tensor interleave(std::span<const Interleaved> matrices) {
   int64_t columns = 0;
   for (const auto& [first, second, order] : matrices) {
     fast = fast && fast_path({&first, &second});
-    columns += columns_of(*order);
+    columns += order->columns();
   }
   if (!fast) return interleave_reference(matrices);
   const torch::Tensor& like = matrices.front().first;
@@ -108,18 +143,28 @@ torch::Tensor interleave(std::span<const Interleaved> matrices) {
   torch::Tensor result = at::empty(sizes, like.options());
   if (result.numel() == 0) return result;
   with_fast_type(like.scalar_type(), [&]<typename T>(T*) {
-    std::vector<Part<T>> parts;
-    int64_t offset = 0;
-    for (const auto& [first, second, order] : matrices) {
-      if (first.size(-1) > 0) parts.emplace_back(first, order->first(), offset);
-      if (second.size(-1) > 0) parts.emplace_back(second, order->second(), offset);
-      offset += columns_of(*order);
-    }
     T* const to = result.mutable_data_ptr<T>();
-    at::parallel_for(0, result.numel() / columns, std::max<int64_t>(1, kGrain / columns),
+    const int64_t count = result.numel() / columns;
+    std::vector<std::pair<torch::Tensor, torch::Tensor>> parts;
+    for (const Interleaved& matrix : matrices) {
+      parts.emplace_back(in_rows(matrix.first, count), in_rows(matrix.second, count));
+    }
+    at::parallel_for(0, count, std::max<int64_t>(1, kGrain / columns),
                      [&](int64_t begin, int64_t end) {
-                       for (int64_t row = begin; row < end; ++row) {
-                         for (const Part<T>& part : parts) part.copy(row, to + row * columns);
+                       int64_t offset = begin * columns;
+                       for (size_t i = 0; i < parts.size(); ++i) {
+                         const auto& [first, second] = parts[i];
+                         const ColumnOrder& order = *matrices[i].order;
+                         const RowsToMerge<T> rows{
+                             .first = first.const_data_ptr<T>() + begin * first.stride(0),
+                             .second = second.const_data_ptr<T>() + begin * second.stride(0),
+                             .result = to + offset,
+                             .rows = end - begin,
+                             .first_stride = first.stride(0),
+                             .second_stride = second.stride(0),
+                             .result_stride = columns};
+                         merge_columns(order, {0, order.columns(), 0, 0}, rows);
+                         offset += order.columns();
                        }
                      });
   });

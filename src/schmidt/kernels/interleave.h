@@ -6,6 +6,8 @@
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/instruction_sets.h"
+
 namespace schmidt::kernels {
 
 /// Which columns of a matrix the first of two matrices gives, and which the second, each in its
@@ -21,20 +23,53 @@ class ColumnOrder {
   const std::vector<int64_t>& first() const { return first_; }    ///< r columns
   const std::vector<int64_t>& second() const { return second_; }  ///< the m - r others
 
+  int64_t columns() const { return static_cast<int64_t>(first_.size() + second_.size()); }
+
+  /// A bit for each column, the lowest first, that the first matrix gives; 64 zeros behind them.
+  const uint32_t* bits() const { return bits_.data(); }
+
   /// int64 [m]: where each column stands in the first matrix followed by the second.
   torch::Tensor places() const;
 
  private:
   std::vector<int64_t> first_, second_;
+  std::vector<uint32_t> bits_;
 };
 
-/// Numbers begin .. end of a row of one of the two, to their columns of the result's row.
+/// Some neighbouring columns of a result, and how many of each matrix stand before them.
+struct ColumnSpan {
+  int64_t begin, end, first, second;
+};
+
+/// The columns of the result from number `second_begin` of the second matrix on up to its number
+/// `second_end`, both of which 0 and m - r mean the ends of the result.
+ColumnSpan span_of_second(const ColumnOrder& order, int64_t second_begin, int64_t second_end);
+
+/// Rows of the two matrices into those of the result, the columns of a span.
 template <typename T>
-void place_columns(const T* from, const std::vector<int64_t>& columns, int64_t begin, int64_t end,
-                   T* result) {
-  const int64_t* const to = columns.data();
-  for (int64_t i = begin; i < end; ++i) result[to[i]] = from[i];
-}
+struct RowsToMerge {
+  const T* first;
+  const T* second;
+  T* result;
+  int64_t rows;
+  int64_t first_stride, second_stride, result_stride;  ///< from row to row
+};
+template <typename T>
+using MergeKernel = void (*)(const ColumnOrder&, const ColumnSpan&, const RowsToMerge<T>&);
+
+struct MergeKernels {
+  MergeKernel<float> float32;
+  MergeKernel<c10::BFloat16> bfloat16;
+};
+
+/// The plain reference, and on x86-64 what was written for vectors that spread their numbers.
+const Implementations<MergeKernels>& merge_implementations();
+
+/// Runs the fastest, on this thread.
+void merge_columns(const ColumnOrder& order, const ColumnSpan& span,
+                   const RowsToMerge<float>& rows);
+void merge_columns(const ColumnOrder& order, const ColumnSpan& span,
+                   const RowsToMerge<c10::BFloat16>& rows);
 
 /// One matrix [.., m] by the columns of two.
 struct Interleaved {

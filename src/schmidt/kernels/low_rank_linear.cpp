@@ -95,14 +95,15 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
       const int64_t begin = share_begin(problem.m, kernel.unit, share, shares);
       const int64_t end = share_begin(problem.m, kernel.unit, share + 1, shares);
       run(kernel, problem, begin, end);
-      const auto r = static_cast<int64_t>(weight->order->first().size());
-      const int64_t first_begin = r * share / shares, first_end = r * (share + 1) / shares;
-      for (int64_t row = 0; row < rows; ++row) {
-        T* const result = to + row * columns + offset;
-        place_columns(problem.y + row * between, weight->order->second(), begin, end, result);
-        place_columns(problem.x + row * even, weight->order->first(), first_begin, first_end,
-                      result);
-      }
+      if (problem.m == 0 && share != 0) continue;  // the first has them all
+      merge_columns(*weight->order, span_of_second(*weight->order, begin, end),
+                    RowsToMerge<T>{.first = problem.x,
+                                   .second = problem.y,
+                                   .result = to + offset,
+                                   .rows = rows,
+                                   .first_stride = even,
+                                   .second_stride = between,
+                                   .result_stride = columns});
     }
   };
   parallel_steps(threads < 2, multiply_right, multiply_others);
