@@ -88,8 +88,7 @@ TEST_P(TrainedCodesTest, GradientOfZeroPointsIsThatOfTheirGroups) {
   v.requires_grad_();
   const torch::Tensor x = torch::randn({5, 32}), dy = torch::randn({5, 6});
   layer.apply(x).backward(dy);
-  const torch::Tensor of_groups =
-      torch::matmul(dy.t(), x).unflatten(1, {-1, format.group}).sum(-1);
+  const torch::Tensor of_groups = torch::matmul(dy.t(), x).unflatten(1, {-1, format.group}).sum(-1);
   torch::Tensor expected = -16 * w.scales() * of_groups;  // dW / dz = -s
   expected[0][0] = 0;
   EXPECT_TRUE(torch::allclose(v.grad(), expected, 1e-5, 1e-5));

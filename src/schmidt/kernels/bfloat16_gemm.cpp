@@ -20,7 +20,7 @@ using c10::BFloat16;
 using tiles::Word;
 using Problem = GemvProblem<BFloat16>;
 
-constexpr int64_t kPanel = 64;     // rows of W
+constexpr int64_t kPanel = 64;  // rows of W
 
 // Rows of x whose sums stay in the nearest cache, by vectors and by tiles.
 constexpr int64_t kTogether = 48, kTogetherByTiles = 2 * amx::kSide;

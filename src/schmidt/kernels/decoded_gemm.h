@@ -13,9 +13,8 @@ namespace schmidt::kernels {
 bool decoded_gemm_is_fast(const QuantizedWeight& w, int64_t rows);
 
 /// y [rows, m] = x W^T, x [rows, n] contiguous, n even. Every thread turns some rows of W into
-/// bfloat16, s (q - z) rounded once, and all rows of x meet them while they lie in a cache. Sums are
-/// float32, y is rounded once.
-void decoded_gemm(const QuantizedWeight& w, const c10::BFloat16* x, int64_t rows,
-                  c10::BFloat16* y);
+/// bfloat16, s (q - z) rounded once, and all rows of x meet them while they lie in a cache. Sums
+/// are float32, y is rounded once.
+void decoded_gemm(const QuantizedWeight& w, const c10::BFloat16* x, int64_t rows, c10::BFloat16* y);
 
 }  // namespace schmidt::kernels

@@ -137,7 +137,8 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
     packed.tensors.at(2).tensor = packed_zeros(codes_of(zeros->tensor, bits), bits);
   }
   torch::Tensor& scales = packed.tensors[1].tensor;
-  if (scales.defined() && c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
+  if (scales.defined() &&
+      c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
     scales = scales.to(options.dtype).contiguous();
   }
   return packed;
