@@ -315,6 +315,24 @@ TEST_F(SchedulerTest, AnAnswerAloneIsTriedAgainInTheRoomOfIdleRows) {
   }
 }
 
+TEST_F(SchedulerTest, ASlotClaimsNothingOfARowThatItDidNotGet) {
+  model::KvCache cache = model_.make_cache(2, 16);
+  cache.make_room({3, 3});
+  for (const int64_t row : {0, 1}) cache.advance(row, 3);
+  std::vector<Slot> slots(2);
+  slots[0].held = {1, 2, 3};
+  slots[1].held = {4, 5, 6};
+  const auto begin = [&](int64_t reused) {
+    start(slots, {.slot = 1, .source = 0, .reused = reused}, {.request = {.prompt = {1, 2, 7}}},
+          cache);
+  };
+  EXPECT_THROW(begin(4), c10::ValueError);  // more than the row has
+  EXPECT_TRUE(slots[1].held.empty());
+  begin(2);
+  EXPECT_EQ(slots[1].held, (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(cache.lengths(), (std::vector<int64_t>{3, 2}));
+}
+
 TEST_F(SchedulerTest, AStepIsCountedBeforeItsTokenIsHeard) {
   Scheduler scheduler(model_, options());
   auto collected = std::make_shared<Collected>();
