@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <functional>
-#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -15,6 +13,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
+#include "schmidt/package/forms_text.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/plan/forms.h"
 
@@ -120,30 +119,6 @@ std::string candidates_text(const std::vector<compress::Candidate>& candidates) 
   return text;
 }
 
-/// Which forms the weights have: "int5 38.0 %, int4 60.1 %, rank in int8 1.9 %".
-std::string forms_text(const compress::CompressResult& result) {
-  std::map<std::string, int64_t, std::greater<>> numbers;
-  int64_t all = 0;
-  for (const auto& r : result.layers) {
-    if (!r.plan.is_rounded()) continue;
-    std::string form = r.plan.nf4        ? "NF4"
-                       : r.plan.integers ? fmt::format("int{}", r.plan.integers->bits)
-                                         : "";
-    if (r.plan.factor_integers) {
-      form +=
-          fmt::format("{}rank in int{}", form.empty() ? "" : " + ", r.plan.factor_integers->bits);
-    }
-    numbers[form] += r.plan.layer.numel();
-    all += r.plan.layer.numel();
-  }
-  std::string text;
-  for (const auto& [form, count] : numbers) {
-    text += fmt::format("{}{} {:.1f} %", text.empty() ? "" : ", ", form,
-                        100.0 * static_cast<double>(count) / static_cast<double>(all));
-  }
-  return text;
-}
-
 void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& outcome) {
   const compress::CompressResult& result = outcome.result;
   const std::optional<double>& predicted_loss = outcome.predicted_loss;
@@ -204,7 +179,8 @@ void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& 
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
   if (by_bytes(options)) {
-    fmt::print("{}forms            {}\n", bits_text(result.summary), forms_text(result));
+    fmt::print("{}forms            {}\n", bits_text(result.summary),
+               package::forms_text(result.summary));
   }
   if (predicted_loss) {
     fmt::print("predicted loss: {:.4g} nats a token, the sum over layers, each changed alone\n",
