@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "schmidt/serve/api_error.h"
+#include "schmidt/serve/fields.h"
 #include "schmidt/serve/request.h"
 
 // What is taken as a completion or a chat is within the limits that were set.
@@ -15,7 +16,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       .vocab_size = 100,
       .context = 64};
   static const RequestLimits limits;
-  const std::string_view body(reinterpret_cast<const char*>(data), size);
+  nlohmann::json body;
+  try {
+    body = parse_body({reinterpret_cast<const char*>(data), size});
+  } catch (const ApiError&) {
+    return 0;  // what a wrong request gets; anything else is a finding
+  }
   const auto check = [](const AnswerOptions& options) {
     if (options.n < 1 || options.n > limits.max_choices || options.max_tokens.value_or(0) < 0 ||
         options.logprobs.value_or(0) < 0 ||
@@ -35,10 +41,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
     }
   } catch (const ApiError&) {
-    // What a wrong request gets; anything else is a finding.
+    // As above.
   }
   try {
-    const ChatRequest request = parse_chat(body, model, limits);
+    const ChatRequest request = parse_chat(body, limits);
     check(request.options);
     if (request.messages.empty()) std::abort();
   } catch (const ApiError&) {

@@ -69,7 +69,7 @@ TEST_F(ServeVerbTest, ServesUntilSigtermAndThenEndsInOrder) {
   const int port = std::stoi(line.substr(line.rfind(':') + 1));
   const json models = json::parse(test::ask(port, "GET", "/v1/models").body);
   EXPECT_EQ(models["data"][0]["id"], "tiny");
-  EXPECT_EQ(models["data"][0]["meta"]["compressed_layers"], "none");
+  EXPECT_EQ(models["data"][0]["meta"]["forms"], "F32 100.0 %");
   const json body = {{"prompt", "a"},      {"max_tokens", 120}, {"n", 8},
                      {"ignore_eos", true}, {"stream", true},    {"model", "tiny"}};
   test::Connection running(port);
@@ -95,10 +95,33 @@ TEST_F(ServeVerbTest, SizesOutOfRangeAreRefusedInOneLine) {
 TEST_F(ServeVerbTest, AsksForItsKeyAndPrintsJson) {
   const json line = json::parse(start({(tmp_ / "tiny").string(), "--port", "0", "--api-key", "k",
                                        "--name", "mine", "--json", "-q"}));
-  EXPECT_EQ(line["model"], "mine");
+  EXPECT_EQ(line["models"], json::array({"mine"}));
   EXPECT_EQ(test::ask(line["port"], "GET", "/v1/models").status, 401);
   EXPECT_EQ(test::ask(line["port"], "GET", "/health").status, 200);
   ::kill(child_, SIGINT);
+  EXPECT_EQ(wait(), 0);
+}
+
+TEST_F(ServeVerbTest, SeveralModelsAreServedSideBySide) {
+  const std::string small = (tmp_ / "kept/tiny").string();
+  test::write_model(test::make_tiny_model(2, 2), small);
+  test::write_byte_tokenizer(small);
+  const std::string line = start({(tmp_ / "tiny").string(), small + "/", "--port", "0"});
+  const std::string original = (tmp_.path().filename() / "tiny").string();
+  ASSERT_TRUE(line.starts_with(original + ", kept/tiny are served at http://127.0.0.1:")) << line;
+  const int port = std::stoi(line.substr(line.rfind(':') + 1));
+  const json models = json::parse(test::ask(port, "GET", "/v1/models").body)["data"];
+  ASSERT_EQ(models.size(), 2);
+  EXPECT_EQ(models[0]["id"], original);
+  EXPECT_EQ(models[1]["id"], "kept/tiny");
+  EXPECT_GT(models[1]["meta"]["bytes"], 0);
+  const auto answer = [&](const std::string& model) {
+    const json body = {{"prompt", "a"}, {"temperature", 0}, {"max_tokens", 16}, {"model", model}};
+    return json::parse(test::ask(port, "POST", "/v1/completions", body.dump()).body)["choices"];
+  };
+  EXPECT_NE(answer(original), answer("kept/tiny"));
+  EXPECT_EQ(answer(small + "/"), answer("kept/tiny"));
+  ::kill(child_, SIGTERM);
   EXPECT_EQ(wait(), 0);
 }
 
@@ -118,6 +141,9 @@ TEST_F(ServeVerbTest, MistakesAreOneLine) {
   refuses({model, "--context", "4096", "--port", "0"}, "context");
   refuses({model, "--slots", "0"}, "--slots");
   refuses({(tmp_ / "nothing").string()}, "nothing");
+  refuses({model, model + "/../tiny/"}, "expected each model once");
+  refuses({model, "--name", "a", "--name", "b"}, "expected --name once for each model");
+  refuses({model, (tmp_ / "nothing").string(), "--name", "a", "--name", "a"}, "names that differ");
 }
 
 }  // namespace

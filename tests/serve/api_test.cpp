@@ -1,7 +1,11 @@
 #include "schmidt/serve/api.h"
 
 #include <future>
+<<<<<<< HEAD
 #include <utility>
+=======
+#include <set>
+>>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -73,6 +77,12 @@ class ApiTest : public testing::Test {
     return client;
   }
 
+  std::shared_ptr<Client> query(const std::string& text) {
+    auto client = std::make_shared<Client>();
+    api_.handle({"GET", "/tokenizer_info", "", "", text}, client);
+    return client;
+  }
+
   json post(const std::string& path, const json& body, int status = 200) {
     const HttpResponse response = start("POST", path, body.dump())->response();
     EXPECT_EQ(response.status, status) << response.body;
@@ -83,9 +93,10 @@ class ApiTest : public testing::Test {
   }
 
   const model::Model model_ = test::load_tiny_model();
-  const ServedModel served_ = test::tiny_served_model();
-  infer::Scheduler scheduler_{model_, options()};
-  Api api_{served_, scheduler_, {.seed = 7}};
+  HostedModels models_;
+  infer::Scheduler& scheduler_ =
+      models_.add(test::tiny_served_model(), model_, options()).scheduler;
+  Api api_{models_, {.seed = 7}};
 };
 
 // n + 1 entries for n ids and one drawn token, the first null; one float in both places.
@@ -375,7 +386,7 @@ TEST_F(ApiTest, ThePromptMayFillTheContext) {
 }
 
 TEST_F(ApiTest, TheKeyIsAskedForEverywhereButAtHealth) {
-  Api locked(served_, scheduler_, {.api_key = "secret"});
+  Api locked(models_, {.api_key = "secret"});
   const auto status = [&](const std::string& path, const std::string& key) {
     auto client = std::make_shared<Client>();
     locked.handle({"GET", path, key, ""}, client);
@@ -411,13 +422,200 @@ TEST_F(ApiTest, MetricsAreTextForPrometheus) {
   const HttpResponse response = start("GET", "/metrics")->response();
   EXPECT_TRUE(response.content_type.starts_with("text/plain; version=0.0.4"));
   for (const char* line :
-       {"schmidt_slots 4\n", "schmidt_generated_tokens_total 2\n",
-        "schmidt_prompt_tokens_total 3\n", "schmidt_answers_completed_total 1\n",
+       {"schmidt_slots{model=\"tiny\"} 4\n", "schmidt_generated_tokens_total{model=\"tiny\"} 2\n",
+        "schmidt_prompt_tokens_total{model=\"tiny\"} 3\n",
+        "schmidt_answers_completed_total{model=\"tiny\"} 1\n",
         "schmidt_http_requests_total{path=\"/v1/completions\",status=\"200\"} 1\n",
         "schmidt_http_requests_total{path=\"other\",status=\"404\"} 1\n",
         "# TYPE schmidt_time_to_first_token_seconds summary\n"}) {
     EXPECT_NE(response.body.find(line), std::string::npos) << line << response.body;
   }
+}
+
+// Two models of other weights, side by side.
+class TwoModelsTest : public ApiTest {
+ protected:
+  TwoModelsTest() { models_.add(test::tiny_served_model("a/small"), other_, options()); }
+
+  // The greedy answer of a model on its own.
+  static std::string text_of(const model::Model& model, const std::string& prompt) {
+    HostedModels alone;
+    alone.add(test::tiny_served_model(), model, options());
+    Api api(alone, {});
+    const auto client = std::make_shared<Client>();
+    api.handle({"POST", "/v1/completions", "", greedy(prompt).dump()}, client);
+    return json::parse(client->response().body)["choices"][0]["text"];
+  }
+  static json greedy(const std::string& prompt) {
+    return {{"prompt", prompt}, {"temperature", 0}, {"max_tokens", 16}, {"ignore_eos", true}};
+  }
+  json greedy_of(const std::string& model, const std::string& prompt) {
+    json body = greedy(prompt);
+    body["model"] = model;
+    return complete(body);
+  }
+
+  const model::Model other_ = test::load_tiny_model(2);
+};
+
+TEST_F(TwoModelsTest, TheModelsNameChoosesWhoAnswers) {
+  const std::string first = text_of(model_, "abc"), second = text_of(other_, "abc");
+  ASSERT_NE(first, second);
+  for (const auto& [name, text] : {std::pair<std::string, std::string>{"tiny", first},
+                                   {"models/tiny", first},
+                                   {"", first},
+                                   {"a/small", second},
+                                   {"models/a/small", second}}) {
+    const json answer = greedy_of(name, "abc");
+    EXPECT_EQ(answer["choices"][0]["text"], text) << name;
+    EXPECT_EQ(answer["model"], text == first ? "tiny" : "a/small");
+  }
+  EXPECT_EQ(complete(greedy("abc"))["choices"][0]["text"], first);  // no name: the first
+  const json chat =
+      post("/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", ""}}}},
+                                    {"model", "a/small"},
+                                    {"max_tokens", 1}});
+  EXPECT_EQ(chat["model"], "a/small");
+}
+
+TEST_F(TwoModelsTest, AnUnknownModelIsNotFound) {
+  const json messages = {{{"role", "user"}, {"content", "Hi"}}};
+  for (const auto& [path, body] :
+       {std::pair<std::string, json>{"/v1/completions", {{"prompt", "a"}}},
+        {"/v1/completions", json::object()},  // whatever else is wrong
+        {"/v1/chat/completions", {{"messages", messages}}},
+        {"/tokenize", {{"prompt", "a"}}},
+        {"/detokenize", {{"tokens", {70}}}}}) {
+    for (const char* name : {"small", "../secret", "TINY"}) {
+      json asked = body;
+      asked["model"] = name;
+      const json error = post(path, asked, 404)["error"];
+      EXPECT_EQ(error["code"], "model_not_found");
+      EXPECT_EQ(error["message"],
+                std::string("model: expected \"tiny\" or \"a/small\", got \"") + name + "\"");
+    }
+    json asked = body;
+    asked["model"] = 7;
+    EXPECT_EQ(post(path, asked, 400)["error"]["code"], "invalid_value");
+  }
+  EXPECT_EQ(query("model=nobody")->response().status, 404);
+}
+
+TEST_F(TwoModelsTest, ListsAllInOrder) {
+  const json list = json::parse(start("GET", "/v1/models")->response().body)["data"];
+  ASSERT_EQ(list.size(), 2);
+  EXPECT_EQ(list[0]["id"], "tiny");
+  EXPECT_EQ(list[1]["id"], "a/small");
+  EXPECT_EQ(list[1]["object"], "model");
+  const json health = json::parse(start("GET", "/health")->response().body);
+  EXPECT_EQ(health["slots"], 8);
+}
+
+TEST_F(TwoModelsTest, TheTokenizerIsThatOfTheModel) {
+  ServedModel served = test::tiny_served_model("swapped");
+  const test::TemporaryFolder folder;
+  test::write_byte_tokenizer(folder.path(), {.eos = "<|endoftext|>", .merges = {"a b"}});
+  served.tokenizer = text::Tokenizer::load(folder.path());
+  models_.add(std::move(served), other_, options());
+  const auto eos = [&](const std::string& which) {
+    return json::parse(query(which)->response().body)["eos_token"].get<std::string>();
+  };
+  EXPECT_EQ(eos(""), "<|im_end|>");
+  EXPECT_EQ(eos("x=1&model=swapped"), "<|endoftext|>");
+  EXPECT_EQ(eos("model=a%2Fsmall"), "<|im_end|>");
+  const auto count = [&](const std::string& model) {
+    return post("/tokenize", {{"prompt", "ab"}, {"model", model}})["count"].get<int>();
+  };
+  EXPECT_EQ(count("tiny"), 2);
+  EXPECT_EQ(count("swapped"), 1);
+  EXPECT_EQ(post("/detokenize", {{"tokens", {259}}, {"model", "swapped"}})["prompt"], "ab");
+  EXPECT_EQ(post("/detokenize", {{"tokens", {259}}, {"model", "tiny"}})["prompt"], "");
+}
+
+TEST_F(TwoModelsTest, MetricsHaveTheModelsNameAndEachHeadOnce) {
+  ServedModel odd = test::tiny_served_model("a \"b\" \\c\nd");
+  models_.add(std::move(odd), other_, options());
+  greedy_of("a/small", "abc");
+  ASSERT_TRUE(models_.wait_idle(std::chrono::seconds(10)));
+  const std::string text = start("GET", "/metrics")->response().body;
+  for (const char* line : {"schmidt_generated_tokens_total{model=\"tiny\"} 0\n",
+                           "schmidt_generated_tokens_total{model=\"a/small\"} 16\n",
+                           "schmidt_slots{model=\"a \\\"b\\\" \\\\c\\nd\"} 4\n",
+                           "schmidt_time_to_first_token_seconds_count{model=\"a/small\"} 1\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  // What stands under a head is of its metric, and no head comes twice.
+  std::set<std::string> heads;
+  std::istringstream lines(text);
+  std::string metric;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# HELP ")) {
+      metric = line.substr(7, line.find(' ', 7) - 7);
+      EXPECT_TRUE(heads.insert(metric).second) << metric;
+    } else if (line.starts_with("# TYPE ")) {
+      EXPECT_EQ(line.substr(7, line.find(' ', 7) - 7), metric);
+    } else {
+      EXPECT_TRUE(line.starts_with(metric)) << line;
+    }
+  }
+}
+
+TEST_F(TwoModelsTest, StreamsOfBothAtOnceAreNotExchanged) {
+  constexpr int kPrompts = 6;
+  std::vector<std::string> expected;
+  for (int i = 0; i < kPrompts; ++i) {
+    for (const model::Model* model : {&model_, &other_}) {
+      expected.push_back(text_of(*model, "prompt " + std::to_string(i)));
+    }
+  }
+  std::vector<std::shared_ptr<Client>> clients;
+  for (int i = 0; i < kPrompts; ++i) {
+    for (const char* name : {"tiny", "a/small"}) {
+      json body = greedy("prompt " + std::to_string(i));
+      body["model"] = name;
+      body["stream"] = true;
+      clients.push_back(start("POST", "/v1/completions", body.dump()));
+    }
+  }
+  for (size_t i = 0; i < clients.size(); ++i) {
+    std::string text;
+    for (const json& event : clients[i]->events()) {
+      text += event["choices"][0]["text"].get<std::string>();
+      EXPECT_EQ(event["model"], i % 2 == 0 ? "tiny" : "a/small");
+    }
+    EXPECT_EQ(text, expected[i]) << i;
+  }
+}
+
+TEST_F(TwoModelsTest, EachHasItsOwnQueue) {
+  json body = greedy("a");
+  body["max_tokens"] = 120;
+  body["n"] = 16;
+  std::vector<std::shared_ptr<Client>> busy;
+  for (int i = 0; i < 3; ++i) busy.push_back(start("POST", "/v1/completions", body.dump()));
+  const HttpResponse full = busy.back()->response();
+  EXPECT_EQ(full.status, 429) << full.body;
+  EXPECT_EQ(greedy_of("a/small", "abc")["choices"][0]["finish_reason"], "length");
+  scheduler_.cancel_all();
+  ASSERT_TRUE(models_.wait_idle(std::chrono::seconds(60)));
+}
+
+TEST_F(TwoModelsTest, TheEndClosesAllBeforeItWaitsForAny) {
+  json body = greedy("a");
+  body["max_tokens"] = 120;
+  body["n"] = 16;
+  const auto running = start("POST", "/v1/completions", body.dump());
+  models_.close();
+  body["model"] = "a/small";  // idle, and closed all the same
+  EXPECT_EQ(complete(body, 503)["error"]["code"], "shutting_down");
+  EXPECT_FALSE(models_.wait_idle(std::chrono::milliseconds(0)));
+  EXPECT_TRUE(models_.wait_idle(std::chrono::seconds(60)));
+  EXPECT_EQ(running->response().status, 200);
+}
+
+TEST_F(TwoModelsTest, NamesDiffer) {
+  EXPECT_THROW(models_.add(test::tiny_served_model("a/small"), other_, options()), c10::ValueError);
+  EXPECT_EQ(models_.all().size(), 2);
 }
 
 }  // namespace

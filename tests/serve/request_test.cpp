@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/serve/api_error.h"
+#include "schmidt/serve/fields.h"
 
 #include "tests/serve/served.h"
 
@@ -12,17 +13,17 @@ namespace {
 class RequestTest : public testing::Test {
  protected:
   CompletionRequest completion(const std::string& body) const {
-    return parse_completion(body, model_, limits_);
+    return parse_completion(parse_body(body), model_, limits_);
   }
-  ChatRequest chat(const std::string& body) const { return parse_chat(body, model_, limits_); }
+  ChatRequest chat(const std::string& body) const { return parse_chat(parse_body(body), limits_); }
 
-  void refuses(const std::string& body, const std::string& part, int status = 400) const {
+  void refuses(const std::string& body, const std::string& part) const {
     const bool is_chat = body.find("messages") != std::string::npos;
     try {
       is_chat ? (void)chat(body) : (void)completion(body);
       ADD_FAILURE() << "taken: " << body;
     } catch (const ApiError& e) {
-      EXPECT_EQ(e.status(), status) << body;
+      EXPECT_EQ(e.status(), 400) << body;
       EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << body << "\n" << e.what();
     }
   }
@@ -120,8 +121,6 @@ TEST_F(RequestTest, RefusesInOneLineThatNamesTheField) {
   refuses(R"({"prompt": "a", "best_of": 3})", "best_of");
   refuses(R"({"prompt": "a", "logit_bias": {"7": 100}})", "logit_bias");
   refuses(R"({"prompt": "a", "presence_penalty": 0.5})", "presence_penalty");
-  refuses(R"({"prompt": "a", "model": "another"})", "expected \"tiny\"", 404);
-  refuses(R"({"prompt": "a", "model": "../secret"})", "expected \"tiny\"", 404);
   refuses("{\"prompt\": \"\xff\"}", "JSON");
   std::string many = "[";
   for (int i = 0; i < 1025; ++i) many += "\"a\",";

@@ -34,7 +34,13 @@ class ServerTest : public testing::Test {
   }
 
   void start(const ServeOptions& o = options()) {
-    server_ = std::make_unique<Server>(test::load_tiny_model(), test::tiny_served_model(), o);
+    std::vector<LoadedModel> models;
+    models.push_back({test::load_tiny_model(1), test::tiny_served_model("tiny")});
+    models.push_back({test::load_tiny_model(2), test::tiny_served_model("small")});
+    server_ = std::make_unique<Server>(std::move(models), o);
+  }
+  const infer::Scheduler& scheduler(size_t model = 0) const {
+    return server_->models().all()[model].scheduler;
   }
 
   int port() const { return server_->port(); }
@@ -238,7 +244,7 @@ TEST_F(ServerTest, AClientThatLeavesFreesItsSlot) {
   ServeOptions o = options();
   o.slots = 1;
   start(o);
-  const auto cancelled = [&] { return server_->scheduler().stats().cancelled; };
+  const auto cancelled = [&] { return scheduler().stats().cancelled; };
   json body = kLong;
   body["n"] = 20;  // many times the one slot
   int64_t expected = 0;
@@ -250,11 +256,18 @@ TEST_F(ServerTest, AClientThatLeavesFreesItsSlot) {
       if (stream) {
         EXPECT_TRUE(connection.receive()->starts_with("HTTP/1.1 200"));
       } else {
-        EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().waiting > 10; }));
+        EXPECT_TRUE(becomes_true([&] { return scheduler().stats().waiting > 10; }));
       }
       reset ? connection.reset() : connection.close();
       EXPECT_TRUE(becomes_true([&] { return cancelled() > expected; })) << stream << reset;
+<<<<<<< HEAD
       expect_idle();
+=======
+      EXPECT_TRUE(becomes_true([&] {
+        const auto stats = scheduler().stats();
+        return stats.running == 0 && stats.waiting == 0;
+      }));
+>>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
       expected = cancelled();
     }
   }
@@ -269,15 +282,20 @@ TEST_F(ServerTest, AClientThatLeavesBehindBytesOfTheNextRequestFreesItsSlot) {
   json body = kLong;
   body["n"] = 20;
   for (const std::string& ahead : {std::string("x"), std::string(50'000, 'x')}) {
-    const int64_t before = server_->scheduler().stats().cancelled;
+    const int64_t before = scheduler().stats().cancelled;
     Connection connection(port());
     std::string request = request_text("POST", "/v1/completions", body.dump());
     request.replace(request.find("close"), 5, "keep-alive");
     connection.send(request + ahead);
-    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().waiting > 10; }));
+    EXPECT_TRUE(becomes_true([&] { return scheduler().stats().waiting > 10; }));
     connection.close();
+<<<<<<< HEAD
     EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().cancelled > before + 9; }));
     expect_idle();
+=======
+    EXPECT_TRUE(becomes_true([&] { return scheduler().stats().cancelled > before + 9; }));
+    EXPECT_TRUE(becomes_true([&] { return scheduler().stats().running == 0; }));
+>>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
   }
   expect_alive();
 }
@@ -365,11 +383,42 @@ TEST_F(ServerTest, ItsEndCutsOffWhatTakesTooLong) {
   body["n"] = 100;
   Connection running(port());
   running.send(request_text("POST", "/v1/completions", body.dump()));
-  EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().running == 1; }));
+  EXPECT_TRUE(becomes_true([&] { return scheduler().stats().running == 1; }));
   EXPECT_FALSE(server_->drain(1ms));
   const test::Answer answer = parse_answer(running.receive_all());
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(json::parse(answer.body)["error"]["code"], "shutting_down");
+}
+
+// All models are closed at once, and each brings its answers to their end.
+TEST_F(ServerTest, ItsEndWaitsForTheAnswersOfAllModels) {
+  start();
+  json body = kLong;
+  body["stream"] = true;
+  std::vector<std::unique_ptr<Connection>> running;
+  std::vector<std::string> received;
+  for (const auto& [name, n] : {std::pair<std::string, int>{"tiny", 40}, {"small", 100}}) {
+    body["model"] = name;
+    body["n"] = n;
+    running.push_back(std::make_unique<Connection>(port()));
+    running.back()->send(request_text("POST", "/v1/completions", body.dump()));
+    received.push_back(*running.back()->receive());
+    EXPECT_TRUE(received.back().starts_with("HTTP/1.1 200"));
+  }
+  const int port_before = port();
+  std::atomic<bool> whole{false};
+  std::jthread draining([&] { whole = server_->drain(60s); });
+  std::this_thread::sleep_for(100ms);
+  for (const char* name : {"tiny", "small"}) {
+    body["model"] = name;
+    EXPECT_EQ(ask(port_before, "POST", "/v1/completions", body.dump()).status, 503) << name;
+  }
+  for (size_t i = 0; i < running.size(); ++i) {
+    received[i] += running[i]->receive_all();
+    EXPECT_NE(received[i].find("data: [DONE]"), std::string::npos) << i;
+  }
+  draining.join();
+  EXPECT_TRUE(whole);
 }
 
 TEST_F(ServerTest, RefusesAddressesThatItCannotHave) {
@@ -382,7 +431,8 @@ TEST_F(ServerTest, RefusesAddressesThatItCannotHave) {
   EXPECT_THROW(start(o), c10::ValueError);
 }
 
-// Clients of all kinds at once: nothing is lost, and each answer is the one given alone.
+// Clients of all kinds at both models at once: nothing is lost, and each answer is the one given
+// alone.
 TEST_F(ServerTest, HundredMixedRequestsGetTheAnswersGivenAlone) {
   start();
   struct Asked {
@@ -391,6 +441,7 @@ TEST_F(ServerTest, HundredMixedRequestsGetTheAnswersGivenAlone) {
   };
   const auto request = [](int i) {
     Asked asked{"/v1/completions", {{"max_tokens", 1 + i % 23}, {"seed", i}}};
+    if (i % 5 < 2) asked.body["model"] = "small";
     if (i % 4 == 0) asked.body["temperature"] = 0;
     if (i % 3 == 1) {
       asked.path = "/v1/chat/completions";
@@ -450,8 +501,19 @@ TEST_F(ServerTest, HundredMixedRequestsGetTheAnswersGivenAlone) {
   over = true;
   leaving.join();
   for (int i = 0; i < 100; ++i) EXPECT_EQ(together[i], alone[i]) << i;
+<<<<<<< HEAD
   expect_idle();
   EXPECT_EQ(server_->scheduler().stats().failed, 0);
+=======
+  for (size_t model = 0; model < 2; ++model) {
+    const auto idle = [&] {
+      const auto stats = scheduler(model).stats();
+      return stats.running == 0 && stats.waiting == 0;
+    };
+    EXPECT_TRUE(becomes_true(idle));
+    EXPECT_EQ(scheduler(model).stats().failed, 0);
+  }
+>>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
 }
 
 }  // namespace

@@ -1,20 +1,20 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
-#include <map>
+#include <set>
 #include <thread>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include "schmidt/base/escaped_bytes.h"
-#include "schmidt/base/file_system.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/output.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
+#include "schmidt/package/forms_text.h"
 #include "schmidt/package/summary.h"
+#include "schmidt/serve/model_names.h"
 #include "schmidt/serve/server.h"
 
 namespace schmidt::cli {
@@ -22,8 +22,8 @@ namespace {
 
 struct ServeVerbOptions {
   CommonOptions common;
-  std::string model;
-  std::string name;
+  std::vector<std::string> models;
+  std::vector<std::string> names;  // empty: by the paths
   kernels::Activations activations = kernels::Activations::kInt8;
   serve::ServeOptions serve;
   double max_body_mb = 16.0;
@@ -40,54 +40,53 @@ void remember_signal(int signal) {
   stop_signal = signal;
 }
 
-// "models/small/" is "small", a file "small.gguf" too.
-std::string name_of(const std::string& path) {
-  const std::filesystem::path name = last_name(path);
-  const bool gguf = name.extension() == ".gguf";
-  const std::string text = escaped_bytes((gguf ? name.stem() : name).string());
-  return text.empty() || text == "." || text == ".." ? "model" : text;
+std::vector<std::string> names_of(const ServeVerbOptions& options) {
+  std::vector<std::string> by_path =
+      serve::model_names({options.models.begin(), options.models.end()});
+  if (options.names.empty()) return by_path;
+  TORCH_CHECK_VALUE(options.names.size() == options.models.size(),
+                    "[serve] expected --name once for each model, ", options.models.size(),
+                    " times, got it ", options.names.size(), " times");
+  const std::set<std::string> different(options.names.begin(), options.names.end());
+  TORCH_CHECK_VALUE(different.size() == options.names.size(),
+                    "[serve] expected names that differ, got one of --name twice");
+  return options.names;
 }
 
-// How many of the compressed weights are of each kind: "18 mpo, 12 quantized".
-std::string kinds_text(const package::ModelSummary& summary) {
-  std::map<std::string, int> kinds;
-  for (const package::ModuleSummary& module : summary.modules) {
-    if (module.compressed) ++kinds[module.kind];
-  }
-  std::string text;
-  for (const auto& [kind, count] : kinds) {
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, kind);
-  }
-  return text.empty() ? "none" : text;
+serve::LoadedModel load(const std::string& path, const std::string& name,
+                        const ServeVerbOptions& options) {
+  const io::Checkpoint checkpoint = open_checkpoint(path, options.common);
+  const package::ModelSummary summary = package::summarize(checkpoint);
+  serve::ServedModel served{
+      .name = name, .aliases = {path}, .tokenizer = load_tokenizer(path, options.common)};
+  served.facts = sizes_json(summary);
+  served.facts["forms"] = package::forms_text(summary);
+  return {load_model(checkpoint, options.common, options.activations), std::move(served)};
 }
 
 void run(const ServeVerbOptions& options) {
   apply_common_options(options.common);
-  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
-  const package::ModelSummary summary = package::summarize(checkpoint);
-  serve::ServedModel served{.name = options.name.empty() ? name_of(options.model) : options.name,
-                            .aliases = {options.model},
-                            .tokenizer = load_tokenizer(options.model, options.common)};
-  served.facts = sizes_json(summary);
-  served.facts["compressed_layers"] = kinds_text(summary);
-
+  const std::vector<std::string> names = names_of(options);
+  std::vector<serve::LoadedModel> models;
+  for (size_t i = 0; i < names.size(); ++i) {
+    models.push_back(load(options.models[i], names[i], options));
+  }
   serve::ServeOptions serve = options.serve;
   serve.http.max_body_bytes = static_cast<size_t>(options.max_body_mb * 1e6);
   serve.api.seed = options.common.seed;
-  const std::string name = served.name;
-  serve::Server server(load_model(checkpoint, options.common, options.activations),
-                       std::move(served), serve);
+  serve::Server server(std::move(models), serve);
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
   const std::string& host = serve.http.host;
   const std::string url = fmt::format(
       "http://{}:{}", host.find(':') != std::string::npos ? "[" + host + "]" : host, server.port());
   if (options.common.json) {
-    print_now(io::json_text(
-                  nlohmann::ordered_json{{"url", url}, {"port", server.port()}, {"model", name}}) +
+    print_now(io::json_text(nlohmann::ordered_json{
+                  {"url", url}, {"port", server.port()}, {"models", names}}) +
               "\n");
   } else {
-    print_now(fmt::format("{} is served at {}\n", name, url));
+    print_now(fmt::format("{} {} served at {}\n", fmt::join(names, ", "),
+                          names.size() == 1 ? "is" : "are", url));
   }
   while (stop_signal == 0) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   if (!options.common.quiet) fmt::print(stderr, "note: no new requests; the last answers end\n");
@@ -102,7 +101,9 @@ void run(const ServeVerbOptions& options) {
 Action add_serve(CLI::App& verb) {
   auto options = std::make_shared<ServeVerbOptions>();
   serve::ServeOptions& serve = options->serve;
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  verb.add_option("MODEL", options->models,
+                  "Hugging Face folders or .gguf files, served side by side")
+      ->required();
   verb.add_option("--host", serve.http.host, "Address to listen on")->capture_default_str();
   verb.add_option("--port", serve.http.port, "Port to listen on (0: a free one, which is printed)")
       ->check(CLI::Range(0, 65535))
@@ -110,15 +111,17 @@ Action add_serve(CLI::App& verb) {
   verb.add_option("--api-key", serve.api.api_key,
                   "Answer only requests that bring this key as a bearer token")
       ->envname("SCHMIDT_API_KEY");
-  verb.add_option("--name", options->name, "Name of the model in the API (default: the file's)");
-  verb.add_option("--slots", serve.slots, "Answers that grow at once")
+  verb.add_option("--name", options->names,
+                  "Name of the model in the API, once for each (default: the file's)")
+      ->allow_extra_args(false);
+  verb.add_option("--slots", serve.slots, "Answers of each model that grow at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   verb.add_option("--context", serve.context,
                   "Tokens of prompt and answer (0: the model's, at most 4096)")
       ->check(kNonNegative)
       ->capture_default_str();
-  verb.add_option("--queue", serve.max_waiting, "Answers that may wait for a slot")
+  verb.add_option("--queue", serve.max_waiting, "Answers that may wait for a slot of a model")
       ->check(kPositive)
       ->capture_default_str();
   verb.add_option("--prefill-tokens", serve.prefill_tokens,

@@ -8,21 +8,59 @@
 #include "schmidt/serve/api_error.h"
 #include "schmidt/serve/chat_page.h"
 #include "schmidt/serve/endpoints.h"
+#include "schmidt/serve/fields.h"
+#include "schmidt/serve/query.h"
 
 namespace schmidt::serve {
 namespace {
 
-using Answer = void (*)(const Backend&, const HttpRequest&, const std::shared_ptr<Reply>&);
+// What a request is answered with.
+struct Context {
+  HostedModels& models;
+  const RequestLimits& limits;
+  const RequestCounter& requests;
+  uint64_t fallback_seed;
 
-// What an endpoint that answers at once returns goes straight to the client.
-template <HttpResponse (*endpoint)(const Backend&)>
-void at_once(const Backend& backend, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
-  reply->send(endpoint(backend));
-}
-template <HttpResponse (*endpoint)(const Backend&, const HttpRequest&)>
-void at_once(const Backend& backend, const HttpRequest& request,
+  Backend backend(const std::string& name) const {
+    HostedModel& model = models.choose(name);
+    return {model.served, model.scheduler, limits, fallback_seed};
+  }
+};
+
+using Answer = void (*)(const Context&, const HttpRequest&, const std::shared_ptr<Reply>&);
+
+// The kinds of endpoints, by what they answer for: a model that the body names, ..
+template <void (*endpoint)(const Backend&, const nlohmann::json&, const std::shared_ptr<Reply>&)>
+void of_body(const Context& context, const HttpRequest& request,
              const std::shared_ptr<Reply>& reply) {
-  reply->send(endpoint(backend, request));
+  const nlohmann::json body = parse_body(request.body);
+  endpoint(context.backend(Fields(body).text("model", "")), body, reply);
+}
+template <HttpResponse (*endpoint)(const Backend&, const nlohmann::json&)>
+void of_body(const Context& context, const HttpRequest& request,
+             const std::shared_ptr<Reply>& reply) {
+  const nlohmann::json body = parse_body(request.body);
+  reply->send(endpoint(context.backend(Fields(body).text("model", "")), body));
+}
+// .. one that the query names, ..
+template <HttpResponse (*endpoint)(const Backend&)>
+void of_query(const Context& context, const HttpRequest& request,
+              const std::shared_ptr<Reply>& reply) {
+  reply->send(endpoint(context.backend(query_field(request.query, "model"))));
+}
+// .. or all of them.
+template <HttpResponse (*endpoint)(const HostedModels&)>
+void of_all(const Context& context, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+  reply->send(endpoint(context.models));
+}
+template <HttpResponse (*endpoint)(const HostedModels&, const RequestCounter&)>
+void of_all(const Context& context, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+  reply->send(endpoint(context.models, context.requests));
+}
+
+// The page asks for the key itself, and then with it.
+void show_page(const Context&, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
+  reply->send(chat_page());
 }
 
 struct Route {
@@ -32,22 +70,17 @@ struct Route {
   bool open = false;  // needs no API key
 };
 
-// The page asks for the key itself, and then with it.
-void show_page(const Backend&, const HttpRequest&, const std::shared_ptr<Reply>& reply) {
-  reply->send(chat_page());
-}
-
 constexpr Route kRoutes[] = {
     {"GET", "/", show_page, /*open=*/true},
-    {"POST", "/v1/completions", complete},
-    {"POST", "/v1/chat/completions", chat},
-    {"GET", "/v1/models", at_once<list_models>},
-    {"GET", "/health", at_once<health>, /*open=*/true},
-    {"GET", "/tokenizer_info", at_once<tokenizer_info>},
-    {"POST", "/tokenize", at_once<tokenize>},
-    {"POST", "/detokenize", at_once<detokenize>},
+    {"POST", "/v1/completions", of_body<complete>},
+    {"POST", "/v1/chat/completions", of_body<chat>},
+    {"GET", "/v1/models", of_all<list_models>},
+    {"GET", "/health", of_all<health>, /*open=*/true},
+    {"GET", "/metrics", of_all<metrics>},
+    {"GET", "/tokenizer_info", of_query<tokenizer_info>},
+    {"POST", "/tokenize", of_body<tokenize>},
+    {"POST", "/detokenize", of_body<detokenize>},
 };
-constexpr const char* kMetrics = "/metrics";
 
 // Counts what a client is told, whoever sends it.
 class CountedReply : public Reply {
@@ -98,8 +131,8 @@ ApiError refusal(const infer::Refused& refused) {
 
 }  // namespace
 
-Api::Api(const ServedModel& model, infer::Scheduler& scheduler, ApiOptions options)
-    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
+Api::Api(HostedModels& models, ApiOptions options)
+    : models_(models), options_(std::move(options)) {}
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.api_key.empty()) return true;
@@ -111,30 +144,18 @@ bool Api::is_allowed(const HttpRequest& request) const {
 
 void Api::route(const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
   std::vector<std::string> allowed;
-  const auto take = [&](const char* method, const char* path) {
-    if (request.path != path) return false;
-    allowed.emplace_back(method);
-    return request.method == method;
-  };
-  const auto check_key = [&] {
-    if (!is_allowed(request)) {
+  for (const Route& route : kRoutes) {
+    if (request.path != route.path) continue;
+    allowed.emplace_back(route.method);
+    if (request.method != route.method) continue;
+    if (!route.open && !is_allowed(request)) {
       throw ApiError(401, "authentication_error", "invalid_api_key",
                      "expected the server's API key as a bearer token in the header "
                      "Authorization, got another or none");
     }
-  };
-  for (const Route& route : kRoutes) {
-    if (!take(route.method, route.path)) continue;
-    if (!route.open) check_key();
-    Backend backend{model_, scheduler_, options_.limits};
     // Neighbouring seeds draw unlike each other.
-    backend.fallback_seed = options_.seed + unseeded_++;
-    return route.answer(backend, request, reply);
-  }
-  if (take("GET", kMetrics)) {
-    check_key();
-    return reply->send({200, metrics_text(scheduler_.stats(), requests_),
-                        "text/plain; version=0.0.4; charset=utf-8"});
+    const Context context{models_, options_.limits, requests_, options_.seed + unseeded_++};
+    return route.answer(context, request, reply);
   }
   if (!allowed.empty()) {
     return send_error({405, "invalid_request_error", "method_not_allowed",
@@ -146,7 +167,6 @@ void Api::route(const HttpRequest& request, const std::shared_ptr<Reply>& reply)
 
 void Api::handle(const HttpRequest& request, const std::shared_ptr<Reply>& client) {
   const bool known =
-      request.path == kMetrics ||
       std::ranges::any_of(kRoutes, [&](const Route& route) { return request.path == route.path; });
   const auto reply =
       std::make_shared<CountedReply>(client, requests_, known ? request.path : "other");

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "schmidt/infer/scheduler.h"
+#include "schmidt/serve/hosted_models.h"
 #include "schmidt/serve/http.h"
 #include "schmidt/serve/metrics.h"
 #include "schmidt/serve/served_model.h"
@@ -18,12 +18,12 @@ struct ApiOptions {
   RequestLimits limits = {};
 };
 
-/// The endpoints, without the network: routes, the API key, errors as JSON. No field of a request
-/// names a file.
+/// The endpoints, without the network: routes, the API key, the choice of the model, errors as
+/// JSON. No field of a request names a file.
 class Api {
  public:
-  /// The model and the scheduler have to outlive it.
-  Api(const ServedModel& model, infer::Scheduler& scheduler, ApiOptions options);
+  /// The models have to outlive it.
+  Api(HostedModels& models, ApiOptions options);
 
   /// Answers, now or later. Never throws; safe for several threads.
   void handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply);
@@ -32,8 +32,7 @@ class Api {
   void route(const HttpRequest& request, const std::shared_ptr<Reply>& reply);
   bool is_allowed(const HttpRequest& request) const;
 
-  const ServedModel& model_;
-  infer::Scheduler& scheduler_;
+  HostedModels& models_;
   const ApiOptions options_;
   RequestCounter requests_;
   std::atomic<uint64_t> unseeded_{0};  // requests so far that named no seed

@@ -42,9 +42,9 @@ uint64_t seed_of(const Backend& backend, const AnswerOptions& options) {
 
 }  // namespace
 
-void complete(const Backend& backend, const HttpRequest& request,
+void complete(const Backend& backend, const nlohmann::json& body,
               const std::shared_ptr<Reply>& reply) {
-  const CompletionRequest asked = parse_completion(request.body, backend.model, backend.limits);
+  const CompletionRequest asked = parse_completion(body, backend.model, backend.limits);
   Question question{.options = asked.options,
                     .max_tokens = asked.options.max_tokens.value_or(16),
                     .echo = asked.echo,
@@ -57,8 +57,8 @@ void complete(const Backend& backend, const HttpRequest& request,
   answer(backend.model, backend.scheduler, kCompletionFormat, std::move(question), reply);
 }
 
-void chat(const Backend& backend, const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
-  const ChatRequest asked = parse_chat(request.body, backend.model, backend.limits);
+void chat(const Backend& backend, const nlohmann::json& body, const std::shared_ptr<Reply>& reply) {
+  const ChatRequest asked = parse_chat(body, backend.limits);
   const text::Tokenizer& tokenizer = backend.model.tokenizer;
   EncodedPrompt prompt{encode_text(
       backend.model, text::format_chat(tokenizer, backend.model.model_type, asked.messages, true),

@@ -18,23 +18,33 @@ OrderedJson token_or_null(const text::Tokenizer& tokenizer, std::optional<int64_
 
 }  // namespace
 
-HttpResponse list_models(const Backend& backend) {
-  const ServedModel& model = backend.model;
-  return json_response({{"object", "list"},
-                        {"data", OrderedJson::array({{{"id", model.name},
-                                                      {"object", "model"},
-                                                      {"created", model.created},
-                                                      {"owned_by", "schmidt"},
-                                                      {"max_model_len", model.context},
-                                                      {"meta", model.facts}}})}});
+HttpResponse list_models(const HostedModels& models) {
+  OrderedJson data = OrderedJson::array();
+  for (const HostedModel& model : models.all()) {
+    data.push_back({{"id", model.served.name},
+                    {"object", "model"},
+                    {"created", model.served.created},
+                    {"owned_by", "schmidt"},
+                    {"max_model_len", model.served.context},
+                    {"meta", model.served.facts}});
+  }
+  return json_response({{"object", "list"}, {"data", std::move(data)}});
 }
 
-HttpResponse health(const Backend& backend) {
-  const infer::SchedulerStats stats = backend.scheduler.stats();
-  return json_response({{"status", "ok"},
-                        {"slots", stats.slots},
-                        {"running", stats.running},
-                        {"waiting", stats.waiting}});
+HttpResponse health(const HostedModels& models) {
+  int64_t slots = 0, running = 0, waiting = 0;
+  for (const HostedModel& model : models.all()) {
+    const infer::SchedulerStats stats = model.scheduler.stats();
+    slots += stats.slots;
+    running += stats.running;
+    waiting += stats.waiting;
+  }
+  return json_response(
+      {{"status", "ok"}, {"slots", slots}, {"running", running}, {"waiting", waiting}});
+}
+
+HttpResponse metrics(const HostedModels& models, const RequestCounter& requests) {
+  return {200, metrics_text(models, requests), "text/plain; version=0.0.4; charset=utf-8"};
 }
 
 HttpResponse tokenizer_info(const Backend& backend) {
@@ -49,8 +59,7 @@ HttpResponse tokenizer_info(const Backend& backend) {
                                                                 : OrderedJson(chat_template)}});
 }
 
-HttpResponse tokenize(const Backend& backend, const HttpRequest& request) {
-  const nlohmann::json body = parse_body(request.body);
+HttpResponse tokenize(const Backend& backend, const nlohmann::json& body) {
   const Fields fields(body);
   const text::Tokenizer& tokenizer = backend.model.tokenizer;
   std::vector<int64_t> ids;
@@ -69,8 +78,7 @@ HttpResponse tokenize(const Backend& backend, const HttpRequest& request) {
       {{"count", ids.size()}, {"max_model_len", backend.model.context}, {"tokens", ids}});
 }
 
-HttpResponse detokenize(const Backend& backend, const HttpRequest& request) {
-  const nlohmann::json body = parse_body(request.body);
+HttpResponse detokenize(const Backend& backend, const nlohmann::json& body) {
   const std::vector<int64_t> ids =
       token_ids(Fields(body).at("tokens"), backend.model.vocab_size, "tokens");
   return json_response({{"prompt", text_of(backend.model.tokenizer, ids)}});

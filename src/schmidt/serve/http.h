@@ -13,6 +13,7 @@ struct HttpRequest {
   std::string path;           ///< "/v1/models", without what follows a question mark
   std::string authorization;  ///< that header, or empty
   std::string body;
+  std::string query = {};  ///< "model=small", what follows the question mark
 };
 
 struct HttpResponse {

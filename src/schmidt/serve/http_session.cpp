@@ -335,7 +335,10 @@ void HttpSession::hand_over() {
   const auto text = [](beast::string_view view) { return std::string(view.data(), view.size()); };
   HttpRequest request{text(message.method_string()), text(message.target()),
                       text(message[http::field::authorization]), std::move(message.body())};
-  request.path.resize(std::min(request.path.find('?'), request.path.size()));
+  if (const size_t mark = request.path.find('?'); mark != std::string::npos) {
+    request.query = request.path.substr(mark + 1);
+    request.path.resize(mark);
+  }
   watch();
   sessions_.handler(std::move(request),
                     std::make_shared<SessionReply>(shared_from_this(), request_));

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "schmidt/infer/scheduler.h"
+#include "schmidt/serve/hosted_models.h"
 
 namespace schmidt::serve {
 
@@ -22,7 +22,8 @@ class RequestCounter {
   std::map<std::pair<std::string, int>, int64_t> counts_;
 };
 
-/// All figures in Prometheus's text format, version 0.0.4.
-std::string metrics_text(const infer::SchedulerStats& stats, const RequestCounter& requests);
+/// All figures in Prometheus's text format, version 0.0.4; those of a model with its name as the
+/// label "model".
+std::string metrics_text(const HostedModels& models, const RequestCounter& requests);
 
 }  // namespace schmidt::serve

@@ -15,17 +15,6 @@ using nlohmann::json;
 
 constexpr int64_t kMostTokens = 1'000'000'000;  // the context ends an answer long before
 
-void check_model(const Fields& fields, const ServedModel& model) {
-  const std::string name = fields.text("model", "");
-  if (name.empty() || name == model.name ||
-      std::ranges::find(model.aliases, name) != model.aliases.end()) {
-    return;
-  }
-  throw ApiError(
-      404, "invalid_request_error", "model_not_found",
-      fmt::format("model: expected \"{}\", got \"{}\"", model.name, name.substr(0, 100)));
-}
-
 std::vector<std::string> stops(const Fields& fields, const RequestLimits& limits) {
   const json* value = fields.find("stop");
   if (value == nullptr) return {};
@@ -148,11 +137,9 @@ std::vector<text::Message> parse_messages(const json& list) {
   return messages;
 }
 
-CompletionRequest parse_completion(std::string_view body, const ServedModel& model,
+CompletionRequest parse_completion(const json& body, const ServedModel& model,
                                    const RequestLimits& limits) {
-  const json value = parse_body(body);
-  const Fields fields(value);
-  check_model(fields, model);
+  const Fields fields(body);
   refuse(fields, "suffix", {""});
   CompletionRequest request;
   request.options = common_options(fields, limits);
@@ -163,11 +150,8 @@ CompletionRequest parse_completion(std::string_view body, const ServedModel& mod
   return request;
 }
 
-ChatRequest parse_chat(std::string_view body, const ServedModel& model,
-                       const RequestLimits& limits) {
-  const json value = parse_body(body);
-  const Fields fields(value);
-  check_model(fields, model);
+ChatRequest parse_chat(const json& body, const RequestLimits& limits) {
+  const Fields fields(body);
   for (const char* name : {"tools", "functions"}) refuse(fields, name, {json::array()});
   for (const char* name : {"tool_choice", "function_call"}) refuse(fields, name, {"none", "auto"});
   refuse(fields, "response_format", {json{{"type", "text"}}});

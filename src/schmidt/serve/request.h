@@ -3,9 +3,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <variant>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "schmidt/model/sampler.h"
 #include "schmidt/serve/served_model.h"
@@ -40,14 +41,12 @@ struct ChatRequest {
   AnswerOptions options;
 };
 
-/// Bodies of POST /v1/completions and /v1/chat/completions. Throw ApiError: status 404 for another
-/// model than the one that is served, 400 for all else, with the name of the field. What would
-/// change the answer and is not known here (a logit bias, tools) is refused, other unknown fields
-/// are not read.
-CompletionRequest parse_completion(std::string_view body, const ServedModel& model,
+/// Bodies of POST /v1/completions and /v1/chat/completions, whatever `model` they name.
+/// Throw ApiError of status 400 with the name of the field. What would change the answer and is not
+/// known here (a logit bias, tools) is refused, other unknown fields are not read.
+CompletionRequest parse_completion(const nlohmann::json& body, const ServedModel& model,
                                    const RequestLimits& limits);
-ChatRequest parse_chat(std::string_view body, const ServedModel& model,
-                       const RequestLimits& limits);
+ChatRequest parse_chat(const nlohmann::json& body, const RequestLimits& limits);
 
 /// The "messages" of a chat.
 std::vector<text::Message> parse_messages(const nlohmann::json& list);

@@ -11,7 +11,7 @@
 
 namespace schmidt::serve {
 
-/// What the endpoints know of the model behind the scheduler.
+/// What the endpoints know of a model behind its scheduler.
 struct ServedModel {
   std::string name;                  ///< as /v1/models lists it
   std::vector<std::string> aliases;  ///< other names that a request may give
@@ -21,7 +21,8 @@ struct ServedModel {
   int64_t context = 0;        ///< tokens of prompt and answer
   int64_t longest_token = 0;  ///< bytes of the longest piece of the vocabulary; 0: not known
   int64_t created = 0;        ///< seconds since 1970
-  nlohmann::ordered_json facts = nlohmann::ordered_json::object();  ///< sizes, for the page
+  nlohmann::ordered_json facts =
+      nlohmann::ordered_json::object();  ///< sizes and forms, for the page
 };
 
 /// What a request may ask for.

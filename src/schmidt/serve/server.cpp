@@ -32,37 +32,40 @@ infer::SchedulerOptions scheduler_options(const model::ModelConfig& config,
 
 }  // namespace
 
-Server::Server(model::Model model, ServedModel served, const ServeOptions& options)
-    : http_(options.http), served_(std::move(served)) {
-  const model::ModelConfig& config = model.config();
-  infer::SchedulerOptions of_scheduler = scheduler_options(config, served_.tokenizer, options);
-  served_.model_type = config.model_type;
-  served_.vocab_size = config.vocab_size;
-  served_.context = of_scheduler.context;
-  served_.longest_token = longest_token(served_.tokenizer);
-  served_.created = std::chrono::duration_cast<std::chrono::seconds>(
-                        std::chrono::system_clock::now().time_since_epoch())
-                        .count();
-  scheduler_ = std::make_unique<infer::Scheduler>(std::move(model), std::move(of_scheduler));
-  api_ = std::make_unique<Api>(served_, *scheduler_, options.api);
+Server::Server(std::vector<LoadedModel> models, const ServeOptions& options)
+    : http_(options.http), models_(std::make_unique<HostedModels>()) {
+  TORCH_CHECK_VALUE(!models.empty(), "[serve] expected a model or more, got none");
+  for (auto& [model, served] : models) {
+    const model::ModelConfig& config = model.config();
+    infer::SchedulerOptions of_scheduler = scheduler_options(config, served.tokenizer, options);
+    served.model_type = config.model_type;
+    served.vocab_size = config.vocab_size;
+    served.context = of_scheduler.context;
+    served.longest_token = longest_token(served.tokenizer);
+    served.created = std::chrono::duration_cast<std::chrono::seconds>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
+    models_->add(std::move(served), std::move(model), std::move(of_scheduler));
+  }
+  api_ = std::make_unique<Api>(*models_, options.api);
   http_.start([this](const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
     api_->handle(request, reply);
   });
 }
 
 Server::~Server() {
-  scheduler_->close();
-  scheduler_->cancel_all();
+  models_->close();
+  models_->cancel_all();
   http_.stop(0ms);
-  scheduler_.reset();  // its last words go to what is still there
+  models_.reset();  // their last words go to what is still there
 }
 
 bool Server::drain(std::chrono::milliseconds at_most) {
-  scheduler_->close();
-  const bool whole = scheduler_->wait_idle(at_most);
+  models_->close();
+  const bool whole = models_->wait_idle(at_most);
   if (!whole) {
-    scheduler_->cancel_all();
-    scheduler_->wait_idle(kLastAnswers);
+    models_->cancel_all();
+    models_->wait_idle(kLastAnswers);
   }
   http_.stop(kLastAnswers);
   return whole;
