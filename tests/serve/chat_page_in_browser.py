@@ -1,10 +1,10 @@
 """Talks with two models on the page of `schmidt serve`, in headless Chromium.
 
-usage: chat_page_in_browser.py PROGRAM WRITE_MODELS [--keep FOLDER]
+usage: chat_page_in_browser.py PROGRAM WRITE_MODELS [--keep FOLDER] [--models A B]
 
 WRITE_MODELS FOLDER writes two tiny models of other weights; the second is compressed and both are
 served side by side. On pages 360, 800 and 1400 pixels wide, light and dark, two messages are typed
-and sent. Fails where a page is wider than its window, a text is hard to tell from what is behind
+and sent, and the first again in a new talk. Fails where a page is wider than its window, a text is hard to tell from what is behind
 it, the console holds a line, or an answer is not in its model's column, or not the one that the
 API gives when this model alone is asked. Ends with 77 (skipped) where there is no Chromium.
 """
@@ -94,7 +94,7 @@ async function talk(frame, width, dark) {
   at('temperature').value = 0;
   at('tokens').value = tokens;
   at('in_turn').checked = dark;
-  for (const [turn, text] of turns.entries()) {
+  const ask = async (turn, text) => {
     at('text').focus();
     doc.execCommand('insertText', false, text);
     at('text').dispatchEvent(new view.KeyboardEvent('keydown',
@@ -119,10 +119,14 @@ async function talk(frame, width, dark) {
       }
     });
     found.push(...look(frame, width));
-  }
+  };
+  for (const [turn, text] of turns.entries()) await ask(turn, text);
+  if (views.length === 1) return found;  // for a picture
   at('turns').closest('details').open = true;
   found.push(...look(frame, width));
-  at('turns').closest('details').open = false;
+  at('reset').click();
+  if (doc.querySelector('.answer')) found.push('keeps answers in a new talk');
+  await ask(0, turns[0]);
   return found;
 }
 
