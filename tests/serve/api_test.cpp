@@ -1,11 +1,8 @@
 #include "schmidt/serve/api.h"
 
 #include <future>
-<<<<<<< HEAD
-#include <utility>
-=======
 #include <set>
->>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
+#include <utility>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>

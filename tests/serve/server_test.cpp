@@ -59,9 +59,9 @@ class ServerTest : public testing::Test {
   }
 
   // Nothing runs or waits any more, soon.
-  void expect_idle() const {
+  void expect_idle(size_t model = 0) const {
     EXPECT_TRUE(becomes_true([&] {
-      const auto stats = server_->scheduler().stats();
+      const auto stats = scheduler(model).stats();
       return stats.running == 0 && stats.waiting == 0;
     }));
   }
@@ -260,14 +260,7 @@ TEST_F(ServerTest, AClientThatLeavesFreesItsSlot) {
       }
       reset ? connection.reset() : connection.close();
       EXPECT_TRUE(becomes_true([&] { return cancelled() > expected; })) << stream << reset;
-<<<<<<< HEAD
       expect_idle();
-=======
-      EXPECT_TRUE(becomes_true([&] {
-        const auto stats = scheduler().stats();
-        return stats.running == 0 && stats.waiting == 0;
-      }));
->>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
       expected = cancelled();
     }
   }
@@ -289,13 +282,8 @@ TEST_F(ServerTest, AClientThatLeavesBehindBytesOfTheNextRequestFreesItsSlot) {
     connection.send(request + ahead);
     EXPECT_TRUE(becomes_true([&] { return scheduler().stats().waiting > 10; }));
     connection.close();
-<<<<<<< HEAD
-    EXPECT_TRUE(becomes_true([&] { return server_->scheduler().stats().cancelled > before + 9; }));
-    expect_idle();
-=======
     EXPECT_TRUE(becomes_true([&] { return scheduler().stats().cancelled > before + 9; }));
-    EXPECT_TRUE(becomes_true([&] { return scheduler().stats().running == 0; }));
->>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
+    expect_idle();
   }
   expect_alive();
 }
@@ -501,19 +489,10 @@ TEST_F(ServerTest, HundredMixedRequestsGetTheAnswersGivenAlone) {
   over = true;
   leaving.join();
   for (int i = 0; i < 100; ++i) EXPECT_EQ(together[i], alone[i]) << i;
-<<<<<<< HEAD
-  expect_idle();
-  EXPECT_EQ(server_->scheduler().stats().failed, 0);
-=======
   for (size_t model = 0; model < 2; ++model) {
-    const auto idle = [&] {
-      const auto stats = scheduler(model).stats();
-      return stats.running == 0 && stats.waiting == 0;
-    };
-    EXPECT_TRUE(becomes_true(idle));
+    expect_idle(model);
     EXPECT_EQ(scheduler(model).stats().failed, 0);
   }
->>>>>>> 8423090 (serve: several models side by side, in the API and on its page)
 }
 
 }  // namespace

@@ -1,11 +1,25 @@
 #include "schmidt/base/memory.h"
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 
 #include <unistd.h>
 
+#include "schmidt/base/control_group.h"
+
 namespace schmidt {
+namespace {
+
+int64_t meminfo(const std::string& key) {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key)) return std::stoll(line.substr(key.size())) * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
 
 int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
@@ -14,12 +28,11 @@ int64_t resident_bytes() {
   return pages_resident * ::sysconf(_SC_PAGESIZE);
 }
 
+int64_t machine_bytes() { return meminfo("MemTotal:"); }
+
 int64_t available_bytes() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("MemAvailable:")) return std::stoll(line.substr(13)) * 1024;
-  }
-  return 0;
+  const int64_t of_machine = meminfo("MemAvailable:");
+  return std::min(of_machine, group_limits().memory_left.value_or(of_machine));
 }
 
 }  // namespace schmidt

@@ -246,7 +246,11 @@ void run(const BenchOptions& options) {
 
 Action add_bench(CLI::App& verb) {
   auto options = std::make_shared<BenchOptions>();
-  verb.add_option("MODEL", options->models, "Hugging Face folders or .gguf files")->required();
+  verb.add_option(
+          "MODEL", options->models,
+          "Hugging Face folders, .gguf files, or ids (ORG/NAME) of models in the local cache")
+      ->type_name(kModelValue)
+      ->required();
   verb.add_option("-p,--n-prompt", options->prompt, "Tokens of the prefill test (0: none)")
       ->check(kNonNegative)
       ->capture_default_str();

@@ -7,6 +7,7 @@ namespace schmidt::cli {
 void add_calibration_options(CLI::App& verb, pipeline::CalibrationText& text) {
   verb.add_option("--calibration", text.files,
                   "Text, .jsonl and .json files in equal parts; \"self\": sampled from the model")
+      ->type_name(kFileValue)
       ->delimiter(',')
       ->capture_default_str();
   verb.add_option("--calibration-tokens", text.tokens, "Tokens of the calibration text to use")

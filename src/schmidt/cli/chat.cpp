@@ -169,7 +169,7 @@ void run(const ChatOptions& options) {
 
 Action add_chat(CLI::App& verb) {
   auto options = std::make_shared<ChatOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_model_argument(verb, options->model);
   verb.add_option("--system", options->system, "System message");
   add_sampling_flags(verb, options->flags);
   add_exact_flag(verb, options->activations);

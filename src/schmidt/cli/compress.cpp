@@ -11,6 +11,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sizes.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 #include "schmidt/package/forms_text.h"
@@ -290,7 +291,9 @@ void run(const CompressVerbOptions& options) {
   pipeline::CompressRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
   if (!options.plan.empty()) run.also_read.push_back({"the plan", options.plan});
-  if (!options.recipe.empty()) run.also_read.push_back({"the recipe", options.recipe});
+  if (!options.recipe.empty()) {
+    run.also_read.push_back({"the recipe", io::locate_model(options.recipe)});
+  }
   const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
   if (parallel::rank() == 0) print(options, outcome);
 }
@@ -299,8 +302,10 @@ void run(const CompressVerbOptions& options) {
 
 Action add_compress(CLI::App& verb) {
   auto options = std::make_shared<CompressVerbOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
-  verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();
+  add_model_argument(verb, options->model);
+  verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")
+      ->type_name(kFolderValue)
+      ->required();
   verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
   verb.add_option("--keep", options->keep,
                   "Share of the whole model's parameters that stays, (0, 1]");
@@ -325,9 +330,11 @@ Action add_compress(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--bond", options->bond, "Instead of --keep: one bond dimension for every cut");
   CLI::Option* plan =
-      verb.add_option("--plan", options->plan, "Instead of --keep: a plan made by schmidt plan");
+      verb.add_option("--plan", options->plan, "Instead of --keep: a plan made by schmidt plan")
+          ->type_name(kFileValue);
   CLI::Option* recipe = verb.add_option("--recipe", options->recipe,
-                                        "A compressed checkpoint, whose recipe is followed again");
+                                        "A compressed checkpoint, whose recipe is followed again")
+                            ->type_name(kModelValue);
   verb.add_option("--sites", options->factorize.sites, "Sites of each MPO")->capture_default_str();
   verb.add_option("--shape", options->shape,
                   "How indices are split: balanced, or low-rank, (m,1)x(1,n); fisher and whitened "
@@ -354,7 +361,8 @@ Action add_compress(CLI::App& verb) {
       ->capture_default_str();
   add_calibration_options(verb, options->calibration);
   verb.add_option("--statistics", options->statistics,
-                  "Folder in which the statistics of calibration are kept for another run");
+                  "Folder in which the statistics of calibration are kept for another run")
+      ->type_name(kFolderValue);
   verb.add_option("--drift", options->factorize.drift,
                   "How far a layer's target follows the activation mismatch of its inputs, 0 to 1")
       ->check(CLI::Range(0.0, 1.0))

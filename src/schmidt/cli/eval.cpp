@@ -170,15 +170,17 @@ void run(const EvalOptions& options) {
 
 Action add_eval(CLI::App& verb) {
   auto options = std::make_shared<EvalOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_model_argument(verb, options->model);
   verb.add_option(
-      "--text", options->texts,
-      "Text, .jsonl and .json files; \"self\" for a text sampled from the reference, or "
-      "from MODEL");
+          "--text", options->texts,
+          "Text, .jsonl and .json files; \"self\" for a text sampled from the reference, or "
+          "from MODEL")
+      ->type_name(kFileValue);
   add_task_options(verb, options->tasks);
   verb.add_option("--reference", options->reference,
                   "Model to compare with: print its perplexity and the KL divergence from it, or "
-                  "how much of its scores is left");
+                  "how much of its scores is left")
+      ->type_name(kModelValue);
   verb.add_option("--context", options->perplexity.context, "Tokens in a window")
       ->capture_default_str();
   verb.add_option("--max-tokens", options->perplexity.max_tokens,

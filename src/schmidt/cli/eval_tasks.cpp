@@ -61,14 +61,14 @@ void print_table(const std::vector<eval::TaskResult>& results) {
 }  // namespace
 
 void add_task_options(CLI::App& verb, TaskVerbOptions& options) {
-  std::string names;
-  for (const eval::Task& task : eval::tasks()) {
-    names += (names.empty() ? "" : ", ") + std::string(task.name);
-  }
-  verb.add_option("--tasks", options.recipe.tasks, "Instead of --text: benchmarks, of " + names)
-      ->delimiter(',');
+  std::vector<std::string> names;
+  for (const eval::Task& task : eval::tasks()) names.emplace_back(task.name);
+  verb.add_option("--tasks", options.recipe.tasks, "Instead of --text: benchmarks")
+      ->delimiter(',')
+      ->check(named(names));
   verb.add_option("--data", options.recipe.data,
-                  "Folder of the benchmarks: DATA/mmlu, DATA/hellaswag, ..");
+                  "Folder of the benchmarks: DATA/mmlu, DATA/hellaswag, ..")
+      ->type_name(kFolderValue);
   verb.add_option("--limit", options.recipe.questions.limit,
                   "Only the first N questions of each task, of each subject of mmlu")
       ->check(kPositive);
@@ -76,7 +76,8 @@ void add_task_options(CLI::App& verb, TaskVerbOptions& options) {
                   "Worked examples before each question (default: 5 of gsm8k, 0 of others)")
       ->check(kNonNegative);
   verb.add_option("-o,--out", options.out,
-                  "A .json file for scores and every answer; a killed run goes on from it");
+                  "A .json file for scores and every answer; a killed run goes on from it")
+      ->type_name(kFileValue);
   verb.add_flag("--force", options.force, "Replace the file, and drop unfinished work there");
 }
 

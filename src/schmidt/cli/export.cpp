@@ -81,8 +81,7 @@ Action add_export(CLI::App& verb) {
   auto options = std::make_shared<ExportOptions>();
   std::vector<std::string> targets;
   for (const TargetName& target : kTargets) targets.emplace_back(target.name);
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file, compressed or not")
-      ->required();
+  add_model_argument(verb, options->model, ", compressed or not");
   verb.add_option(
           "--to", options->to,
           "transformers: a Hugging Face folder, its numbers unchanged; dense: the same with "
@@ -93,6 +92,7 @@ Action add_export(CLI::App& verb) {
       ->check(CLI::IsMember(targets))
       ->required();
   verb.add_option("-o,--out", options->run.out, "Folder to write, or the file of --to gguf")
+      ->type_name(kPathValue)
       ->required();
   verb.add_option("--type", options->type,
                   "What the matrices of a GGUF file are in (default: what they are in)")

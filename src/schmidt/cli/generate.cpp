@@ -83,11 +83,12 @@ void run(const GenerateVerbOptions& options) {
 
 Action add_generate(CLI::App& verb) {
   auto options = std::make_shared<GenerateVerbOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_model_argument(verb, options->model);
   auto* prompt = verb.add_option("-p,--prompt", options->prompt, "Text to continue");
   verb.add_option("-f,--prompt-file", options->prompt_file,
                   "File with the text to continue, without its last line's end; - and a pipe: "
                   "standard input")
+      ->type_name(kFileValue)
       ->excludes(prompt);
   verb.add_flag("--echo", options->echo, "Print the prompt first");
   verb.add_flag("--no-special", options->no_special,

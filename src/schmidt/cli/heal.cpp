@@ -200,13 +200,15 @@ Action add_heal(CLI::App& verb) {
   heal::ModelLevelOptions& model = heal.model_level;
   model.micro_batch = 0;
   heal.stream.held_out = 16;
-  verb.add_option("MODEL", options->model, "The compressed model: a folder, or a .gguf file")
-      ->required();
-  verb.add_option("--teacher", options->teacher, "The original model");
+  add_model_argument(verb, options->model, ", compressed before");
+  verb.add_option("--teacher", options->teacher, "The original model")->type_name(kModelValue);
   verb.add_option("--data", options->data, "Conversations (.jsonl) and plain text files")
+      ->type_name(kFileValue)
       ->delimiter(',')
       ->required();
-  verb.add_option("-o,--out", options->out, "Folder of the healed checkpoint")->required();
+  verb.add_option("-o,--out", options->out, "Folder of the healed checkpoint")
+      ->type_name(kFolderValue)
+      ->required();
   verb.add_flag("--resume", heal.resume, "Continue unfinished work, if there is any");
   verb.add_flag("--force", heal.force,
                 "Replace the checkpoint that schmidt wrote there, and drop unfinished work");

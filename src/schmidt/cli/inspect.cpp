@@ -95,7 +95,7 @@ void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summar
 
 Action add_inspect(CLI::App& verb) {
   auto options = std::make_shared<InspectOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
+  add_model_argument(verb, options->model);
   add_common_options(verb, options->common);
   return [options] {
     const io::Checkpoint checkpoint = open_checkpoint(options->model, options->common);

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/cli/exit_code.h"
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/output.h"
 #include "schmidt/cli/verbs.h"
@@ -24,16 +25,6 @@
 
 namespace schmidt::cli {
 namespace {
-
-// What the exit code means is part of the interface: docs/usage.md lists it.
-// kReaderLeft is what a shell reports of a program that SIGPIPE has ended.
-enum ExitCode : int {
-  kDone = 0,
-  kDefect = 1,
-  kCallersMistake = 2,
-  kBadFile = 3,
-  kReaderLeft = 141
-};
 
 /// Memory for when there is no more: JSON values take a little as they go, and a destructor must
 /// not fail. The first is for one that goes in the course of things, the second for those that go
@@ -72,6 +63,10 @@ constexpr Verb kVerbs[] = {
     {"tokenize", "Turn text into token ids, line by line", add_tokenize},
     {"detokenize", "Turn token ids into text, line by line", add_detokenize},
     {"bench", "Measure the speed of prefill and decode, models side by side", add_bench},
+    {"doctor", "Show what this machine has, what it lacks, and which models it can hold",
+     add_doctor},
+    {"completion", "Print a script that completes commands in a shell", add_completion},
+    {"man", "Print the manual page", add_man},
 };
 
 int fail(ExitCode code, std::string message) {

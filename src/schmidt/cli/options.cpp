@@ -33,6 +33,18 @@ const CLI::Validator kPositive =
 const CLI::Validator kNonNegative =
     number([](double value) { return value >= 0.0; }, "of 0 or more", "NONNEGATIVE");
 
+CLI::Validator named(const std::vector<std::string>& names) {
+  return {[](std::string&) { return std::string(); }, CLI::detail::generate_set(names)};
+}
+
+void add_model_argument(CLI::App& verb, std::string& model, const std::string& also) {
+  verb.add_option(
+          "MODEL", model,
+          "Hugging Face folder, .gguf file, or id (ORG/NAME) of a model in the local cache" + also)
+      ->type_name(kModelValue)
+      ->required();
+}
+
 torch::Device CommonOptions::torch_device() const { return torch::Device(device); }
 
 torch::ScalarType CommonOptions::torch_dtype(torch::ScalarType fallback) const {
@@ -51,7 +63,7 @@ torch::ScalarType fastest_dtype(const torch::Device& device) {
 }
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {
-  const char* group = "Common options";
+  const char* group = kCommonGroup;
   verb.add_flag("--json", options.json, "Print one JSON object")->group(group);
   verb.add_option("--device", options.device, "Where to compute")
       ->check(CLI::IsMember({"cpu", "cuda"}))

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <torch/types.h>
@@ -34,6 +35,21 @@ torch::ScalarType fastest_dtype(const torch::Device& device);
 /// what they expect.
 extern const CLI::Validator kPositive;     ///< above 0, finite
 extern const CLI::Validator kNonNegative;  ///< 0 or more, finite
+
+/// Shows names that are checked later, by those who know them, as choices of an option.
+CLI::Validator named(const std::vector<std::string>& names);
+
+// What the value of an option is: --help prints it, shells complete it (command_line.h).
+inline constexpr const char* kFileValue = "FILE";
+inline constexpr const char* kFolderValue = "FOLDER";
+inline constexpr const char* kPathValue = "PATH";      ///< either of them
+inline constexpr const char* kModelValue = "PATH|ID";  ///< what io::locate_model finds
+
+/// MODEL, which most verbs read; `also` goes on with what it may be.
+void add_model_argument(CLI::App& verb, std::string& model, const std::string& also = "");
+
+/// The heading of the options that every verb of a model takes.
+inline constexpr const char* kCommonGroup = "Common options";
 
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);

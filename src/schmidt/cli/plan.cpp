@@ -1,9 +1,5 @@
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/ones.h>
 #include <fmt/format.h>
 
 #include "schmidt/cli/console.h"
@@ -13,6 +9,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/json.h"
+#include "schmidt/kernels/product_speed.h"
 #include "schmidt/pipeline/plan_model.h"
 #include "schmidt/plan/preset.h"
 
@@ -28,22 +25,6 @@ struct PlanOptions {
   pipeline::PlanRecipe recipe;
   double tflops = 0.0;  // 0: measured
 };
-
-/// Operations a second of a float32 product, which a training step comes near to.
-double measured_flops(const torch::Device& device) {
-  using Clock = std::chrono::steady_clock;
-  constexpr int64_t kSize = 1024;
-  const torch::Tensor a = at::ones({kSize, kSize}, torch::TensorOptions().device(device));
-  double best = 0.0;
-  const auto until = Clock::now() + std::chrono::milliseconds(300);
-  do {
-    const auto start = Clock::now();
-    at::matmul(a, a)[0][0].item<float>();
-    const std::chrono::duration<double> seconds = Clock::now() - start;
-    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds.count());
-  } while (Clock::now() < until);
-  return best;
-}
 
 pipeline::PlanRecipe recipe_of(const PlanOptions& options) {
   pipeline::PlanRecipe recipe = options.recipe;
@@ -169,8 +150,9 @@ void run(const PlanOptions& options) {
     }
     return;
   }
-  const double flops =
-      options.tflops > 0 ? options.tflops * 1e12 : measured_flops(options.common.torch_device());
+  const double flops = options.tflops > 0
+                           ? options.tflops * 1e12
+                           : kernels::measure_product_speed(options.common.torch_device());
   if (options.common.json) {
     nlohmann::ordered_json out = {{"keep", outcome.file.keep}};
     out.update(nlohmann::ordered_json(outcome.file.predicted));
@@ -187,17 +169,19 @@ void run(const PlanOptions& options) {
 
 Action add_plan(CLI::App& verb) {
   auto options = std::make_shared<PlanOptions>();
-  verb.add_option("MODEL", options->model,
-                  "Hugging Face folder, .gguf file, or a config.json alone")
+  add_model_argument(verb, options->model, ", or a config.json alone");
+  verb.add_option("-o,--out", options->out, "The plan: a .json file")
+      ->type_name(kFileValue)
       ->required();
-  verb.add_option("-o,--out", options->out, "The plan: a .json file")->required();
   verb.add_flag("--force", options->force, "Replace the file if it exists");
   verb.add_option(
-      "--profile", options->profile,
-      "Sensitivity measured by schmidt profile; without it every layer keeps the same share");
+          "--profile", options->profile,
+          "Sensitivity measured by schmidt profile; without it every layer keeps the same share")
+      ->type_name(kFileValue);
   verb.add_option("--statistics", options->statistics,
                   "With --size or --speedup: statistics of calibration (compress --statistics), by "
-                  "which bytes or time are spent on whichever forms of the layers lose the least");
+                  "which bytes or time are spent on whichever forms of the layers lose the least")
+      ->type_name(kFolderValue);
   add_forms_option(verb, options->forms, "--statistics");
   verb.add_option("--group", options->recipe.forms.group,
                   "Weights of a row that share a scale: with --statistics 32, 64 and 128 compete "

@@ -109,13 +109,15 @@ void run(const ProfileVerbOptions& options) {
 Action add_profile(CLI::App& verb) {
   auto options = std::make_shared<ProfileVerbOptions>();
   options->recipe.measure.method = "whitened";
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_model_argument(verb, options->model);
   verb.add_option("-o,--out", options->out,
                   "The profile: a .json file; the figure goes beside it as .svg and .html")
+      ->type_name(kFileValue)
       ->required();
   verb.add_flag("--force", options->force, "Replace the file, and drop unfinished work there");
   verb.add_option("--text", options->recipe.text.files,
                   "Text and .jsonl files in equal parts; \"self\": sampled from the model")
+      ->type_name(kFileValue)
       ->delimiter(',')
       ->capture_default_str();
   verb.add_option("--max-tokens", options->recipe.text.tokens, "Tokens of the text to use")
@@ -142,8 +144,9 @@ Action add_profile(CLI::App& verb) {
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();
   verb.add_option(
-      "--data", options->recipe.data,
-      "Folder of the benchmarks, if the metric is one of them: DATA/mmlu, DATA/hellaswag, ..");
+          "--data", options->recipe.data,
+          "Folder of the benchmarks, if the metric is one of them: DATA/mmlu, DATA/hellaswag, ..")
+      ->type_name(kFolderValue);
   verb.add_option("--limit", options->recipe.questions.limit,
                   "Questions of each file of the benchmark, of each subject of mmlu (0: all)")
       ->check(kNonNegative)
@@ -180,9 +183,10 @@ Action add_profile(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option(
-      "--statistics", options->statistics,
-      "fisher, auto: folder in which the statistics of calibration are kept for another "
-      "run");
+          "--statistics", options->statistics,
+          "fisher, auto: folder in which the statistics of calibration are kept for another "
+          "run")
+      ->type_name(kFolderValue);
   add_common_options(verb, options->common);
   return [options, &verb] {
     options->given = given_options(verb);

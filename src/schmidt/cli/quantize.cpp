@@ -100,9 +100,10 @@ void run(const QuantizeOptions& options) {
 Action add_quantize(CLI::App& verb) {
   auto options = std::make_shared<QuantizeOptions>();
   pipeline::QuantizeRecipe& recipe = options->recipe;
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file, compressed or not")
+  add_model_argument(verb, options->model, ", compressed or not");
+  verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")
+      ->type_name(kFolderValue)
       ->required();
-  verb.add_option("-o,--out", options->out, "Folder of the new checkpoint")->required();
   verb.add_flag("--force", options->force, "Replace the checkpoint that schmidt wrote there");
   verb.add_option("--bits", options->bits,
                   fmt::format("Bits of a weight: {}", quant::kIntegerWidthsText))
@@ -131,7 +132,8 @@ Action add_quantize(CLI::App& verb) {
       ->delimiter(',');
   add_calibration_options(verb, recipe.text);
   verb.add_option("--statistics", options->statistics,
-                  "Folder in which the statistics of calibration are kept for another run");
+                  "Folder in which the statistics of calibration are kept for another run")
+      ->type_name(kFolderValue);
   add_common_options(verb, options->common);
   return [options, &verb] {
     options->given = given_options(verb);

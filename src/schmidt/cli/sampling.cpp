@@ -36,9 +36,10 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->capture_default_str();
   verb.add_option("--stop", flags.stop, "Stop before this text; may be given several times");
   verb.add_option(
-      "--draft", flags.draft,
-      "A smaller model of the same tokens, which proposes what MODEL will say: the same "
-      "text, in less time where it is often right");
+          "--draft", flags.draft,
+          "A smaller model of the same tokens, which proposes what MODEL will say: the same "
+          "text, in less time where it is often right")
+      ->type_name(kModelValue);
   verb.add_option("--draft-tokens", flags.draft_tokens, "Proposals of a round at most")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();

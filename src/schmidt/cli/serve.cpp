@@ -102,7 +102,9 @@ Action add_serve(CLI::App& verb) {
   auto options = std::make_shared<ServeVerbOptions>();
   serve::ServeOptions& serve = options->serve;
   verb.add_option("MODEL", options->models,
-                  "Hugging Face folders or .gguf files, served side by side")
+                  "Hugging Face folders, .gguf files, or ids (ORG/NAME) of models in the local "
+                  "cache, served side by side")
+      ->type_name(kModelValue)
       ->required();
   verb.add_option("--host", serve.http.host, "Address to listen on")->capture_default_str();
   verb.add_option("--port", serve.http.port, "Port to listen on (0: a free one, which is printed)")

@@ -79,8 +79,9 @@ void detokenize(const TokenizeOptions& options) {
 
 Action add_tokenize(CLI::App& verb) {
   auto options = std::make_shared<TokenizeOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
-  verb.add_option("--text", options->text, "File to read instead of standard input");
+  add_model_argument(verb, options->model);
+  verb.add_option("--text", options->text, "File to read instead of standard input")
+      ->type_name(kFileValue);
   verb.add_flag("--no-special", options->no_special,
                 "Take special tokens in the text as plain text");
   verb.add_flag("--add-special", options->add_special,
@@ -91,7 +92,7 @@ Action add_tokenize(CLI::App& verb) {
 
 Action add_detokenize(CLI::App& verb) {
   auto options = std::make_shared<TokenizeOptions>();
-  verb.add_option("MODEL", options->model, "Hugging Face folder or .gguf file")->required();
+  add_model_argument(verb, options->model);
   verb.add_flag("--no-special", options->no_special, "Leave special tokens out of the text");
   add_common_options(verb, options->common);
   return [options] { detokenize(*options); };

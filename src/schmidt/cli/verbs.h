@@ -24,5 +24,8 @@ Action add_tokenize(CLI::App& verb);
 Action add_detokenize(CLI::App& verb);
 Action add_serve(CLI::App& verb);
 Action add_bench(CLI::App& verb);
+Action add_doctor(CLI::App& verb);
+Action add_completion(CLI::App& verb);  ///< and the next: of all verbs that stand beside it
+Action add_man(CLI::App& verb);
 
 }  // namespace schmidt::cli

@@ -4,6 +4,7 @@
 
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/hf_folder.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/mapped_file.h"
 #include "schmidt/io/model_path.h"
 #include "schmidt/io/tensor_data.h"
@@ -67,7 +68,8 @@ struct Checkpoint::Impl {
   std::map<std::string, TensorInfo> tensors;
 };
 
-Checkpoint Checkpoint::open(const fs::path& path) {
+Checkpoint Checkpoint::open(const fs::path& name) {
+  const fs::path path = locate_model(name);
   auto impl = std::make_shared<Impl>(Impl{path, open_source(path), {}});
   std::visit(
       [&](const auto& source) {

@@ -31,10 +31,12 @@ struct TensorInfo {
 /// Data is memory-mapped and read tensor by tensor. Cheap to copy.
 class Checkpoint {
  public:
-  /// Throws c10::ValueError if there is no such path, FormatError for what a
+  /// A path, or an id of the hub ("ORG/NAME", "ORG/NAME@REVISION") that its local cache holds.
+  /// Throws c10::ValueError if there is no such model, FormatError for what a
   /// file holds, SystemError if it cannot be read.
-  static Checkpoint open(const std::filesystem::path& path);
+  static Checkpoint open(const std::filesystem::path& name);
 
+  /// Where it lies: never an id.
   const std::filesystem::path& path() const;
   bool is_gguf() const;
 

@@ -84,6 +84,12 @@ std::array<bool, kNames.size()> usable() {
 
 std::string_view name_of(InstructionSet set) { return kNames.at(static_cast<size_t>(set)).name; }
 
+std::vector<InstructionSet> instruction_sets() {
+  std::vector<InstructionSet> sets;
+  for (const Name& name : kNames) sets.push_back(name.set);
+  return sets;
+}
+
 bool supported(InstructionSet set) {
   static const auto here = usable();
   return here.at(static_cast<size_t>(set));

@@ -18,6 +18,9 @@ enum class InstructionSet {
 
 std::string_view name_of(InstructionSet set);
 
+/// All of them, in the order of the list above.
+std::vector<InstructionSet> instruction_sets();
+
 /// Whether this CPU has it. The environment variable SCHMIDT_INSTRUCTION_SET, the name of a set
 /// ("portable", "avx2", "avx512", "avx512-vnni", "avx512-vbmi", "avx512-bf16", "amx-bf16"), hides
 /// those that stand after it in the list above, as on an older CPU.

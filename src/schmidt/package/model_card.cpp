@@ -4,15 +4,16 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/escaped_bytes.h"
-#include "schmidt/base/file_system.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/json.h"
 #include "schmidt/model/network.h"
 
 namespace schmidt::package {
 
 std::string model_name(const io::Checkpoint& original) {
+  if (const auto name = io::hub_name(original.path())) return *name;
   const std::string base = io::string_or(original.config(), "_name_or_path", "", original.path());
-  return escaped_bytes(base.empty() ? last_name(original.path()) : base);
+  return escaped_bytes(base.empty() ? io::model_name(original.path()) : base);
 }
 
 std::string plain_card(const io::Checkpoint& original, const ModelSummary& summary) {

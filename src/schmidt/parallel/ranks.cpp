@@ -90,6 +90,14 @@ void check_mpi(int code, const char* what) {
   throw LostRank(fmt::format("another rank is out of reach ({}): {}", what, text.data()));
 }
 
+std::string mpi_library() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);  // one of the few calls before MPI_Init
+  const std::string all(text.data());
+  return all.substr(0, all.find_first_of(",\n"));  // what follows says how it was built
+}
+
 int64_t rank() {
   static const int value = [] {
     int r = 0;
@@ -163,6 +171,8 @@ void abort(int code) {
 }
 
 #else
+
+std::string mpi_library() { return ""; }
 
 int64_t rank() {
   together();

@@ -18,6 +18,10 @@ namespace schmidt::parallel {
 int64_t rank();
 int64_t size();
 
+/// Name and version of the MPI that this was built with; empty of a build without MPI. Starts
+/// nothing.
+std::string mpi_library();
+
 /// Returns when every rank has called it.
 void barrier();
 

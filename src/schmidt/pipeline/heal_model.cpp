@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "schmidt/base/atomic_file.h"
-#include "schmidt/base/file_system.h"
 #include "schmidt/heal/team.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/pipeline/outputs.h"
 #include "schmidt/report/healing_page.h"
@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 class LogPage {
  public:
   explicit LogPage(const io::Checkpoint& student)
-      : title_("Healing " + last_name(student.path())) {}
+      : title_("Healing " + io::model_name(student.path())) {}
 
   void write(const fs::path& log) const {
     fs::path html = log;

@@ -243,12 +243,7 @@ int64_t bytes_written(const plan::Outline& model, const std::vector<plan::LayerP
 
 }  // namespace
 
-PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
-                       const std::filesystem::path& out, bool force) {
-  if (recipe.statistics) return plan_by_statistics(model, recipe, out, force);
-  std::vector<InputPath> inputs = {{"the model", model.path}};
-  if (recipe.profile) inputs.push_back({"the profile", *recipe.profile});
-  const std::filesystem::path place = output_file(out, force, inputs);
+PlanOutcome predict_plan(const plan::Outline& model, const PlanRecipe& recipe) {
   check(recipe, model);
 
   double keep = keep_asked(recipe, model);
@@ -266,13 +261,22 @@ PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
       static_cast<double>(footprint.parameters) / static_cast<double>(model.parameters);
   const std::string dtype = stored_dtype(recipe, model);
   const int64_t bytes = bytes_written(model, allocated.layers, dtype);
-  PlanOutcome outcome{{allocated.layers, kept, to_json(recipe),
-                       predicted(recipe, model, footprint, allocated, bytes), dtype},
-                      footprint,
-                      allocated.loss,
-                      allocated.uniform_loss,
-                      allocated.loss_unit,
-                      static_cast<double>(bytes)};
+  return {{allocated.layers, kept, to_json(recipe),
+           predicted(recipe, model, footprint, allocated, bytes), dtype},
+          footprint,
+          allocated.loss,
+          allocated.uniform_loss,
+          allocated.loss_unit,
+          static_cast<double>(bytes)};
+}
+
+PlanOutcome plan_model(const plan::Outline& model, const PlanRecipe& recipe,
+                       const std::filesystem::path& out, bool force) {
+  if (recipe.statistics) return plan_by_statistics(model, recipe, out, force);
+  std::vector<InputPath> inputs = {{"the model", model.path}};
+  if (recipe.profile) inputs.push_back({"the profile", *recipe.profile});
+  const std::filesystem::path place = output_file(out, force, inputs);
+  PlanOutcome outcome = predict_plan(model, recipe);
   plan::write_plan(place, outcome.file, model);
   return outcome;
 }

@@ -38,6 +38,9 @@ struct PlanOutcome {
   std::optional<double> speedup = {};  ///< predicted for a budget of time, over the model as it is
 };
 
+/// The plan that a recipe without statistics makes; writes nothing. Throws as `plan_model`.
+PlanOutcome predict_plan(const plan::Outline& model, const PlanRecipe& recipe);
+
 /// Plans the compression of a model and writes the plan to `out`, links followed; where statistics
 /// decide, a figure of the frontiers beside it.
 /// Throws c10::ValueError for a recipe that does not fit the model or a budget out of reach,

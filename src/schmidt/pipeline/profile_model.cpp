@@ -9,6 +9,7 @@
 #include "schmidt/base/held_folder.h"
 #include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/eval/multiple_choice.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/record_log.h"
 #include "schmidt/model/model.h"
 #include "schmidt/parallel/ranks.h"
@@ -158,7 +159,7 @@ ProfileOutcome profile_model(const io::Checkpoint& model, const ProfileRecipe& r
   if (parallel::rank() != 0) return outcome;
   write_file_atomically(places.svg, report::sensitivity_svg(outcome.profile));
   write_file_atomically(places.html,
-                        report::sensitivity_page(outcome.profile, last_name(model.path())));
+                        report::sensitivity_page(outcome.profile, io::model_name(model.path())));
   profile::write_profile(places.profile, outcome.profile);
   held->remove();
   if (statistics) statistics->done();

@@ -3,17 +3,16 @@
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/file_system.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/json.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::plan {
-namespace {
-
 namespace fs = std::filesystem;
 
-Outline from_config(const fs::path& path) {
-  Outline outline{path, model::parse_config(io::read_json_object(path), path), {}, 0, {}, {}, {}};
+Outline outline(const nlohmann::json& config, const fs::path& path) {
+  Outline outline{path, model::parse_config(config, path), {}, 0, {}, {}, {}};
   TORCH_CHECK_VALUE(outline.config.compressed_layers.empty(), "[plan] ", path.string(),
                     " is of a compressed model; expected its weights beside it");
   outline.layers = layers_of(outline.config);
@@ -21,8 +20,6 @@ Outline from_config(const fs::path& path) {
   outline.tensors = dense_tensors(outline.config);
   return outline;
 }
-
-}  // namespace
 
 int64_t parameter_count(const model::ModelConfig& config) {
   const int64_t embedding = config.vocab_size * config.hidden_size;
@@ -49,7 +46,11 @@ Outline outline(const io::Checkpoint& checkpoint) {
           std::move(tensors)};
 }
 
-Outline open_outline(const fs::path& path) {
+Outline open_outline(const fs::path& name) {
+  const fs::path path = io::locate_model(name);
+  const auto from_config = [](const fs::path& file) {
+    return outline(io::read_json_object(file), file);
+  };
   if (is_plain_file(path) && path.extension() == ".json") return from_config(path);
   const bool weights = !is_folder(path) || path_exists(path / "model.safetensors") ||
                        path_exists(path / "model.safetensors.index.json");

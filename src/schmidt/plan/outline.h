@@ -26,9 +26,13 @@ struct Outline {
 
 Outline outline(const io::Checkpoint& checkpoint);
 
+/// From a config alone; `path` is for messages. Throws FormatError for what it holds.
+Outline outline(const nlohmann::json& config, const std::filesystem::path& path);
+
 /// From a config.json, a folder that holds one with or without weights, or a .gguf
-/// file. Throws c10::ValueError if there is none, FormatError for what it holds.
-Outline open_outline(const std::filesystem::path& path);
+/// file, of which the hub's cache may be asked by an id. Throws c10::ValueError if there is none,
+/// FormatError for what it holds.
+Outline open_outline(const std::filesystem::path& name);
 
 /// Parameters of a model that is all dense: embedding, head unless tied, layers with
 /// their biases, norms.

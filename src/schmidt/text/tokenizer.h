@@ -24,9 +24,10 @@ struct EncodeOptions {
 class Tokenizer {
  public:
   /// From a Hugging Face folder (tokenizer.json first, then tokenizer.model, then vocab.json
-  /// with merges.txt) or a .gguf file. Throws c10::ValueError if there is no such path, FormatError
+  /// with merges.txt) or a .gguf file, by its path or its id in the hub's cache
+  /// (io/hub_cache.h). Throws c10::ValueError if there is no such model, FormatError
   /// if what is there is missing, broken or of a kind that is not supported.
-  static Tokenizer load(const std::filesystem::path& path);
+  static Tokenizer load(const std::filesystem::path& name);
 
   /// From the content of a tokenizer.json; `path` is for messages. Throws FormatError.
   static Tokenizer from_json(std::string_view tokenizer_json,

@@ -8,6 +8,7 @@
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/hf_folder.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/lfs_pointer.h"
 #include "schmidt/io/model_path.h"
@@ -171,7 +172,8 @@ std::shared_ptr<Tokenizer::Impl> load_gguf(const fs::path& path) {
 
 }  // namespace
 
-std::shared_ptr<Tokenizer::Impl> load_tokenizer(const fs::path& path) {
+std::shared_ptr<Tokenizer::Impl> load_tokenizer(const fs::path& name) {
+  const fs::path path = io::locate_model(name);
   std::shared_ptr<Tokenizer::Impl> impl =
       io::kind_of_model_path(path) == io::ModelPath::kFolder ? load_folder(path) : load_gguf(path);
   if (impl->eos_id) impl->stop_ids.push_back(*impl->eos_id);
@@ -181,6 +183,6 @@ std::shared_ptr<Tokenizer::Impl> load_tokenizer(const fs::path& path) {
   return impl;
 }
 
-Tokenizer Tokenizer::load(const fs::path& path) { return Tokenizer(load_tokenizer(path)); }
+Tokenizer Tokenizer::load(const fs::path& name) { return Tokenizer(load_tokenizer(name)); }
 
 }  // namespace schmidt::text

@@ -35,7 +35,7 @@ struct Tokenizer::Impl {
 };
 
 /// Of a folder or a .gguf file; throws as Tokenizer::load.
-std::shared_ptr<Tokenizer::Impl> load_tokenizer(const std::filesystem::path& path);
+std::shared_ptr<Tokenizer::Impl> load_tokenizer(const std::filesystem::path& name);
 
 /// From tokenizer.json. Throws FormatError.
 std::shared_ptr<Tokenizer::Impl> build_from_json(const nlohmann::json& tokenizer,
