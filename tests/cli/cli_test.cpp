@@ -283,6 +283,10 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
   EXPECT_GT(made["predicted_loss"], 0.0);
   EXPECT_EQ(run(fmt::format("generate {} --prompt a -n 3", out)).code, 0);
 
+  const auto told =
+      run(compress + fmt::format("--size 23KB --statistics {} -o {}4", statistics, out));
+  EXPECT_NE(told.out.find("\nforms            int"), std::string::npos) << told.out;
+
   const auto plan = json(fmt::format("plan {} --size 23KB --statistics {} --group 12 -o {}", model,
                                      statistics, planned));
   EXPECT_LE(plan["bytes"], 23000.0);
