@@ -4,9 +4,10 @@ usage: chat_page_in_browser.py PROGRAM WRITE_MODELS [--keep FOLDER] [--models A 
 
 WRITE_MODELS FOLDER writes two tiny models of other weights; the second is compressed and both are
 served side by side. On pages 360, 800 and 1400 pixels wide, light and dark, two messages are typed
-and sent, and the first again in a new talk. Fails where a page is wider than its window, a text is hard to tell from what is behind
-it, the console holds a line, or an answer is not in its model's column, or not the one that the
-API gives when this model alone is asked. Ends with 77 (skipped) where there is no Chromium.
+and sent, and the first again in a new talk. Fails where a page is wider than its window, a text is
+hard to tell from what is behind it, the console holds a line, or an answer is not in its model's
+column, or not the one that the API gives when this model alone is asked. --models A B talks with
+those instead, --keep leaves pictures. Ends with 77 (skipped) where there is no Chromium.
 """
 
 import argparse
@@ -83,8 +84,9 @@ async function talk(frame, width, dark) {
   if (view.matchMedia('(prefers-color-scheme: dark)').matches !== dark) {
     found.push('is not shown as asked');
   }
-  await becomes('the models', () => doc.querySelectorAll('#models .model').length === models.length);
-  const heads = [...doc.querySelectorAll('#models .model')];
+  const listed = () => [...doc.querySelectorAll('#models .model')];
+  await becomes('the models', () => listed().length === models.length);
+  const heads = listed();
   found.push(...places(heads, width));
   models.forEach((model, i) => {
     for (const text of [model.name, model.size + ' MB', model.forms]) {
