@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "schmidt/io/safetensors.h"
+#include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/plan_model.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/stored_specs.h"
