@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -20,6 +21,18 @@ class Completion : public ::testing::Test {
  protected:
   Ran shell(const std::string& command) { return run_in_shell(tmp, command); }
 
+  /// What the program prints, asked once: each start of it takes a third of a second.
+  std::string printed(const std::string& arguments) {
+    static std::map<std::string, std::string> known;
+    const auto found = known.find(arguments);
+    if (found != known.end()) return found->second;
+    const Ran ran = shell("$S " + arguments);
+    EXPECT_EQ(ran.code, 0) << arguments << "\n" << ran.err;
+    return known[arguments] = ran.out;
+  }
+
+  static Words lines_of(const std::string& text) { return Ran{0, text, ""}.lines(); }
+
   /// Skips where a program is not installed: another shell than bash need not be here.
   bool has(const std::string& program) { return shell("command -v " + program).code == 0; }
 
@@ -27,8 +40,9 @@ class Completion : public ::testing::Test {
   Words offered(const Words& words) {
     std::string list;
     for (const std::string& word : words) list += fmt::format(" '{}'", word);
+    write_file(tmp / "script.bash", printed("completion bash"));
     const Ran ran =
-        shell(fmt::format("cd {} && source <($S completion bash) || exit 9\n"
+        shell(fmt::format("cd {} && source ../script.bash || exit 9\n"
                           "complete -p schmidt >/dev/null || exit 8\n"
                           "HF_HUB_CACHE={} COMP_WORDS=({}) COMP_CWORD={}\n"
                           "_schmidt\n"
@@ -45,7 +59,7 @@ class Completion : public ::testing::Test {
   Words verbs() {
     Words names;
     bool listed = false;
-    for (const std::string& line : shell("$S --help").lines()) {
+    for (const std::string& line : lines_of(printed("--help"))) {
       if (listed && line.starts_with("  ")) names.push_back(line.substr(2, line.find(' ', 2) - 2));
       if (line == "Subcommands:") listed = true;
     }
@@ -57,7 +71,7 @@ class Completion : public ::testing::Test {
   std::set<std::string> options(const std::string& verb) {
     std::set<std::string> names;
     static const std::regex kOption("--[a-z0-9][a-z0-9-]*");
-    for (const std::string& line : shell("$S " + verb + " --help").lines()) {
+    for (const std::string& line : lines_of(printed(verb + " --help"))) {
       if (!line.starts_with("  -")) continue;
       // -o,--out FOLDER: the names end at the first space.
       const std::string head = line.substr(2, line.find(' ', 2) - 2);
@@ -161,7 +175,7 @@ TEST_F(Completion, FishCompletes) {
 
 TEST_F(Completion, ScriptsOfAllShellsKnowEveryOption) {
   for (const char* name : {"zsh", "fish"}) {
-    const std::string script = shell(fmt::format("$S completion {}", name)).out;
+    const std::string script = printed(fmt::format("completion {}", name));
     for (const std::string& verb : verbs()) {
       for (const std::string& option : options(verb)) {
         const std::string spelled = std::string(name) == "fish" ? "-l " + option.substr(2) : option;

@@ -53,12 +53,12 @@ TEST_F(HubModel, IsReadByEveryVerb) {
       {"detokenize org/tiny", "10 11"},
       {"compress org/tiny --bond 3 -q -o cut", ""},
       {"compress org/tiny --recipe cut -q -o again", ""},
-      {"quantize org/tiny --bits 8 -q -o int8", ""},
+      {"quantize org/tiny --bits 8 --group 0 -q -o int8", ""},
       {"plan org/tiny --keep 0.8 --tflops 1 -o plan.json", ""},
       {"profile org/tiny --text text --max-tokens 64 --context 32 --bonds 2 --blocks 0 -q -o "
        "p.json",
        ""},
-      {"heal cut --teacher org/tiny --data text --tokens 256 --context 32 --batch 2 --held-out 2 "
+      {"heal cut --teacher org/tiny --data text --tokens 256 --context 32 --batch 2 --held-out 0 "
        "-q "
        "-o healed",
        ""},

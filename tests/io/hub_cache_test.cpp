@@ -158,7 +158,7 @@ TEST_F(HubCache, SaysWhichCommandDownloadsAModel) {
   };
   const std::string fetches = "which does not exist; \"hf download org/small-1.0\" fetches it";
   expect_absent("org/small-1.0", fetches);
-  expect_absent("org/small-1.0", "(" + (tmp / "hub").string() + ")");
+  expect_absent("org/small-1.0", (tmp / "hub").string() + ")");
   ::unsetenv("HF_HUB_CACHE");  // and no HOME
   expect_absent("org/small-1.0", fetches);
   ::setenv("HF_HUB_CACHE", (tmp / "hub").c_str(), 1);

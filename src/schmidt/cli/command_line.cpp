@@ -57,6 +57,9 @@ OptionForm form_of(const CLI::Option& option) {
   if (option.get_items_expected_max() == 0) return form;
   read_type(option.get_type_name(), form);
   form.default_value = option.get_default_str();
+  if (form.default_value.starts_with('[') && form.default_value.ends_with(']')) {  // of a list
+    form.default_value = form.default_value.substr(1, form.default_value.size() - 2);
+  }
   form.environment = option.get_envname();
   form.is_list = option.get_delimiter() == ',';
   form.repeats = option.get_items_expected_max() > 1;

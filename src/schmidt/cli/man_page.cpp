@@ -108,7 +108,6 @@ std::string option_entry(const OptionForm& option) {
   std::string text = sentence(option.help);
   if (!option.choices.empty()) text += fmt::format(" One of {}.", fmt::join(option.choices, ", "));
   text += limits_text(option.limits);
-  // The default of a list is printed as one: "[integers]".
   if (!option.default_value.empty()) text += fmt::format(" Default: {}.", option.default_value);
   if (!option.environment.empty()) text += fmt::format(" Environment: {}.", option.environment);
   if (option.is_required) text += " Required.";
