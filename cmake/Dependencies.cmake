@@ -31,9 +31,13 @@ check_include_file_cxx(omp.h SCHMIDT_HAS_OPENMP -fopenmp)
 add_library(schmidt_fmt STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt.cpp)
 target_include_directories(schmidt_fmt SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
 add_library(schmidt_deps INTERFACE)
-target_include_directories(schmidt_deps SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+# An installed schmidt finds LibTorch where it is used: schmidtConfig.cmake.
+target_include_directories(schmidt_deps SYSTEM INTERFACE "$<BUILD_INTERFACE:${TORCH_INCLUDE_DIRS}>")
 target_link_libraries(schmidt_deps INTERFACE
-  ${TORCH_LIBRARIES} schmidt_fmt nlohmann_json::nlohmann_json)
+  "$<BUILD_INTERFACE:${TORCH_LIBRARIES}>" $<INSTALL_INTERFACE:schmidt::torch>
+  schmidt_fmt nlohmann_json::nlohmann_json)
+set_target_properties(schmidt_deps PROPERTIES EXPORT_NAME deps)
+set_target_properties(schmidt_fmt PROPERTIES EXPORT_NAME fmt)
 separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 target_compile_options(schmidt_deps INTERFACE ${torch_flags})
 if(SCHMIDT_HAS_OPENMP)

@@ -139,7 +139,7 @@ Action add_profile(CLI::App& verb) {
       ->check(CLI::Range(0.0, 1.0))
       ->excludes(bonds);
   std::vector<std::string> metrics;
-  for (const profile::Metric& metric : profile::metrics()) metrics.emplace_back(metric.name);
+  for (const profile::Metric* metric : profile::metrics()) metrics.emplace_back(metric->name);
   verb.add_option("--metric", options->recipe.measure.metric, "Measure of the model's loss")
       ->check(CLI::IsMember(metrics))
       ->capture_default_str();

@@ -1,5 +1,6 @@
 #include "schmidt/profile/metric.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -85,13 +86,26 @@ std::vector<Metric> all_metrics() {
   return all;
 }
 
-}  // namespace
-
-std::span<const Metric> metrics() {
-  static const std::vector<Metric> kMetrics = all_metrics();
-  return kMetrics;
+std::vector<const Metric*>& table() {
+  static const std::vector<Metric> built_in = all_metrics();
+  static std::vector<const Metric*> all = [] {
+    std::vector<const Metric*> metrics;
+    for (const Metric& metric : built_in) metrics.push_back(&metric);
+    return metrics;
+  }();
+  return all;
 }
 
-const Metric& find_metric(std::string_view name) { return find_named(metrics(), name, "metric"); }
+}  // namespace
+
+std::vector<const Metric*> metrics() { return table(); }
+
+void add_metric(const Metric& metric) {
+  TORCH_CHECK_VALUE(std::ranges::find(table(), metric.name, &Metric::name) == table().end(),
+                    "[metrics] expected a new name, got ", std::string(metric.name));
+  table().push_back(&metric);
+}
+
+const Metric& find_metric(std::string_view name) { return *find_named(table(), name, "metric"); }
 
 }  // namespace schmidt::profile

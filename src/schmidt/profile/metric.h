@@ -1,6 +1,5 @@
 #pragma once
 
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -24,7 +23,8 @@ struct Reading {
   const eval::MultipleChoice* questions;  ///< whose rows the ids are, where the metric asks any
 };
 
-/// What a profile measures. A new one is a function and a line of the table.
+/// What a profile measures. A new one is a function and a line of the table (or a call of
+/// add_metric).
 struct Metric {
   std::string_view name;
   std::string_view label;             ///< of an axis
@@ -35,8 +35,12 @@ struct Metric {
   std::string_view loss_unit;
 };
 
-/// On text, then on each of eval::tasks that is multiple choice.
-std::span<const Metric> metrics();
+/// On text, then on each of eval::tasks that is multiple choice, then those that were added.
+std::vector<const Metric*> metrics();
+
+/// Adds a metric from outside the library; `metric` has to outlive its use. Not safe beside threads
+/// that look metrics up. Throws c10::ValueError if there is one of that name.
+void add_metric(const Metric& metric);
 
 /// Throws c10::ValueError, naming those that exist.
 const Metric& find_metric(std::string_view name);

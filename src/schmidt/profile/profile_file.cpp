@@ -116,7 +116,7 @@ Profile read_profile(const std::filesystem::path& path) {
   Profile profile;
   profile.model = file.text("model");
   profile.metric = file.text("metric");
-  if (std::ranges::none_of(metrics(), [&](const Metric& m) { return m.name == profile.metric; })) {
+  if (std::ranges::none_of(metrics(), [&](const Metric* m) { return m->name == profile.metric; })) {
     file.fail("metric", fmt::format("expected a known metric, found \"{}\"", profile.metric));
   }
   profile.dense = number_or_infinity(file, "dense");

@@ -128,8 +128,8 @@ std::string setting_text(const Profile& profile, size_t i) {
 }
 
 std::string metric_label(const Profile& profile) {
-  for (const profile::Metric& metric : profile::metrics()) {
-    if (metric.name == profile.metric) return std::string(metric.label);
+  for (const profile::Metric* metric : profile::metrics()) {
+    if (metric->name == profile.metric) return std::string(metric->label);
   }
   return profile.metric;
 }
