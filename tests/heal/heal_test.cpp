@@ -174,14 +174,14 @@ TEST_F(HealTest, TrainsOverFrozenCodes) {
   }
 }
 
-// Zero points alone are trained, whether the codes are or not.
+// Zero points alone are trained: all else stays.
 TEST_F(HealTest, TrainsZeroPointsOverFrozenCodes) {
   const auto original = io::Checkpoint::open(tmp / "teacher");
   const io::Checkpoint student = in_two_bits(original, tmp / "codes");
-  HealOptions o = towards_teacher(5e-4);
+  HealOptions o = towards_teacher(5e-3);
   o.trained = {.factors = false, .dense = false, .norms = false, .zeros = true};
   const HealResult result = heal(student, original, tmp / "healed", o, {});
-  EXPECT_LT(result.after.kl, 0.95 * result.before.kl);
+  EXPECT_LT(result.after.kl, 0.7 * result.before.kl);
 
   const auto before = io::load_safetensors(tmp / "codes/model.safetensors");
   const auto after = io::load_safetensors(tmp / "healed/model.safetensors");
