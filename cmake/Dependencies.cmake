@@ -31,6 +31,7 @@ check_include_file_cxx(omp.h SCHMIDT_HAS_OPENMP -fopenmp)
 add_library(schmidt_fmt STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt.cpp)
 target_include_directories(schmidt_fmt SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
 add_library(schmidt_deps INTERFACE)
+target_compile_features(schmidt_deps INTERFACE cxx_std_20)
 # An installed schmidt finds LibTorch where it is used: schmidtConfig.cmake.
 target_include_directories(schmidt_deps SYSTEM INTERFACE "$<BUILD_INTERFACE:${TORCH_INCLUDE_DIRS}>")
 target_link_libraries(schmidt_deps INTERFACE

@@ -17,6 +17,11 @@ install(EXPORT schmidt NAMESPACE schmidt:: FILE schmidtTargets.cmake DESTINATION
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/schmidt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE)
 
+get_target_property(of_parallel schmidt_parallel LINK_LIBRARIES)
+set(uses_mpi OFF)
+if("MPI::MPI_CXX" IN_LIST of_parallel)
+  set(uses_mpi ON)
+endif()
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/schmidtConfig.cmake.in
   ${PROJECT_BINARY_DIR}/package/schmidtConfig.cmake INSTALL_DESTINATION ${package_dir})
 # Before 1.0 a minor version may change the library's functions.
@@ -25,6 +30,9 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/schmidtConfigVers
 install(FILES ${PROJECT_BINARY_DIR}/package/schmidtConfig.cmake
   ${PROJECT_BINARY_DIR}/package/schmidtConfigVersion.cmake DESTINATION ${package_dir})
 
+# It finds LibTorch where the build did.
+set_target_properties(schmidt PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib"
+  INSTALL_RPATH_USE_LINK_PATH ON)
 install(TARGETS schmidt RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # schmidt_install_printed(FOLDER FILE verb ...): what the program prints, as a file.
