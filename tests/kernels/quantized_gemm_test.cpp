@@ -9,6 +9,8 @@
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
+#include "schmidt/kernels/bfloat16_gemm.h"
+#include "schmidt/kernels/decoded_gemm.h"
 #include "schmidt/kernels/quantized_decode.h"
 #include "schmidt/kernels/quantized_linear.h"
 
@@ -163,6 +165,28 @@ TEST(QuantizedGemm, ServesManyRowsUnlessTheyHaveToBeExact) {
   const torch::Tensor expected = product(many, made.dense);
   const torch::Tensor y = quantized_linear(many, made.w, Activations::kInt8);
   EXPECT_LT((y - expected).abs().max().item<double>(), 0.02 * expected.abs().max().item<double>());
+}
+
+TEST(DecodedGemm, IsTheProductWithTheRoundedWeight) {
+  if (bfloat16_gemm_implementations().empty() ||
+      !supported(bfloat16_gemm_implementations().front().set)) {
+    GTEST_SKIP() << "no products of bfloat16 on this CPU";
+  }
+  for (Case c : cases()) {
+    if (c.n % 2 != 0) continue;
+    for (const int64_t m : {c.m, c.m + 40, c.m + 130}) {
+      c.m = m;
+      const Made made(c);
+      const torch::Tensor x = at::randn({70, c.n}).to(torch::kBFloat16);
+      const torch::Tensor y = at::full({70, m}, 7.0F).to(torch::kBFloat16);
+      decoded_gemm(made.w, x.const_data_ptr<c10::BFloat16>(), 70,
+                   y.mutable_data_ptr<c10::BFloat16>());
+      const torch::Tensor expected =
+          product(x.to(torch::kFloat32), made.dense.to(torch::kBFloat16));
+      const double size = expected.abs().max().item<double>();
+      EXPECT_LT((y - expected).abs().max().item<double>(), 5e-3 * size) << c.text();
+    }
+  }
 }
 
 }  // namespace
