@@ -1,3 +1,5 @@
+#include <set>
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -68,6 +70,8 @@ TEST_F(Doctor, HasOneLineForEachThingThatIsMissing) {
   const auto report =
       json("SCHMIDT_INSTRUCTION_SET=portable PATH=/nowhere HF_HOME=" + tmp.path().string());
   EXPECT_EQ(report["processor"]["instruction_sets"][0], "portable");
+  const std::set<std::string> named = report["processor"]["instruction_sets"];
+  EXPECT_EQ(named.size(), report["processor"]["instruction_sets"].size()) << "named twice";
   EXPECT_TRUE(lacks(report, "AVX2 and FMA"));
   EXPECT_FALSE(lacks(report, "AVX-512"));  // what is more goes without saying
   EXPECT_TRUE(lacks(report, "hf on PATH"));

@@ -129,7 +129,6 @@ Findings examine(const DoctorOptions& options) {
   for (const kernels::InstructionSet set : kernels::instruction_sets()) {
     if (kernels::supported(set)) found.instruction_sets.emplace_back(kernels::name_of(set));
   }
-  if (kernels::has_tiles_of_bfloat16()) found.instruction_sets.emplace_back("amx-bf16");
   found.threads = at::get_num_threads();
   found.memory = machine_bytes();
   found.free_memory = available_bytes();
