@@ -72,6 +72,17 @@ function(schmidt_test name)
     ${CMAKE_CURRENT_SOURCE_DIR}/${name}.cpp)
 endfunction()
 
+# schmidt_test_program(NAME SOURCES a.cpp ... DEPENDS targets ...)
+# builds what a test in Python runs.
+function(schmidt_test_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${arg_DEPENDS})
+  target_precompile_headers(${name} REUSE_FROM schmidt_pch)
+  add_dependencies(unit_tests ${name})
+endfunction()
+
 # Fails the configuration when a *_test.cpp under `folder` was not registered.
 function(schmidt_check_tests_registered folder)
   file(GLOB_RECURSE found CONFIGURE_DEPENDS ${folder}/*_test.cpp)

@@ -10,10 +10,7 @@ read or too like what is behind it, or where a figure of docs is not what its da
 """
 
 import argparse
-import html
-import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,27 +18,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
+sys.path.insert(0, str(ROOT / "tests"))
 from line_chart import Figure, line_chart, load  # noqa: E402
+from support import browser  # noqa: E402
 
-SKIPPED = 77
-WIDTHS = (360, 800, 1400)
 SMALLEST = 6.5  # pixels of a font
-CONTRAST = 4.5  # of WCAG 2.1, level AA
 LONG = "weighted low rank in both moments, allocated by sensitivity, with shared inputs and more"
 
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body><pre id="result"></pre><script>
 const pages = PAGES, widths = WIDTHS, smallest = SMALLEST, contrast = CONTRAST;
-
-function luminance(colour) {
-  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
-      .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-}
-function ratio(one, other) {
-  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-  return (high + 0.05) / (low + 0.05);
-}
-function holds(box, x, y) {
+COLOURSfunction holds(box, x, y) {
   return box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
 }
 
@@ -118,7 +104,7 @@ function shown(page, width, dark) {
   }
   document.getElementById('result').textContent = JSON.stringify({looked, found});
 })();
-</script>"""
+</script>""".replace("COLOURS", browser.COLOURS)
 
 
 def awkward_figures() -> dict[str, Figure]:
@@ -155,23 +141,13 @@ def page_of(name: str, source: str) -> dict:
     return {"name": name, "source": body, "natural": natural if large else 0}
 
 
-def look_at(browser: str, pages: list[dict], folder: Path) -> dict:
-    text = json.dumps(pages).replace("</", "<\\/")
-    filled = HARNESS
-    for key, value in (("WIDTHS", json.dumps(WIDTHS)), ("SMALLEST", str(SMALLEST)),
-                       ("CONTRAST", str(CONTRAST)), ("PAGES", text)):
-        filled = filled.replace(key, value, 1)
+def look_at(program: str, pages: list[dict], folder: Path) -> dict:
     harness = folder / "harness.html"
-    harness.write_text(filled)
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,1000",
-         f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=120000", "--dump-dom",
-         harness.as_uri()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        timeout=280, check=True)
-    result = re.search(r'<pre id="result">(.+?)</pre>', done.stdout, re.DOTALL)
-    if not result:
-        sys.exit("the browser ended before it had looked at everything")
-    return json.loads(html.unescape(result[1]))
+    harness.write_text(browser.filled(HARNESS, WIDTHS=browser.WIDTHS, SMALLEST=SMALLEST,
+                                      CONTRAST=browser.CONTRAST, PAGES=pages))
+    done = browser.run(program, folder, harness.as_uri(), "--window-size=1500,1000",
+                       "--virtual-time-budget=120000", "--dump-dom")
+    return browser.result(done.stdout)
 
 
 def main() -> int:
@@ -185,29 +161,26 @@ def main() -> int:
     for name, figure in documented.items():
         if (ROOT / "docs/figures" / name).read_text() != line_chart(figure):
             found.append(f"docs/figures/{name} is not what bench/line_chart.py draws of its data")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
-                                                   "google-chrome"))), None)
+    program = browser.find()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
         subprocess.run([options.write_samples, str(folder)], check=True)
         for name, figure in awkward_figures().items():
             (folder / f"chart_{name}.svg").write_text(line_chart(figure))
-        if browser is None:
-            print("skipped: no Chromium here (Debian: apt-get install chromium)")
-        else:
+        if program:
             sources = sorted(folder.glob("*.svg")) + sorted(folder.glob("[!h]*.html"))
             sources += sorted(folder.glob("healing*.html"))
             sources += sorted((ROOT / "docs/figures").glob("*.svg"))
             pages = [page_of(path.name, path.read_text()) for path in sources]
-            result = look_at(browser, pages, Path(temporary))
+            result = look_at(program, pages, Path(temporary))
             found += result["found"]
             print(f"looked at {len(pages)} pages and figures, {result['looked']} times")
     for what in found:
         print(what)
     if found:
         return 1
-    return SKIPPED if browser is None else 0
+    return 0 if program else browser.SKIPPED
 
 
 if __name__ == "__main__":

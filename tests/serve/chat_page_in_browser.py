@@ -11,11 +11,8 @@ those instead, --keep leaves pictures. Ends with 77 (skipped) where there is no 
 """
 
 import argparse
-import html
 import http.client
 import json
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,9 +20,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-SKIPPED = 77
-WIDTHS = (360, 800, 1400)
-CONTRAST = 4.5  # of WCAG 2.1, level AA
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import browser  # noqa: E402
+
 TURNS = ("Hi", "Why?")
 TOKENS = 8  # of an answer
 
@@ -34,17 +31,7 @@ TOKENS = 8  # of an answer
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><pre id="result"></pre>
 <img src="/held" alt="" hidden><script>
 const views = VIEWS, models = MODELS, turns = TURNS, tokens = TOKENS, contrast = CONTRAST;
-
-function luminance(colour) {
-  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
-      .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-}
-function ratio(one, other) {
-  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-  return (high + 0.05) / (low + 0.05);
-}
-async function becomes(what, condition) {
+COLOURSasync function becomes(what, condition) {
   for (let i = 0; i < 1000; ++i) {
     if (condition()) return;
     await new Promise(done => setTimeout(done, 20));
@@ -150,7 +137,7 @@ async function talk(frame, width, dark) {
   document.getElementById('result').hidden = views.length === 1;
   await fetch('/done');
 })();
-</script>"""
+</script>""".replace("COLOURS", browser.COLOURS)
 
 
 class Gate(BaseHTTPRequestHandler):
@@ -227,42 +214,33 @@ def expected(port: int) -> list[dict]:
     return models
 
 
-def browse(browser: str, port: int, views: list[dict], models: list[dict], folder: Path,
+def browse(program: str, port: int, views: list[dict], models: list[dict], folder: Path,
            *output: str) -> tuple[str, str]:
     """-> what the browser wrote to stdout, and the lines of the pages' consoles."""
-    harness = HARNESS
-    for key, value in (("VIEWS", views), ("MODELS", models), ("TURNS", TURNS), ("TOKENS", TOKENS),
-                       ("CONTRAST", CONTRAST)):
-        harness = harness.replace(key, json.dumps(value).replace("</", "<\\/"), 1)
-    Gate.harness = harness
+    Gate.harness = browser.filled(HARNESS, VIEWS=views, MODELS=models, TURNS=TURNS, TOKENS=TOKENS,
+                                  CONTRAST=browser.CONTRAST)
     Gate.done.clear()
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         "--enable-logging=stderr", f"--user-data-dir={folder / 'browser'}", *output,
-         f"http://127.0.0.1:{port}/harness"], capture_output=True, text=True, timeout=280,
-        check=True)
+    done = browser.run(program, folder, f"http://127.0.0.1:{port}/harness", "--hide-scrollbars",
+                       "--enable-logging=stderr", *output)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return done.stdout, "\n".join(console)
 
 
-def look_at(browser: str, port: int, models: list[dict], folder: Path, keep: Path | None) -> int:
+def look_at(program: str, port: int, models: list[dict], folder: Path, keep: Path | None) -> int:
     gate = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
     Gate.behind = port
     threading.Thread(target=gate.serve_forever, daemon=True).start()
     views = [{"width": width, "height": 900, "dark": dark}
-             for width in WIDTHS for dark in (False, True)]
-    shown, console = browse(browser, gate.server_port, views, models, folder,
+             for width in browser.WIDTHS for dark in (False, True)]
+    shown, console = browse(program, gate.server_port, views, models, folder,
                             "--window-size=1500,1000", "--dump-dom")
-    result = re.search(r'<pre id="result"[^>]*>(.+?)</pre>', shown, re.DOTALL)
-    if not result:
-        sys.exit("the browser ended before it had looked at everything")
-    found = json.loads(html.unescape(result[1]))
+    found = browser.result(shown)
     for what in found["found"] + console.splitlines():
         print(what)
     print(f"talked with {len(models)} models on {found['looked']} pages")
     for view in views if keep else ():
         name = f"{view['width']}_{'dark' if view['dark'] else 'light'}.png"
-        browse(browser, gate.server_port, [view], models, folder,
+        browse(program, gate.server_port, [view], models, folder,
                f"--window-size={view['width']},{view['height']}", f"--screenshot={keep / name}")
     gate.shutdown()
     return 1 if found["found"] or console else 0
@@ -275,11 +253,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="leave pictures of the pages in this folder")
     parser.add_argument("--models", nargs=2, help="talk with these instead of tiny ones")
     options = parser.parse_args()
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
-                                                   "google-chrome"))), None)
-    if browser is None:
-        print("skipped: no Chromium here (Debian: apt-get install chromium)")
-        return SKIPPED
+    program = browser.find()
+    if program is None:
+        return browser.SKIPPED
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -295,7 +271,7 @@ def main() -> int:
                               stdout=subprocess.PIPE, text=True) as server:
             try:
                 port = json.loads(server.stdout.readline())["port"]
-                return look_at(browser, port, expected(port), folder, options.keep)
+                return look_at(program, port, expected(port), folder, options.keep)
             finally:
                 server.terminate()
 
