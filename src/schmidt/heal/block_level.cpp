@@ -50,8 +50,9 @@ class BlockLevel {
   BlockLevel(const BlockLevelRun& run, const BlockLevelOptions& options)
       : run_(run),
         options_(options),
-        student_(run.student, to_train(run.load, run, options)),
-        exact_(run.student, to_train({torch::kFloat32, run.load.device}, run, options)),
+        student_(run.student, to_train(run.load, options.trained, run.teacher)),
+        exact_(run.student,
+               to_train({torch::kFloat32, run.load.device}, options.trained, run.teacher)),
         teacher_(run.teacher, run.load) {
     const model::ModelConfig &s = student_.config(), &t = teacher_.config();
     TORCH_CHECK_VALUE(s.num_layers == t.num_layers && s.hidden_size == t.hidden_size,
@@ -97,14 +98,6 @@ class BlockLevel {
   }
 
  private:
-  static model::LoadOptions to_train(model::LoadOptions load, const BlockLevelRun& run,
-                                     const BlockLevelOptions& options) {
-    load.free_gauge = true;
-    load.train_codes = options.trained.codes || options.trained.zeros;
-    if (options.trained.codes) load.original = run.teacher;
-    return load;
-  }
-
   fs::path file_of(int64_t block) const { return healed_block(run_.folder, block); }
 
   /// Only the leader looks: elsewhere a file may not be seen as soon as it is there.

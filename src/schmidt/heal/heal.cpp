@@ -241,10 +241,7 @@ class Healing {
     const std::optional<TeacherRows> teacher = teacher_rows(run, held_out);
     if (!teacher) return interrupted();
     const std::optional<model::Model> teacher_part = teacher_of_stage();
-    model::LoadOptions load = options_.load;
-    load.free_gauge = true;
-    load.train_codes = options_.trained.codes || options_.trained.zeros;
-    if (options_.trained.codes) load.original = teacher_;
+    model::LoadOptions load = to_train(options_.load, options_.trained, teacher_);
     model::Model student = part_of(student_, load);
     std::vector<model::NamedTensor> masters = student.parameters();
     if (load.dtype != torch::kFloat32) {

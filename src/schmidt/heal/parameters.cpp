@@ -15,6 +15,14 @@ bool TrainedParts::contains(const model::NamedTensor& tensor) const {
   return tensor.tensor.dim() < 2 ? norms : dense;
 }
 
+model::LoadOptions to_train(model::LoadOptions load, const TrainedParts& parts,
+                            const std::optional<io::Checkpoint>& teacher) {
+  load.free_gauge = true;
+  load.train_codes = parts.codes || parts.zeros;
+  if (parts.codes) load.original = teacher;
+  return load;
+}
+
 /// Moves a leaf's gradient into the sum and leaves the leaf without one.
 class Parameters::Hook : public torch::autograd::PostAccumulateGradHook {
  public:

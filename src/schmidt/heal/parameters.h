@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <torch/types.h>
 
+#include "schmidt/io/checkpoint.h"
 #include "schmidt/model/named_tensor.h"
+#include "schmidt/model/weights.h"
 
 namespace schmidt::heal {
 
@@ -23,6 +26,11 @@ struct TrainedParts {
 
   bool contains(const model::NamedTensor& tensor) const;
 };
+
+/// How a student is loaded whose parts are trained: in the full gauge, integers as what they are
+/// rounded from, codes from where a teacher's weights lie around them.
+model::LoadOptions to_train(model::LoadOptions load, const TrainedParts& parts,
+                            const std::optional<io::Checkpoint>& teacher);
 
 /// Trained tensors as slices of one vector: float32 masters, which an optimizer
 /// updates, and the sum of their gradients. The model computes with the masters

@@ -128,12 +128,11 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
     const NamedTensor* found = find_tensor(weight, tensor);
     packed.tensors.push_back(found != nullptr ? *found : NamedTensor{tensor, {}});
   }
+  const int bits = form.at("bits").get<int>();
   if (const NamedTensor* codes = find_tensor(weight, codes_name(name))) {
-    const int bits = form.at("bits").get<int>();
     packed.tensors.front().tensor = packed_codes(codes_of(codes->tensor, bits), bits);
   }
   if (const NamedTensor* zeros = find_tensor(weight, zeros_name(name))) {
-    const int bits = form.at("bits").get<int>();
     packed.tensors.at(2).tensor = packed_zeros(codes_of(zeros->tensor, bits), bits);
   }
   torch::Tensor& scales = packed.tensors[1].tensor;

@@ -21,8 +21,8 @@ constexpr double kCode = 16.0;    // integers in a unit of u and v
 constexpr double kWithin = 0.45;  // of a code: not yet the next
 
 /// The integers that u or v stands for, in float32.
-torch::Tensor nearest(const torch::Tensor& u, const quant::IntegerFormat& format) {
-  return (u.to(torch::kFloat32) * kCode).round_().clamp_(0, format.levels() - 1);
+torch::Tensor nearest(const torch::Tensor& u, int bits) {
+  return (u.to(torch::kFloat32) * kCode).round_().clamp_(0, (1 << bits) - 1);
 }
 
 /// Where they lie within the range, 1, elsewhere 0.
@@ -34,7 +34,8 @@ torch::Tensor inside(const torch::Tensor& u, const quant::IntegerFormat& format)
 /// q - z [m, groups, group] in float32.
 torch::Tensor centred(const torch::Tensor& u, const torch::Tensor& v,
                       const quant::IntegerFormat& format) {
-  return nearest(u, format).unflatten(1, {-1, format.group}) - nearest(v, format).unsqueeze(-1);
+  return nearest(u, format.bits).unflatten(1, {-1, format.group}) -
+         nearest(v, format.bits).unsqueeze(-1);
 }
 
 /// W' [m, n] of u [m, n], scales and v [m, groups], in u's type.
@@ -76,7 +77,7 @@ std::string codes_name(const std::string& layer) { return layer + ".weight_codes
 std::string zeros_name(const std::string& layer) { return layer + ".weight_zeros"; }
 
 torch::Tensor codes_of(const torch::Tensor& u, int bits) {
-  return (u.to(torch::kFloat32) * kCode).round_().clamp_(0, (1 << bits) - 1).to(torch::kUInt8);
+  return nearest(u, bits).to(torch::kUInt8);
 }
 
 TrainedCodes::TrainedCodes(std::string name, const QuantizedMatrix& weight,
@@ -95,7 +96,7 @@ TrainedCodes::TrainedCodes(std::string name, const QuantizedMatrix& weight,
   if (original.defined()) {
     const torch::Tensor scales = weight.scales().to(torch::kFloat32).unsqueeze(-1);
     const torch::Tensor between = (original.to(codes).unflatten(1, {-1, format_.group}) / scales +
-                                   nearest(zeros_, format_).unsqueeze(-1))
+                                   nearest(zeros_, format_.bits).unsqueeze(-1))
                                       .flatten(1);
     const torch::Tensor u =
         (at::min(at::max(between, codes - kWithin), codes + kWithin) / kCode).to(dtype);
