@@ -81,18 +81,6 @@ constexpr const char* kCount = R"sh(
   fi
 )sh";
 
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      out += "'\\''";
-    } else {
-      out += c;
-    }
-  }
-  return out + "'";
-}
-
 std::string words(const std::vector<std::string>& list) {
   return quoted(fmt::format("{}", fmt::join(list, " ")));
 }

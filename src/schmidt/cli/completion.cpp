@@ -23,6 +23,19 @@ constexpr Shell kShells[] = {
 
 }  // namespace
 
+std::string quoted(const std::string& text, std::string_view special) {
+  std::string out = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      out += "'\\''";
+    } else {
+      if (special.find(c) != special.npos) out += '\\';
+      out += c;
+    }
+  }
+  return out + "'";
+}
+
 Action add_completion(CLI::App& verb) {
   auto shell = std::make_shared<std::string>();
   std::vector<std::string> names;

@@ -36,7 +36,8 @@ end
 complete -c schmidt -f
 )sh";
 
-std::string quoted(const std::string& text) {
+/// In single quotes, in which fish reads backslashes.
+std::string fish_quoted(const std::string& text) {
   std::string out = "'";
   for (const char c : text) {
     if (c == '\'' || c == '\\') out += '\\';
@@ -52,7 +53,7 @@ std::string value(const OptionForm& option) {
     case ValueKind::kNone:
       return "";
     case ValueKind::kChoice:
-      return " -x -a " + quoted(option.is_list ? "(__schmidt_list " + choices + ")" : choices);
+      return " -x -a " + fish_quoted(option.is_list ? "(__schmidt_list " + choices + ")" : choices);
     case ValueKind::kFile:
     case ValueKind::kPath:
       return " -r -F";
@@ -72,7 +73,7 @@ std::string option_line(const std::string& condition, const OptionForm& option) 
     names += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
   }
   return fmt::format("complete -c schmidt -n {}{}{} -d {}\n", condition, names, value(option),
-                     quoted(option.help));
+                     fish_quoted(option.help));
 }
 
 /// Of an argument by its place: files, folders, ids, choices.
@@ -98,8 +99,8 @@ std::string fish_completion(const CommandForm& command) {
   }
   for (const VerbForm& verb : command.verbs) {
     text += fmt::format("\ncomplete -c schmidt -n __schmidt_without_verb -a {} -d {}\n", verb.name,
-                        quoted(verb.help));
-    const std::string condition = quoted("__schmidt_verb_is " + verb.name);
+                        fish_quoted(verb.help));
+    const std::string condition = fish_quoted("__schmidt_verb_is " + verb.name);
     for (const OptionForm& argument : verb.arguments) text += argument_line(condition, argument);
     for (const OptionForm& option : verb.options) text += option_line(condition, option);
   }

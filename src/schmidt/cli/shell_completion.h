@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "schmidt/cli/command_line.h"
 
@@ -8,6 +9,9 @@
 /// that they know stands in them: nothing is run when a key is pressed. Models of the hub's cache
 /// are looked up by the rule of io/hub_cache.h.
 namespace schmidt::cli {
+
+/// In single quotes as bash and zsh read them, with a backslash before each of `special`.
+std::string quoted(const std::string& text, std::string_view special = "");
 
 std::string bash_completion(const CommandForm& command);
 std::string zsh_completion(const CommandForm& command);

@@ -17,20 +17,6 @@ _schmidt_models() {
 }
 )sh";
 
-/// In single quotes, with a backslash before each of `special`.
-std::string quoted(const std::string& text, std::string_view special = "") {
-  std::string out = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      out += "'\\''";
-    } else {
-      if (special.find(c) != special.npos) out += '\\';
-      out += c;
-    }
-  }
-  return out + "'";
-}
-
 /// `text` with what _arguments reads in a specification escaped; inside quotes.
 std::string inside(const std::string& text) {
   const std::string out = quoted(text, "\\[]:");

@@ -234,8 +234,6 @@ std::optional<std::string> hub_name(const fs::path& path) {
   return std::nullopt;
 }
 
-std::string model_name(const fs::path& path) {
-  return hub_name(path).value_or(without_last_slash(path).filename().string());
-}
+std::string model_name(const fs::path& path) { return hub_name(path).value_or(last_name(path)); }
 
 }  // namespace schmidt::io
