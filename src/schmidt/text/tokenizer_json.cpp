@@ -6,9 +6,6 @@
 namespace schmidt::text {
 namespace {
 
-// As far beyond the vocabulary as an added token's id is believed.
-constexpr int64_t kMaxHoles = 1'000'000;
-
 // One source, or a list of {name, template} of which "default" counts.
 std::string parse_chat_template(const JsonView& json) {
   if (json.value().is_string()) return json.string();

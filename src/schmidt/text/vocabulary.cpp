@@ -3,12 +3,6 @@
 #include <fmt/format.h>
 
 namespace schmidt::text {
-namespace {
-
-// Real vocabularies have few holes; this bounds what a wrong id can allocate.
-constexpr int64_t kMaxHoles = 1'000'000;
-
-}  // namespace
 
 Vocabulary::Vocabulary(const JsonView& json) {
   if (!json.value().is_object()) {

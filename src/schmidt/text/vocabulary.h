@@ -11,6 +11,10 @@
 
 namespace schmidt::text {
 
+// Real vocabularies have few holes: an id further beyond the tokens that are known is not believed,
+// which bounds what a wrong one can allocate.
+inline constexpr int64_t kMaxHoles = 1'000'000;
+
 /// Lets a map of strings be searched by string_view.
 struct StringHash : std::hash<std::string_view> {
   using is_transparent = void;
