@@ -22,7 +22,7 @@ class Size : public testing::Test {
     recipe.bytes = bytes;
     recipe.method = method;
     recipe.forms.group = 24;
-    recipe.forms.kinds = {true, true, true};
+    recipe.forms.kinds = compress::FormKinds{true, true, true};
     recipe.selection = {{}, {"none"}};
     recipe.fit.steps = 20;
     recipe.dtype = torch::kBFloat16;

@@ -31,7 +31,7 @@ struct CompressVerbOptions {
   std::optional<double> bits_per_weight;
   int64_t group = 0;
   std::string scheme = "asymmetric";
-  std::vector<std::string> forms = pipeline::names_of({});
+  std::vector<std::string> forms = pipeline::names_of(std::nullopt);
   std::optional<int64_t> bond;
   std::string plan;   // a file to take it from
   std::string shape;  // empty: balanced where the method can

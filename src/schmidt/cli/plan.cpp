@@ -21,7 +21,7 @@ struct PlanOptions {
   std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
                                                      allocation, speed_of = "decode";
   bool force = false;
-  std::vector<std::string> forms = pipeline::names_of({});
+  std::vector<std::string> forms = pipeline::names_of(std::nullopt);
   pipeline::PlanRecipe recipe;
   double tflops = 0.0;  // 0: measured
 };

@@ -1,6 +1,8 @@
 #include "schmidt/pipeline/byte_plan.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 
 #include <c10/util/Exception.h>
@@ -9,12 +11,17 @@
 namespace schmidt::pipeline {
 namespace {
 
+constexpr compress::FormKinds kAllKinds{true, true, true};
+constexpr compress::FormKinds kIntegersAlone{};
+constexpr double kRanksPay = 0.7;         // predicted loss with ranks over that without
+constexpr double kIntegersSuffice = 0.5;  // nats a token
+
 compress::FormChoice choice_of(const ByteBudget& budget, const plan::Layer& layer,
                                torch::ScalarType as_read) {
   compress::FormChoice choice;
   if (budget.rules.group > 0) choice.groups = {budget.rules.group};
   choice.symmetric = budget.rules.symmetric;
-  choice.kinds = budget.rules.kinds;
+  choice.kinds = budget.rules.kinds.value_or(kAllKinds);
   choice.method = layer.block < 0 ? kVocabularyMethod : budget.method;
   choice.scalar_bytes = static_cast<int64_t>(c10::elementSize(budget.dtype.value_or(as_read)));
   return choice;
@@ -22,22 +29,25 @@ compress::FormChoice choice_of(const ByteBudget& budget, const plan::Layer& laye
 
 }  // namespace
 
-std::vector<std::string> names_of(const compress::FormKinds& kinds) {
+std::vector<std::string> names_of(const std::optional<compress::FormKinds>& kinds) {
+  if (!kinds) return {"auto"};
   std::vector<std::string> names;
-  if (kinds.whole) names.emplace_back("integers");
-  if (kinds.low_rank) names.emplace_back("low-rank");
-  if (kinds.sums) names.emplace_back("sums");
+  if (kinds->whole) names.emplace_back("integers");
+  if (kinds->low_rank) names.emplace_back("low-rank");
+  if (kinds->sums) names.emplace_back("sums");
   return names;
 }
 
-compress::FormKinds form_kinds(const std::vector<std::string>& names) {
+std::optional<compress::FormKinds> form_kinds(const std::vector<std::string>& names) {
+  if (names == std::vector<std::string>{"auto"}) return std::nullopt;
   compress::FormKinds kinds{false, false, false};
   for (const std::string& name : names) {
     bool* kind = name == "integers"   ? &kinds.whole
                  : name == "low-rank" ? &kinds.low_rank
                  : name == "sums"     ? &kinds.sums
                                       : nullptr;
-    TORCH_CHECK_VALUE(kind != nullptr, "[forms] expected integers, low-rank or sums, got ", name);
+    TORCH_CHECK_VALUE(kind != nullptr, "[forms] expected auto alone, or integers, low-rank and sums, got ",
+                      name);
     *kind = true;
   }
   return kinds;
@@ -45,6 +55,21 @@ compress::FormKinds form_kinds(const std::vector<std::string>& names) {
 
 plan::BytePlan Competition::plan(double bytes) const {
   return plan::plan_bytes(layers, static_cast<int64_t>(bytes) - rest);
+}
+
+Competition Competition::narrowed(const compress::FormKinds& kinds) const {
+  const auto takes = [&](const plan::LayerPlan& p) {
+    return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
+  };
+  Competition narrow{{}, rest};
+  for (const plan::LayerForms& layer : layers) {
+    narrow.layers.push_back({layer.layer, {}});
+    std::ranges::copy_if(layer.forms, std::back_inserter(narrow.layers.back().forms),
+                         [&](const plan::Form& form) {
+                           return !form.plan || layer.layer.block < 0 || takes(*form.plan);
+                         });
+  }
+  return narrow;
 }
 
 Competition compete(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
@@ -58,7 +83,7 @@ Competition compete(const io::Checkpoint& model, const std::vector<plan::Layer>&
         layer, choice_of(budget, layer, model.tensors().at(weight).dtype)));
   }
   competition.rest = plan::bytes_of_others(model, planned, budget.dtype);
-  const int64_t least = competition.rest + plan::least_bytes(competition.layers);
+  const int64_t least = competition.least_bytes();
   TORCH_CHECK_VALUE(
       static_cast<double>(least) <= budget.bytes, "[size] ",
       fmt::format("{:.2f} MB is out of reach: the smallest forms of the layers take {:.2f} MB",
@@ -72,6 +97,30 @@ void predict_losses(Competition& competition, const io::Checkpoint& model,
   for (plan::LayerForms& forms : competition.layers) {
     compress::predict_losses(forms, plan::load_weight(model, forms.layer), statistics, options);
   }
+}
+
+plan::BytePlan spend(const Competition& predicted, const ByteBudget& budget) {
+  if (budget.rules.kinds) return predicted.narrowed(*budget.rules.kinds).plan(budget.bytes);
+  const Competition integers = predicted.narrowed(kIntegersAlone);
+  plan::BytePlan all = predicted.plan(budget.bytes);
+  if (static_cast<double>(integers.least_bytes()) > budget.bytes) return all;
+  plan::BytePlan whole = integers.plan(budget.bytes);
+  return all.loss < kRanksPay * whole.loss ? all : whole;
+}
+
+plan::BytePlan buy(Competition& competition, const ByteBudget& budget,
+                   const io::Checkpoint& model, const calibrate::Statistics& statistics,
+                   const compress::MethodOptions& options) {
+  if (!budget.rules.kinds) {
+    Competition integers = competition.narrowed(kIntegersAlone);
+    if (static_cast<double>(integers.least_bytes()) <= budget.bytes) {
+      predict_losses(integers, model, statistics, options);
+      plan::BytePlan whole = integers.plan(budget.bytes);
+      if (whole.loss < kIntegersSuffice) return whole;
+    }
+  }
+  predict_losses(competition, model, statistics, options);
+  return spend(competition, budget);
 }
 
 }  // namespace schmidt::pipeline

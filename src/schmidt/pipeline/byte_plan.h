@@ -23,12 +23,14 @@ inline constexpr const char* kVocabularyMethod = "searched";
 struct FormRules {
   bool symmetric = false;  ///< integers without zero points
   int64_t group = 0;       ///< columns that share a scale; 0: 32, 64 and 128 compete
-  compress::FormKinds kinds;
+  /// None: integers, and ranks beside them where those are predicted to lose far less (buy).
+  std::optional<compress::FormKinds> kinds;
 };
 
-/// Kinds of forms by their names: integers, low-rank, sums. Throws c10::ValueError for another.
-std::vector<std::string> names_of(const compress::FormKinds& kinds);
-compress::FormKinds form_kinds(const std::vector<std::string>& names);
+/// Kinds of forms by their names: integers, low-rank, sums; auto for none. Throws c10::ValueError
+/// for another, and for auto beside others.
+std::vector<std::string> names_of(const std::optional<compress::FormKinds>& kinds);
+std::optional<compress::FormKinds> form_kinds(const std::vector<std::string>& names);
 
 /// A budget for all weights' files, and what may be bought with it.
 struct ByteBudget {
@@ -45,6 +47,12 @@ struct Competition {
 
   /// The plan of at most so many bytes for all files.
   plan::BytePlan plan(double bytes) const;
+
+  /// With the forms alone that the kinds name, for the layers of blocks.
+  Competition narrowed(const compress::FormKinds& kinds) const;
+
+  /// Of the smallest forms, for all files.
+  int64_t least_bytes() const { return rest + plan::least_bytes(layers); }
 };
 
 /// Losses are still 0. Throws c10::ValueError, naming what can be had, where the smallest forms
@@ -56,5 +64,18 @@ Competition compete(const io::Checkpoint& model, const std::vector<plan::Layer>&
 void predict_losses(Competition& competition, const io::Checkpoint& model,
                     const calibrate::Statistics& statistics,
                     const compress::MethodOptions& options);
+
+/// What the budget buys of forms whose losses are predicted. Where it names no kinds, ranks are
+/// bought if the prediction with them is below 0.7 of that for integers alone, or if integers alone
+/// take more bytes: above that share learned rounding takes up what a low rank would (measured,
+/// docs/results.md).
+plan::BytePlan spend(const Competition& predicted, const ByteBudget& budget);
+
+/// The same of forms whose losses are not predicted yet. Where the budget names no kinds and
+/// integers alone are predicted to lose less than 0.5 nats, nothing else is looked at, which
+/// takes a third of the time.
+plan::BytePlan buy(Competition& competition, const ByteBudget& budget,
+                   const io::Checkpoint& model, const calibrate::Statistics& statistics,
+                   const compress::MethodOptions& options);
 
 }  // namespace schmidt::pipeline

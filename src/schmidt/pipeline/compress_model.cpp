@@ -182,8 +182,8 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   }
   CompressOutcome outcome;
   if (competition) {
-    predict_losses(*competition, model, statistics->statistics(), recipe.fit);
-    plan::BytePlan bought = competition->plan(*recipe.bytes);
+    plan::BytePlan bought =
+        buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;
   } else if (!plan) {

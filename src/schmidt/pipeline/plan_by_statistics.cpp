@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -19,37 +18,21 @@
 namespace schmidt::pipeline {
 namespace {
 
-using Takes = std::function<bool(const plan::LayerPlan&)>;
-
-/// With the forms alone that `takes` says for the layers of blocks.
-Competition narrowed_to(const Competition& competition, const Takes& takes) {
-  Competition narrowed{{}, competition.rest};
-  for (const plan::LayerForms& layer : competition.layers) {
-    narrowed.layers.push_back({layer.layer, {}});
-    std::ranges::copy_if(layer.forms, std::back_inserter(narrowed.layers.back().forms),
-                         [&](const plan::Form& form) {
-                           return !form.plan || layer.layer.block < 0 || takes(*form.plan);
-                         });
-  }
-  return narrowed;
-}
-
 constexpr int kPoints = 48;  // of a frontier
 
 /// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
-Frontier frontier_of(const Competition& competition, const std::string& name, const Takes& takes) {
-  const Competition narrowed = narrowed_to(competition, takes);
-  double least = static_cast<double>(narrowed.rest + plan::least_bytes(narrowed.layers));
-  double most = static_cast<double>(narrowed.rest);
-  for (const plan::LayerForms& layer : narrowed.layers) {
+Frontier frontier_of(const Competition& competition, const std::string& name) {
+  const auto least = static_cast<double>(competition.least_bytes());
+  auto most = static_cast<double>(competition.rest);
+  for (const plan::LayerForms& layer : competition.layers) {
     most += static_cast<double>(std::ranges::max(layer.forms, {}, &plan::Form::bytes).bytes);
   }
   Frontier frontier{name, {}};
   for (int i = 0; i < kPoints; ++i) {
     const double bytes =
         std::ceil(least * std::pow(most / least, static_cast<double>(i) / kPoints));
-    const plan::BytePlan bought = narrowed.plan(bytes);
-    frontier.points.push_back({bought.bytes + narrowed.rest, bought.loss});
+    const plan::BytePlan bought = competition.plan(bytes);
+    frontier.points.push_back({bought.bytes + competition.rest, bought.loss});
   }
   return frontier;
 }
@@ -77,28 +60,16 @@ std::string figure_of(const std::vector<Frontier>& frontiers, double unit,
   return report::frontier_svg(curves, axis);
 }
 
-/// A way to spend, by name.
-struct Way {
-  std::string name;
-  Takes takes;
-};
-
-std::vector<Way> ways() {
-  return {{"all forms", [](const auto&) { return true; }},
-          {"integers alone", [](const auto& p) { return !p.factor_integers; }},
-          {"low rank alone", [](const auto& p) { return !p.integers; }}};
-}
-
 /// Forms priced by their time, without those that take longer than the layer as it is. The forms'
 /// losses are read as they are by then.
 class TimePlanner {
  public:
   TimePlanner(const Competition& all, StepTimes times) : all_(&all), times_(std::move(times)) {}
 
-  /// The plan with which a step takes the original's time over `speedup`, with the forms that
-  /// `takes` says for the layers of blocks. Throws c10::ValueError, naming what can be had.
-  plan::BytePlan plan(double speedup, const Takes& takes) const {
-    const Priced priced = priced_forms(takes);
+  /// The plan with which a step takes the original's time over `speedup`. Throws c10::ValueError,
+  /// naming what can be had.
+  plan::BytePlan plan(double speedup) const {
+    const Priced priced = priced_forms();
     const double fastest = speedup_at(least(priced));
     TORCH_CHECK_VALUE(
         speedup <= fastest, "[speedup] ",
@@ -116,11 +87,11 @@ class TimePlanner {
   }
 
   /// The least predicted loss for times from the fastest forms up to the model as it is.
-  Frontier frontier(const Way& way) const {
-    const Priced priced = priced_forms(way.takes);
+  Frontier frontier(const std::string& name) const {
+    const Priced priced = priced_forms();
     const int64_t first = least(priced), rest = nanoseconds(times_.rest);
     const int64_t last = nanoseconds(times_.original()) - rest;
-    Frontier frontier{way.name, {}};
+    Frontier frontier{name, {}};
     for (int i = 0; i < kPoints && last > first; ++i) {
       const plan::BytePlan bought =
           plan::plan_costs(priced.layers, priced.costs, first + (last - first) * i / kPoints);
@@ -145,7 +116,7 @@ class TimePlanner {
     return sum;
   }
 
-  Priced priced_forms(const Takes& takes) const {
+  Priced priced_forms() const {
     Priced priced;
     for (size_t i = 0; i < all_->layers.size(); ++i) {
       const plan::LayerForms& from = all_->layers[i];
@@ -154,8 +125,7 @@ class TimePlanner {
       for (size_t k = 0; k < from.forms.size(); ++k) {
         const plan::Form& form = from.forms[k];
         const bool slower = times_.forms[i][k] > times_.dense[i];
-        const bool taken = from.layer.block < 0 || !form.plan || takes(*form.plan);
-        if (!taken || (form.plan && slower)) continue;
+        if (form.plan && slower) continue;
         priced.layers.back().forms.push_back(form);
         priced.costs.back().push_back(nanoseconds(times_.forms[i][k]));
       }
@@ -208,12 +178,9 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   compete(model, layers, budget);  // throws where the budget is out of reach
   // For bytes all kinds are predicted, for the figure; the plan takes those that were asked for.
   ByteBudget everything = budget;
-  if (recipe.bytes) everything.rules.kinds = {true, true, true};
+  everything.rules.kinds = recipe.bytes ? compress::FormKinds{true, true, true}
+                                        : recipe.forms.kinds.value_or(compress::FormKinds{});
   Competition all = compete(model, layers, everything);
-  const compress::FormKinds& kinds = recipe.forms.kinds;
-  const Takes takes = [&](const plan::LayerPlan& p) {
-    return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
-  };
 
   PlanOutcome outcome;
   plan::BytePlan bought;
@@ -221,12 +188,11 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   std::string points = "bytes_and_loss";
   if (recipe.speedup) {
     const TimePlanner planner(all, measure_times(model, all, recipe.workload));
-    planner.plan(*recipe.speedup, takes);  // throws where it is out of reach
+    planner.plan(*recipe.speedup);  // throws where it is out of reach
     predict_losses(all, model, statistics, {});
-    bought = planner.plan(*recipe.speedup, takes);
+    bought = planner.plan(*recipe.speedup);
     outcome.speedup = planner.speedup_at(bought.cost);
-    outcome.frontiers = {
-        planner.frontier({"the forms asked for", [](const auto&) { return true; }})};
+    outcome.frontiers = {planner.frontier("the forms asked for")};
     points = "nanoseconds_and_loss";
     drawn = figure_of(
         outcome.frontiers, 1e6,
@@ -235,9 +201,10 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
          "ms"});
   } else {
     predict_losses(all, model, statistics, {});
-    bought = narrowed_to(all, takes).plan(*recipe.bytes);
-    for (const Way& way : ways())
-      outcome.frontiers.push_back(frontier_of(all, way.name, way.takes));
+    bought = spend(all, budget);
+    outcome.frontiers = {frontier_of(all, "all forms"),
+                         frontier_of(all.narrowed({true, false, false}), "integers alone"),
+                         frontier_of(all.narrowed({false, true, false}), "low rank alone")};
     drawn = figure_of(outcome.frontiers, 1e6, report::kMegabytes);
   }
   const auto bytes = static_cast<double>(bought.bytes + all.rest);
