@@ -11,8 +11,9 @@ with L7, embedding and head as they are (`schmidt plan --preset compactifai-88`)
 and head are a larger part of the model, --keep is a share that can be reached. Without --calibration
 the model writes its own text.
 
-Peak memory is that of `generate` for 32 tokens, 16-bit models in bfloat16; the program without a
-model is one more line. What DIR holds already is not run again, so an interrupted run goes on. Prints
+Peak memory is that of `generate` for 32 tokens, 16-bit models in bfloat16. What the program and the
+model's tokenizer take of it is measured by `tokenize`; the rest, weights with keys and values and
+activations, stands as a multiple of the weights' file. What DIR holds already is not run again, so an interrupted run goes on. Prints
 a Markdown table and writes DIR/five_models.md and DIR/five_models.json. Nothing is healed.
 """
 
@@ -109,10 +110,14 @@ def measure(options: argparse.Namespace, row: str) -> dict:
         generate += ["--dtype", "bfloat16"]
     if options.threads:
         generate += ["--threads", str(options.threads)]
+    prompt = folder / "prompt.txt"
+    prompt.write_text(PROMPT)
     files = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     result = {
         "parameters": sizes["parameters"], "dense_parameters": sizes["dense_parameters"],
         "bytes": files, "peak_memory": peak_memory(generate),
+        "memory_without_weights": peak_memory(
+            [options.program, "tokenize", str(model), "--text", str(prompt)]),
         "texts": [{"text": Path(t["text"]).name, "perplexity": t["perplexity"],
                    "kl": t["kl"]["mean"]} for t in scores["texts"]],
     }
@@ -120,20 +125,22 @@ def measure(options: argparse.Namespace, row: str) -> dict:
     return result
 
 
-def table(results: dict[str, dict], alone: int) -> str:
+def table(results: dict[str, dict]) -> str:
     texts = [t["text"] for t in next(iter(results.values()))["texts"]]
     heads = ["model", "parameters", "MB", "bits a parameter",
              *(f"perplexity, {text}" for text in texts), *(f"KL, {text}" for text in texts),
-             "peak memory, MB"]
+             "peak memory, MB", "without the weights, MB", "the rest over the file"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row, r in results.items():
         cells = [ROWS[row], f"{r['parameters']:,}", f"{r['bytes'] / 1e6:.1f}",
                  f"{8 * r['bytes'] / r['dense_parameters']:.2f}",
                  *(f"{t['perplexity']:.4g}" for t in r["texts"]),
-                 *(f"{t['kl']:.3g}" for t in r["texts"]), f"{r['peak_memory'] / 1e6:.0f}"]
+                 *(f"{t['kl']:.3g}" for t in r["texts"]), f"{r['peak_memory'] / 1e6:.0f}",
+                 f"{r['memory_without_weights'] / 1e6:.0f}",
+                 f"{(r['peak_memory'] - r['memory_without_weights']) / r['bytes']:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append("\nBits count all bytes of the weights over the original's parameters. The program "
-                 f"without a model takes {alone / 1e6:.0f} MB of the memory.")
+    lines.append("\nBits count all bytes of the weights over the original's parameters. Without the weights "
+                 "there are the program and the tokenizer.")
     return "\n".join(lines) + "\n"
 
 
@@ -162,13 +169,11 @@ def main() -> None:
         parser.error("expected the row tensorized beside those that are made of it")
     options.out.mkdir(parents=True, exist_ok=True)
     results = {row: measure(options, row) for row in ROWS if row in rows}
-    alone = peak_memory([options.program, "--version"])
-    text = table(results, alone)
+    text = table(results)
     print(text)
     (options.out / "five_models.md").write_text(text)
     (options.out / "five_models.json").write_text(json.dumps(
-        {"model": options.model, "keep": float(options.keep), "program_memory": alone,
-         "models": results}, indent=1))
+        {"model": options.model, "keep": float(options.keep), "models": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ constexpr quant::IntegerFormat kTwoBits{2, 32, false};
 
 /// One layer as it is, in integers, and in integers with a low rank of what those lose.
 Competition competition(double integers_lose, double sum_loses, int64_t integers_take = 100) {
-  const plan::Layer layer{.name = "l", .rows = 64, .cols = 64, .block = 0};
+  const plan::Layer layer{.name = "l", .block = 0, .rows = 64, .cols = 64};
   plan::LayerPlan integers{.layer = layer, .integers = kTwoBits};
   plan::LayerPlan sum = integers;
   sum.factor_integers = kTwoBits;
