@@ -1,11 +1,12 @@
 # make demo     everything from nothing to a compressed SmolLM2 and a table
 # make test     everything from nothing to all tests
+# make package  an archive and a Debian package that need no compiler
 PRESET ?= release
 BUILD := build/$(PRESET)
 # Tests that run at once, each on one thread.
 TEST_JOBS ?= 2
 
-.PHONY: demo test test-slow build program configure setup setup-test sanitize fuzz bench format format-check lint clean
+.PHONY: demo test test-slow build program package configure setup setup-test sanitize fuzz bench format format-check lint clean
 
 demo: program
 	python3 scripts/demo.py $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
@@ -21,6 +22,9 @@ build: configure
 
 program: configure
 	cmake --build $(BUILD) --target schmidt
+
+package: program
+	cpack --config $(BUILD)/CPackConfig.cmake -B $(BUILD)/packages
 
 configure: setup
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET)

@@ -30,9 +30,11 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/schmidtConfigVers
 install(FILES ${PROJECT_BINARY_DIR}/package/schmidtConfig.cmake
   ${PROJECT_BINARY_DIR}/package/schmidtConfigVersion.cmake DESTINATION ${package_dir})
 
-# It finds LibTorch where the build did.
+# It finds LibTorch where the build did. The path holds for the libraries of libraries too
+# (--disable-new-dtags), which a package brings along.
 set_target_properties(schmidt PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib"
   INSTALL_RPATH_USE_LINK_PATH ON)
+target_link_options(schmidt PRIVATE -Wl,--disable-new-dtags)
 install(TARGETS schmidt RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # schmidt_install_printed(FOLDER FILE verb ...): what the program prints, as a file.
@@ -43,7 +45,8 @@ function(schmidt_install_printed folder file)
     file(MAKE_DIRECTORY \"\${folder}\")
     execute_process(COMMAND \"$<TARGET_FILE:schmidt>\" ${words}
       OUTPUT_FILE \"\${folder}/${file}\" COMMAND_ERROR_IS_FATAL ANY)
-    message(STATUS \"Installing: \${folder}/${file}\")")
+    message(STATUS \"Installing: \${folder}/${file}\")"
+    COMPONENT shell)
 endfunction()
 schmidt_install_printed(${CMAKE_INSTALL_MANDIR}/man1 schmidt.1 man)
 schmidt_install_printed(${CMAKE_INSTALL_DATADIR}/bash-completion/completions schmidt completion bash)
