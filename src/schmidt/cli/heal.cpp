@@ -30,7 +30,7 @@ struct HealVerbOptions {
   std::string tokens = "1M";
   std::string block_tokens = "0";
   std::string loss_on = "all";
-  std::vector<std::string> train = {"factors", "dense", "norms"};
+  std::vector<std::string> train = {"factors", "zeros", "dense", "norms"};
   int64_t stages = 1;
   parallel::ExchangeOptions exchange;
   heal::HealOptions heal;
