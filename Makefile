@@ -52,7 +52,7 @@ format:
 format-check:
 	scripts/format.sh --check
 
-lint: build
+lint: configure
 	scripts/lint.sh $(BUILD)
 
 clean:
