@@ -224,8 +224,6 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options, do
 
 void run(const BenchOptions& options) {
   apply_common_options(options.common);
-  TORCH_CHECK_VALUE(options.prompt > 0 || options.generate > 0,
-                    "[bench] expected -p or -n above 0, got both 0");
   std::vector<Subject> subjects;
   for (const std::string& path : options.models) {
     subjects.push_back(load_subject(path, options));
@@ -269,13 +267,15 @@ Action add_bench(CLI::App& verb) {
   add_exact_flag(verb, options->activations);
   add_cache_type_option(verb, options->cache_type);
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    check_options_are_read("bench", given_options(verb),
-                           {{{"--output"},
-                             !options->common.json || options->format == "json",
-                             "output as text (without --json)"}});
-    run(*options);
-  };
+  return {[options, &verb] {
+            check_options_are_read("bench", given_options(verb),
+                                   {{{"--output"},
+                                     !options->common.json || options->format == "json",
+                                     "output as text (without --json)"}});
+            TORCH_CHECK_VALUE(options->prompt > 0 || options->generate > 0,
+                              "[bench] expected -p or -n above 0, got both 0");
+          },
+          [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -68,6 +68,14 @@ OptionForm form_of(const CLI::Option& option) {
 
 }  // namespace
 
+std::optional<std::pair<std::string, std::string>> range_of(const OptionForm& option) {
+  const std::string& limits = option.limits;
+  const size_t open = limits.find('['), middle = limits.find(" - "), end = limits.find(']');
+  if (open == limits.npos || middle == limits.npos || end == limits.npos) return std::nullopt;
+  return std::pair(limits.substr(open + 1, middle - open - 1),
+                   limits.substr(middle + 3, end - middle - 3));
+}
+
 CommandForm command_form(const CLI::App& program) {
   const auto options_of = [](const CLI::App& app, bool arguments) {
     std::vector<OptionForm> forms;

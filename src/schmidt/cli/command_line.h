@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -36,6 +38,9 @@ struct OptionForm {
 
   bool takes_value() const { return kind != ValueKind::kNone; }
 };
+
+/// The two ends of an option's `limits`, "0" and "4096"; none where these are no range.
+std::optional<std::pair<std::string, std::string>> range_of(const OptionForm& option);
 
 struct VerbForm {
   std::string name;

@@ -276,8 +276,7 @@ void check_options(const CompressVerbOptions& options,
   }
 }
 
-void run(const CompressVerbOptions& options) {
-  apply_common_options(options.common);
+void check_budget(const CompressVerbOptions& options) {
   const int asked = (options.keep ? 1 : 0) + (options.bond ? 1 : 0) +
                     (options.size.empty() ? 0 : 1) + (options.bits_per_weight ? 1 : 0) +
                     (options.plan.empty() ? 0 : 1) + (options.recipe.empty() ? 0 : 1);
@@ -285,6 +284,11 @@ void run(const CompressVerbOptions& options) {
                     "[compress] expected one of --keep, --size, --bits-per-weight, --bond (with "
                     "--sites), --plan and --recipe, got ",
                     asked == 0 ? "none" : "several");
+  if (!options.size.empty()) parse_size(options.size);
+}
+
+void run(const CompressVerbOptions& options) {
+  apply_common_options(options.common);
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
   if (options.recipe.empty()) check_options(options, methods_of(recipe));
@@ -405,12 +409,11 @@ Action add_compress(CLI::App& verb) {
     if (!of_the_run) recipe->excludes(other);
   }
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    for (const CLI::Option* option : verb.get_options()) {
-      if (option->count() > 0) options->given.insert("--" + option->get_single_name());
-    }
-    run(*options);
-  };
+  return {[options, &verb] {
+            options->given = given_options(verb);
+            check_budget(*options);
+          },
+          [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -191,7 +191,7 @@ Action add_eval(CLI::App& verb) {
       ->check(kPositive)
       ->capture_default_str();
   add_common_options(verb, options->common);
-  return [options, &verb] {
+  const auto check = [options, &verb] {
     const bool asks = !options->tasks.recipe.tasks.empty();
     TORCH_CHECK_VALUE(asks == options->texts.empty(), "[eval] expected either --text or --tasks, ",
                       asks ? "got both" : "got neither");
@@ -205,12 +205,14 @@ Action add_eval(CLI::App& verb) {
          {{"--no-special"},
           std::cmp_less(self, options->texts.size()),
           "a --text that is a file"}});
-    if (asks) {
-      run_tasks(options->common, options->model, options->reference, options->tasks);
-    } else {
-      run(*options);
-    }
   };
+  return {check, [options] {
+            if (options->tasks.recipe.tasks.empty()) {
+              run(*options);
+            } else {
+              run_tasks(options->common, options->model, options->reference, options->tasks);
+            }
+          }};
 }
 
 }  // namespace schmidt::cli

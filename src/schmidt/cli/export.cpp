@@ -99,10 +99,11 @@ Action add_export(CLI::App& verb) {
       ->check(CLI::IsMember(convert::written_gguf_types(), CLI::ignore_case));
   verb.add_flag("--force", options->run.force, "Replace what schmidt wrote there");
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    options->given = given_options(verb);
-    run(*options);
-  };
+  return {[options, &verb] {
+            options->given = given_options(verb);
+            recipe_of(*options);
+          },
+          [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -1,6 +1,7 @@
-#include <charconv>
+#include <atomic>
 #include <cmath>
 #include <csignal>
+#include <ctime>
 #include <set>
 
 #include <fmt/format.h>
@@ -37,27 +38,21 @@ struct HealVerbOptions {
   std::set<std::string> given;  // options on the command line
 };
 
-/// 200000, "200k", "1.5M": a number of tokens.
-int64_t token_count(const std::string& text) {
-  double value = 0.0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  double factor = 0.0;
-  if (unit.empty()) factor = 1.0;
-  if (unit == "k" || unit == "K") factor = 1e3;
-  if (unit == "M") factor = 1e6;
-  if (unit == "B" || unit == "G") factor = 1e9;
-  TORCH_CHECK_VALUE(error == std::errc() && factor > 0.0 && value >= 0.0 && value * factor < 1e15,
-                    "[heal] expected a number of tokens such as 200000, 200k or 1M, got ", text);
-  return static_cast<int64_t>(value * factor);
-}
-
 volatile std::sig_atomic_t stop_signal = 0;
+std::atomic<int64_t> stopped_at = 0;  // milliseconds of the monotonic clock
 
 void remember_signal(int signal) {
+  // Who stops a whole group of processes reaches this one also by way of the program that started
+  // it: within this time both are one request.
+  constexpr int64_t kOneRequest = 500;
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  const int64_t now = int64_t{1000} * time.tv_sec + time.tv_nsec / 1'000'000;
+  if (stop_signal != 0 && now - stopped_at < kOneRequest) return;
   // A second one ends the program at once.
   if (stop_signal != 0) std::signal(signal, SIG_DFL), std::raise(signal);
   stop_signal = signal;
+  stopped_at = now;
 }
 
 heal::HealOptions heal_options(const HealVerbOptions& options) {
@@ -68,8 +63,8 @@ heal::HealOptions heal_options(const HealVerbOptions& options) {
   for (size_t i = 0; i < options.data.size(); ++i) {
     heal.data.push_back({options.data[i], options.mix.empty() ? 1.0 : options.mix[i]});
   }
-  heal.tokens = token_count(options.tokens);
-  heal.block_tokens = token_count(options.block_tokens);
+  heal.tokens = parse_token_count(options.tokens);
+  heal.block_tokens = parse_token_count(options.block_tokens);
   heal.stream.loss_on =
       options.loss_on == "assistant" ? heal::LossOn::kAssistant : heal::LossOn::kAll;
   heal.stream.seed = options.common.seed;
@@ -175,7 +170,6 @@ void run(const HealVerbOptions& options) {
   keep_freed_memory();
   apply_common_options(options.common);
   const heal::HealOptions heal = heal_options(options);
-  check_options(options, heal);
   const io::Checkpoint student = open_checkpoint(options.model, options.common);
   std::optional<io::Checkpoint> teacher;
   if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
@@ -337,10 +331,11 @@ Action add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(ranks);
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    options->given = given_options(verb);
-    run(*options);
-  };
+  return {[options, &verb] {
+            options->given = given_options(verb);
+            check_options(*options, heal_options(*options));
+          },
+          [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -17,4 +17,15 @@ class Interrupted : public std::runtime_error {
   int signal_;
 };
 
+/// A stage of a run that failed: its own program has said why.
+class FailedStage : public std::runtime_error {
+ public:
+  explicit FailedStage(int exit_code)
+      : std::runtime_error("a stage has failed"), exit_code_(exit_code) {}
+  int exit_code() const { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
 }  // namespace schmidt::cli

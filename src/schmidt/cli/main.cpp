@@ -65,6 +65,8 @@ constexpr Verb kVerbs[] = {
     {"bench", "Measure the speed of prefill and decode, models side by side", add_bench},
     {"doctor", "Show what this machine has, what it lacks, and which models it can hold",
      add_doctor},
+    {"run", "Follow a recipe: several of these verbs, one after the other, into one folder",
+     add_run},
     {"completion", "Print a script that completes commands in a shell", add_completion},
     {"man", "Print the manual page", add_man},
 };
@@ -133,6 +135,8 @@ int run(int argc, char** argv) {
   } catch (const Interrupted& e) {
     if (parallel::rank() == 0) std::fputs(fmt::format("{}\n", e.what()).c_str(), stderr);
     parallel::finalize();  // all ranks have agreed to stop: none has to end the others
+    return e.exit_code();
+  } catch (const FailedStage& e) {
     return e.exit_code();
   } catch (const FormatError& e) {
     return fail(kBadFile, e.what());

@@ -89,13 +89,11 @@ std::string sentence(std::string text) {
 }
 
 /// " Above 0.", " From 0 to 4096."
-std::string limits_text(const std::string& limits) {
-  if (limits == kPositive.get_description()) return " Above 0.";
-  if (limits == kNonNegative.get_description()) return " 0 or more.";
-  const size_t open = limits.find('['), middle = limits.find(" - "), end = limits.find(']');
-  if (open == limits.npos || middle == limits.npos || end == limits.npos) return "";
-  return fmt::format(" From {} to {}.", limits.substr(open + 1, middle - open - 1),
-                     limits.substr(middle + 3, end - middle - 3));
+std::string limits_text(const OptionForm& option) {
+  if (option.limits == kPositive.get_description()) return " Above 0.";
+  if (option.limits == kNonNegative.get_description()) return " 0 or more.";
+  const auto range = range_of(option);
+  return range ? fmt::format(" From {} to {}.", range->first, range->second) : "";
 }
 
 std::string option_entry(const OptionForm& option) {
@@ -107,7 +105,7 @@ std::string option_entry(const OptionForm& option) {
   }
   std::string text = sentence(option.help);
   if (!option.choices.empty()) text += fmt::format(" One of {}.", fmt::join(option.choices, ", "));
-  text += limits_text(option.limits);
+  text += limits_text(option);
   if (!option.default_value.empty()) text += fmt::format(" Default: {}.", option.default_value);
   if (!option.environment.empty()) text += fmt::format(" Environment: {}.", option.environment);
   if (option.is_required) text += " Required.";

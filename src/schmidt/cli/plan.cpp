@@ -257,7 +257,7 @@ Action add_plan(CLI::App& verb) {
                   "Speed of the machine that heals (default: measured on this machine)")
       ->check(kPositive);
   add_common_options(verb, options->common);
-  return [options, &verb] {
+  const auto check = [options, &verb] {
     const bool measured = !options->profile.empty() || !options->statistics.empty();
     check_options_are_read(
         "plan", given_options(verb),
@@ -271,8 +271,9 @@ Action add_plan(CLI::App& verb) {
           !options->statistics.empty() || rounds(options->recipe.preset),
           "a plan with --statistics, and by presets of integers"},
          {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
-    run(*options);
+    recipe_of(*options);
   };
+  return {check, [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -91,7 +91,6 @@ void check_options(const ProfileVerbOptions& options, const compress::Method& me
 void run(const ProfileVerbOptions& options) {
   apply_common_options(options.common);
   const pipeline::ProfileRecipe recipe = recipe_of(options);
-  check_options(options, compress::find_method(recipe.measure.method));
   const io::Checkpoint model = open_checkpoint(options.model, options.common);
   pipeline::ProfileRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
@@ -188,10 +187,11 @@ Action add_profile(CLI::App& verb) {
           "run")
       ->type_name(kFolderValue);
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    options->given = given_options(verb);
-    run(*options);
-  };
+  return {[options, &verb] {
+            options->given = given_options(verb);
+            check_options(*options, compress::find_method(options->recipe.measure.method));
+          },
+          [options] { run(*options); }};
 }
 
 }  // namespace schmidt::cli

@@ -1,8 +1,10 @@
 #include "schmidt/cli/sizes.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <c10/util/Exception.h>
@@ -66,6 +68,20 @@ double parse_size(const std::string& text) {
   }
   TORCH_CHECK_VALUE(false, "[size] expected bytes such as 120MB, 1.5GB or 64MiB, got \"", text,
                     "\"");
+}
+
+int64_t parse_token_count(const std::string& text) {
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  double factor = 0.0;
+  if (unit.empty()) factor = 1.0;
+  if (unit == "k" || unit == "K") factor = 1e3;
+  if (unit == "M") factor = 1e6;
+  if (unit == "B" || unit == "G") factor = 1e9;
+  TORCH_CHECK_VALUE(error == std::errc() && factor > 0.0 && value >= 0.0 && value * factor < 1e15,
+                    "[heal] expected a number of tokens such as 200000, 200k or 1M, got ", text);
+  return static_cast<int64_t>(value * factor);
 }
 
 }  // namespace schmidt::cli

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -19,5 +20,8 @@ std::string bits_text(const package::ModelSummary& summary);
 
 /// Bytes in words: "120MB", "1.5GB", "64MiB", "1000000". Throws c10::ValueError.
 double parse_size(const std::string& text);
+
+/// A number of tokens: 200000, "200k", "1.5M". Throws c10::ValueError.
+int64_t parse_token_count(const std::string& text);
 
 }  // namespace schmidt::cli

@@ -1,0 +1,116 @@
+#include "schmidt/cli/child_program.h"
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "schmidt/base/format_error.h"
+
+namespace schmidt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::atomic<pid_t> running_child = 0;
+std::atomic<int> last_signal = 0;
+static_assert(std::atomic<pid_t>::is_always_lock_free);
+
+void hand_on(int signal) {
+  const int code = errno;
+  last_signal = signal;
+  if (const pid_t child = running_child; child > 0) ::kill(child, signal);
+  errno = code;
+}
+
+/// Handlers for as long as a child runs.
+class HandedOnSignals {
+ public:
+  HandedOnSignals() {
+    struct sigaction action {};
+    action.sa_handler = hand_on;
+    sigemptyset(&action.sa_mask);
+    last_signal = 0;
+    for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~HandedOnSignals() {
+    running_child = 0;
+    for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  HandedOnSignals(const HandedOnSignals&) = delete;
+  HandedOnSignals& operator=(const HandedOnSignals&) = delete;
+
+ private:
+  static constexpr std::array<int, 2> kSignals = {SIGINT, SIGTERM};
+  std::array<struct sigaction, 2> before_{};
+};
+
+// Between fork and exec nothing but system calls: other threads may have held any lock.
+[[noreturn]] void become(const char* program, char* const* arguments, int output, pid_t parent) {
+#if defined(__linux__)
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
+  if (::getppid() != parent) ::_exit(128 + SIGTERM);  // it ended before that
+  ::dup2(output, STDOUT_FILENO);
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  ::execv(program, arguments);
+  ::_exit(127);
+}
+
+std::string read_all(int from) {
+  std::string text;
+  std::array<char, 65536> buffer;
+  while (true) {
+    const ssize_t bytes = ::read(from, buffer.data(), buffer.size());
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes <= 0) return text;
+    text.append(buffer.data(), static_cast<size_t>(bytes));
+  }
+}
+
+}  // namespace
+
+ChildEnd run_this_program(const std::vector<std::string>& arguments) {
+  const std::string program = fs::read_symlink("/proc/self/exe").string();
+  std::vector<char*> words = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments)
+    words.push_back(const_cast<char*>(argument.c_str()));
+  words.push_back(nullptr);
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0) throw SystemError("cannot start", program, errno);
+  const HandedOnSignals signals;
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0) become(program.c_str(), words.data(), ends[1], parent);
+  const int refused = errno;
+  ::close(ends[1]);
+  if (child < 0) {
+    ::close(ends[0]);
+    throw SystemError("cannot start", program, refused);
+  }
+  running_child = child;
+  if (last_signal != 0) ::kill(child, last_signal);  // it came before there was a child
+  ChildEnd end;
+  end.output = read_all(ends[0]);
+  ::close(ends[0]);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  end.stopped_by = last_signal;
+  if (WIFSIGNALED(status)) {
+    end.killed_by = WTERMSIG(status);
+  } else {
+    end.code = WEXITSTATUS(status);
+  }
+  return end;
+}
+
+}  // namespace schmidt::cli

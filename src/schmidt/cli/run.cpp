@@ -1,0 +1,389 @@
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <stdexcept>
+#include <system_error>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
+#include "schmidt/base/held_folder.h"
+#include "schmidt/base/memory.h"
+#include "schmidt/base/output_place.h"
+#include "schmidt/cli/child_program.h"
+#include "schmidt/cli/console.h"
+#include "schmidt/cli/interrupted.h"
+#include "schmidt/cli/output.h"
+#include "schmidt/cli/recipe_schema.h"
+#include "schmidt/cli/run_forecast.h"
+#include "schmidt/cli/stage_command.h"
+#include "schmidt/cli/verbs.h"
+#include "schmidt/io/json.h"
+#include "schmidt/package/fingerprint.h"
+#include "schmidt/parallel/ranks.h"
+#include "schmidt/pipeline/run_record.h"
+
+namespace schmidt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct RunOptions {
+  CommonOptions common;
+  std::string recipe, out;
+  std::vector<std::string> set;
+  bool dry_run = false, force = false, schema = false;
+  SharedOptions shared;  // of the common ones, those on the command line
+};
+
+pipeline::RecipeVariables variables_of(const RunOptions& options) {
+  pipeline::RecipeVariables variables;
+  for (const std::string& text : options.set) {
+    const size_t equals = text.find('=');
+    TORCH_CHECK_VALUE(equals != text.npos && equals > 0, "[run] --set expected NAME=VALUE, got \"",
+                      text, "\"");
+    variables[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return variables;
+}
+
+/// A recipe with what is known of its stages.
+struct Run {
+  fs::path out;
+  fs::path recipe;
+  std::vector<StageCommand> stages;
+  std::vector<std::string> keys;  ///< of all that decides each result
+  std::vector<bool> finished;
+  pipeline::RunRecord record;
+  std::vector<StageForecast> forecasts;
+  double free_memory = 0.0;  ///< 0: not known
+  double free_disk = 0.0;
+};
+
+/// What tells whether an input is still the same: a model's contents, a file's size and time.
+std::string identity_of(const StageInput& input, KnownModels& models) {
+  if (input.kind == ValueKind::kModel) {
+    const plan::Outline& model = models.at(input.path);
+    if (model.fingerprint) return *model.fingerprint;
+  }
+  if (!is_plain_file(input.path)) return "";
+  const auto time = fs::last_write_time(input.path).time_since_epoch().count();
+  return fmt::format("{} bytes of {}", bytes_of_file(input.path), time);
+}
+
+std::string key_of(const Run& run, const StageCommand& stage, KnownModels& models) {
+  package::Fingerprint key;
+  const auto add = [&](const std::string& text) {
+    key.add(std::to_string(text.size()) + ":").add(text);
+  };
+  add(stage.verb->name);
+  for (const std::string& decision : stage.decides) add(decision);
+  for (const StageInput& input : stage.inputs) {
+    add(input.stage >= 0 ? run.keys[static_cast<size_t>(input.stage)] : identity_of(input, models));
+  }
+  return key.hex();
+}
+
+bool is_finished(const Run& run, size_t index) {
+  const StageCommand& stage = run.stages[index];
+  const auto known = run.record.find(stage.name);
+  return known != run.record.end() && known->second.finished &&
+         known->second.verb == stage.verb->name && known->second.key == run.keys[index] &&
+         path_exists(stage.result);
+}
+
+double free_disk_at(fs::path folder) {
+  while (!path_exists(folder) && folder.has_relative_path()) folder = folder.parent_path();
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  return error ? 0.0 : static_cast<double>(space.available);
+}
+
+Run prepared(const RunOptions& options, const CommandForm& program) {
+  Run run{.out = fs::path(options.out).lexically_normal(), .recipe = options.recipe};
+  if (!run.out.has_filename()) run.out = run.out.parent_path();  // "results/"
+  const pipeline::RunRecipe recipe =
+      pipeline::read_run_recipe(options.recipe, run.out, variables_of(options));
+  run.stages = stage_commands(recipe, program, run.out, options.shared);
+  run.record = pipeline::read_run_record(run.out);
+  KnownModels models;
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    const StageCommand& stage = run.stages[i];
+    run.keys.push_back(key_of(run, stage, models));
+    run.finished.push_back(!options.force && is_finished(run, i));
+    TORCH_CHECK_VALUE(run.record.contains(stage.name) || !path_exists(stage.result), "[run] ",
+                      stage.result.string(), " exists and is no result of this run; expected ",
+                      "another folder or another name of the stage \"", stage.name, "\"");
+  }
+  run.forecasts = forecast_run(run.recipe, run.stages, run.finished, models);
+  run.free_memory = static_cast<double>(available_bytes());
+  run.free_disk = free_disk_at(resolved_place(run.out));
+  return run;
+}
+
+/// Throws c10::ValueError for the first stage that this machine cannot hold.
+void check_fits(const Run& run) {
+  double written = 0.0;
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    const StageForecast& forecast = run.forecasts[i];
+    const StageCommand& stage = run.stages[i];
+    const std::string where = fmt::format("{}: {}: stage \"{}\"", run.recipe.string(),
+                                          pipeline::place_text(stage.place), stage.name);
+    const std::vector<std::string> device = stage.given("--device");
+    const bool on_cpu = device.empty() || device.front() == "cpu";
+    TORCH_CHECK_VALUE(!forecast.memory || !on_cpu || run.free_memory == 0.0 ||
+                          *forecast.memory <= run.free_memory,
+                      where, " takes ", human_bytes(forecast.memory.value_or(0)),
+                      " of memory; expected no more than the ", human_bytes(run.free_memory),
+                      " that are free");
+    written += forecast.bytes.value_or(0);
+    TORCH_CHECK_VALUE(run.free_disk == 0.0 || written <= run.free_disk, where,
+                      " and those before it write ", human_bytes(written),
+                      "; expected no more than the ", human_bytes(run.free_disk),
+                      " that are free at ", run.out.string());
+  }
+}
+
+std::string inputs_text(const Run& run, const StageCommand& stage) {
+  std::vector<std::string> names;
+  for (const StageInput& input : stage.inputs) {
+    std::string name = input.stage >= 0 ? run.stages[static_cast<size_t>(input.stage)].name
+                                        : last_name(input.path);
+    if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+void print_forecast(const RunOptions& options, const Run& run) {
+  if (options.common.json) {
+    nlohmann::ordered_json out = {{"out", run.out.string()},
+                                  {"free_memory_bytes", run.free_memory},
+                                  {"free_disk_bytes", run.free_disk}};
+    for (size_t i = 0; i < run.stages.size(); ++i) {
+      const StageCommand& stage = run.stages[i];
+      const StageForecast& forecast = run.forecasts[i];
+      nlohmann::ordered_json& entry = out["stages"].emplace_back();
+      entry = {{"name", stage.name},
+               {"verb", stage.verb->name},
+               {"finished", static_cast<bool>(run.finished[i])},
+               {"result", stage.result.string()}};
+      if (forecast.bytes) entry["bytes"] = *forecast.bytes;
+      if (forecast.memory) entry["memory_bytes"] = *forecast.memory;
+      if (forecast.seconds) entry["seconds"] = *forecast.seconds;
+    }
+    fmt::print("{}\n", io::json_text(out));
+    return;
+  }
+  Table table{{"stage", "does", "reads", "writes", "memory", "time"}, {}};
+  const auto shown = [](const std::optional<double>& value, std::string (*text)(double)) {
+    return value ? text(*value) : std::string("-");
+  };
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    const StageCommand& stage = run.stages[i];
+    const StageForecast& forecast = run.forecasts[i];
+    table.rows.push_back({stage.name, stage.verb->name, inputs_text(run, stage)});
+    std::vector<std::string>& row = table.rows.back();
+    if (run.finished[i]) {
+      const pipeline::StageRecord& record = run.record.at(stage.name);
+      row.insert(row.end(), {human_bytes(static_cast<double>(record.bytes)), "-", "done"});
+    } else {
+      row.insert(row.end(),
+                 {shown(forecast.bytes, human_bytes), shown(forecast.memory, human_bytes),
+                  shown(forecast.seconds, human_seconds)});
+    }
+  }
+  fmt::print("{}\nfree: {} of memory, {} of disk at {}. Nothing was written.\n", table.aligned(),
+             human_bytes(run.free_memory), human_bytes(run.free_disk), run.out.string());
+}
+
+/// What stands for a stage's result in the last table.
+std::string result_text(const pipeline::StageRecord& record) {
+  const nlohmann::ordered_json& result = record.result;
+  if (!result.is_object()) return "";
+  std::vector<std::string> parts;
+  if (result.contains("keep") && result.contains("bytes")) {
+    parts.push_back(
+        fmt::format("{:.1f} % of the parameters", 100.0 * result["keep"].get<double>()));
+  }
+  for (const auto& text : result.value("texts", nlohmann::ordered_json::array())) {
+    parts.push_back(fmt::format("perplexity {:.4f}", text["perplexity"].get<double>()));
+    if (text.contains("kl")) {
+      parts.back() += fmt::format(" (KL {:.4f})", text["kl"]["mean"].get<double>());
+    }
+  }
+  if (record.verb == "bench") {
+    for (const auto& test : result.value("results", nlohmann::ordered_json::array())) {
+      parts.push_back(fmt::format("{} {:.1f} t/s", test["test"].get<std::string>(),
+                                  test["tokens_per_second"].get<double>()));
+    }
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+void print_results(const RunOptions& options, const Run& run) {
+  nlohmann::ordered_json out = {{"out", run.out.string()}};
+  Table table{{"stage", "does", "bytes", "time", "result"}, {}};
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    const StageCommand& stage = run.stages[i];
+    const pipeline::StageRecord& record = run.record.at(stage.name);
+    out["stages"].push_back({{"name", stage.name},
+                             {"verb", stage.verb->name},
+                             {"done_before", static_cast<bool>(run.finished[i])},
+                             {"path", stage.result.string()},
+                             {"bytes", record.bytes},
+                             {"seconds", record.seconds},
+                             {"result", record.result}});
+    table.rows.push_back(
+        {stage.name, stage.verb->name, human_bytes(static_cast<double>(record.bytes)),
+         run.finished[i] ? "before" : human_seconds(record.seconds), result_text(record)});
+  }
+  if (options.common.json) {
+    fmt::print("{}\n", io::json_text(out));
+  } else {
+    fmt::print("{}written to {}\n", table.aligned(), run.out.string());
+  }
+}
+
+uint64_t bytes_at(const fs::path& path) {
+  if (is_plain_file(path)) return bytes_of_file(path);
+  uint64_t bytes = 0;
+  for (const fs::path& entry : folder_entries(path)) bytes += bytes_at(entry);
+  return bytes;
+}
+
+/// A result that the recipe does not ask for any more, and what was unfinished of it.
+void remove_outdated(const StageCommand& stage) {
+  remove_tree(stage.result);
+  for (const char* ending : {".partial", ".statistics"}) {
+    remove_tree(with_ending(stage.result, ending));
+  }
+  if (stage.result.extension() != ".json") return;
+  for (const char* figure : {".svg", ".html"}) {
+    remove_file(fs::path(stage.result).replace_extension(figure));
+  }
+}
+
+[[noreturn]] void fail(const StageCommand& stage, const ChildEnd& end) {
+  if (end.killed_by == 0) throw FailedStage(end.code);
+  TORCH_CHECK_VALUE(end.killed_by != SIGKILL, "[run] stage \"", stage.name,
+                    "\" was killed, perhaps for want of memory; the same command goes on with it");
+  throw std::runtime_error(
+      fmt::format("stage \"{}\" was ended by signal {}", stage.name, end.killed_by));
+}
+
+void run_stage(const RunOptions& options, Run& run, size_t index) {
+  const StageCommand& stage = run.stages[index];
+  pipeline::StageRecord& record = run.record[stage.name];
+  const bool goes_on =
+      !record.finished && record.key == run.keys[index] && record.verb == stage.verb->name;
+  if (!goes_on) {
+    remove_outdated(stage);
+    record = {.verb = stage.verb->name, .key = run.keys[index]};
+  }
+  pipeline::write_run_record(run.out, run.record);
+  // What a verb writes appears whole: a kill came between that and the record.
+  if (!path_exists(stage.result)) {
+    std::vector<std::string> arguments = {stage.verb->name};
+    arguments.insert(arguments.end(), stage.arguments.begin(), stage.arguments.end());
+    if (stage.verb->goes_on) arguments.emplace_back("--resume");
+    if (options.common.quiet) arguments.emplace_back("--quiet");
+    if (options.common.verbose) arguments.emplace_back("--verbose");
+    const auto start = std::chrono::steady_clock::now();
+    const ChildEnd end = run_this_program(arguments);
+    record.seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    pipeline::write_run_record(run.out, run.record);
+    const bool done = end.code == 0 && end.killed_by == 0;
+    if (!done && end.stopped_by != 0) {
+      throw Interrupted(end.stopped_by,
+                        fmt::format("stopped in stage {} of {}, {}; the same command goes on",
+                                    index + 1, run.stages.size(), stage.name));
+    }
+    if (!done) fail(stage, end);
+    record.result = nlohmann::ordered_json::parse(end.output);
+    if (!stage.writes_result) {
+      write_file_atomically(stage.result, io::json_text(record.result, 1) + "\n");
+    }
+    record.result.erase("layers");  // they stand in what was written
+  }
+  record.bytes = bytes_at(stage.result);
+  record.finished = true;
+  pipeline::write_run_record(run.out, run.record);
+}
+
+void follow(const RunOptions& options, Run& run) {
+  check_fits(run);
+  const bool is_own = path_exists(run.out / pipeline::kRunRecordFile);
+  const HeldFolder held(resolved_place(run.out), [&](const std::string&) { return is_own; });
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    if (!options.common.quiet) {
+      fmt::print(stderr, "stage {} of {}: {} {}{}\n", i + 1, run.stages.size(),
+                 run.stages[i].verb->name, run.stages[i].name,
+                 run.finished[i] ? ", done before" : "");
+    }
+    if (!run.finished[i]) run_stage(options, run, i);
+  }
+  print_results(options, run);
+}
+
+void run(const RunOptions& options, const CommandForm& program) {
+  if (options.schema) {
+    print_now(io::json_text(recipe_schema(program), 1) + "\n");
+    return;
+  }
+  TORCH_CHECK_VALUE(!options.recipe.empty() && !options.out.empty(),
+                    "[run] expected RECIPE and --out, or --schema");
+  TORCH_CHECK_VALUE(parallel::size() == 1, "[run] expected one process, got ", parallel::size(),
+                    " ranks of mpirun");
+  Run prepared_run = prepared(options, program);
+  if (options.dry_run) {
+    print_forecast(options, prepared_run);
+    flush_output();
+    check_fits(prepared_run);
+  } else {
+    follow(options, prepared_run);
+  }
+}
+
+}  // namespace
+
+Action add_run(CLI::App& verb) {
+  auto options = std::make_shared<RunOptions>();
+  CommonOptions& common = options->common;
+  verb.add_option("RECIPE", options->recipe, "A .yaml file with the stages")->type_name(kFileValue);
+  verb.add_option("-o,--out", options->out,
+                  "Folder of all results; stages that are done there are not done again")
+      ->type_name(kFolderValue);
+  verb.add_option("--set", options->set, "A variable's value; may be given for several")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  verb.add_flag("--dry-run", options->dry_run,
+                "Print what each stage reads, writes and takes, and whether it fits this machine");
+  verb.add_flag("--force", options->force, "Do stages that are done again");
+  verb.add_flag("--schema", options->schema, "Print the JSON Schema of recipes");
+  verb.add_flag("--json", common.json, "Print one JSON object")->group(kCommonGroup);
+  std::vector<CLI::Option*> shared = {
+      verb.add_option("--device", common.device, "Where stages compute that do not say it")
+          ->check(CLI::IsMember({"cpu", "cuda"})),
+      verb.add_option("--threads", common.threads, "CPU threads of stages that do not say it")
+          ->check(CLI::Range(0, 4096)),
+      verb.add_option("--seed", common.seed, "Seed of stages that do not say it")};
+  for (CLI::Option* option : shared) option->group(kCommonGroup);
+  verb.add_flag("-q,--quiet", common.quiet, "No progress and no notes")->group(kCommonGroup);
+  verb.add_flag("-v,--verbose", common.verbose, "Also print what stages run on")
+      ->group(kCommonGroup);
+  return [options, shared, &verb] {
+    for (const CLI::Option* option : shared) {
+      if (option->count() > 0) {
+        options->shared.emplace_back(option->get_lnames().front(), option->results().front());
+      }
+    }
+    run(*options, command_form(*verb.get_parent()));
+  };
+}
+
+}  // namespace schmidt::cli

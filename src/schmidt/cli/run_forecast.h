@@ -1,0 +1,37 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schmidt/cli/stage_command.h"
+#include "schmidt/pipeline/stage_forecast.h"
+
+namespace schmidt::cli {
+
+/// Models that are there, each opened once.
+class KnownModels {
+ public:
+  /// Throws as plan::open_outline.
+  const plan::Outline& at(const std::filesystem::path& path);
+
+ private:
+  std::map<std::filesystem::path, plan::Outline> outlines_;
+};
+
+/// What a stage will make and take, as far as it is known before it runs.
+struct StageForecast {
+  std::optional<double> bytes;    ///< of the weights that it writes
+  std::optional<double> memory;   ///< while it runs: models that are in memory whole
+  std::optional<double> seconds;  ///< of healing, by the measured speed of products
+};
+
+/// Of all stages of a run; `finished` says whose result is there. A plan that can be made already
+/// is made, in a temporary folder, so that what it leads to is known. Throws c10::ValueError,
+/// naming the stage's place in the recipe, for what no model can be made of; FailedStage.
+std::vector<StageForecast> forecast_run(const std::filesystem::path& recipe,
+                                        const std::vector<StageCommand>& stages,
+                                        const std::vector<bool>& finished, KnownModels& models);
+
+}  // namespace schmidt::cli
