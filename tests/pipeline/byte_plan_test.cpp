@@ -24,9 +24,7 @@ Competition competition(double integers_lose, double sum_loses, int64_t integers
   return made;
 }
 
-bool has_rank(const plan::BytePlan& plan) {
-  return plan.layers.at(0).factor_integers.has_value();
-}
+bool has_rank(const plan::BytePlan& plan) { return plan.layers.at(0).factor_integers.has_value(); }
 
 TEST(BytePlan, RanksAreBoughtByThemselvesWhereMuchLessIsLostWithThem) {
   const ByteBudget budget{.bytes = 120};

@@ -1,9 +1,9 @@
+#include <filesystem>
+#include <string>
+
 #include <ATen/Context.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include <filesystem>
-#include <string>
 
 namespace {
 

@@ -33,8 +33,9 @@ std::vector<std::string> all_method_names() {
 void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std::string& with) {
   verb.add_option(
           "--forms", forms,
-          with + ": forms that compete: integers, low-rank (factors in integers), sums (both); auto: "
-                 "integers, and all of them where they are predicted to lose far less")
+          with +
+              ": forms that compete: integers, low-rank (factors in integers), sums (both); auto: "
+              "integers, and all of them where they are predicted to lose far less")
       ->delimiter(',')
       ->check(CLI::IsMember({"auto", "integers", "low-rank", "sums"}))
       ->capture_default_str();

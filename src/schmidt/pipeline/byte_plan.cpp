@@ -46,8 +46,8 @@ std::optional<compress::FormKinds> form_kinds(const std::vector<std::string>& na
                  : name == "low-rank" ? &kinds.low_rank
                  : name == "sums"     ? &kinds.sums
                                       : nullptr;
-    TORCH_CHECK_VALUE(kind != nullptr, "[forms] expected auto alone, or integers, low-rank and sums, got ",
-                      name);
+    TORCH_CHECK_VALUE(kind != nullptr,
+                      "[forms] expected auto alone, or integers, low-rank and sums, got ", name);
     *kind = true;
   }
   return kinds;
@@ -108,8 +108,8 @@ plan::BytePlan spend(const Competition& predicted, const ByteBudget& budget) {
   return all.loss < kRanksPay * whole.loss ? all : whole;
 }
 
-plan::BytePlan buy(Competition& competition, const ByteBudget& budget,
-                   const io::Checkpoint& model, const calibrate::Statistics& statistics,
+plan::BytePlan buy(Competition& competition, const ByteBudget& budget, const io::Checkpoint& model,
+                   const calibrate::Statistics& statistics,
                    const compress::MethodOptions& options) {
   if (!budget.rules.kinds) {
     Competition integers = competition.narrowed(kIntegersAlone);

@@ -74,8 +74,7 @@ plan::BytePlan spend(const Competition& predicted, const ByteBudget& budget);
 /// The same of forms whose losses are not predicted yet. Where the budget names no kinds and
 /// integers alone are predicted to lose less than 0.5 nats, nothing else is looked at, which
 /// takes a third of the time.
-plan::BytePlan buy(Competition& competition, const ByteBudget& budget,
-                   const io::Checkpoint& model, const calibrate::Statistics& statistics,
-                   const compress::MethodOptions& options);
+plan::BytePlan buy(Competition& competition, const ByteBudget& budget, const io::Checkpoint& model,
+                   const calibrate::Statistics& statistics, const compress::MethodOptions& options);
 
 }  // namespace schmidt::pipeline
