@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -102,7 +103,8 @@ TEST_F(Speedup, IsReachedOrRefusedWithWhatCanBeHad) {
     EXPECT_THROW(plan(none), c10::ValueError) << none;
   }
   if (most < 1.2) GTEST_SKIP() << "integers are hardly faster than numbers here: " << most;
-  const double asked = 1 + (most - 1) / 4;
+  const double asked =
+      std::min(1 + (most - 1) / 4, 1.2);  // what is fastest changes from run to run
   const PlanOutcome outcome = plan(asked);
   ASSERT_TRUE(outcome.speedup);
   EXPECT_GE(*outcome.speedup, asked);
