@@ -100,7 +100,7 @@ TEST(ParameterCount, RefusesHostileBonds) {
   EXPECT_THROW(parameter_count(shape, {0, 1}), c10::ValueError);
   EXPECT_THROW(parameter_count(shape, {int64_t{1} << 62, int64_t{1} << 62}), c10::ValueError);
   EXPECT_THROW(parameter_count({{2, 3}, {4}}, {1}), c10::ValueError);
-  EXPECT_THROW(parameter_count({{}, {}}, {}), c10::ValueError);
+  EXPECT_THROW(parameter_count(SiteShape{}, {}), c10::ValueError);
   EXPECT_THROW(parameter_count({{2, -3}, {4, 5}}, {1}), c10::ValueError);
 }
 
