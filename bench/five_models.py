@@ -13,8 +13,9 @@ the model writes its own text.
 
 Peak memory is that of `generate` for 32 tokens, 16-bit models in bfloat16. What the program and the
 model's tokenizer take of it is measured by `tokenize`; the rest, weights with keys and values and
-activations, stands as a multiple of the weights' file. What DIR holds already is not run again, so an interrupted run goes on. Prints
-a Markdown table and writes DIR/five_models.md and DIR/five_models.json. Nothing is healed.
+activations, stands as a multiple of the weights' file. What DIR holds already is not run again, so
+an interrupted run goes on. Prints a Markdown table and writes DIR/five_models.md and
+DIR/five_models.json. Nothing is healed.
 """
 
 import argparse
