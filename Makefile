@@ -1,15 +1,23 @@
-# make demo     everything from nothing to a compressed SmolLM2 and a table
+# make demo     everything from nothing to SmolLM2 compressed, healed and compared, in ten minutes
+# make paper    the paper's tables and figures on SmolLM2 (FORM=long: over night)
 # make test     everything from nothing to all tests
 # make package  an archive and a Debian package that need no compiler
 PRESET ?= release
 BUILD := build/$(PRESET)
 # Tests that run at once, each on one thread.
 TEST_JOBS ?= 2
+# Of demo and paper: CALIBRATION=a.txt,b.jsonl TEXT=c.txt BENCHMARKS=folder
+FORM ?= short
+paper_options = $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(TEXT),--text $(TEXT)) \
+  $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS))
 
-.PHONY: demo test test-slow build program package configure setup setup-test sanitize fuzz bench format format-check lint clean
+.PHONY: demo paper test test-slow build program package configure setup setup-test sanitize fuzz bench format format-check lint clean
 
 demo: program
-	python3 scripts/demo.py $(BUILD)/bin/schmidt $(if $(TEXT),--text $(TEXT))
+	python3 scripts/paper.py $(BUILD)/bin/schmidt --form demo $(paper_options)
+
+paper: program
+	python3 scripts/paper.py $(BUILD)/bin/schmidt --form $(FORM) $(paper_options)
 
 test: setup-test build
 	OMP_NUM_THREADS=1 ctest --test-dir $(BUILD) --output-on-failure -LE slow -j $(TEST_JOBS)
@@ -56,4 +64,4 @@ lint: configure
 	scripts/lint.sh $(BUILD)
 
 clean:
-	rm -rf build demo
+	rm -rf build demo paper

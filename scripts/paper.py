@@ -1,8 +1,12 @@
-"""The main job on a real model: inspect, compress, evaluate, generate, one table.
+"""The paper's models on SmolLM2, from one recipe, with a table and a report.
 
-usage: demo.py PROGRAM [--text FILE]
-Results stay in demo/. The text that is evaluated is sampled from the original
-model (its held-out half) unless FILE is given.
+usage: paper.py PROGRAM [--form demo|short|long] [--calibration F,F] [--text F,F]
+                        [--benchmarks DIR [--tasks NAME,NAME]] [-o DIR]
+
+Follows examples/recipes/paper.yaml into DIR (the form's name): what is done there is not done
+again. The forms differ in how much text is read and how long is healed: `demo` takes about ten
+minutes on two cores, `short` less than twenty, `long` a night. Without files the model writes its
+own text, one half to calibrate on and one to evaluate with.
 """
 
 import argparse
@@ -12,60 +16,81 @@ import sys
 from pathlib import Path
 
 MODEL = "models/smollm2.gguf"
-OUT = Path("demo")
-RECIPE = ["--size", "80MB", "--calibration-tokens", "8192", "--steps", "24"]
+RECIPE = "examples/recipes/paper.yaml"
+TASKS = "hellaswag,boolq,mmlu,triviaqa,gsm8k"
 PROMPT = "The capital of France is"
+FORMS = {
+    "demo": {"calibration-tokens": 8192, "test-tokens": 4096, "steps": 12, "heal-tokens": 8192,
+             "bonds": "20,90", "blocks": "0,15", "rounds": 2, "size": "76MB"},
+    "short": {"calibration-tokens": 16384, "test-tokens": 4096, "steps": 24, "heal-tokens": 16384,
+              "bonds": "10,40,90", "blocks": "0,15", "rounds": 3, "limit": 10, "size": "76MB"},
+    "long": {"calibration-tokens": 49152, "test-tokens": 12288, "steps": 100, "heal-tokens": "1M",
+             "bonds": "10,20,30,40,50,60,70,80,90", "blocks": "0,5,15,29", "rounds": 5,
+             "limit": 200, "size": "60MB"},
+}
 
 
-def call(*args: str) -> str:
-    """Runs the program; its progress goes to our stderr, its answer comes back."""
-    print("$ " + " ".join(args), file=sys.stderr)
-    return subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True).stdout
+def variables(args: argparse.Namespace) -> dict[str, object]:
+    values = {"model": MODEL, **FORMS[args.form]}
+    if args.calibration:
+        values |= {"calibration": args.calibration, "draw-calibration": "false"}
+    if args.text:
+        values |= {"text": args.text, "draw-test": "false"}
+    if args.benchmarks:
+        values |= {"benchmarks": args.benchmarks, "tasks": args.tasks}
+    return values
+
+
+def rows(out: Path) -> list[tuple[str, ...]]:
+    """The models of a run: size, bits, loss on the first text."""
+    stages = json.loads((out / "run.json").read_text())["stages"]
+    original = json.loads((out / "original-eval.json").read_text())["texts"][0]
+    parameters = stages["int8"]["result"]["dense_parameters"]
+    table = [("", "MB", "bits", f"perplexity ({Path(original['text']).name})", "KL", "same token")]
+    table.append(("original, float32", f"{parameters * 4 / 1e6:.1f}", "32",
+                  f"{original['perplexity']:.2f}", "0", "100 %"))
+    for name, stage in stages.items():
+        score = out / f"{name}-eval.json"
+        if stage["verb"] not in ("compress", "quantize", "heal") or not score.exists():
+            continue
+        size = stage["result"]["bytes"]
+        text = json.loads(score.read_text())["texts"][0]
+        table.append((name, f"{size / 1e6:.1f}", f"{8 * size / parameters:.2f}",
+                      f"{text['perplexity']:.2f}", f"{text['kl']['mean']:.3f}",
+                      f"{100 * text['top1_agreement']:.1f} %"))
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
-    parser.add_argument("--text", default="self")
+    parser.add_argument("--form", choices=FORMS, default="short")
+    parser.add_argument("--calibration")
+    parser.add_argument("--text")
+    parser.add_argument("--benchmarks")
+    parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("-o", "--out", type=Path)
     args = parser.parse_args()
-    program, text = args.program, args.text
+    out = args.out or Path("demo" if args.form == "demo" else "paper")
 
-    OUT.mkdir(exist_ok=True)
-    compressed = str(OUT / "smollm2-80mb")
-    header = call(program, "inspect", MODEL).split("\n\n")[0]
-    print(header + "\n")
-    sizes = json.loads(
-        call(program, "compress", MODEL, *RECIPE, "-o", compressed, "--force", "--json")
-    )
-    result = json.loads(
-        call(program, "eval", compressed, "--reference", MODEL, "--text", text,
-             "--max-tokens", "8192", "--seed", "1", "--json")
-    )["texts"][0]
-    said = {
-        name: json.loads(call(program, "generate", path, "--prompt", PROMPT, "-n", "24",
-                              "--temperature", "0", "--json"))["text"]
-        for name, path in (("original", MODEL), ("compressed", compressed))
-    }
+    command = [args.program, "run", RECIPE, "-o", str(out)]
+    for name, value in variables(args).items():
+        command += ["--set", f"{name}={value}"]
+    print("$ " + " ".join(command), file=sys.stderr)
+    if (code := subprocess.run(command, stdout=subprocess.DEVNULL).returncode) != 0:
+        sys.exit(code)
 
-    original, kl = result["reference"], result["kl"]
-    rows = [
-        ("", "original", "compressed"),
-        ("parameters", f"{sizes['dense_parameters']:,}", f"{sizes['parameters']:,}"),
-        ("MB (the original in float32)", f"{sizes['dense_bytes_float32'] / 1e6:.1f}",
-         f"{sizes['bytes'] / 1e6:.1f}"),
-        ("bits for each original parameter", "32",
-         f"{8 * sizes['bytes'] / sizes['dense_parameters']:.2f}"),
-        (f"perplexity ({result['text']}, {result['tokens']} tokens)",
-         f"{original['perplexity']:.3f}", f"{result['perplexity']:.3f}"),
-        ("KL from the original, mean / 99 %", "0", f"{kl['mean']:.4f} / {kl['p99']:.4f}"),
-        ("same most likely token", "100 %", f"{100 * result['top1_agreement']:.1f} %"),
-    ]
-    widths = [max(len(row[c]) for row in rows) for c in range(3)]
-    for row in rows:
-        print(f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}")
-    for name, continuation in said.items():
-        print(f"\n{name}: {PROMPT}{continuation}")
-    print(f"\nThe compressed model is in {compressed}: {program} chat {compressed}")
+    table = rows(out)
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])]
+        print("  ".join([f"{row[0]:<{widths[0]}}", *cells]))
+    for model in (MODEL, str(out / "few-bits-healed")):
+        said = json.loads(subprocess.run(
+            [args.program, "generate", model, "--prompt", PROMPT, "-n", "24", "--temperature", "0",
+             "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        print(f"\n{model}: {PROMPT}{said['text']}")
+    print(f"\nreport: {out / 'report.html'}\ntalk with it: {args.program} chat {out / 'few-bits-healed'}")
 
 
 if __name__ == "__main__":
