@@ -41,7 +41,8 @@ TEST(Config, ReadsTheSizes) {
   EXPECT_EQ(c.q_features(), 48);
   EXPECT_EQ(c.kv_features(), 16);
   EXPECT_TRUE(c.tie_embeddings);
-  EXPECT_FALSE(c.attention_bias || c.output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_FALSE(c.attention_bias || c.output_bias || c.mlp_bias);
+  EXPECT_EQ(c.qk_norm, QkNorm::kNone);
   EXPECT_EQ(c.windows, std::vector<std::optional<int64_t>>(4));
   EXPECT_EQ(c.rope.theta, 10000.0);
   EXPECT_TRUE(c.eos_ids.empty());
@@ -126,6 +127,21 @@ TEST(Config, DynamicScalingStretchesTheContext) {
   EXPECT_EQ(c.max_positions, 2 * trained);
 }
 
+TEST(Config, ReadsTheScalesOfGranite) {
+  const json config = with(llama(), {{"model_type", "granite"},
+                                     {"embedding_multiplier", 12},
+                                     {"attention_multiplier", 0.0078125},
+                                     {"residual_multiplier", 0.22},
+                                     {"logits_scaling", 8.0}});
+  const ModelConfig c = parse_config(config, "config.json");
+  EXPECT_EQ(c.embedding_scale, 12.0);
+  EXPECT_EQ(c.attention_scale, 0.0078125);
+  EXPECT_EQ(c.residual_scale, 0.22);
+  EXPECT_EQ(c.logit_scale, 0.125);
+  const ModelConfig plain = parse_config(with(llama(), {{"model_type", "granite"}}), "config.json");
+  EXPECT_EQ(plain.attention_scale, 1.0);  // as transformers has it, not 1 / sqrt(d)
+}
+
 TEST(Config, KnowsWhatEachFamilyFixes) {
   const ModelConfig qwen2 =
       parse_config(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 8}}), "config.json");
@@ -134,7 +150,7 @@ TEST(Config, KnowsWhatEachFamilyFixes) {
   EXPECT_EQ(qwen2.windows[3], std::nullopt);  // use_sliding_window is not set
 
   const ModelConfig qwen3 = parse_config(with(llama(), {{"model_type", "qwen3"}}), "config.json");
-  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_EQ(qwen3.qk_norm, QkNorm::kHeads);
   EXPECT_EQ(qwen3.head_dim, 128);
 
   const ModelConfig mistral = parse_config(
@@ -169,7 +185,8 @@ TEST(Config, NamesTheFamiliesItKnows) {
   const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
   EXPECT_EQ(
       message,
-      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, got \"gpt2\"");
+      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2"
+      ", got \"gpt2\"");
 }
 
 struct Lie {

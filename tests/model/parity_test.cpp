@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Parity,
                          testing::Values("llama2", "llama3", "llama_linear", "llama_yarn",
                                          "llama_dynamic", "llama_bias", "smollm2", "mistral",
                                          "qwen2", "qwen2_window", "qwen2_yarn", "qwen3",
-                                         "qwen3_yarn"));
+                                         "qwen3_yarn", "granite", "olmo2"));
 
 }  // namespace
 }  // namespace schmidt::model
