@@ -21,6 +21,7 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
 )
@@ -55,6 +56,15 @@ YARN_ROPE = dict(
 
 # Ids within the vocabulary; an embedding would take no gradient at a token of padding.
 TOKENS = dict(bos_token_id=1, eos_token_id=2, pad_token_id=None)
+
+# Of heads of 8 values 6 turn.
+LONG_ROPE = dict(
+    rope_type="longrope",
+    rope_theta=500.0,
+    partial_rotary_factor=0.75,
+    short_factor=[1.0, 1.5, 2.0],
+    long_factor=[1.0, 4.0, 9.0],
+)
 
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
@@ -100,6 +110,19 @@ FAMILIES = {
         logits_scaling=3.0,
     ),
     "olmo2": Olmo2Config(**SIZES, **TOKENS),
+    "phi3": Phi3Config(**SIZES, **TOKENS, sliding_window=7),
+    "phi3_partial": Phi3Config(
+        **SIZES, **TOKENS, original_max_position_embeddings=32, rope_parameters=LONG_ROPE
+    ),
+    "phi3_long": Phi3Config(
+        **SIZES,
+        **TOKENS,
+        original_max_position_embeddings=1,
+        rope_parameters=dict(LONG_ROPE, attention_factor=1.2),
+    ),
+    "phi3_longrope": Phi3Config(
+        **SIZES, **TOKENS, original_max_position_embeddings=16, rope_parameters=LONG_ROPE
+    ),
 }
 
 PROMPTS = [

@@ -142,6 +142,24 @@ TEST(Config, ReadsTheScalesOfGranite) {
   EXPECT_EQ(plain.attention_scale, 1.0);  // as transformers has it, not 1 / sqrt(d)
 }
 
+TEST(Config, ReadsPhiWithLongrope) {
+  const json scaling = {{"type", "longrope"}, {"short_factor", {1, 1}}, {"long_factor", {2, 3}}};
+  const json config = with(llama(), {{"model_type", "phi3"},
+                                     {"head_dim", 8},
+                                     {"partial_rotary_factor", 0.5},
+                                     {"max_position_embeddings", 131072},
+                                     {"original_max_position_embeddings", 4096},
+                                     {"rope_scaling", scaling}});
+  const ModelConfig c = parse_config(config, "config.json");
+  EXPECT_EQ(c.rope.scaling, RopeScaling::kLongRope);
+  EXPECT_EQ(c.rope.partial_factor, 0.5);
+  EXPECT_EQ(c.rope.long_factors, (std::vector<double>{2, 3}));
+  EXPECT_EQ(c.rope.original_max_positions, 4096);
+  EXPECT_NEAR(c.rope.attention_factor, std::sqrt(1 + std::log(32.0) / std::log(4096.0)), 1e-12);
+  EXPECT_EQ(c.max_positions, 131072);
+  EXPECT_FALSE(c.windows.front());
+}
+
 TEST(Config, KnowsWhatEachFamilyFixes) {
   const ModelConfig qwen2 =
       parse_config(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 8}}), "config.json");
@@ -185,8 +203,8 @@ TEST(Config, NamesTheFamiliesItKnows) {
   const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
   EXPECT_EQ(
       message,
-      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2"
-      ", got \"gpt2\"");
+      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2, "
+      "phi3, got \"gpt2\"");
 }
 
 struct Lie {
@@ -261,6 +279,13 @@ INSTANTIATE_TEST_SUITE_P(
                {"low_freq_factor", 4},
                {"high_freq_factor", 4}}}},
             "high_freq_factor: expected more than low_freq_factor"},
+        Lie{"factors",
+            {{"model_type", "phi3"},
+             {"rope_scaling", {{"type", "su"}, {"short_factor", {1}}, {"long_factor", {1}}}}},
+            "rope_scaling.short_factor: expected an array of "},
+        Lie{"rotation",
+            {{"model_type", "phi3"}, {"partial_rotary_factor", 0.01}},
+            "partial_rotary_factor: expected a factor that leaves an even number"},
         Lie{"activation", {{"hidden_act", "gelu"}}, "hidden_act: expected silu, got \"gelu\""},
         Lie{"tied",
             {{"tie_word_embeddings", "yes"}},

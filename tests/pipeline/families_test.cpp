@@ -45,6 +45,13 @@ const Family kFamilies[] = {
       {"logits_scaling", 0.25},
       {"attention_bias", true}}},
     {"olmo2", {{"tie_word_embeddings", false}, {"pad_token_id", nullptr}}},
+    {"phi3",
+     {{"tie_word_embeddings", false},
+      {"pad_token_id", nullptr},
+      {"partial_rotary_factor", 0.67},
+      {"original_max_position_embeddings", 128},
+      {"rope_scaling",
+       {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {2.0, 3.0}}}}}},
 };
 
 test::TinyModel tiny(const Family& family) {

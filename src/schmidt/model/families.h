@@ -55,7 +55,7 @@ struct Family {
   bool long_rope = false;         ///< RoPE scaling of the type longrope, and that alone
 };
 
-inline constexpr std::array<Family, 6> kFamilies = {{
+inline constexpr std::array<Family, 7> kFamilies = {{
     {.model_type = "llama",
      .qkv_bias = Trait::kConfigured,
      .output_bias = Trait::kConfigured,
@@ -83,6 +83,11 @@ inline constexpr std::array<Family, 6> kFamilies = {{
      .qk_norm = QkNorm::kWhole,
      .norms = NormPlacement::kAfter,
      .default_eps = 1e-5},
+    {.model_type = "phi3",
+     .window = WindowRule::kAll,
+     .default_eps = 1e-5,
+     .partial_rotation = true,
+     .long_rope = true},
 }};
 
 }  // namespace schmidt::model
