@@ -145,6 +145,8 @@ def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding)
             f"got {shape.out_features} x {shape.in_features}"
         )
     embedding = QuantizedEmbedding(shape, False, dense.weight.dtype, dense.weight.device)
+    if hasattr(dense, "embed_scale"):  # Gemma's
+        embedding.scale = model.config.hidden_size**0.5
     parent_name, _, leaf = layer.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     setattr(parent, leaf, embedding)

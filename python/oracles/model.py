@@ -16,6 +16,8 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
+    Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -65,6 +67,9 @@ LONG_ROPE = dict(
     short_factor=[1.0, 1.5, 2.0],
     long_factor=[1.0, 4.0, 9.0],
 )
+
+# Everything is small enough to count: scores and logits reach their caps, texts the windows.
+GEMMA = dict(SIZES, **TOKENS, head_dim=14, query_pre_attn_scalar=20, sliding_window=5)
 
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
@@ -122,6 +127,15 @@ FAMILIES = {
     ),
     "phi3_longrope": Phi3Config(
         **SIZES, **TOKENS, original_max_position_embeddings=16, rope_parameters=LONG_ROPE
+    ),
+    "gemma2": Gemma2Config(**GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=4.0),
+    "gemma3": Gemma3TextConfig(
+        **GEMMA,
+        sliding_window_pattern=2,
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=4.0),
+            sliding_attention=dict(rope_type="default", rope_theta=100.0),
+        ),
     ),
 }
 

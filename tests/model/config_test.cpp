@@ -142,6 +142,34 @@ TEST(Config, ReadsTheScalesOfGranite) {
   EXPECT_EQ(plain.attention_scale, 1.0);  // as transformers has it, not 1 / sqrt(d)
 }
 
+TEST(Config, ReadsGemmaWithItsDefaults) {
+  json config = with(llama(), {{"model_type", "gemma2"},
+                               {"hidden_act", "gelu_pytorch_tanh"},
+                               {"num_hidden_layers", 3},
+                               {"head_dim", 16}});
+  config.erase("tie_word_embeddings");
+  const ModelConfig two = parse_config(config, "config.json");
+  EXPECT_TRUE(two.tie_embeddings);
+  EXPECT_EQ(two.windows, (std::vector<std::optional<int64_t>>{4096, std::nullopt, 4096}));
+  EXPECT_EQ(two.attention_softcap, 50.0);
+  EXPECT_EQ(two.logit_softcap, 30.0);
+  EXPECT_EQ(two.attention_scale, 1.0 / 16);
+  EXPECT_EQ(two.embedding_scale, std::sqrt(static_cast<double>(two.hidden_size)));
+  EXPECT_EQ(two.norm_offset, 1.0);
+  json told = config;  // null is a statement
+  told["attn_logit_softcapping"] = nullptr;
+  EXPECT_FALSE(parse_config(told, "config.json").attention_softcap);
+  told["sliding_window"] = nullptr;
+  EXPECT_EQ(message_of(told), "m/config.json: sliding_window: expected an integer, got null");
+
+  const ModelConfig three = parse_config(
+      with(config, {{"model_type", "gemma3_text"}, {"sliding_window_pattern", 2}}), "config.json");
+  EXPECT_EQ(three.windows, two.windows);
+  EXPECT_EQ(three.rope.theta, 1e6);
+  EXPECT_EQ(three.rope.local_theta, 1e4);
+  EXPECT_FALSE(three.attention_softcap || three.logit_softcap);
+}
+
 TEST(Config, ReadsPhiWithLongrope) {
   const json scaling = {{"type", "longrope"}, {"short_factor", {1, 1}}, {"long_factor", {2, 3}}};
   const json config = with(llama(), {{"model_type", "phi3"},
@@ -204,7 +232,7 @@ TEST(Config, NamesTheFamiliesItKnows) {
   EXPECT_EQ(
       message,
       "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2, "
-      "phi3, got \"gpt2\"");
+      "phi3, gemma2, gemma3_text, got \"gpt2\"");
 }
 
 struct Lie {
@@ -286,6 +314,12 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"rotation",
             {{"model_type", "phi3"}, {"partial_rotary_factor", 0.01}},
             "partial_rotary_factor: expected a factor that leaves an even number"},
+        Lie{"direction",
+            {{"model_type", "gemma3_text"},
+             {"hidden_act", "gelu_pytorch_tanh"},
+             {"use_bidirectional_attention", true}},
+            "use_bidirectional_attention: expected false"},
+        Lie{"gate", {{"model_type", "gemma2"}}, "hidden_act: expected gelu_pytorch_tanh, got"},
         Lie{"activation", {{"hidden_act", "gelu"}}, "hidden_act: expected silu, got \"gelu\""},
         Lie{"tied",
             {{"tie_word_embeddings", "yes"}},

@@ -32,6 +32,11 @@ struct Family {
   json changes;      // of the tiny Llama's config
 };
 
+const json kGemma = {{"hidden_act", "gelu_pytorch_tanh"},
+                     {"query_pre_attn_scalar", 20},
+                     {"sliding_window", 5},
+                     {"pad_token_id", nullptr}};
+
 json with(json config, const json& changes) {
   for (const auto& [key, value] : changes.items()) config[key] = value;
   return config;
@@ -52,6 +57,8 @@ const Family kFamilies[] = {
       {"original_max_position_embeddings", 128},
       {"rope_scaling",
        {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {2.0, 3.0}}}}}},
+    {"gemma2", with(kGemma, {{"attn_logit_softcapping", 2.0}, {"final_logit_softcapping", 4.0}})},
+    {"gemma3_text", with(kGemma, {{"sliding_window_pattern", 2}, {"rope_local_base_freq", 100.0}})},
 };
 
 test::TinyModel tiny(const Family& family) {

@@ -55,7 +55,7 @@ struct Family {
   bool long_rope = false;         ///< RoPE scaling of the type longrope, and that alone
 };
 
-inline constexpr std::array<Family, 7> kFamilies = {{
+inline constexpr std::array<Family, 9> kFamilies = {{
     {.model_type = "llama",
      .qkv_bias = Trait::kConfigured,
      .output_bias = Trait::kConfigured,
@@ -88,6 +88,39 @@ inline constexpr std::array<Family, 7> kFamilies = {{
      .default_eps = 1e-5,
      .partial_rotation = true,
      .long_rope = true},
+    {.model_type = "gemma2",
+     .qkv_bias = Trait::kConfigured,
+     .output_bias = Trait::kConfigured,
+     .window = WindowRule::kPattern,
+     .default_window = 4096,
+     .default_head_dim = 256,
+     .default_pattern = 2,
+     .norms = NormPlacement::kBoth,
+     .norm_offset = 1.0,
+     .activation = Activation::kGeluTanh,
+     .tied_by_default = true,
+     .scaled_embedding = true,
+     .default_query_scale = 256,
+     .default_attention_softcap = 50.0,
+     .default_logit_softcap = 30.0,
+     .softcaps = true},
+    {.model_type = "gemma3_text",
+     .qkv_bias = Trait::kConfigured,
+     .output_bias = Trait::kConfigured,
+     .qk_norm = QkNorm::kHeads,
+     .window = WindowRule::kPattern,
+     .default_window = 4096,
+     .default_head_dim = 256,
+     .default_pattern = 6,
+     .norms = NormPlacement::kBoth,
+     .norm_offset = 1.0,
+     .activation = Activation::kGeluTanh,
+     .tied_by_default = true,
+     .scaled_embedding = true,
+     .default_query_scale = 256,
+     .softcaps = true,
+     .default_theta = 1e6,
+     .default_local_theta = 10000.0},
 }};
 
 }  // namespace schmidt::model
