@@ -2,9 +2,9 @@
 
 add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
   -Wno-missing-field-initializers)  # designated initialisers leave defaults out on purpose
-# Assertions name files as the project does, not where they lay on the machine that built them.
-add_compile_options(-ffile-prefix-map=${TORCH_INSTALL_PREFIX}/=libtorch/
-  -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+# Assertions of what users get name files as the project does, not where they lay when it was built.
+add_compile_options("$<$<CONFIG:Release>:-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>"
+  "$<$<CONFIG:Release>:-ffile-prefix-map=${TORCH_INSTALL_PREFIX}/=libtorch/>")
 if(SCHMIDT_WERROR)
   add_compile_options(-Werror)
 endif()

@@ -73,7 +73,9 @@ def main() -> None:
             run(write_models, str(root / "tmp"))
         shutil.unpack_archive(archive, unpacked)
         run("dpkg-deb", "-x", str(package), str(installed))
-        assert ".venv" not in run("readelf", "-d", str(installed / "usr/bin/schmidt"))
+        # Where it was built is nobody's business.
+        source = Path(__file__).resolve().parents[2]
+        assert str(source).encode() not in (installed / "usr/bin/schmidt").read_bytes()
         try_program(unpacked, f"/{archive.name.removesuffix('.tar.gz')}/bin/schmidt")
         try_program(installed, "/usr/bin/schmidt")
         print(f"{archive.name} {archive.stat().st_size / 1e6:.0f} MB, "
