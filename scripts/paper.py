@@ -20,11 +20,11 @@ RECIPE = "examples/recipes/paper.yaml"
 TASKS = "hellaswag,boolq,mmlu,triviaqa,gsm8k"
 PROMPT = "The capital of France is"
 FORMS = {
-    "demo": {"calibration-tokens": 8192, "test-tokens": 4096, "steps": 12, "heal-tokens": 8192,
+    "demo": {"own-tokens": "12k", "calibration-tokens": 8192, "test-tokens": 4096, "steps": 12, "heal-tokens": 8192,
              "bonds": "20,90", "blocks": "0,15", "rounds": 2, "size": "76MB"},
-    "short": {"calibration-tokens": 16384, "test-tokens": 4096, "steps": 24, "heal-tokens": 16384,
+    "short": {"own-tokens": "24k", "calibration-tokens": 16384, "test-tokens": 4096, "steps": 24, "heal-tokens": 16384,
               "bonds": "10,40,90", "blocks": "0,15", "rounds": 3, "limit": 10, "size": "76MB"},
-    "long": {"calibration-tokens": 49152, "test-tokens": 12288, "steps": 100, "heal-tokens": "1M",
+    "long": {"own-tokens": "200k", "calibration-tokens": 49152, "test-tokens": 12288, "steps": 100, "heal-tokens": "1M",
              "bonds": "10,20,30,40,50,60,70,80,90", "blocks": "0,5,15,29", "rounds": 5,
              "limit": 200, "size": "60MB"},
 }
