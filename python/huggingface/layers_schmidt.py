@@ -531,11 +531,15 @@ class SumLinear(CompressedLinear):
 class QuantizedEmbedding(QuantizedLinear):
     """The same as an embedding, and called with hidden states the head that is tied to it."""
 
+    scale = 1.0  # of what it gives for ids
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         if ids.is_floating_point():
             return super().forward(ids)
         chosen = ids.flatten()
         rows = self.rows(self.weight_packed[chosen], self.weight_scale[chosen], self.zeros(chosen))
+        if self.scale != 1.0:
+            rows = rows * torch.tensor(self.scale).to(rows.dtype)
         return rows.view(*ids.shape, self.in_features)
 
 

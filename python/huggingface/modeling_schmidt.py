@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.weak import TensorWeakRef
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from .configuration_schmidt import LayerEntry, compressed_layers
+from .configuration_schmidt import FUSED, LayerEntry, compressed_layers
 from .layers_schmidt import (
     NF4_NAMES,
     QuantizedEmbedding,
@@ -104,6 +104,36 @@ class SharedRows(nn.Module):
         return weight[self._rows.start : self._rows.stop]
 
 
+class StackedRows(nn.Module):
+    """A layer of the architecture whose rows are those of several layers of `parent`."""
+
+    def __init__(self, parent: nn.Module, members: tuple[str, ...], in_features: int, rows: int):
+        super().__init__()
+        self._parent, self._members = (parent,), members  # in a tuple, so that it is no submodule
+        self.in_features, self.out_features = in_features, rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([getattr(self._parent[0], member)(x) for member in self._members], -1)
+
+
+def _split_fused(model: nn.Module, member: str) -> None:
+    """Where the architecture has one layer in the place of `member` and others: makes it them."""
+    parent_name, _, leaf = member.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    if hasattr(parent, leaf):
+        return
+    name, members = next((n, m) for n, m in FUSED.items() if leaf in m)
+    fused = getattr(parent, name)
+    heads, kv_heads = model.config.num_attention_heads, model.config.num_key_value_heads
+    shares = [heads, kv_heads, kv_heads] if len(members) == 3 else [1, 1]
+    settings = dict(device=fused.weight.device, dtype=fused.weight.dtype)
+    for own, share in zip(members, shares):
+        rows = fused.out_features // sum(shares) * share
+        linear = nn.Linear(fused.in_features, rows, fused.bias is not None, **settings)
+        setattr(parent, own, linear)
+    setattr(parent, name, StackedRows(parent, members, fused.in_features, fused.out_features))
+
+
 def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding) -> nn.Module:
     """Puts the compressed embedding into the model, and a head that is tied to it."""
     if layer.kind != "quantized":
@@ -115,6 +145,8 @@ def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding)
             f"got {shape.out_features} x {shape.in_features}"
         )
     embedding = QuantizedEmbedding(shape, False, dense.weight.dtype, dense.weight.device)
+    if hasattr(dense, "embed_scale"):  # Gemma's
+        embedding.scale = model.config.hidden_size**0.5
     parent_name, _, leaf = layer.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     setattr(parent, leaf, embedding)
@@ -125,7 +157,14 @@ def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding)
 
 def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     """Puts the compressed layer into the model in place of the dense ones it stands for."""
-    dense = [model.get_submodule(member) for member in layer.members]
+    parent_name, _, leaf = layer.name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    members = layer.members
+    if isinstance(getattr(parent, leaf, None), nn.Linear):
+        members = (layer.name,)  # one layer in the architecture too
+    for member in members:
+        _split_fused(model, member)
+    dense = [model.get_submodule(member) for member in members]
     if isinstance(dense[0], nn.Embedding):
         return _replace_embedding(model, layer, dense[0])
     shape = layer_shape(layer.kind, layer.entry, layer.name)
@@ -137,11 +176,9 @@ def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
         )
     weight, bias = dense[0].weight, dense[0].bias is not None
     compressed = compressed_linear(layer.kind, shape, bias, weight.dtype, weight.device)
-    parent_name, _, leaf = layer.name.rpartition(".")
-    parent = model.get_submodule(parent_name)
     setattr(parent, leaf, compressed)
-    if layer.members != (layer.name,):
-        members = tuple(member.rpartition(".")[2] for member in layer.members)
+    if members != (layer.name,):
+        members = tuple(member.rpartition(".")[2] for member in members)
         product, row = SharedProduct(), 0
         for member, linear in zip(members, dense):
             rows = range(row, row + linear.out_features)

@@ -16,9 +16,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
 )
@@ -51,6 +56,21 @@ YARN_ROPE = dict(
     rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16
 )
 
+# Ids within the vocabulary; an embedding would take no gradient at a token of padding.
+TOKENS = dict(bos_token_id=1, eos_token_id=2, pad_token_id=None)
+
+# Of heads of 8 values 6 turn.
+LONG_ROPE = dict(
+    rope_type="longrope",
+    rope_theta=500.0,
+    partial_rotary_factor=0.75,
+    short_factor=[1.0, 1.5, 2.0],
+    long_factor=[1.0, 4.0, 9.0],
+)
+
+# Everything is small enough to count: scores and logits reach their caps, texts the windows.
+GEMMA = dict(SIZES, **TOKENS, head_dim=14, query_pre_attn_scalar=20, sliding_window=5)
+
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
     "llama3": LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE),
@@ -82,6 +102,39 @@ FAMILIES = {
         head_dim=14,
         rope_parameters=dict(
             rope_type="yarn", rope_theta=100.0, factor=2.0, beta_fast=8.0, attention_factor=1.3
+        ),
+    ),
+    "granite": GraniteConfig(
+        **SIZES,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=True,
+        embedding_multiplier=6.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.5,
+        logits_scaling=3.0,
+    ),
+    "olmo2": Olmo2Config(**SIZES, **TOKENS),
+    "phi3": Phi3Config(**SIZES, **TOKENS, sliding_window=7),
+    "phi3_partial": Phi3Config(
+        **SIZES, **TOKENS, original_max_position_embeddings=32, rope_parameters=LONG_ROPE
+    ),
+    "phi3_long": Phi3Config(
+        **SIZES,
+        **TOKENS,
+        original_max_position_embeddings=1,
+        rope_parameters=dict(LONG_ROPE, attention_factor=1.2),
+    ),
+    "phi3_longrope": Phi3Config(
+        **SIZES, **TOKENS, original_max_position_embeddings=16, rope_parameters=LONG_ROPE
+    ),
+    "gemma2": Gemma2Config(**GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=4.0),
+    "gemma3": Gemma3TextConfig(
+        **GEMMA,
+        sliding_window_pattern=2,
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=4.0),
+            sliding_attention=dict(rope_type="default", rope_theta=100.0),
         ),
     ),
 }
@@ -133,7 +186,12 @@ def old_spelling(config) -> dict:
     """The config in the spelling of transformers 4: theta beside rope_scaling."""
     old = dict(config)
     rope = old.pop("rope_parameters")
+    if "full_attention" in rope:
+        old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
     old["rope_theta"] = rope.pop("rope_theta")
+    if "partial_rotary_factor" in rope:
+        old["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
     kind = rope.pop("rope_type")
     old["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
     old["torch_dtype"] = old.pop("dtype")
@@ -164,14 +222,32 @@ def lengths_truth(model, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"prefix_logits": torch.stack(prefixes, 1), "step_logits": torch.stack(steps, 1)}
 
 
+def by_layer(config, name: str, gradient: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A parameter's gradient under the names of the layers that it holds the rows of."""
+    head_dim = config.hidden_size // config.num_attention_heads
+    q, kv = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
+    fused = {
+        ".qkv_proj.": dict(q_proj=q, k_proj=kv, v_proj=kv),
+        ".gate_up_proj.": dict(
+            gate_proj=config.intermediate_size, up_proj=config.intermediate_size
+        ),
+    }
+    for leaf, rows in fused.items():
+        if leaf in name:
+            parts = gradient.split(list(rows.values()))
+            return {name.replace(leaf, f".{own}."): p.clone() for own, p in zip(rows, parts)}
+    return {name: gradient.clone()}
+
+
 def make_family(config, out: Path) -> None:
     config._attn_implementation = "eager"
     torch.manual_seed(len(out.name))
     model = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name:
-                parameter.uniform_(0.5, 1.5)
+            if "norm" in name:  # Gemma's weights are distances from 1
+                shift = 1.0 if config.model_type.startswith("gemma") else 0.0
+                parameter.uniform_(0.5 - shift, 1.5 - shift)
             if name.endswith("bias"):
                 parameter.normal_(0, 0.3)
     model.save_pretrained(out)
@@ -187,7 +263,8 @@ def make_family(config, out: Path) -> None:
     loss.backward()
     truth = {"ids": ids, "logits": result.logits.detach(), "loss": loss.detach(), **pieces}
     for name, parameter in model.named_parameters():
-        truth["grad." + name] = parameter.grad.clone()
+        for layer, gradient in by_layer(config, name, parameter.grad).items():
+            truth["grad." + layer] = gradient
 
     # A batch of unequal lengths, padded on the right: truth row by row.
     lengths = [5, 24, 1, 13]

@@ -124,7 +124,7 @@ test::TinyModel model_of(const Family& family) {
     if (layer.bias) model.tensors[layer.name + ".bias"] = torch::randn({layer.out_features});
   }
   if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.1 * torch::randn({264, 128});
-  for (int64_t b = 0; config.qk_norm && b < config.num_layers; ++b) {
+  for (int64_t b = 0; config.qk_norm != model::QkNorm::kNone && b < config.num_layers; ++b) {
     for (const char* norm : {"self_attn.q_norm.weight", "self_attn.k_norm.weight"}) {
       model.tensors[model::block_prefix(b) + norm] = 1 + 0.1 * torch::randn({config.head_dim});
     }

@@ -99,6 +99,38 @@ TEST_F(CheckpointTest, WhatWasReadDoesNotStayInMemory) {
   }
 }
 
+// Phi-3 stores q, k and v as one, and gate and up.
+TEST_F(CheckpointTest, RowsOfFusedLayersAreReadAsLayers) {
+  const std::string attention = "model.layers.0.self_attn.", mlp = "model.layers.0.mlp.";
+  const torch::Tensor qkv = torch::randn({10, 4}), gate_up = torch::randn({6, 4});
+  write("config.json",
+        R"({"model_type": "phi3", "num_attention_heads": 3, "num_key_value_heads": 1})");
+  save_safetensors(folder / "model.safetensors",
+                   {{attention + "qkv_proj.weight", qkv}, {mlp + "gate_up_proj.weight", gate_up}});
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  EXPECT_EQ(checkpoint.tensors().size(), 5U);
+  EXPECT_TRUE(torch::equal(checkpoint.load(attention + "q_proj.weight"), qkv.narrow(0, 0, 6)));
+  EXPECT_TRUE(torch::equal(checkpoint.load(attention + "k_proj.weight"), qkv.narrow(0, 6, 2)));
+  EXPECT_TRUE(torch::equal(checkpoint.load(attention + "v_proj.weight"), qkv.narrow(0, 8, 2)));
+  EXPECT_TRUE(torch::equal(checkpoint.load(mlp + "gate_proj.weight"), gate_up.narrow(0, 0, 3)));
+  EXPECT_TRUE(torch::equal(checkpoint.load(mlp + "up_proj.weight"), gate_up.narrow(0, 3, 3)));
+  EXPECT_EQ(checkpoint.tensors().at(mlp + "up_proj.weight").bytes, 48U);
+}
+
+TEST_F(CheckpointTest, FusedRowsThatDoNotFitAreRefused) {
+  const std::string name = "model.layers.0.self_attn.qkv_proj.weight";
+  write("config.json", R"({"model_type": "phi3", "num_attention_heads": 3})");
+  save_safetensors(folder / "model.safetensors", {{name, torch::randn({10, 4})}});
+  expect_refused(name + ": expected rows of 9 parts of one size, found 10");
+  save_safetensors(folder / "model.safetensors",
+                   {{name, torch::randn({9, 4})},
+                    {"model.layers.0.self_attn.k_proj.weight", torch::randn({3, 4})}});
+  expect_refused("expected no such tensor beside " + name);
+  // Of other models it is a name like any other.
+  write("config.json", R"({"model_type": "llama", "num_attention_heads": 3})");
+  EXPECT_TRUE(Checkpoint::open(folder).tensors().contains(name));
+}
+
 TEST_F(CheckpointTest, ReadsOneFileBeforeAnIndex) {
   save_safetensors(folder / "model.safetensors", {{"c", a}});
   write("generation_config.json", R"({"eos_token_id": [1, 2]})");

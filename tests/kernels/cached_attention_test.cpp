@@ -1,5 +1,7 @@
 #include "schmidt/kernels/cached_attention.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "tests/kernels/cache_rows.h"
@@ -29,6 +31,21 @@ TEST_P(CachedAttention, KernelAgreesWithReference) {
   const torch::Tensor truth = cached_attention_reference(q, rows, 0, queries, 0.3);
   EXPECT_EQ(y.scalar_type(), c.dtype);
   EXPECT_TRUE(torch::allclose(y, truth, c.tolerance, c.tolerance));
+  const torch::Tensor capped = cached_attention(q, rows, 0, queries, 0.3, 1.5);
+  EXPECT_TRUE(torch::allclose(capped, cached_attention_reference(q, rows, 0, queries, 0.3, 1.5),
+                              c.tolerance, c.tolerance));
+  EXPECT_GT((capped - y).abs().max().item<double>(), 0.0);
+}
+
+TEST(CachedAttention, SoftcapIsATanhOfTheScores) {
+  // One head of one number, keys 2 and -1: scores 2 and -1 become 2 tanh(1) and 2 tanh(-1 / 2).
+  const torch::Tensor keys = torch::tensor({2.0F, -1.0F}).view({2, 1, 1});
+  const torch::Tensor values = torch::tensor({1.0F, 0.0F}).view({2, 1, 1});
+  const torch::Tensor y =
+      cached_attention(torch::ones({1, 1, 1}), {test::row_of(keys, values, 2, torch::kFloat32)}, 0,
+                       {{0}, {1}, {}}, 1.0, 2.0);
+  const double difference = 2 * std::tanh(1.0) - 2 * std::tanh(-0.5);
+  EXPECT_NEAR(y.item<double>(), 1 / (1 + std::exp(-difference)), 1e-6);
 }
 
 constexpr auto kFloat = torch::kFloat32, kHalf = torch::kBFloat16, kCodes = torch::kChar;

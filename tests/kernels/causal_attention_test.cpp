@@ -9,7 +9,8 @@ namespace {
 
 // softmax(q k^T / sqrt(d)) v in float64, spelled out, for all tokens at once.
 torch::Tensor truth(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                    const std::vector<TokenSpan>& spans, std::optional<int64_t> window) {
+                    const std::vector<TokenSpan>& spans, std::optional<int64_t> window,
+                    const Scores& rule = {}) {
   const int64_t n = q.size(0);
   torch::Tensor span = torch::full({n}, -1, torch::kInt64);
   for (size_t i = 0; i < spans.size(); ++i) {
@@ -23,8 +24,9 @@ torch::Tensor truth(const torch::Tensor& q, const torch::Tensor& k, const torch:
   const auto heads = [&](const torch::Tensor& x) {
     return x.to(torch::kFloat64).repeat_interleave(q.size(1) / x.size(1), 1).transpose(0, 1);
   };
-  const torch::Tensor scores =
-      torch::matmul(heads(q), heads(k).transpose(1, 2)) / std::sqrt(q.size(2));
+  torch::Tensor scores = torch::matmul(heads(q), heads(k).transpose(1, 2)) *
+                         rule.scale.value_or(1 / std::sqrt(static_cast<double>(q.size(2))));
+  if (rule.softcap) scores = torch::tanh(scores / *rule.softcap) * *rule.softcap;
   const torch::Tensor weights = torch::softmax(scores.masked_fill(~seen, -1e300), -1) * seen;
   return torch::matmul(weights, heads(v)).transpose(0, 1);
 }
@@ -85,6 +87,27 @@ TEST_P(CausalAttention, HasTheGradientsOfSoftmaxInFloat64) {
                             {direction.to(torch::kFloat64)});
   for (size_t i = 0; i < 3; ++i) {
     expect_close(found[i], expected[i], std::array{"q", "k", "v"}[i]);
+  }
+}
+
+TEST_P(CausalAttention, ScalesAndCapsScoresAndTheirGradients) {
+  const auto& c = std::get<0>(GetParam());
+  for (const Scores& rule : {Scores{.scale = 0.4}, Scores{.scale = 0.4, .softcap = 1.5}}) {
+    std::vector<torch::Tensor> inputs, exact;
+    for (const int64_t heads : {c.heads, c.kv_heads, c.kv_heads}) {
+      inputs.push_back(random(heads).requires_grad_());
+      exact.push_back(inputs.back().detach().to(torch::kFloat64).requires_grad_());
+    }
+    const torch::Tensor out =
+        causal_attention(inputs[0], inputs[1], inputs[2], c.spans, c.window, rule);
+    const torch::Tensor expected = truth(exact[0], exact[1], exact[2], c.spans, c.window, rule);
+    expect_close(out.detach(), expected.detach(), "out");
+    const torch::Tensor direction = torch::randn_like(out.detach());
+    const auto found = torch::autograd::grad({out}, inputs, {direction});
+    const auto wanted = torch::autograd::grad({expected}, exact, {direction.to(torch::kFloat64)});
+    for (size_t i = 0; i < 3; ++i) {
+      expect_close(found[i], wanted[i], std::array{"q", "k", "v"}[i]);
+    }
   }
 }
 

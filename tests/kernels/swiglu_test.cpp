@@ -1,5 +1,8 @@
 #include "schmidt/kernels/swiglu.h"
 
+#include <cmath>
+#include <numbers>
+
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -43,6 +46,15 @@ TEST(Swiglu, ClosesAndOpensTheGateFarOut) {
   const torch::Tensor x = torch::tensor({-300.0F, 300.0F, -90.0F, 2.0F, 3.0F, 4.0F});
   const torch::Tensor y = swiglu(x);
   EXPECT_TRUE(torch::allclose(y, torch::tensor({0.0F, 900.0F, 0.0F}), 1e-6, 1e-30));
+}
+
+TEST(Geglu, IsGeluByTanhOfTheGateTimesUp) {
+  const torch::Tensor x = torch::randn({3, 5, 14}, torch::kFloat64);
+  const torch::Tensor gate = x.narrow(-1, 0, 7);
+  const torch::Tensor inner = std::sqrt(2 / std::numbers::pi) * (gate + 0.044715 * gate.pow(3));
+  const torch::Tensor truth = gate / 2 * (1 + torch::tanh(inner)) * x.narrow(-1, 7, 7);
+  EXPECT_TRUE(torch::allclose(geglu(x), truth, 1e-12, 1e-12));
+  EXPECT_THROW(geglu(torch::ones({2, 3})), c10::ValueError);
 }
 
 TEST(Swiglu, RejectsAnOddWidth) { EXPECT_THROW(swiglu(torch::ones({2, 3})), c10::ValueError); }

@@ -41,7 +41,8 @@ TEST(Config, ReadsTheSizes) {
   EXPECT_EQ(c.q_features(), 48);
   EXPECT_EQ(c.kv_features(), 16);
   EXPECT_TRUE(c.tie_embeddings);
-  EXPECT_FALSE(c.attention_bias || c.output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_FALSE(c.attention_bias || c.output_bias || c.mlp_bias);
+  EXPECT_EQ(c.qk_norm, QkNorm::kNone);
   EXPECT_EQ(c.windows, std::vector<std::optional<int64_t>>(4));
   EXPECT_EQ(c.rope.theta, 10000.0);
   EXPECT_TRUE(c.eos_ids.empty());
@@ -126,6 +127,67 @@ TEST(Config, DynamicScalingStretchesTheContext) {
   EXPECT_EQ(c.max_positions, 2 * trained);
 }
 
+TEST(Config, ReadsTheScalesOfGranite) {
+  const json config = with(llama(), {{"model_type", "granite"},
+                                     {"embedding_multiplier", 12},
+                                     {"attention_multiplier", 0.0078125},
+                                     {"residual_multiplier", 0.22},
+                                     {"logits_scaling", 8.0}});
+  const ModelConfig c = parse_config(config, "config.json");
+  EXPECT_EQ(c.embedding_scale, 12.0);
+  EXPECT_EQ(c.attention_scale, 0.0078125);
+  EXPECT_EQ(c.residual_scale, 0.22);
+  EXPECT_EQ(c.logit_scale, 0.125);
+  const ModelConfig plain = parse_config(with(llama(), {{"model_type", "granite"}}), "config.json");
+  EXPECT_EQ(plain.attention_scale, 1.0);  // as transformers has it, not 1 / sqrt(d)
+}
+
+TEST(Config, ReadsGemmaWithItsDefaults) {
+  json config = with(llama(), {{"model_type", "gemma2"},
+                               {"hidden_act", "gelu_pytorch_tanh"},
+                               {"num_hidden_layers", 3},
+                               {"head_dim", 16}});
+  config.erase("tie_word_embeddings");
+  const ModelConfig two = parse_config(config, "config.json");
+  EXPECT_TRUE(two.tie_embeddings);
+  EXPECT_EQ(two.windows, (std::vector<std::optional<int64_t>>{4096, std::nullopt, 4096}));
+  EXPECT_EQ(two.attention_softcap, 50.0);
+  EXPECT_EQ(two.logit_softcap, 30.0);
+  EXPECT_EQ(two.attention_scale, 1.0 / 16);
+  EXPECT_EQ(two.embedding_scale, std::sqrt(static_cast<double>(two.hidden_size)));
+  EXPECT_EQ(two.norm_offset, 1.0);
+  json told = config;  // null is a statement
+  told["attn_logit_softcapping"] = nullptr;
+  EXPECT_FALSE(parse_config(told, "config.json").attention_softcap);
+  told["sliding_window"] = nullptr;
+  EXPECT_EQ(message_of(told), "m/config.json: sliding_window: expected an integer, got null");
+
+  const ModelConfig three = parse_config(
+      with(config, {{"model_type", "gemma3_text"}, {"sliding_window_pattern", 2}}), "config.json");
+  EXPECT_EQ(three.windows, two.windows);
+  EXPECT_EQ(three.rope.theta, 1e6);
+  EXPECT_EQ(three.rope.local_theta, 1e4);
+  EXPECT_FALSE(three.attention_softcap || three.logit_softcap);
+}
+
+TEST(Config, ReadsPhiWithLongrope) {
+  const json scaling = {{"type", "longrope"}, {"short_factor", {1, 1}}, {"long_factor", {2, 3}}};
+  const json config = with(llama(), {{"model_type", "phi3"},
+                                     {"head_dim", 8},
+                                     {"partial_rotary_factor", 0.5},
+                                     {"max_position_embeddings", 131072},
+                                     {"original_max_position_embeddings", 4096},
+                                     {"rope_scaling", scaling}});
+  const ModelConfig c = parse_config(config, "config.json");
+  EXPECT_EQ(c.rope.scaling, RopeScaling::kLongRope);
+  EXPECT_EQ(c.rope.partial_factor, 0.5);
+  EXPECT_EQ(c.rope.long_factors, (std::vector<double>{2, 3}));
+  EXPECT_EQ(c.rope.original_max_positions, 4096);
+  EXPECT_NEAR(c.rope.attention_factor, std::sqrt(1 + std::log(32.0) / std::log(4096.0)), 1e-12);
+  EXPECT_EQ(c.max_positions, 131072);
+  EXPECT_FALSE(c.windows.front());
+}
+
 TEST(Config, KnowsWhatEachFamilyFixes) {
   const ModelConfig qwen2 =
       parse_config(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 8}}), "config.json");
@@ -134,7 +196,7 @@ TEST(Config, KnowsWhatEachFamilyFixes) {
   EXPECT_EQ(qwen2.windows[3], std::nullopt);  // use_sliding_window is not set
 
   const ModelConfig qwen3 = parse_config(with(llama(), {{"model_type", "qwen3"}}), "config.json");
-  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_EQ(qwen3.qk_norm, QkNorm::kHeads);
   EXPECT_EQ(qwen3.head_dim, 128);
 
   const ModelConfig mistral = parse_config(
@@ -169,7 +231,8 @@ TEST(Config, NamesTheFamiliesItKnows) {
   const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
   EXPECT_EQ(
       message,
-      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, got \"gpt2\"");
+      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2, "
+      "phi3, gemma2, gemma3_text, got \"gpt2\"");
 }
 
 struct Lie {
@@ -244,6 +307,19 @@ INSTANTIATE_TEST_SUITE_P(
                {"low_freq_factor", 4},
                {"high_freq_factor", 4}}}},
             "high_freq_factor: expected more than low_freq_factor"},
+        Lie{"factors",
+            {{"model_type", "phi3"},
+             {"rope_scaling", {{"type", "su"}, {"short_factor", {1}}, {"long_factor", {1}}}}},
+            "rope_scaling.short_factor: expected an array of "},
+        Lie{"rotation",
+            {{"model_type", "phi3"}, {"partial_rotary_factor", 0.01}},
+            "partial_rotary_factor: expected a factor that leaves an even number"},
+        Lie{"direction",
+            {{"model_type", "gemma3_text"},
+             {"hidden_act", "gelu_pytorch_tanh"},
+             {"use_bidirectional_attention", true}},
+            "use_bidirectional_attention: expected false"},
+        Lie{"gate", {{"model_type", "gemma2"}}, "hidden_act: expected gelu_pytorch_tanh, got"},
         Lie{"activation", {{"hidden_act", "gelu"}}, "hidden_act: expected silu, got \"gelu\""},
         Lie{"tied",
             {{"tie_word_embeddings", "yes"}},

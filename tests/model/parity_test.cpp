@@ -165,11 +165,42 @@ TEST_P(Parity, RowsGrowIndependently) {
   EXPECT_LT(largest_difference(logits[0], truth_["prefix_logits"][0][3]), 1e-4);
 }
 
+// A text turns by the short factors as far as the original context reaches and by the long ones
+// beyond it; of a cache the capacity says which.
+TEST(LongRope, FactorsFollowTheLengthOfTheTextAndTheCapacityOfTheCache) {
+  const auto folder = oracle_dir() / "model" / "families" / "phi3_longrope";
+  auto truth = io::load_safetensors(folder / "truth.safetensors");
+  const Model model = Model::load(io::Checkpoint::open(folder));
+  const at::NoGradGuard no_grad;
+  const torch::Tensor ids = truth["ids"];
+  for (int64_t length = 1; length <= ids.size(1); ++length) {
+    const torch::Tensor first = ids.narrow(1, 0, length).contiguous();
+    const torch::Tensor expected = truth["prefix_logits"].select(1, length - 1);
+    EXPECT_LT(largest_difference(model.forward(first).select(1, length - 1), expected), 1e-4)
+        << length;
+    KvCache cache = model.make_cache(2, length);
+    EXPECT_LT(largest_difference(model.step(first, {length, length}, cache), expected), 1e-4)
+        << length << " in one step";
+  }
+  KvCache cache = model.make_cache(2, ids.size(1));
+  for (int64_t done = 0; done < ids.size(1); ++done) {
+    const torch::Tensor logits = model.step(ids.narrow(1, done, 1).contiguous(), {1, 1}, cache);
+    EXPECT_LT(largest_difference(logits, truth["logits"].select(1, done)), 1e-4) << done;
+  }
+  KvCache small = model.make_cache(2, 10);
+  small.extend(16);
+  model.step(ids.narrow(1, 0, 4).contiguous(), {4, 4}, small);
+  EXPECT_THROW(small.extend(17), c10::ValueError);
+  small.reset();
+  small.extend(17);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Parity,
                          testing::Values("llama2", "llama3", "llama_linear", "llama_yarn",
                                          "llama_dynamic", "llama_bias", "smollm2", "mistral",
                                          "qwen2", "qwen2_window", "qwen2_yarn", "qwen3",
-                                         "qwen3_yarn"));
+                                         "qwen3_yarn", "granite", "olmo2", "phi3", "phi3_partial",
+                                         "phi3_long", "gemma2", "gemma3"));
 
 }  // namespace
 }  // namespace schmidt::model

@@ -18,6 +18,7 @@
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/model/vocabulary_scale.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/tn/convergence.h"
 #include "schmidt/tn/magnitude.h"
@@ -203,15 +204,19 @@ class Collector {
       for (int64_t begin = 0; begin < h.size(0); begin += kLogitRows) {
         const int64_t rows = std::min(kLogitRows, h.size(0) - begin);
         const torch::Tensor part = h.narrow(0, begin, rows).detach().requires_grad_();
-        const torch::Tensor log_p =
-            at::log_softmax(head.logits(part).to(torch::kFloat32), -1);  // [rows, vocab]
+        const torch::Tensor logits = head.logits(part).to(torch::kFloat32);  // [rows, vocab]
+        const torch::Tensor log_p = at::log_softmax(logits, -1);
         const torch::Tensor drawn =
             at::multinomial(log_p.detach().exp().cpu(), 1, false, generator).to(h.device());
         const torch::Tensor nll = -log_p.gather(1, drawn).sum();
         gradient.narrow(0, begin, rows).copy_(torch::autograd::grad({nll}, {part})[0]);
         const at::NoGradGuard no_grad;
         const torch::Tensor p = log_p.exp();
-        head_.rows += (p - p.square()).sum(0);  // the expected square of the logits' gradient
+        // The expected square of the gradient at the output layer's outputs.
+        torch::Tensor squares = p - p.square();
+        const auto slopes = model::logit_slopes(model_.config(), logits);
+        if (slopes) squares.mul_(slopes->square());
+        head_.rows += squares.sum(0);
         head_.columns += head.normed(part).to(torch::kFloat32).square().sum(0);
       }
       out.write(b, gradient.unflatten(0, {rows(b), windows_.size(1)}));
@@ -296,12 +301,13 @@ class Collector {
     return below;
   }
 
-  /// The tokens of a batch, and the gradient at what they are embedded as.
+  /// The tokens of a batch, and the gradient at their rows of the embedding.
   void add_embedding(int64_t batch, const torch::Tensor& gradient) {
     const torch::Tensor ids =
         windows_.narrow(0, space_.batches().begin(batch), rows(batch)).flatten().cpu();
     embedding_.rows += at::bincount(ids, {}, embedding_.rows.size(0)).to(embedding_.rows.options());
-    embedding_.columns += gradient.to(torch::kFloat32).flatten(0, 1).square().sum(0);
+    const double scale = model_.config().embedding_scale;
+    embedding_.columns += (gradient.to(torch::kFloat32) * scale).flatten(0, 1).square().sum(0);
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.

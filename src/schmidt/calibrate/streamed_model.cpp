@@ -1,8 +1,9 @@
 #include "schmidt/calibrate/streamed_model.h"
 
-#include "schmidt/kernels/rms_norm.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/norm.h"
 #include "schmidt/model/require_model.h"
+#include "schmidt/model/vocabulary_scale.h"
 
 namespace schmidt::calibrate {
 
@@ -12,7 +13,9 @@ StreamedModel::StreamedModel(const io::Checkpoint& checkpoint, const model::Load
 
 torch::Tensor StreamedModel::embed(const torch::Tensor& ids) const {
   const model::LayerSpec embedding = model::embedding_layer(config_);
-  return model::load_group({&embedding, 1}, config_, weights_)->rows(ids.to(options().device));
+  return model::embedded(
+      config_,
+      model::load_group({&embedding, 1}, config_, weights_)->rows(ids.to(options().device)));
 }
 
 model::RopeTable StreamedModel::rope(int64_t t) const {
@@ -20,7 +23,7 @@ model::RopeTable StreamedModel::rope(int64_t t) const {
 }
 
 StreamedModel::Head StreamedModel::head() const {
-  Head head{weights_.read("model.norm.weight", {config_.hidden_size}), config_.rms_norm_eps, {}};
+  Head head{&config_, weights_.read("model.norm.weight", {config_.hidden_size}), {}};
   const bool tied = model::has_tied_head(config_);
   if (!tied) model::require_output_layer(config_, weights_);
   const model::LayerSpec output =
@@ -30,11 +33,11 @@ StreamedModel::Head StreamedModel::head() const {
 }
 
 torch::Tensor StreamedModel::Head::normed(const torch::Tensor& h) const {
-  return kernels::rms_norm(h, norm, eps);
+  return model::normed(*config, h, norm);
 }
 
 torch::Tensor StreamedModel::Head::logits(const torch::Tensor& h) const {
-  return output->apply(normed(h));
+  return model::logits_of(*config, output->apply(normed(h)));
 }
 
 model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,

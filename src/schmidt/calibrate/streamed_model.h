@@ -31,8 +31,8 @@ class StreamedModel {
 
   /// What follows the last block.
   struct Head {
+    const model::ModelConfig* config;                    // of the streamed model, which outlives it
     torch::Tensor norm;                                  // [hidden]
-    double eps;                                          // of the norm
     model::ProjectionPtr output;                         // to [vocab]
     torch::Tensor normed(const torch::Tensor& h) const;  ///< [.., hidden], what `output` reads
     torch::Tensor logits(const torch::Tensor& h) const;  ///< h [.., hidden] -> [.., vocab]

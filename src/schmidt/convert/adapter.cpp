@@ -11,6 +11,7 @@
 #include "schmidt/convert/gguf_metadata.h"
 #include "schmidt/convert/gguf_types.h"
 #include "schmidt/io/dtype_names.h"
+#include "schmidt/io/fused_rows.h"
 #include "schmidt/io/gguf_model.h"
 #include "schmidt/io/gguf_names.h"
 #include "schmidt/io/gguf_writer.h"
@@ -104,6 +105,10 @@ void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowR
   const auto name_of = [](const model::LayerSpec& member, const char* side) {
     return "base_model.model." + member.name + "." + side + ".weight";
   };
+  TORCH_CHECK_VALUE(io::fused_modules(checkpoint.config()).empty(),
+                    "[export] expected a model whose layers are layers in transformers too, got ",
+                    checkpoint.config().value("model_type", ""),
+                    ", which holds several as one: an adapter has no place for them");
   const int64_t rank = largest_rank(groups);
   nlohmann::json targets = nlohmann::json::array(), ranks = nlohmann::json::object();
   std::vector<io::TensorSpec> specs;

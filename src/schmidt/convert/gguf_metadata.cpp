@@ -91,10 +91,8 @@ void add_rope(std::map<std::string, io::GgufValue>& keys, const std::string& pre
 
 const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& config) {
   const io::GgufArchitecture* architecture = io::find_gguf_architecture(config.model_type);
-  TORCH_CHECK_VALUE(architecture != nullptr,
-                    "[export] expected a type of model that GGUF has an "
-                    "architecture for, got ",
-                    config.model_type);
+  TORCH_CHECK_VALUE(architecture != nullptr, "[export] expected a model of type ",
+                    io::known_gguf_model_types(), " for a GGUF file, got ", config.model_type);
   for (const Lack& lack : lacks_of(config)) {
     TORCH_CHECK_VALUE(false, "[export] expected a model that llama.cpp's architecture ",
                       std::string(architecture->name), " computes, got ", lack.what, " in ",

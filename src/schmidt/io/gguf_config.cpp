@@ -203,6 +203,12 @@ const GgufArchitecture* find_gguf_architecture(std::string_view model_type) {
   return found == std::end(kArchitectures) ? nullptr : found;
 }
 
+std::string known_gguf_model_types() {
+  std::string types;
+  for (const auto& a : kArchitectures) types += std::string(a.model_type) + ", ";
+  return types.substr(0, types.size() - 2) + " or " + std::string(kMistral.model_type);
+}
+
 json config_from_gguf(const GgufFile& file) {
   const GgufArchitecture& architecture = gguf_architecture(file);
   const Metadata metadata(file, architecture.name);

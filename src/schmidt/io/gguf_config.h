@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -21,6 +22,9 @@ const GgufArchitecture& gguf_architecture(const GgufFile& file);
 
 /// The one that models of that type in config.json have; null for a type that is not known.
 const GgufArchitecture* find_gguf_architecture(std::string_view model_type);
+
+/// "llama, qwen2 or mistral", all of them.
+std::string known_gguf_model_types();
 
 /// config.json as transformers reads it, made from metadata and tensor shapes.
 /// Float32 metadata becomes the shortest decimal that gives the same float32: 1e-05.

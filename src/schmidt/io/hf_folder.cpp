@@ -11,6 +11,7 @@
 
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/fused_rows.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/nf4_state.h"
 #include "schmidt/io/packed_integers.h"
@@ -182,6 +183,7 @@ HfFolder open_hf_folder(const fs::path& folder) {
   auto packed = take_packed(model.tensors, model.config);
   auto nf4 = take_nf4(model.tensors, model.config);
   attach_scales(model.tensors, quantization, folder);
+  split_fused_rows(model.config, model.tensors, folder);
   model.tensors.merge(packed);
   model.tensors.merge(nf4);
   if (const auto note = settle_tied_head(model.config, model.tensors)) {

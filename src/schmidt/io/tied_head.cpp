@@ -31,6 +31,13 @@ bool same(const HfTensor& a, const HfTensor& b) {
          same_bytes(a, b);
 }
 
+// Families whose config.json leaves the key out where it is true.
+bool ties_unless_told(const json& config) {
+  const std::string type =
+      config.value("model_type", json()).is_string() ? config["model_type"].get<std::string>() : "";
+  return type == "gemma2" || type == "gemma3_text";
+}
+
 bool has_compressed_head(const json& config) {
   return config.contains(json::json_pointer("/compression_config/layers/lm_head"));
 }
@@ -39,6 +46,7 @@ bool has_compressed_head(const json& config) {
 
 std::optional<std::string> settle_tied_head(json& config,
                                             std::map<std::string, HfTensor>& tensors) {
+  if (!config.contains(kTied) && ties_unless_told(config)) config[kTied] = true;
   const auto tied = config.find(kTied);
   const auto head = tensors.find(kHead);
   if (tied == config.end() || *tied != json(true) || head == tensors.end() ||

@@ -8,6 +8,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tanh.h>
 
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/loops.h"
@@ -30,6 +31,7 @@ struct HeadTask {
   const float* q;                // [d], times the scale of scores
   const BlockMemory<C>* blocks;  // of the row
   int64_t kv_head, first, count, tokens, d;
+  float softcap;   // of scores; 0: none
   float* weights;  // [count], for the kernel's use
   float* out;      // [d]
 };
@@ -59,6 +61,15 @@ SCHMIDT_INLINE_LOOP void add_rows(const C* rows, int64_t stride, const float* fa
   for (; i < n; ++i) add_columns<1>(rows + i, stride, factors, count, sum + i);
 }
 
+// c tanh(s / c), with tanh(z) = 1 - 2 / (exp(2 z) + 1).
+SCHMIDT_INLINE_LOOP void cap_scores(float* scores, int64_t count, float c) {
+  const float twice = 2.0F / c;
+#pragma omp simd
+  for (int64_t j = 0; j < count; ++j) {
+    scores[j] = c * (1.0F - 2.0F / (fast_exp(twice * scores[j]) + 1.0F));
+  }
+}
+
 template <typename C>
 struct Attend {
   static constexpr bool kCodes = std::is_same_v<C, int8_t>;
@@ -79,6 +90,7 @@ struct Attend {
         const float* scales = block.key_scales + t.kv_head * t.tokens + offset;
         for (int64_t j = 0; j < count; ++j) scores[j] *= scales[j];
       }
+      if (t.softcap > 0.0F) cap_scores(scores, count, t.softcap);
       for (int64_t j = 0; j < count; ++j) largest = scores[j] > largest ? scores[j] : largest;
       at += count;
     }
@@ -147,7 +159,8 @@ std::vector<std::vector<BlockMemory<C>>> memory_of(const std::vector<CacheRow>& 
 
 template <typename T, typename C>
 void attend_all(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
-                const CachedQueries& queries, double scale, const torch::Tensor& out) {
+                const CachedQueries& queries, double scale, double softcap,
+                const torch::Tensor& out) {
   const torch::Tensor& like = rows[queries.rows.front()].front()->values;
   const int64_t heads = q.size(1), d = q.size(2), kv_heads = like.size(1), tokens = like.size(2);
   const auto memory = memory_of<C>(rows, layer, queries);
@@ -170,6 +183,7 @@ void attend_all(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64
                                 count,
                                 tokens,
                                 d,
+                                static_cast<float>(softcap),
                                 mixed + d,
                                 mixed};
       run_fastest<Attend<C>>(&task);
@@ -209,22 +223,23 @@ void check(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t la
 
 template <typename T>
 void attend_as(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
-               const CachedQueries& queries, double scale, const torch::Tensor& out) {
+               const CachedQueries& queries, double scale, double softcap,
+               const torch::Tensor& out) {
   switch (rows[queries.rows.front()].front()->values.scalar_type()) {
     case torch::kFloat32:
-      return attend_all<T, float>(q, rows, layer, queries, scale, out);
+      return attend_all<T, float>(q, rows, layer, queries, scale, softcap, out);
     case torch::kBFloat16:
-      return attend_all<T, c10::BFloat16>(q, rows, layer, queries, scale, out);
+      return attend_all<T, c10::BFloat16>(q, rows, layer, queries, scale, softcap, out);
     default:
-      return attend_all<T, int8_t>(q, rows, layer, queries, scale, out);
+      return attend_all<T, int8_t>(q, rows, layer, queries, scale, softcap, out);
   }
 }
 
 }  // namespace
 
 torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
-                                         int64_t layer, const CachedQueries& queries,
-                                         double scale) {
+                                         int64_t layer, const CachedQueries& queries, double scale,
+                                         std::optional<double> softcap) {
   check(q, rows, layer, queries);
   std::vector<torch::Tensor> outputs;
   for (int64_t token = 0; token < q.size(0); ++token) {
@@ -235,7 +250,8 @@ torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vect
     const int64_t kv_heads = cached.keys.size(1);
     // [kv_heads, heads / kv_heads, d]
     const torch::Tensor grouped = q[token].reshape({kv_heads, -1, q.size(2)}).to(torch::kFloat32);
-    const torch::Tensor scores = at::matmul(grouped, cached.keys.permute({1, 2, 0})) * scale;
+    torch::Tensor scores = at::matmul(grouped, cached.keys.permute({1, 2, 0})) * scale;
+    if (softcap) scores = at::tanh(scores / *softcap) * *softcap;
     const torch::Tensor mixed = at::matmul(at::softmax(scores, -1), cached.values.transpose(0, 1));
     outputs.push_back(mixed.reshape({q.size(1), q.size(2)}).to(q.scalar_type()));
   }
@@ -243,15 +259,17 @@ torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vect
 }
 
 torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRow>& rows,
-                               int64_t layer, const CachedQueries& queries, double scale) {
+                               int64_t layer, const CachedQueries& queries, double scale,
+                               std::optional<double> softcap) {
   check(q, rows, layer, queries);
   const bool fast =
       q.numel() > 0 && fast_path({&q}) && rows[queries.rows.front()].front()->values.is_cpu();
-  if (!fast) return cached_attention_reference(q, rows, layer, queries, scale);
+  if (!fast) return cached_attention_reference(q, rows, layer, queries, scale, softcap);
   const torch::Tensor packed = q.contiguous();
   torch::Tensor out = at::empty_like(packed);
-  with_fast_type(q.scalar_type(),
-                 [&]<typename T>(T*) { attend_as<T>(packed, rows, layer, queries, scale, out); });
+  with_fast_type(q.scalar_type(), [&]<typename T>(T*) {
+    attend_as<T>(packed, rows, layer, queries, scale, softcap.value_or(0.0), out);
+  });
   return out;
 }
 

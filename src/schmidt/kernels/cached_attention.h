@@ -18,16 +18,19 @@ struct CachedQueries {
 };
 
 /// softmax(q K^T scale) V of few tokens over one layer of a cache, softmax and sums in
-/// float32. Query head h reads key head h / (heads / kv_heads).
+/// float32; with a softcap c a score s is c tanh(s / c). Query head h reads key head
+/// h / (heads / kv_heads).
 /// q [n, heads, d], in whatever type the cache is -> [n, heads, d].
 /// Not differentiable. Cost: one pass over the keys and values seen, per query head;
 /// long runs of queries are better served by blocked attention.
 /// Throws c10::ValueError if shapes do not fit or a row or position is not in the cache.
 torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRow>& rows,
-                               int64_t layer, const CachedQueries& queries, double scale);
+                               int64_t layer, const CachedQueries& queries, double scale,
+                               std::optional<double> softcap = std::nullopt);
 
 /// The same by ATen operations only, token by token.
 torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
-                                         int64_t layer, const CachedQueries& queries, double scale);
+                                         int64_t layer, const CachedQueries& queries, double scale,
+                                         std::optional<double> softcap = std::nullopt);
 
 }  // namespace schmidt::kernels

@@ -1,12 +1,14 @@
 #include "schmidt/kernels/causal_attention.h"
 
-#include <cmath>
 #include <limits>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -45,14 +47,32 @@ void check(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& 
   }
 }
 
+// Whether each of `length` queries after `past` tokens sees each key: [length, past + length].
+torch::Tensor causal_rule(int64_t length, int64_t past, torch::Device device) {
+  return at::arange(past + length, device).unsqueeze(0) <=
+         at::arange(past, past + length, device).unsqueeze(1);
+}
+
+// attention_by_heads with the scores in memory.
+torch::Tensor capped_attention(const torch::Tensor& q, const torch::Tensor& k,
+                               const torch::Tensor& v, const std::optional<torch::Tensor>& mask,
+                               const Scores& scores) {
+  const int64_t kv_heads = k.size(1);
+  const torch::Tensor grouped = q.to(torch::kFloat32).unflatten(1, {kv_heads, -1});
+  const auto of_groups = [](const torch::Tensor& x) { return x.to(torch::kFloat32).unsqueeze(2); };
+  const torch::Tensor products =
+      at::matmul(grouped, of_groups(k).transpose(-1, -2)) * scores.scale_of(q.size(3));
+  torch::Tensor capped = at::tanh(products / *scores.softcap) * *scores.softcap;
+  if (mask) {
+    capped = capped.masked_fill(mask->logical_not(), -std::numeric_limits<double>::infinity());
+  }
+  return at::matmul(at::softmax(capped, -1), of_groups(v)).flatten(1, 2).to(q.scalar_type());
+}
+
 // q [b, t, heads, d], k and v [b, t, kv_heads, d] -> [b, t, heads, d].
 torch::Tensor whole_rows(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                         std::optional<int64_t> window) {
-  const auto mask = causal_mask(q.size(1), 0, window, q.device());
-  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
-                                          mask, /*dropout_p=*/0.0, /*is_causal=*/!mask,
-                                          /*scale=*/std::nullopt,
-                                          /*enable_gqa=*/q.size(2) != k.size(2))
+                         std::optional<int64_t> window, const Scores& scores) {
+  return attention_by_heads(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), window, scores)
       .transpose(1, 2);
 }
 
@@ -86,6 +106,7 @@ struct Problem {
   torch::Tensor q, k, v;
   std::vector<TokenSpan> spans;
   int64_t window;
+  double scale;
 
   AttentionProblem view() const {
     return {q.const_data_ptr<BFloat16>(),
@@ -99,7 +120,7 @@ struct Problem {
             k.size(1),
             q.size(2),
             window,
-            static_cast<float>(1.0 / std::sqrt(static_cast<double>(q.size(2)))),
+            static_cast<float>(scale),
             spans};
   }
   // Memory for a result like x, where tokens of no span are zeros.
@@ -128,20 +149,26 @@ Attended attend(const Problem& problem) {
 struct CausalAttention : torch::autograd::Function<CausalAttention> {
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& q,
                                const torch::Tensor& k, const torch::Tensor& v,
-                               const std::vector<TokenSpan>& spans, int64_t window) {
-    Attended result = attend({q, k, v, spans, window});
+                               const std::vector<TokenSpan>& spans, int64_t window, double scale) {
+    Attended result = attend({q, k, v, spans, window, scale});
     context->save_for_backward({q, k, v, result.out, result.log_sum});
     std::vector<int64_t> flat;
     for (const TokenSpan& span : spans) flat.insert(flat.end(), {span.begin, span.length});
     context->saved_data["spans"] = flat;
     context->saved_data["window"] = window;
+    context->saved_data["scale"] = scale;
     return result.out;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     check_first_derivative("causal_attention");
     const variable_list saved = context->get_saved_variables();
-    Problem problem{saved[0], saved[1], saved[2], {}, context->saved_data["window"].toInt()};
+    Problem problem{saved[0],
+                    saved[1],
+                    saved[2],
+                    {},
+                    context->saved_data["window"].toInt(),
+                    context->saved_data["scale"].toDouble()};
     const std::vector<int64_t> flat = context->saved_data["spans"].toIntVector();
     for (size_t i = 0; i < flat.size(); i += 2) problem.spans.push_back({flat[i], flat[i + 1]});
     const torch::Tensor dy = gradients[0].contiguous();
@@ -151,7 +178,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             {saved[3].const_data_ptr<BFloat16>(), saved[4].const_data_ptr<float>(),
                              dy.const_data_ptr<BFloat16>(), dq.mutable_data_ptr<BFloat16>(),
                              dk.mutable_data_ptr<BFloat16>(), dv.mutable_data_ptr<BFloat16>()});
-    return {dq, dk, dv, torch::Tensor(), torch::Tensor()};
+    return {dq, dk, dv, torch::Tensor(), torch::Tensor(), torch::Tensor()};
   }
 };
 
@@ -167,22 +194,36 @@ std::optional<torch::Tensor> causal_mask(int64_t length, int64_t past,
                                          std::optional<int64_t> window, torch::Device device) {
   const bool slides = window && *window < past + length;
   if (!slides && past == 0) return std::nullopt;
+  const torch::Tensor seen = causal_rule(length, past, device);
+  if (!slides) return seen;
   const torch::Tensor position = at::arange(past, past + length, device).unsqueeze(1);
   const torch::Tensor key = at::arange(past + length, device).unsqueeze(0);
-  torch::Tensor seen = key <= position;
-  return slides ? seen.logical_and(key > position - *window) : seen;
+  return seen.logical_and(key > position - *window);
+}
+
+torch::Tensor attention_by_heads(const torch::Tensor& q, const torch::Tensor& k,
+                                 const torch::Tensor& v, std::optional<int64_t> window,
+                                 const Scores& scores) {
+  const int64_t past = k.size(2) - q.size(2);
+  auto mask = causal_mask(q.size(2), past, window, q.device());
+  if (scores.softcap) {
+    if (!mask) mask = causal_rule(q.size(2), past, q.device());
+    return capped_attention(q, k, v, mask, scores);
+  }
+  return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, /*is_causal=*/!mask,
+                                          scores.scale, /*enable_gqa=*/q.size(1) != k.size(1));
 }
 
 torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Tensor& k,
                                          const torch::Tensor& v,
                                          const std::vector<TokenSpan>& spans,
-                                         std::optional<int64_t> window) {
+                                         std::optional<int64_t> window, const Scores& scores) {
   check(q, k, v, spans, window);
   if (equal_rows(spans, q.size(0))) {
     const auto rows = [&](const torch::Tensor& x) {
       return x.unflatten(0, {-1, spans.front().length});
     };
-    return whole_rows(rows(q), rows(k), rows(v), window).flatten(0, 1);
+    return whole_rows(rows(q), rows(k), rows(v), window, scores).flatten(0, 1);
   }
   const std::vector<Piece> pieces = pieces_of(spans, q.size(0));
   std::vector<int64_t> lengths;
@@ -192,7 +233,7 @@ torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Te
   std::vector<torch::Tensor> outputs;
   for (size_t i = 0; i < pieces.size(); ++i) {
     outputs.push_back(pieces[i].attends ? whole_rows(queries[i].unsqueeze(0), keys[i].unsqueeze(0),
-                                                     values[i].unsqueeze(0), window)
+                                                     values[i].unsqueeze(0), window, scores)
                                               .squeeze(0)
                                         : at::zeros(queries[i].sizes(), q.options()));
   }
@@ -201,14 +242,16 @@ torch::Tensor causal_attention_reference(const torch::Tensor& q, const torch::Te
 
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, const std::vector<TokenSpan>& spans,
-                               std::optional<int64_t> window) {
+                               std::optional<int64_t> window, const Scores& scores) {
   check(q, k, v, spans, window);
-  if (own_kernels() == nullptr || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v)) {
-    return causal_attention_reference(q, k, v, spans, window);
+  if (own_kernels() == nullptr || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v) ||
+      scores.softcap) {
+    return causal_attention_reference(q, k, v, spans, window, scores);
   }
   const int64_t width = window.value_or(std::numeric_limits<int64_t>::max());
-  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, spans, width);
-  return attend({q, k, v, spans, width}).out;
+  const double scale = scores.scale_of(q.size(2));
+  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, spans, width, scale);
+  return attend({q, k, v, spans, width, scale}).out;
 }
 
 }  // namespace schmidt::kernels

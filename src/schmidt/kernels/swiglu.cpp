@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/silu.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -101,6 +102,13 @@ torch::Tensor swiglu(const torch::Tensor& gate_up) {
   if (!fast_types({&gate_up})) return swiglu_reference(gate_up);
   if (records_gradient({&gate_up})) return Swiglu::apply(gate_up.contiguous());
   return gated(gate_up.contiguous());
+}
+
+torch::Tensor geglu(const torch::Tensor& gate_up) {
+  TORCH_CHECK_VALUE(gate_up.dim() >= 1 && gate_up.size(-1) % 2 == 0,
+                    "[geglu] expected [..., 2 m], got ", gate_up.sizes());
+  const int64_t m = gate_up.size(-1) / 2;
+  return at::gelu(gate_up.narrow(-1, 0, m), "tanh") * gate_up.narrow(-1, m, m);
 }
 
 }  // namespace schmidt::kernels

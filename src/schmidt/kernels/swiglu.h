@@ -14,4 +14,8 @@ torch::Tensor swiglu(const torch::Tensor& gate_up);
 /// The same by ATen operations only.
 torch::Tensor swiglu_reference(const torch::Tensor& gate_up);
 
+/// gelu(gate) * up, gelu by tanh: z / 2 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))), by ATen
+/// operations only. gate_up [..., 2 m] -> [..., m]. Differentiable. Throws as swiglu.
+torch::Tensor geglu(const torch::Tensor& gate_up);
+
 }  // namespace schmidt::kernels

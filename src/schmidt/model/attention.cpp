@@ -1,35 +1,21 @@
 #include "schmidt/model/attention.h"
 
-#include <cmath>
-
 #include <ATen/ops/empty.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "schmidt/kernels/causal_attention.h"
 
 namespace schmidt::model {
 namespace {
 
-// q [b, heads, t, d], k and v [b, kv_heads, past + t, d] -> [b, t, heads, d].
-torch::Tensor blocked_attention(const torch::Tensor& q, const torch::Tensor& k,
-                                const torch::Tensor& v, std::optional<int64_t> window) {
-  const int64_t past = k.size(2) - q.size(2);
-  const auto mask = kernels::causal_mask(q.size(2), past, window, q.device());
-  return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0,
-                                          /*is_causal=*/!mask, /*scale=*/std::nullopt,
-                                          /*enable_gqa=*/q.size(1) != k.size(1))
-      .transpose(1, 2);
-}
-
 // Long spans of rows that held nothing before. What stands for other tokens is not defined.
 torch::Tensor attend_beginnings(const torch::Tensor& q, const torch::Tensor& k,
                                 const torch::Tensor& v, const StepPlan& plan,
-                                std::optional<int64_t> window, const KvCache& cache,
-                                int64_t layer) {
+                                std::optional<int64_t> window, const KvCache& cache, int64_t layer,
+                                const kernels::Scores& scores) {
   std::vector<kernels::TokenSpan> spans;
   for (const StepPlan::Span& span : plan.beginnings) spans.push_back({span.begin, span.length});
   if (spans.empty()) return at::empty(q.sizes(), q.options());
-  if (cache.keeps_all_bits()) return kernels::causal_attention(q, k, v, spans, window);
+  if (cache.keeps_all_bits()) return kernels::causal_attention(q, k, v, spans, window, scores);
   const torch::Tensor keys = at::empty(k.sizes(), k.options());
   const torch::Tensor values = at::empty(v.sizes(), v.options());
   for (const auto& [row, begin, length, past] : plan.beginnings) {
@@ -38,7 +24,7 @@ torch::Tensor attend_beginnings(const torch::Tensor& q, const torch::Tensor& k,
     keys.narrow(0, begin, length).copy_(kept.keys);
     values.narrow(0, begin, length).copy_(kept.values);
   }
-  return kernels::causal_attention(q, keys, values, spans, window);
+  return kernels::causal_attention(q, keys, values, spans, window, scores);
 }
 
 std::vector<kernels::TokenSpan> whole_rows(int64_t b, int64_t t) {
@@ -51,17 +37,18 @@ std::vector<kernels::TokenSpan> whole_rows(int64_t b, int64_t t) {
 
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, std::optional<int64_t> window,
-                               const Packing& packing) {
+                               const Packing& packing, const kernels::Scores& scores) {
   const auto tokens = [](const torch::Tensor& x) { return x.flatten(0, 1); };
   return kernels::causal_attention(
              tokens(q), tokens(k), tokens(v),
-             packing.spans.empty() ? whole_rows(q.size(0), q.size(1)) : packing.spans, window)
+             packing.spans.empty() ? whole_rows(q.size(0), q.size(1)) : packing.spans, window,
+             scores)
       .view(q.sizes());
 }
 
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const StepPlan& plan, std::optional<int64_t> window,
-                             const KvCache& cache, int64_t layer) {
+                             const KvCache& cache, int64_t layer, const kernels::Scores& scores) {
   for (const auto& [row, begin, length, past] : plan.spans) {
     kernels::store_in_cache(k.narrow(0, begin, length), v.narrow(0, begin, length),
                             cache.rows()[row], layer, past);
@@ -70,10 +57,10 @@ torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, con
     kernels::CachedQueries of_layer = plan.queries;
     of_layer.window = window;
     return kernels::cached_attention(queries, cache.rows(), layer, of_layer,
-                                     1.0 / std::sqrt(static_cast<double>(q.size(2))));
+                                     scores.scale_of(q.size(2)), scores.softcap);
   };
   if (!plan.single_tokens.defined()) return singly(q);
-  torch::Tensor out = attend_beginnings(q, k, v, plan, window, cache, layer);
+  torch::Tensor out = attend_beginnings(q, k, v, plan, window, cache, layer, scores);
   for (const StepPlan::Span& span : plan.continuations) {
     // A window wider than the span hides the oldest keys from all of it.
     const int64_t first = window ? std::max<int64_t>(0, span.past - *window + 1) : 0;
@@ -82,8 +69,10 @@ torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, con
         kernels::gather_from_cache(cache.rows()[span.row], layer, first, seen, q.scalar_type());
     const auto by_head = [](const torch::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
     out.narrow(0, span.begin, span.length)
-        .copy_(blocked_attention(by_head(q.narrow(0, span.begin, span.length)),
-                                 by_head(cached.keys), by_head(cached.values), window)
+        .copy_(kernels::attention_by_heads(by_head(q.narrow(0, span.begin, span.length)),
+                                           by_head(cached.keys), by_head(cached.values), window,
+                                           scores)
+                   .transpose(1, 2)
                    .squeeze(0));
   }
   if (!plan.queries.rows.empty()) {

@@ -5,12 +5,13 @@
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/attention_scores.h"
 #include "schmidt/model/packing.h"
 #include "schmidt/model/step_plan.h"
 
 namespace schmidt::model {
 
-/// Causal grouped-query attention, softmax(q k^T / sqrt(head_dim)) v: query head h
+/// Causal grouped-query attention, softmax(scores(q k^T)) v: query head h
 /// reads key head h / (heads / kv_heads). A token sees itself and the tokens before
 /// it, with a window only the latest `window` of them, its own included.
 
@@ -19,7 +20,7 @@ namespace schmidt::model {
 /// Throws c10::ValueError if the packing is of a larger batch.
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, std::optional<int64_t> window,
-                               const Packing& packing = {});
+                               const Packing& packing = {}, const kernels::Scores& scores = {});
 
 /// Over one layer of a cache, to which the step's keys and values are added first: a token reads
 /// all of them as the cache keeps them. Each span in the way that suits its length, so that a row
@@ -28,6 +29,7 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
 /// cache has made room for them. Not differentiable.
 torch::Tensor step_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const StepPlan& plan, std::optional<int64_t> window,
-                             const KvCache& cache, int64_t layer);
+                             const KvCache& cache, int64_t layer,
+                             const kernels::Scores& scores = {});
 
 }  // namespace schmidt::model

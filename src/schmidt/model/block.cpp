@@ -1,9 +1,12 @@
 #include "schmidt/model/block.h"
 
-#include "schmidt/kernels/rms_norm.h"
+#include <ATen/ops/cat.h>
+
 #include "schmidt/kernels/rope.h"
+#include "schmidt/kernels/swiglu.h"
 #include "schmidt/model/attention.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/norm.h"
 
 namespace schmidt::model {
 namespace {
@@ -14,13 +17,8 @@ size_t slot(Group group) { return static_cast<size_t>(group); }
 
 Block::Block(const ModelConfig& config, int64_t index, const Weights& weights)
     : config_(config), index_(index) {
-  const std::string prefix = block_prefix(index);
-  input_norm_ = weights.read(prefix + "input_layernorm.weight", {config.hidden_size});
-  post_attention_norm_ =
-      weights.read(prefix + "post_attention_layernorm.weight", {config.hidden_size});
-  if (config.qk_norm) {
-    q_norm_ = weights.read(prefix + "self_attn.q_norm.weight", {config.head_dim});
-    k_norm_ = weights.read(prefix + "self_attn.k_norm.weight", {config.head_dim});
+  for (const auto& [norm, name, size] : block_norms(config, index)) {
+    norms_[static_cast<size_t>(norm)] = weights.read(name + ".weight", {size});
   }
   for (const Group group : kGroups) {
     projections_[slot(group)] = load_group(group_layers(config, index, group), config, weights);
@@ -35,22 +33,50 @@ Block::Heads Block::split_heads(const torch::Tensor& qkv, const RopeTable& rope)
   torch::Tensor q = all.narrow(-2, 0, config_.num_heads);
   torch::Tensor k = all.narrow(-2, config_.num_heads, kv_heads);
   const torch::Tensor v = all.narrow(-2, config_.num_heads + kv_heads, kv_heads);
-  if (q_norm_) q = kernels::rms_norm(q, *q_norm_, config_.rms_norm_eps);
-  if (k_norm_) k = kernels::rms_norm(k, *k_norm_, config_.rms_norm_eps);
-  return {kernels::rope(q, rope.cos, rope.sin), kernels::rope(k, rope.cos, rope.sin), v};
+  q = turned(normed_heads(q, Norm::kQ), rope);
+  k = turned(normed_heads(k, Norm::kK), rope);
+  return {q, k, v};
+}
+
+// x [.., heads, d].
+torch::Tensor Block::normed_heads(const torch::Tensor& x, Norm norm) const {
+  switch (config_.qk_norm) {
+    case QkNorm::kNone:
+      return x;
+    case QkNorm::kHeads:
+      return normed(config_, x, weight(norm));
+    case QkNorm::kWhole:
+      return normed(config_, x.flatten(-2), weight(norm)).unflatten(-1, {x.size(-2), x.size(-1)});
+  }
+  TORCH_INTERNAL_ASSERT(false, "unknown norm of q and k");
+}
+
+// x [.., heads, d].
+torch::Tensor Block::turned(const torch::Tensor& x, const RopeTable& rope) const {
+  const bool local = config_.windows[index_] && rope.local_cos.defined();
+  const torch::Tensor& cos = local ? rope.local_cos : rope.cos;
+  const torch::Tensor& sin = local ? rope.local_sin : rope.sin;
+  const int64_t d = x.size(-1), turning = 2 * cos.size(1);
+  if (turning == d) return kernels::rope(x, cos, sin);
+  return at::cat(
+      {kernels::rope(x.narrow(-1, 0, turning), cos, sin), x.narrow(-1, turning, d - turning)}, -1);
+}
+
+kernels::Scores Block::scores() const {
+  return {config_.attention_scale, config_.attention_softcap};
 }
 
 // rope and packing by value: a pass may be put aside.
 BlockPass::Attention Block::text_attention(const torch::Tensor& h, const RopeTable& rope,
                                            const Packing& packing) const {
   TORCH_CHECK_VALUE(
-      h.dim() == 3 && h.size(2) == config_.hidden_size && h.size(1) <= rope.cos.size(0),
-      "[block] expected h [b, t, ", config_.hidden_size, "] with t up to ", rope.cos.size(0),
+      h.dim() == 3 && h.size(2) == config_.hidden_size && h.size(1) <= rope.positions(),
+      "[block] expected h [b, t, ", config_.hidden_size, "] with t up to ", rope.positions(),
       ", got ", h.sizes());
-  const RopeTable used = {rope.cos.narrow(0, 0, h.size(1)), rope.sin.narrow(0, 0, h.size(1))};
+  const RopeTable used = rope.narrow(0, h.size(1));
   return [this, used, packing](const torch::Tensor& qkv) {
     const Heads heads = split_heads(qkv, used);
-    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_], packing)
+    return causal_attention(heads.q, heads.k, heads.v, config_.windows[index_], packing, scores())
         .flatten(-2);
   };
 }
@@ -74,7 +100,8 @@ torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
                           const KvCache& cache) const {
   const auto attention = [&](const torch::Tensor& qkv) {
     const Heads heads = split_heads(qkv, plan.rope);
-    return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_], cache, index_)
+    return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_], cache, index_,
+                          scores())
         .flatten(-2);
   };
   return BlockPass(*this, attention, h).finish();
@@ -83,8 +110,21 @@ torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
 torch::Tensor Block::norm(Group group, const torch::Tensor& h) const {
   TORCH_CHECK_VALUE(reads_residual(group),
                     "[block] expected a group that reads the residual stream");
-  const torch::Tensor& weight = group == Group::kQkv ? input_norm_ : post_attention_norm_;
-  return kernels::rms_norm(h, weight, config_.rms_norm_eps);
+  const torch::Tensor& w = weight(group == Group::kQkv ? Norm::kQkvInput : Norm::kGateUpInput);
+  return w.defined() ? normed(config_, h, w) : h;
+}
+
+torch::Tensor Block::added(Group group, torch::Tensor outputs) const {
+  TORCH_CHECK_VALUE(adds_to_residual(group),
+                    "[block] expected a group that adds to the residual stream");
+  const torch::Tensor& w = weight(group == Group::kOut ? Norm::kOutOutput : Norm::kDownOutput);
+  torch::Tensor update = w.defined() ? normed(config_, outputs, w) : std::move(outputs);
+  return config_.residual_scale == 1.0 ? update : update * config_.residual_scale;
+}
+
+torch::Tensor Block::gated(const torch::Tensor& gate_up) const {
+  return config_.activation == Activation::kSilu ? kernels::swiglu(gate_up)
+                                                 : kernels::geglu(gate_up);
 }
 
 const ProjectionPtr& Block::projection(Group group) const { return projections_[slot(group)]; }
@@ -98,20 +138,28 @@ void Block::replace(Group group, ProjectionPtr projection) {
 }
 
 std::vector<NamedTensor> Block::parameters() const {
-  const std::string prefix = block_prefix(index_);
-  std::vector<NamedTensor> all = {{prefix + "input_layernorm.weight", input_norm_}};
+  std::vector<NamedTensor> all;
+  const std::vector<NormSpec> specs = block_norms(config_, index_);
+  const auto add_norm = [&](Norm norm) {
+    for (const NormSpec& spec : specs) {
+      if (spec.norm == norm) all.push_back({spec.name + ".weight", weight(norm)});
+    }
+  };
   const auto add = [&](Group group) {
     for (NamedTensor& parameter : projection(group)->parameters()) {
       all.push_back(std::move(parameter));
     }
   };
+  add_norm(Norm::kQkvInput);
   add(Group::kQkv);
-  if (q_norm_) all.push_back({prefix + "self_attn.q_norm.weight", *q_norm_});
-  if (k_norm_) all.push_back({prefix + "self_attn.k_norm.weight", *k_norm_});
+  add_norm(Norm::kQ);
+  add_norm(Norm::kK);
   add(Group::kOut);
-  all.push_back({prefix + "post_attention_layernorm.weight", post_attention_norm_});
+  add_norm(Norm::kOutOutput);
+  add_norm(Norm::kGateUpInput);
   add(Group::kGateUp);
   add(Group::kDown);
+  add_norm(Norm::kDownOutput);
   return all;
 }
 

@@ -7,6 +7,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/attention_scores.h"
 #include "schmidt/model/block_pass.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/kv_cache.h"
@@ -19,7 +20,8 @@
 
 namespace schmidt::model {
 
-/// One decoder block: h + attention(norm(h)), then h + mlp(norm(h)).
+/// One decoder block: h + attention(norm(h)), then h + mlp(norm(h)), or as the norms and factors of
+/// its config say.
 /// A value: copies share their tensors.
 class Block {
  public:
@@ -44,8 +46,16 @@ class Block {
   /// go into the blocks that the cache has for them. Not differentiable.
   torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache) const;
 
-  /// The norm in front of a group that reads the residual stream. h [.., hidden] -> [.., hidden].
+  /// What a group that reads the residual stream reads of it: normed, where the model has a norm
+  /// there. h [.., hidden] -> [.., hidden].
   torch::Tensor norm(Group group, const torch::Tensor& h) const;
+
+  /// What the outputs [.., hidden] of a group add to the residual stream: normed and times a
+  /// factor, where the model has these there; else the outputs themselves.
+  torch::Tensor added(Group group, torch::Tensor outputs) const;
+
+  /// Outputs of gate and up [.., 2 m] -> what down reads [.., m].
+  torch::Tensor gated(const torch::Tensor& gate_up) const;
 
   const ProjectionPtr& projection(Group group) const;
 
@@ -63,16 +73,17 @@ class Block {
     torch::Tensor v;  // [..., kv_heads, d]
   };
 
+  const torch::Tensor& weight(Norm norm) const { return norms_[static_cast<size_t>(norm)]; }
+  torch::Tensor normed_heads(const torch::Tensor& x, Norm norm) const;
+  torch::Tensor turned(const torch::Tensor& x, const RopeTable& rope) const;
+  kernels::Scores scores() const;
   Heads split_heads(const torch::Tensor& qkv, const RopeTable& rope) const;
   BlockPass::Attention text_attention(const torch::Tensor& h, const RopeTable& rope,
                                       const Packing& packing) const;
 
   ModelConfig config_;
   int64_t index_;
-  torch::Tensor input_norm_;             // [hidden]
-  torch::Tensor post_attention_norm_;    // [hidden]
-  std::optional<torch::Tensor> q_norm_;  // [head_dim]
-  std::optional<torch::Tensor> k_norm_;  // [head_dim]
+  std::array<torch::Tensor, kNorms> norms_;  // undefined where the model has none
   std::array<ProjectionPtr, kGroups.size()> projections_;
 };
 

@@ -4,7 +4,6 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "schmidt/kernels/swiglu.h"
 #include "schmidt/model/block.h"
 
 namespace schmidt::model {
@@ -41,16 +40,16 @@ void BlockPass::advance(torch::Tensor outputs) {
       group_ = Group::kOut;
       return;
     case Group::kOut:
-      residual_ = grown(residual_, std::move(outputs));
+      residual_ = grown(residual_, block_->added(*group_, std::move(outputs)));
       input_ = block_->norm(Group::kGateUp, residual_);
       group_ = Group::kGateUp;
       return;
     case Group::kGateUp:
-      input_ = kernels::swiglu(outputs);
+      input_ = block_->gated(outputs);
       group_ = Group::kDown;
       return;
     case Group::kDown:
-      residual_ = grown(residual_, std::move(outputs));
+      residual_ = grown(residual_, block_->added(*group_, std::move(outputs)));
       input_ = torch::Tensor();
       group_ = std::nullopt;
       return;

@@ -14,8 +14,10 @@ class Block;
 
 /// Hidden states on their way through a decoder block, halted before each group of layers:
 ///
-///     h ──┬─ norm ─ kQkv ─ attention ─ kOut ── + ──┬─ norm ─ kGateUp ─ SwiGLU ─ kDown ── + ── h'
-///         └────────────────────────────────────┘   └─────────────────────────────────────┘
+///     h ──┬─ norm ─ kQkv ─ attention ─ kOut ── + ──┬─ norm ─ kGateUp ─ gate ─ kDown ── + ── h'
+///         └────────────────────────────────────┘   └───────────────────────────────────┘
+///
+/// Some families have a norm and a factor in front of each +, and no norm where the half begins.
 ///
 /// The work of a group is the block's own projection or another in its place. Where a pass
 /// stands is its group, what the group reads and the residual stream: a pass that is put aside

@@ -10,6 +10,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/dtype_names.h"
 #include "schmidt/model/families.h"
+#include "schmidt/model/rope_table.h"
 
 namespace schmidt::model {
 namespace {
@@ -124,12 +125,28 @@ Value choose(const std::array<std::pair<std::string_view, Value>, size>& table,
   fields.fail(key, fmt::format("expected one of {}, got \"{}\"", known_names(table), name));
 }
 
-constexpr std::array<std::pair<std::string_view, RopeScaling>, 5> kRopeScalings = {{
+using RopeScalingName = std::pair<std::string_view, RopeScaling>;
+
+constexpr std::array<RopeScalingName, 5> kRopeScalings = {{
     {"default", RopeScaling::kNone},
     {"linear", RopeScaling::kLinear},
     {"llama3", RopeScaling::kLlama3},
     {"yarn", RopeScaling::kYarn},
     {"dynamic", RopeScaling::kDynamic},
+}};
+
+// Of families with longrope; the others are its names in older configs.
+constexpr std::array<RopeScalingName, 4> kLongRopeScalings = {{
+    {"default", RopeScaling::kNone},
+    {"longrope", RopeScaling::kLongRope},
+    {"su", RopeScaling::kLongRope},
+    {"yarn", RopeScaling::kLongRope},
+}};
+
+constexpr std::array<std::pair<std::string_view, Activation>, 3> kActivations = {{
+    {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},
+    {"gelu_pytorch_tanh", Activation::kGeluTanh},
 }};
 
 const Family& find_family(const Fields& fields) {
@@ -180,22 +197,61 @@ void parse_yarn(const Fields& fields, RopeConfig& rope) {
                                                : yarn_mscale(rope.factor, 1.0));
 }
 
+// One factor for each pair that turns.
+std::vector<double> parse_factors(const Fields& fields, const char* key, int64_t pairs) {
+  const json* value = fields.find(key);
+  const auto fail = [&] {
+    fields.fail(key, fmt::format("expected an array of {} numbers above 0, got {}", pairs,
+                                 value == nullptr ? "nothing" : Fields::shown(*value)));
+  };
+  if (value == nullptr || !value->is_array() || std::cmp_not_equal(value->size(), pairs)) fail();
+  std::vector<double> factors;
+  for (const json& factor : *value) {
+    if (!factor.is_number() || !(factor.get<double>() > 0.0)) fail();
+    factors.push_back(factor.get<double>());
+  }
+  return factors;
+}
+
+void parse_long_rope(const Fields& fields, RopeConfig& rope, int64_t head_dim) {
+  const int64_t pairs = rotary_dim(rope, head_dim) / 2;
+  rope.short_factors = parse_factors(fields, "short_factor", pairs);
+  rope.long_factors = parse_factors(fields, "long_factor", pairs);
+  const auto original = static_cast<double>(rope.original_max_positions);
+  const bool stretches = rope.factor > 1.0 && original > 1.0;
+  rope.attention_factor = fields.positive(
+      "attention_factor",
+      stretches ? std::sqrt(1.0 + std::log(rope.factor) / std::log(original)) : 1.0);
+}
+
+// `partial_rotary_factor` stands in the block or, in older configs, outside it.
+double parse_partial_factor(const Fields& top, const Fields& fields, const Family& family,
+                            int64_t head_dim) {
+  constexpr const char* kKey = "partial_rotary_factor";
+  const bool outside = family.partial_rotation && fields.find(kKey) == nullptr;
+  const Fields& holder = outside ? top : fields;
+  const double factor = holder.positive(kKey, 1.0);
+  if (!family.partial_rotation && factor != 1.0) {
+    fields.fail(kKey, "expected 1, the only one supported");
+  }
+  const int64_t turning = rotary_dim({.partial_factor = std::min(factor, 2.0)}, head_dim);
+  if (turning < 2 || turning > head_dim || turning % 2 != 0) {
+    holder.fail(kKey, fmt::format("expected a factor that leaves an even number of a head's {} "
+                                  "values, got {}",
+                                  head_dim, factor));
+  }
+  return factor;
+}
+
 // transformers 5 keeps theta and scaling in `rope_parameters`; 4 has `rope_theta`
 // beside a `rope_scaling`, whose own type was first called `type`, then `rope_type`.
-RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& path,
-                      int64_t max_positions) {
-  RopeConfig rope;
-  rope.theta = top.positive("rope_theta", rope.theta);
-  const char* key = top.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
-  if (top.find(key) == nullptr) return rope;
-
-  const Fields fields(config.at(key), path, std::string(key) + ".");
+RopeConfig parse_scaling(const Fields& top, const Fields& fields, const Family& family,
+                         RopeConfig rope, int64_t max_positions, int64_t head_dim) {
   rope.theta = fields.positive("rope_theta", rope.theta);
   const std::string type = fields.text("rope_type", fields.text("type", "default"));
-  rope.scaling = choose(kRopeScalings, fields, "rope_type", type);
-  if (fields.positive("partial_rotary_factor", 1.0) != 1.0) {
-    fields.fail("partial_rotary_factor", "expected 1, the only one supported");
-  }
+  rope.scaling = family.long_rope ? choose(kLongRopeScalings, fields, "rope_type", type)
+                                  : choose(kRopeScalings, fields, "rope_type", type);
+  rope.partial_factor = parse_partial_factor(top, fields, family, head_dim);
   if (rope.scaling == RopeScaling::kNone) return rope;
   // As in transformers 5: a value outside the block goes before one in it, and `dynamic` takes
   // the model's context for the original.
@@ -205,15 +261,47 @@ RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& pat
       rope.scaling == RopeScaling::kDynamic
           ? max_positions
           : original_fields.integer(original_key, 1, kMaxPositions, max_positions);
-  if (rope.scaling == RopeScaling::kYarn && original_fields.find(original_key) != nullptr) {
-    rope.factor = fields.positive("factor", static_cast<double>(max_positions) /
-                                                static_cast<double>(rope.original_max_positions));
-  } else {
-    rope.factor = fields.positive("factor");
-  }
+  const double stretch =
+      static_cast<double>(max_positions) / static_cast<double>(rope.original_max_positions);
+  const bool may_derive =
+      rope.scaling == RopeScaling::kLongRope ||
+      (rope.scaling == RopeScaling::kYarn && original_fields.find(original_key) != nullptr);
+  rope.factor = may_derive ? fields.positive("factor", stretch) : fields.positive("factor");
   if (rope.scaling == RopeScaling::kLlama3) parse_llama3(fields, rope);
   if (rope.scaling == RopeScaling::kYarn) parse_yarn(fields, rope);
+  if (rope.scaling == RopeScaling::kLongRope) parse_long_rope(fields, rope, head_dim);
   return rope;
+}
+
+// With a base for the layers with a window transformers 5 has a block for each of the two kinds of
+// layers; 4 has `rope_local_base_freq`.
+RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& path,
+                      const Family& family, int64_t max_positions, int64_t head_dim) {
+  RopeConfig rope;
+  rope.theta = top.positive("rope_theta", family.default_theta);
+  const bool local = family.default_local_theta > 0.0;
+  if (local) {
+    rope.local_theta = top.positive("rope_local_base_freq", family.default_local_theta);
+  }
+  const json none = json::object();
+  const auto block = [&](const json* parent, const char* key) -> const json& {
+    const auto it = parent->find(key);
+    return it == parent->end() || it->is_null() ? none : *it;
+  };
+  const char* key = top.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
+  const json& outer = block(&config, key);
+  const std::string prefix = std::string(key) + ".";
+  if (!local || key == std::string_view("rope_scaling")) {
+    return parse_scaling(top, Fields(outer, path, prefix), family, rope, max_positions, head_dim);
+  }
+  Fields(outer, path, prefix);  // an object
+  const Fields sliding(block(&outer, "sliding_attention"), path, prefix + "sliding_attention.");
+  rope.local_theta = sliding.positive("rope_theta", *rope.local_theta);
+  if (const std::string type = sliding.text("rope_type", "default"); type != "default") {
+    sliding.fail("rope_type", fmt::format("expected default, got \"{}\"", type));
+  }
+  const Fields full(block(&outer, "full_attention"), path, prefix + "full_attention.");
+  return parse_scaling(top, full, family, rope, max_positions, head_dim);
 }
 
 // The context of a model whose scaling is made for more positions than the config names.
@@ -226,10 +314,17 @@ int64_t stretched_context(const RopeConfig& rope, int64_t max_positions) {
                   static_cast<int64_t>(std::min(stretched, static_cast<double>(kMaxPositions))));
 }
 
-// Layers of Qwen at or above `max_window_layers` slide, unless `layer_types` says which.
-std::vector<bool> sliding_layers(const Fields& fields, int64_t num_layers) {
+// Layers of Qwen at or above `max_window_layers` slide, and all of Gemma but every n-th, unless
+// `layer_types` says which.
+std::vector<bool> sliding_layers(const Fields& fields, const Family& family, int64_t num_layers) {
   std::vector<bool> slides(num_layers, false);
   const json* types = fields.find("layer_types");
+  if (types == nullptr && family.window == WindowRule::kPattern) {
+    const int64_t n =
+        fields.integer("sliding_window_pattern", 1, kMaxLayers, family.default_pattern);
+    for (int64_t i = 0; i < num_layers; ++i) slides[i] = (i + 1) % n != 0;
+    return slides;
+  }
   if (types == nullptr) {
     const int64_t first = fields.integer("max_window_layers", 0, kMaxLayers, 28);
     for (int64_t i = first; i < num_layers; ++i) slides[i] = true;
@@ -257,17 +352,50 @@ std::vector<std::optional<int64_t>> parse_windows(const Fields& fields, const Fa
       family.window == WindowRule::kNone ||
       (family.window == WindowRule::kLayerTypes && !fields.boolean("use_sliding_window", false));
   // Here null is a statement, not an absence: no window.
-  if (off || (fields.contains("sliding_window") && fields.find("sliding_window") == nullptr)) {
-    return windows;
+  const bool absent = fields.find("sliding_window") == nullptr;
+  const bool none = absent && (fields.contains("sliding_window") || family.default_window == 0);
+  if (none && family.window == WindowRule::kPattern) {
+    fields.fail("sliding_window", "expected an integer, got null");
   }
+  if (off || none) return windows;
   const int64_t window = fields.integer("sliding_window", 1, kMaxPositions, family.default_window);
   const std::vector<bool> slides = family.window == WindowRule::kAll
                                        ? std::vector<bool>(num_layers, true)
-                                       : sliding_layers(fields, num_layers);
+                                       : sliding_layers(fields, family, num_layers);
   for (int64_t i = 0; i < num_layers; ++i) {
     if (slides[i]) windows[i] = window;
   }
   return windows;
+}
+
+// An explicit null is a statement here too: no cap.
+std::optional<double> parse_softcap(const Fields& fields, const char* key, double fallback) {
+  if (fields.find(key) != nullptr) return fields.positive(key);
+  if (fields.contains(key) || fallback == 0.0) return std::nullopt;
+  return fallback;
+}
+
+void parse_scales(const Fields& fields, const Family& family, ModelConfig& c) {
+  if (family.multipliers) {
+    c.embedding_scale = fields.positive("embedding_multiplier", 1.0);
+    c.attention_scale = fields.positive("attention_multiplier", 1.0);
+    c.residual_scale = fields.positive("residual_multiplier", 1.0);
+    c.logit_scale = 1.0 / fields.positive("logits_scaling", 1.0);
+  }
+  if (family.scaled_embedding) {
+    c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
+  }
+  if (family.default_query_scale > 0) {
+    c.attention_scale =
+        1.0 / std::sqrt(fields.positive("query_pre_attn_scalar",
+                                        static_cast<double>(family.default_query_scale)));
+  }
+  if (family.softcaps) {
+    c.attention_softcap =
+        parse_softcap(fields, "attn_logit_softcapping", family.default_attention_softcap);
+    c.logit_softcap =
+        parse_softcap(fields, "final_logit_softcapping", family.default_logit_softcap);
+  }
 }
 
 std::vector<int64_t> parse_ids(const Fields& fields, const char* key) {
@@ -296,12 +424,16 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   c.num_heads = fields.integer("num_attention_heads", 1, kMaxSize);
   c.num_kv_heads = fields.integer("num_key_value_heads", 1, kMaxSize, c.num_heads);
   c.max_positions = fields.integer("max_position_embeddings", 1, kMaxPositions);
-  c.rms_norm_eps = fields.positive("rms_norm_eps", c.rms_norm_eps);
-  c.tie_embeddings = fields.boolean("tie_word_embeddings", false);
+  c.rms_norm_eps = fields.positive("rms_norm_eps", family.default_eps);
+  c.tie_embeddings = fields.boolean("tie_word_embeddings", family.tied_by_default);
   c.attention_bias = has_trait(family.qkv_bias, fields, "attention_bias");
   c.output_bias = has_trait(family.output_bias, fields, "attention_bias");
   c.mlp_bias = has_trait(family.mlp_bias, fields, "mlp_bias");
-  c.qk_norm = family.qk_norm == Trait::kAlways;
+  c.qk_norm = family.qk_norm;
+  c.norms = family.norms;
+  c.norm_offset = family.norm_offset;
+  c.activation = family.activation;
+  parse_scales(fields, family, c);
 
   if (c.num_heads % c.num_kv_heads != 0) {
     fields.fail("num_key_value_heads", fmt::format("expected a divisor of num_attention_heads {}, "
@@ -325,14 +457,22 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
                                         "{} * {}",
                                         kMaxSize, c.num_heads, c.head_dim));
   }
+  const bool silu = family.activation == Activation::kSilu;
+  const std::string own = silu ? "silu" : "gelu_pytorch_tanh";
   for (const char* key : {"hidden_act", "hidden_activation"}) {
-    const std::string activation = fields.text(key, "silu");
-    if (activation != "silu" && activation != "swish") {
-      fields.fail(key, fmt::format("expected silu, got \"{}\"", activation));
+    const std::string activation = fields.text(key, own);
+    const auto* const known = std::ranges::find(kActivations, std::string_view(activation),
+                                                &decltype(kActivations)::value_type::first);
+    if (known == kActivations.end() || known->second != family.activation) {
+      fields.fail(key, fmt::format("expected {}, got \"{}\"", own, activation));
     }
   }
+  if (family.window == WindowRule::kPattern &&
+      fields.boolean("use_bidirectional_attention", false)) {
+    fields.fail("use_bidirectional_attention", "expected false: text is read in one direction");
+  }
 
-  c.rope = parse_rope(fields, config, path, c.max_positions);
+  c.rope = parse_rope(fields, config, path, family, c.max_positions, c.head_dim);
   if (c.rope.scaling == RopeScaling::kDynamic && c.head_dim <= 2) {
     fields.fail("head_dim",
                 fmt::format("expected more than 2 with dynamic scaling, got {}", c.head_dim));

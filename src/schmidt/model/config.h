@@ -12,28 +12,45 @@
 namespace schmidt::model {
 
 /// How rotary frequencies are stretched for contexts longer than those trained on.
-enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kDynamic };
+enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kDynamic, kLongRope };
 
 /// Rotary position embedding: pair i of a head of size d turns by p * theta^(-2i/d)
 /// at position p, before scaling.
 struct RopeConfig {
   double theta = 10000.0;
+  /// theta of the layers with a window, which no scaling changes; none: as the others.
+  std::optional<double> local_theta = {};
+  double partial_factor =
+      1.0;  ///< of a head the first int(d * it) values turn, as a head of that size
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;            ///< all but kNone: how much longer the context is
   double low_freq_factor = 1.0;   ///< kLlama3: wavelengths over original / low are divided
   double high_freq_factor = 4.0;  ///< kLlama3: wavelengths under original / high are kept
-  /// kLlama3, kYarn, kDynamic: the context trained on, in tokens.
+  /// kLlama3, kYarn, kDynamic, kLongRope: the context trained on, in tokens.
   int64_t original_max_positions = 0;
   double beta_fast = 32.0;        ///< kYarn: pairs of more turns in that context are kept
   double beta_slow = 1.0;         ///< kYarn: pairs of fewer turns in it are divided
   bool truncate = true;           ///< kYarn: those bounds are rounded outward to whole pairs
-  double attention_factor = 1.0;  ///< kYarn: cos and sin are multiplied by it
+  double attention_factor = 1.0;  ///< kYarn, kLongRope: cos and sin are multiplied by it
+  /// kLongRope: pair i turns more slowly by these, one in sequences up to the original context and
+  /// one in all that are longer.
+  std::vector<double> short_factors = {}, long_factors = {};
 };
+
+/// Where a block has its norms: before what reads the residual stream, after what is added to it,
+/// or both.
+enum class NormPlacement { kBefore, kAfter, kBoth };
+
+/// An RMSNorm of q and of k before they turn: none, over each head, or over all heads at once.
+enum class QkNorm { kNone, kHeads, kWhole };
+
+/// What opens the gate of the MLP.
+enum class Activation { kSilu, kGeluTanh };
 
 /// The architecture of a decoder-only model of the Llama family: families differ
 /// in these values only, not in code.
 struct ModelConfig {
-  std::string model_type;  ///< "llama", "mistral", "qwen2", "qwen3"
+  std::string model_type;  ///< of the table in model/families.h
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -48,7 +65,16 @@ struct ModelConfig {
   bool attention_bias = false;  ///< of q, k and v
   bool output_bias = false;     ///< of o
   bool mlp_bias = false;        ///< of gate, up and down
-  bool qk_norm = false;         ///< an RMSNorm over each head of q and k
+  QkNorm qk_norm = QkNorm::kNone;
+  NormPlacement norms = NormPlacement::kBefore;
+  double norm_offset = 0.0;  ///< norms multiply by it + their weights
+  Activation activation = Activation::kSilu;
+  double embedding_scale = 1.0;  ///< of what the embedding gives
+  double residual_scale = 1.0;   ///< of what attention and MLP add to the residual stream
+  std::optional<double> attention_scale = {};    ///< of q k^T; none: 1 / sqrt(head_dim)
+  std::optional<double> attention_softcap = {};  ///< c: scores s are c tanh(s / c)
+  double logit_scale = 1.0;                      ///< of what the output layer gives
+  std::optional<double> logit_softcap = {};      ///< c: logits z, scaled, are c tanh(z / c)
   /// For each layer, the number of latest positions that a token attends to, its
   /// own included; none: all of them. Size num_layers.
   std::vector<std::optional<int64_t>> windows;

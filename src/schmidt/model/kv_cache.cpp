@@ -44,10 +44,18 @@ void KvCache::extend(int64_t capacity) {
   TORCH_CHECK_VALUE(capacity >= least && capacity <= max_positions_,
                     "[cache] expected a capacity in [", least, ", ", max_positions_,
                     "], the model's context, got ", capacity);
+  const bool other_angles = rope_config_.scaling == RopeScaling::kLongRope &&
+                            capacity > rope_config_.original_max_positions &&
+                            capacity_ <= rope_config_.original_max_positions;
+  TORCH_CHECK_VALUE(!other_angles || taken_ == 0, "[cache] expected a capacity up to ",
+                    rope_config_.original_max_positions,
+                    " while rows hold tokens: longer texts turn by the long factors from their "
+                    "beginning, got ",
+                    capacity);
   const bool grows = rope_config_.scaling == RopeScaling::kDynamic;
   const int64_t positions =
       grows ? std::min(capacity, rope_config_.original_max_positions) : capacity;
-  if (!rope_.cos.defined() || positions > rope_.cos.size(0)) {
+  if (!rope_.cos.defined() || positions > rope_.positions()) {
     rope_ = rope_table_end(rope_config_, shape_.d, 0, positions, device_);
   }
   capacity_ = capacity;
@@ -56,10 +64,10 @@ void KvCache::extend(int64_t capacity) {
 
 RopeTable KvCache::next_rope(int64_t row, int64_t tokens) const {
   const int64_t past = lengths_[row];
-  if (past + tokens > rope_.cos.size(0)) {
+  if (past + tokens > rope_.positions()) {
     return rope_table_end(rope_config_, shape_.d, past, tokens, device_);
   }
-  return {rope_.cos.narrow(0, past, tokens), rope_.sin.narrow(0, past, tokens)};
+  return rope_.narrow(past, tokens);
 }
 
 int64_t KvCache::blocks_of(int64_t tokens) const {

@@ -59,7 +59,7 @@ class KvCache {
   void share_prefix(int64_t from, int64_t to, int64_t tokens);
 
   /// Lets every row grow to `capacity` tokens. Throws c10::ValueError if that is less than now or
-  /// more than max_positions.
+  /// more than max_positions, or where rows hold tokens whose angles would become others.
   void extend(int64_t capacity);
 
   /// How many more tokens a row may take: within its capacity, its last block and the blocks that
@@ -89,10 +89,12 @@ class KvCache {
   /// Whether what is read is what was written.
   bool keeps_all_bits() const { return shape_.dtype == dtype_; }
   torch::Device device() const { return device_; }
-  /// Angles [tokens, head_dim / 2] of a row's next tokens. With dynamic scaling they are those
+  /// Angles [tokens, r / 2] of a row's next tokens. With dynamic scaling they are those
   /// of the length that the row then has, while the keys before keep the angles of the step
   /// that wrote them, as in transformers: a whole sequence in one step gives the logits of
   /// Model::forward, and one in several steps does as long as it is within the original context.
+  /// With longrope the capacity chooses: all rows of a cache for more than the original context
+  /// turn by the long factors from their first token on.
   RopeTable next_rope(int64_t row, int64_t tokens) const;
   void advance(int64_t row, int64_t tokens) { lengths_[row] += tokens; }
 

@@ -29,6 +29,27 @@ std::vector<LayerSpec> group_layers(const ModelConfig& c, int64_t block, Group g
   TORCH_INTERNAL_ASSERT(false, "unknown group of layers");
 }
 
+std::vector<NormSpec> block_norms(const ModelConfig& c, int64_t block) {
+  const std::string prefix = block_prefix(block);
+  const bool before = c.norms != NormPlacement::kAfter;
+  const bool after = c.norms != NormPlacement::kBefore;
+  std::vector<NormSpec> norms;
+  const auto add = [&](bool there, Norm norm, const char* name, int64_t size) {
+    if (there) norms.push_back({norm, prefix + name, size});
+  };
+  const bool whole = c.qk_norm == QkNorm::kWhole;
+  const bool of_heads = c.qk_norm != QkNorm::kNone;
+  add(before, Norm::kQkvInput, "input_layernorm", c.hidden_size);
+  add(of_heads, Norm::kQ, "self_attn.q_norm", whole ? c.q_features() : c.head_dim);
+  add(of_heads, Norm::kK, "self_attn.k_norm", whole ? c.kv_features() : c.head_dim);
+  add(after, Norm::kOutOutput, "post_attention_layernorm", c.hidden_size);
+  // Families with one norm for each half name that of the second by where it stands.
+  add(before, Norm::kGateUpInput, after ? "pre_feedforward_layernorm" : "post_attention_layernorm",
+      c.hidden_size);
+  add(after, Norm::kDownOutput, "post_feedforward_layernorm", c.hidden_size);
+  return norms;
+}
+
 std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
   struct Fusion {
     std::string_view first, name;

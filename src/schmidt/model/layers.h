@@ -35,6 +35,21 @@ constexpr bool adds_to_residual(Group group) {
   return group == Group::kOut || group == Group::kDown;
 }
 
+/// The norms of a decoder block, each in front of a group, over q or k, or over what a group adds
+/// to the residual stream.
+enum class Norm { kQkvInput, kQ, kK, kOutOutput, kGateUpInput, kDownOutput };
+inline constexpr size_t kNorms = 6;
+
+/// An RMSNorm of a block.
+struct NormSpec {
+  Norm norm;
+  std::string name;  ///< "model.layers.0.input_layernorm", of the tensor NAME.weight
+  int64_t size = 0;
+};
+
+/// Those that the blocks of the model have, in the order of the computation.
+std::vector<NormSpec> block_norms(const ModelConfig& config, int64_t block);
+
 /// "model.layers.3."
 std::string block_prefix(int64_t block);
 

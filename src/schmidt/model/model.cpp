@@ -9,9 +9,10 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/kernels/rms_norm.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/norm.h"
 #include "schmidt/model/require_model.h"
+#include "schmidt/model/vocabulary_scale.h"
 
 namespace schmidt::model {
 namespace {
@@ -110,12 +111,12 @@ torch::Tensor Model::embed(const torch::Tensor& ids) const {
     TORCH_CHECK_VALUE(least >= 0 && most < config_.vocab_size, "[embed] expected ids in [0, ",
                       config_.vocab_size, "), got ", least < 0 ? least : most);
   }
-  return embedding_->rows(ids.to(device()));
+  return embedded(config_, embedding_->rows(ids.to(device())));
 }
 
 torch::Tensor Model::final_norm(const torch::Tensor& h) const {
   TORCH_CHECK_VALUE(norm_.defined(), "[final_norm] expected the part with the last block");
-  return kernels::rms_norm(h, norm_, config_.rms_norm_eps);
+  return normed(config_, h, norm_);
 }
 
 torch::Tensor Model::hidden(const torch::Tensor& ids,
@@ -132,7 +133,7 @@ torch::Tensor Model::hidden(const torch::Tensor& ids,
 
 torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   TORCH_CHECK_VALUE(norm_.defined(), "[logits] expected the part with the last block");
-  return output_->apply(hidden);
+  return logits_of(config_, output_->apply(hidden));
 }
 
 /// Takes the plan's tokens up: hidden states of all [n, hidden], before the final norm.

@@ -5,8 +5,10 @@
 #include <numbers>
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
+#include <ATen/ops/tensor.h>
 
 namespace schmidt::model {
 namespace {
@@ -53,13 +55,42 @@ double dynamic_theta(const RopeConfig& rope, int64_t head_dim, int64_t length) {
          std::pow(rope.factor * used / original - (rope.factor - 1.0), dim / (dim - 2.0));
 }
 
+torch::Tensor plain_frequencies(double theta, int64_t dim) {
+  const torch::Tensor pairs = at::arange(0, dim, 2, torch::kFloat32);
+  return 1.0 / at::pow(theta, pairs / static_cast<double>(dim));
+}
+
 }  // namespace
 
+RopeTable RopeTable::narrow(int64_t first, int64_t count) const {
+  const auto rows = [&](const torch::Tensor& x) {
+    return x.defined() ? x.narrow(0, first, count) : x;
+  };
+  return {rows(cos), rows(sin), rows(local_cos), rows(local_sin)};
+}
+
+RopeTable concatenate(const std::vector<RopeTable>& tables) {
+  if (tables.size() == 1) return tables.front();
+  RopeTable all;
+  for (torch::Tensor RopeTable::*const part :
+       {&RopeTable::cos, &RopeTable::sin, &RopeTable::local_cos, &RopeTable::local_sin}) {
+    if (!(tables.front().*part).defined()) continue;
+    std::vector<torch::Tensor> parts;
+    for (const RopeTable& table : tables) parts.push_back(table.*part);
+    all.*part = at::cat(parts);
+  }
+  return all;
+}
+
+int64_t rotary_dim(const RopeConfig& rope, int64_t head_dim) {
+  return static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial_factor);
+}
+
 torch::Tensor rope_frequencies(const RopeConfig& rope, int64_t head_dim, int64_t length) {
+  const int64_t dim = rotary_dim(rope, head_dim);
   const double theta =
-      rope.scaling == RopeScaling::kDynamic ? dynamic_theta(rope, head_dim, length) : rope.theta;
-  const torch::Tensor pairs = at::arange(0, head_dim, 2, torch::kFloat32);
-  const torch::Tensor plain = 1.0 / at::pow(theta, pairs / static_cast<double>(head_dim));
+      rope.scaling == RopeScaling::kDynamic ? dynamic_theta(rope, dim, length) : rope.theta;
+  const torch::Tensor plain = plain_frequencies(theta, dim);
   switch (rope.scaling) {
     case RopeScaling::kNone:
     case RopeScaling::kDynamic:
@@ -69,7 +100,11 @@ torch::Tensor rope_frequencies(const RopeConfig& rope, int64_t head_dim, int64_t
     case RopeScaling::kLlama3:
       return llama3_frequencies(plain, rope);
     case RopeScaling::kYarn:
-      return yarn_frequencies(plain, rope, head_dim);
+      return yarn_frequencies(plain, rope, dim);
+    case RopeScaling::kLongRope:
+      return plain / at::tensor(length > rope.original_max_positions ? rope.long_factors
+                                                                     : rope.short_factors,
+                                torch::kFloat32);
   }
   TORCH_INTERNAL_ASSERT(false, "unknown rope scaling");
 }
@@ -80,15 +115,23 @@ RopeTable rope_table(const ModelConfig& config, int64_t positions, torch::Device
 
 RopeTable rope_table_end(const RopeConfig& rope, int64_t head_dim, int64_t first, int64_t count,
                          torch::Device device) {
-  const torch::Tensor angles = at::outer(at::arange(first, first + count, torch::kFloat32),
-                                         rope_frequencies(rope, head_dim, first + count));
+  const torch::Tensor positions = at::arange(first, first + count, torch::kFloat32);
+  const torch::Tensor angles =
+      at::outer(positions, rope_frequencies(rope, head_dim, first + count));
   torch::Tensor cos = angles.cos();
   torch::Tensor sin = angles.sin();
   if (rope.attention_factor != 1.0) {
     cos.mul_(rope.attention_factor);
     sin.mul_(rope.attention_factor);
   }
-  return {cos.to(device), sin.to(device)};
+  RopeTable table = {cos.to(device), sin.to(device)};
+  if (rope.local_theta) {
+    const torch::Tensor local =
+        at::outer(positions, plain_frequencies(*rope.local_theta, rotary_dim(rope, head_dim)));
+    table.local_cos = local.cos().to(device);
+    table.local_sin = local.sin().to(device);
+  }
+  return table;
 }
 
 }  // namespace schmidt::model

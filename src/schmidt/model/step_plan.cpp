@@ -21,8 +21,7 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
                     cache.batch(), " lengths, got ", lengths.size());
   StepPlan plan;
   std::vector<torch::Tensor> ids_of_runs;
-  std::vector<torch::Tensor> cos_of_runs;
-  std::vector<torch::Tensor> sin_of_runs;
+  std::vector<RopeTable> ropes;
   std::vector<int64_t> single_tokens;
   int64_t count = 0;
   for (int64_t row = 0; row < cache.batch(); ++row) {
@@ -36,9 +35,7 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
     if (length == 0) continue;
     plan.spans.push_back({row, count, length, past});
     ids_of_runs.push_back(ids[row].narrow(0, 0, length));
-    const RopeTable rope = cache.next_rope(row, length);
-    cos_of_runs.push_back(rope.cos);
-    sin_of_runs.push_back(rope.sin);
+    ropes.push_back(cache.next_rope(row, length));
     if (length <= kShortSpan && cache.device().is_cpu()) {
       for (int64_t i = 0; i < length; ++i) {
         plan.queries.rows.push_back(row);
@@ -51,14 +48,11 @@ StepPlan plan_step(const torch::Tensor& ids, const std::vector<int64_t>& lengths
     count += length;
   }
   if (count == 0) return plan;
-  const auto packed = [](const std::vector<torch::Tensor>& of_runs) {
-    return of_runs.size() == 1 ? of_runs.front() : at::cat(of_runs);
-  };
   if (std::cmp_less(single_tokens.size(), count)) {
     plan.single_tokens = at::tensor(single_tokens, torch::kInt64).to(cache.device());
   }
-  plan.ids = packed(ids_of_runs);
-  plan.rope = {packed(cos_of_runs), packed(sin_of_runs)};
+  plan.ids = ids_of_runs.size() == 1 ? ids_of_runs.front() : at::cat(ids_of_runs);
+  plan.rope = concatenate(ropes);
   return plan;
 }
 

@@ -23,7 +23,7 @@ struct StepPlan {
   };
   torch::Tensor ids;        ///< int64 [n], packed
   std::vector<Span> spans;  ///< rows without a token have none
-  RopeTable rope;           ///< [n, head_dim / 2], of each packed token
+  RopeTable rope;           ///< [n, r / 2], of each packed token
 
   // How their attention is computed: each span in the way that suits its length.
 

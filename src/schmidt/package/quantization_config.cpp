@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "schmidt/io/fused_rows.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/layers.h"
 #include "schmidt/model/nf4_projection.h"
@@ -84,6 +85,7 @@ json of_bitsandbytes(const json& config, const json& layers, const std::filesyst
 std::optional<json> quantization_config(const json& config, const std::filesystem::path& path) {
   const json layers = config.value(json::json_pointer("/compression_config/layers"), json());
   if (!layers.is_object() || layers.empty()) return std::nullopt;
+  if (!io::fused_modules(config).empty()) return std::nullopt;
   std::set<std::string> kinds;
   for (const auto& [name, form] : layers.items()) {
     if (!is_linear(name)) return std::nullopt;

@@ -9,7 +9,8 @@ namespace schmidt::package {
 
 /// The quantization_config by which transformers opens a model without code of ours, from its whole
 /// config. None where compression_config has no layer, layers of several kinds or of any other
-/// kind than these, or the embedding, which transformers opens in the weight's own type alone.
+/// kind than these, in an architecture that holds several layers as one (io::fused_modules), or for
+/// the embedding, which transformers opens in the weight's own type alone.
 ///
 /// Integers alone: that of compressed-tensors, one group for each format, which vLLM reads too.
 /// transformers 5.23 with compressed-tensors 0.20 reads zero points only where it dequantizes as

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "schmidt/package/beside_weights.h"
+#include "schmidt/package/fused_writer.h"
 
 namespace schmidt::package {
 
@@ -64,7 +65,9 @@ ModelSummary write_checkpoint(const io::Checkpoint& original, const Rewrite& rew
                               nlohmann::json config, const std::filesystem::path& folder,
                               const ProgressFn& progress,
                               const std::map<std::string, std::string>& metadata) {
-  io::SafetensorsWriter writer(folder, rewrite.specs(), metadata, io::kMaxShardBytes);
+  const FusedTensors fused(config, rewrite.specs());
+  io::SafetensorsWriter file(folder, fused.specs(), metadata, io::kMaxShardBytes);
+  FusedTensors::Writer writer(fused, file);
   rewrite.write_to(writer, progress);
   return write_beside_weights(original, std::move(config), folder);
 }

@@ -27,7 +27,8 @@ int64_t parameter_count(const model::ModelConfig& config) {
   for (const model::LayerSpec& layer : model::block_layers(config)) {
     count += layer.out_features * layer.in_features + (layer.bias ? layer.out_features : 0);
   }
-  const int64_t norms = 2 * config.hidden_size + (config.qk_norm ? 2 * config.head_dim : 0);
+  int64_t norms = 0;
+  for (const model::NormSpec& norm : model::block_norms(config, 0)) norms += norm.size;
   return count + config.num_layers * norms + config.hidden_size;
 }
 

@@ -78,13 +78,8 @@ StoredTensors dense_tensors(const model::ModelConfig& config) {
   if (!model::has_tied_head(config)) add_layer(model::output_layer(config));
   for (const model::LayerSpec& layer : model::block_layers(config)) add_layer(layer);
   for (int64_t block = 0; block < config.num_layers; ++block) {
-    const std::string prefix = model::block_prefix(block);
-    for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) {
-      add(prefix + norm + ".weight", {config.hidden_size});
-    }
-    if (!config.qk_norm) continue;
-    for (const char* norm : {"q_norm", "k_norm"}) {
-      add(prefix + "self_attn." + norm + ".weight", {config.head_dim});
+    for (const model::NormSpec& norm : model::block_norms(config, block)) {
+      add(norm.name + ".weight", {norm.size});
     }
   }
   add("model.norm.weight", {config.hidden_size});

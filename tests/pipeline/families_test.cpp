@@ -1,0 +1,282 @@
+// Tiny random models of the families that are more than a Llama with other switches: compressed,
+// calibrated, healed, written, and what transformers makes of what is written.
+
+#include <fstream>
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "schmidt/base/format_error.h"
+#include "schmidt/compress/compress.h"
+#include "schmidt/heal/heal.h"
+#include "schmidt/io/safetensors.h"
+#include "schmidt/model/layers.h"
+#include "schmidt/model/model.h"
+#include "schmidt/pipeline/export_model.h"
+#include "schmidt/plan/uniform.h"
+
+#include "tests/support/divergence.h"
+#include "tests/support/support.h"
+#include "tests/support/tiny_model.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Family {
+  const char* name;  // of model_type
+  json changes;      // of the tiny Llama's config
+};
+
+const json kGemma = {{"hidden_act", "gelu_pytorch_tanh"},
+                     {"query_pre_attn_scalar", 20},
+                     {"sliding_window", 5},
+                     {"pad_token_id", nullptr}};
+
+json with(json config, const json& changes) {
+  for (const auto& [key, value] : changes.items()) config[key] = value;
+  return config;
+}
+
+const Family kFamilies[] = {
+    {"granite",
+     {{"embedding_multiplier", 6.0},
+      {"attention_multiplier", 0.3},
+      {"residual_multiplier", 0.5},
+      {"logits_scaling", 0.25},
+      {"attention_bias", true}}},
+    {"olmo2", {{"tie_word_embeddings", false}, {"pad_token_id", nullptr}}},
+    {"phi3",
+     {{"tie_word_embeddings", false},
+      {"pad_token_id", nullptr},
+      {"partial_rotary_factor", 0.67},
+      {"original_max_position_embeddings", 128},
+      {"rope_scaling",
+       {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {2.0, 3.0}}}}}},
+    {"gemma2", with(kGemma, {{"attn_logit_softcapping", 2.0}, {"final_logit_softcapping", 4.0}})},
+    {"gemma3_text", with(kGemma, {{"sliding_window_pattern", 2}, {"rope_local_base_freq", 100.0}})},
+};
+
+test::TinyModel tiny(const Family& family) {
+  test::TinyModel model = test::make_tiny_model(2);
+  const torch::Tensor embedding = model.tensors.at("model.embed_tokens.weight");
+  model.config["model_type"] = family.name;
+  model.config.erase("architectures");
+  model.config = with(model.config, family.changes);
+  const model::ModelConfig config = model::parse_config(model.config, "tiny");
+  at::manual_seed(3);
+  const auto norm = [&](int64_t size) {
+    return 1.0 - config.norm_offset + 0.1 * torch::randn({size});
+  };
+  model.tensors = {{"model.embed_tokens.weight", embedding},
+                   {"model.norm.weight", norm(config.hidden_size)}};
+  if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.3 * torch::randn({264, 24});
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    model.tensors[layer.name + ".weight"] =
+        0.2 * torch::randn({layer.out_features, layer.in_features});
+    if (layer.bias) model.tensors[layer.name + ".bias"] = 0.1 * torch::randn({layer.out_features});
+  }
+  for (int64_t b = 0; b < config.num_layers; ++b) {
+    for (const model::NormSpec& spec : model::block_norms(config, b)) {
+      model.tensors[spec.name + ".weight"] = norm(spec.size);
+    }
+  }
+  return model;
+}
+
+class FamiliesTest : public testing::TestWithParam<Family> {
+ protected:
+  FamiliesTest() {
+    at::set_num_threads(1);
+    test::write_model(tiny(GetParam()), tmp / "m");
+    test::write_byte_tokenizer(tmp / "m");
+    checkpoint = io::Checkpoint::open(tmp / "m");
+    windows = torch::randint(264, {24, 24}, torch::kInt64);
+  }
+
+  static torch::Tensor logits(const io::Checkpoint& of) {
+    return model::Model::load(of).forward(torch::tensor({{5, 9, 200, 7, 31, 8, 77, 3}}))[0];
+  }
+
+  // What transformers computes from a folder.
+  torch::Tensor theirs(const fs::path& folder) const {
+    const std::string out = (tmp / "logits.safetensors").string();
+    if (!test::run_python(tmp, fmt::format("huggingface_logits.py {} 5,9,200,7,31,8,77,3 {}",
+                                           folder.string(), out))) {
+      return {};
+    }
+    return io::load_safetensors(out).at("logits");
+  }
+
+  void expect_same_in_transformers(const fs::path& folder) const {
+    const torch::Tensor found = theirs(folder);
+    ASSERT_TRUE(found.defined());
+    EXPECT_LT((logits(io::Checkpoint::open(folder)) - found).abs().max().item<double>(), 2e-5);
+  }
+
+  // Some layers as networks, one of a group alone, a group as one; the embedding in 8 bits; the
+  // rest dense.
+  fs::path compressed() const {
+    const auto layers = plan::dense_layers(checkpoint);
+    auto plan = plan::plan_bond(
+        plan::select_layers(layers, {{"layers.0.self_attn.q_proj", "layers.1.mlp.down_proj",
+                                      "layers.1.self_attn.o_proj", "layers.0.mlp.up_proj"},
+                                     {}}),
+        {}, 6);
+    for (plan::LayerPlan& p : plan::plan_bond(
+             plan::select_layers(plan::share_inputs(layers), {{"layers.1.self_attn.qkv_proj"}, {}}),
+             {.low_rank = true}, 8)) {
+      plan.push_back(std::move(p));
+    }
+    const auto config = model::parse_config(checkpoint.config(), checkpoint.path());
+    plan.push_back({.layer = plan::dense_vocabulary(config).front(), .method = "nearest"});
+    plan.back().integers = {8, 12, true};
+    if (!fs::exists(tmp / "c")) compress::compress(checkpoint, plan, tmp / "c", {});
+    return tmp / "c";
+  }
+
+  test::TemporaryFolder tmp;
+  io::Checkpoint checkpoint = io::Checkpoint::open(
+      test::write_model(test::make_tiny_model(1), tmp / "llama"));  // until the real one is there
+  torch::Tensor windows;
+};
+
+TEST_P(FamiliesTest, ACompressedCheckpointHasTheSameLogitsInTransformers) {
+  const fs::path folder = compressed();
+  EXPECT_GT((logits(io::Checkpoint::open(folder)) - logits(checkpoint)).abs().max().item<double>(),
+            1e-3);
+  expect_same_in_transformers(folder);
+}
+
+TEST_P(FamiliesTest, ADenseExportHasTheSameLogitsInTransformersWithoutOurCode) {
+  const io::Checkpoint from = io::Checkpoint::open(compressed());
+  export_model(from, {.target = ExportTarget::kDense}, {.out = tmp / "dense"}, {});
+  EXPECT_FALSE(fs::exists(tmp / "dense/modeling_schmidt.py"));
+  EXPECT_LT((logits(io::Checkpoint::open(tmp / "dense")) - logits(from)).abs().max().item<double>(),
+            2e-5);
+  expect_same_in_transformers(tmp / "dense");
+  const auto stored = io::load_safetensors(tmp / "dense/model.safetensors");
+  const bool fused = GetParam().name == std::string("phi3");
+  EXPECT_EQ(stored.contains("model.layers.0.self_attn.qkv_proj.weight"), fused);
+  EXPECT_EQ(stored.contains("model.layers.0.mlp.gate_proj.weight"), !fused);
+}
+
+TEST_P(FamiliesTest, NoGgufFileIsWritten) {
+  try {
+    export_model(checkpoint, {.target = ExportTarget::kGguf}, {.out = tmp / "m.gguf"}, {});
+    FAIL() << "written";
+  } catch (const c10::ValueError& error) {
+    EXPECT_NE(
+        std::string(error.what())
+            .find(fmt::format(
+                "expected a model of type llama, qwen2, qwen3 or mistral for a GGUF file, got {}",
+                GetParam().name)),
+        std::string::npos)
+        << error.what();
+  }
+}
+
+// What a whole forward pass of a model reads at one group of a block, [tokens, n] in float64.
+torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& windows,
+                        int64_t block, model::Group group) {
+  const auto model = model::Model::load(checkpoint);
+  const model::RopeTable rope = model.rope(windows.size(1));
+  torch::Tensor h = model.embed(windows);
+  for (int64_t b = 0; b < block; ++b) h = model.block(b).forward(h, rope);
+  model::BlockPass at = model.block(block).begin(h, rope);
+  at.apply_until(group);
+  return at.input().flatten(0, -2).to(torch::kFloat64);
+}
+
+TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
+  const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  windows = torch::randint(264, {64, 24}, torch::kInt64);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4});
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  std::vector<plan::Layer> all = plan::dense_vocabulary(config);
+  all.insert(all.end(), layers.begin(), layers.end());
+  const test::TinyModel original = tiny(GetParam());
+  double sum = 0, predicted_sum = 0;
+  for (const plan::Layer& layer : all) {
+    if (layer.block >= 0) {
+      const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
+      const torch::Tensor expected = torch::matmul(x.t(), x) / x.size(0);
+      const torch::Tensor found = statistics.inputs(layer).to(torch::kFloat64);
+      EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>())
+          << layer.name;
+    }
+    test::TinyModel changed = original;
+    torch::Tensor& w = changed.tensors[layer.name + ".weight"];
+    const torch::Tensor noise = 0.02 * w.std() * torch::randn_like(w);
+    w = w + noise;
+    const double measured = test::divergence(
+        checkpoint, io::Checkpoint::open(test::write_model(changed, tmp / layer.name)), windows);
+    const double predicted = statistics.diagonal(layer).loss(noise);
+    EXPECT_GT(predicted, 0.25 * measured) << layer.name;
+    EXPECT_LT(predicted, 4.0 * measured) << layer.name;
+    sum += measured;
+    predicted_sum += predicted;
+  }
+  EXPECT_NEAR(predicted_sum / sum, 1.0, 0.4);
+}
+
+TEST_P(FamiliesTest, CalibratedCompressionAtFullRankChangesNothing) {
+  const std::vector<plan::Layer> layers = plan::share_inputs(plan::dense_layers(checkpoint));
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4});
+  std::vector<plan::LayerPlan> plans;
+  for (const plan::Layer& layer : layers) {
+    plans.push_back({layer,
+                     tn::low_rank_shape(layer.rows, layer.cols),
+                     {std::min(layer.rows, layer.cols)},
+                     "fisher",
+                     true});
+  }
+  compress::CompressOptions options;
+  options.calibration =
+      compress::Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  compress::compress(checkpoint, plans, tmp / "full", options);
+  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "full"), windows), 1e-6);
+}
+
+TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens) {
+  std::ofstream file(tmp / "text.jsonl");
+  for (int i = 0; i < 20; ++i) {
+    const json line = {{"instruction", "Say number " + std::to_string(i)},
+                       {"output", "It is the number " + std::to_string(i * i) + ", of course."}};
+    file << line.dump() << "\n";
+  }
+  file.close();
+  auto plan = plan::plan_bond(plan::dense_layers(checkpoint), {.low_rank = true}, 8);
+  compress::compress(checkpoint, plan, tmp / "student", {});
+  heal::HealOptions o;
+  o.data = {{tmp / "text.jsonl", 1.0}};
+  o.stream.context = 96;
+  o.stream.held_out = 2;
+  o.model_level.batch = 4;
+  o.model_level.micro_batch = 2;
+  o.model_level.weights = {0.0, 1.0};
+  o.model_level.schedule.peak = 5e-3;
+  o.tokens = 40 * 4 * 96;
+  o.block_tokens = 10 * 4 * 96;
+  o.trained.embedding = true;
+  const heal::HealResult result =
+      heal::heal(io::Checkpoint::open(tmp / "student"), checkpoint, tmp / "healed", o, {});
+  EXPECT_LT(result.after.kl, 0.9 * result.before.kl);
+  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "healed"), windows),
+            test::divergence(checkpoint, io::Checkpoint::open(tmp / "student"), windows));
+  expect_same_in_transformers(tmp / "healed");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, testing::ValuesIn(kFamilies),
+                         [](const auto& which) { return std::string(which.param.name); });
+
+}  // namespace
+}  // namespace schmidt::pipeline
