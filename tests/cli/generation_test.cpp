@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "schmidt/text/documents.h"
+
 #include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
@@ -213,6 +215,42 @@ TEST_F(GenerationTest, ADraftOfOtherTokensIsRefused) {
   expect_refused("--draft " + (tmp / "draft").string(), "expected a model of the same tokens");
   expect_refused("--draft-tokens 3", "--draft");
   expect_refused("--draft " + model + " --draft-tokens 0", "--draft-tokens");
+}
+
+TEST_F(GenerationTest, ASampleIsADocumentFileOfTheModelsOwnText) {
+  make_padding_likely();
+  const std::string file = (tmp / "own.jsonl").string();
+  const std::string sample = fmt::format("sample {} --tokens 1000 --length 40 --seed 3", model);
+  const auto result = json(sample + " -o " + file);
+  EXPECT_EQ(result["documents"], 25);
+  EXPECT_EQ(result["tokens"], 1000);
+  std::string text;
+  for (const text::Document& document : text::read_documents(file, {}).documents) {
+    text += document.text;
+  }
+  EXPECT_GT(text.size(), 500u);
+
+  // The same again, the other half another text, and no folder is left.
+  const auto bytes = [&](const std::string& options, const std::string& name) {
+    json(fmt::format("{} {} -o {}", sample, options, (tmp / name).string()));
+    return test::read_file(tmp / name);
+  };
+  EXPECT_EQ(bytes("", "again.jsonl"), test::read_file(file));
+  EXPECT_NE(bytes("--held-out", "test.jsonl"), test::read_file(file));
+  EXPECT_FALSE(std::filesystem::exists(file + ".partial"));
+  EXPECT_EQ(run(sample + " -o " + file).code, 2) << "it exists";
+  EXPECT_EQ(run(sample + " --force -q -o " + file).code, 0);
+  EXPECT_EQ(run(sample + " -o " + (tmp / "own.txt").string()).code, 2);
+
+  // What was drawn before a kill is drawn no second time.
+  const std::string killed = (tmp / "killed.jsonl").string();
+  const Ran ran = test::run_in_shell(
+      tmp,
+      fmt::format("$S {0} -o {1} -q & for i in $(seq 2000); do "
+                  "grep -qs . {1}.partial/records.0 && break; sleep 0.005; done; kill -9 %1; wait",
+                  sample, killed));
+  json(sample + " -o " + killed);
+  EXPECT_EQ(test::read_file(killed), test::read_file(file)) << ran.err;
 }
 
 }  // namespace

@@ -99,6 +99,29 @@ TEST_F(RunRecipeTest, ReplacesVariables) {
   EXPECT_THROW(read(yaml, {{"out", "m"}}), c10::ValueError);
 }
 
+TEST_F(RunRecipeTest, LeavesOutAStageWhoseIfSaysNo) {
+  const std::string yaml =
+      "variables: {tasks: [], also: false}\n"
+      "stages:\n"
+      "  - {name: a, eval: {model: m}}\n"
+      "  - {name: b, if: '${tasks}', eval: {model: m, tasks: '${tasks}'}}\n"
+      "  - {name: c, if: '${also}', eval: {model: m}}\n";
+  const auto names = [&](const RecipeVariables& set) {
+    std::string all;
+    for (const Stage& stage : read(yaml, set).stages) all += stage.name;
+    return all;
+  };
+  EXPECT_EQ(names({}), "a");
+  EXPECT_EQ(names({{"tasks", "boolq,mmlu"}}), "ab");
+  EXPECT_EQ(names({{"tasks", ""}, {"also", "true"}}), "ac");
+  EXPECT_EQ(refusal("stages:\n  - {name: a, if: maybe, eval: {model: m}}\n"),
+            "line 2, column 19: expected true, false or a list, got \"maybe\"");
+  EXPECT_EQ(refusal("stages:\n  - {name: a, if: false, eval: {model: m}}\n"),
+            "line 2, column 3: expected a stage, and the \"if\" of all says no");
+  EXPECT_EQ(refusal("variables: {l: []}\nstages:\n  - {name: a, eval: {text: '${l}'}}\n"),
+            "line 3, column 28: expected values, got an empty list");
+}
+
 TEST_F(RunRecipeTest, SaysWhereARecipeIsWrong) {
   const auto stage = [](const std::string& option) {
     return "stages:\n  - name: s\n    eval:\n      " + option + "\n";

@@ -58,6 +58,7 @@ constexpr Verb kVerbs[] = {
     {"eval", "Measure perplexity and the KL divergence from a reference, or ask benchmarks",
      add_eval},
     {"generate", "Continue a prompt", add_generate},
+    {"sample", "Write text of a model's own, to calibrate, heal and evaluate with", add_sample},
     {"chat", "Talk with a model", add_chat},
     {"serve", "Answer over HTTP, as OpenAI's API does", add_serve},
     {"tokenize", "Turn text into token ids, line by line", add_tokenize},

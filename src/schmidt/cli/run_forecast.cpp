@@ -220,7 +220,7 @@ class Forecaster {
     if (verb == "bench") return bench_memory(stage, dtype);
     if (!model) return std::nullopt;
     const double loaded = pipeline::loaded_bytes(model->outline, dtype);
-    if (verb == "profile") return loaded;
+    if (verb == "profile" || verb == "sample") return loaded;
     if (verb == "eval") {
       if (has(stage, "--reference") && !other) return std::nullopt;
       const double beside = other ? pipeline::loaded_bytes(other->outline, dtype) : 0.0;

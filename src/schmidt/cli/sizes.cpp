@@ -80,7 +80,7 @@ int64_t parse_token_count(const std::string& text) {
   if (unit == "M") factor = 1e6;
   if (unit == "B" || unit == "G") factor = 1e9;
   TORCH_CHECK_VALUE(error == std::errc() && factor > 0.0 && value >= 0.0 && value * factor < 1e15,
-                    "[heal] expected a number of tokens such as 200000, 200k or 1M, got ", text);
+                    "[tokens] expected a number of tokens such as 200000, 200k or 1M, got ", text);
   return static_cast<int64_t>(value * factor);
 }
 

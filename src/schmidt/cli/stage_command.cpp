@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr StageVerb kStageVerbs[] = {
+    {"sample", add_sample, ".jsonl"},
     {"profile", add_profile, ".json"},
     {"plan", add_plan, ".json"},
     {"compress", add_compress, ""},

@@ -40,6 +40,7 @@ Action add_plan(CLI::App& verb);
 Action add_heal(CLI::App& verb);
 Action add_export(CLI::App& verb);
 Action add_generate(CLI::App& verb);
+Action add_sample(CLI::App& verb);
 Action add_chat(CLI::App& verb);
 Action add_tokenize(CLI::App& verb);
 Action add_detokenize(CLI::App& verb);

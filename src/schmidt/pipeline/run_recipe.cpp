@@ -44,6 +44,7 @@ bool is_name(const std::string& text) {
 
 std::vector<std::string> split_at_commas(std::string_view text) {
   std::vector<std::string> parts;
+  if (text.empty()) return parts;
   while (true) {
     const size_t end = std::min(text.find(','), text.size());
     parts.emplace_back(text.substr(0, end));
@@ -81,14 +82,15 @@ class RecipeReader {
     RunRecipe recipe{path_, {}};
     std::set<std::string> names;
     for (const YAML::Node& node : stages) {
-      Stage stage = read_stage(node);
+      const auto [stage, is_wanted] = read_stage(node);
       if (!names.insert(stage.name).second) {
         fail_in_recipe(
             path_, stage.place,
             fmt::format("expected stages of different names, got \"{}\" twice", stage.name));
       }
-      recipe.stages.push_back(std::move(stage));
+      if (is_wanted) recipe.stages.push_back(stage);
     }
+    if (recipe.stages.empty()) fail(stages, "expected a stage, and the \"if\" of all says no");
     return recipe;
   }
 
@@ -153,6 +155,8 @@ class RecipeReader {
       VariableValue variable;
       if (value.IsNull()) {
         variable.is_missing = true;
+      } else if (value.IsSequence() && value.size() == 0) {
+        variable.is_list = true;
       } else {
         const ScalarOrList read = value_of(value);
         variable.values = read.values;
@@ -256,13 +260,28 @@ class RecipeReader {
     }
     read.is_list = true;
     for (const YAML::Node& item : node) append(item, read.values);
-    if (read.values.empty()) fail(node, "expected values, got an empty list");
     return read;
   }
 
-  Stage read_stage(const YAML::Node& node) const {
-    if (!node.IsMap()) fail(node, "expected a stage: a map of a name and a verb");
+  struct ReadStage {
     Stage stage;
+    bool is_wanted = true;  // by its "if"
+  };
+
+  /// Whether the value of an "if" is a list of something, or says so.
+  bool is_yes(const YAML::Node& node) const {
+    const ScalarOrList read = value_of(node);
+    if (read.is_list) return !read.values.empty();
+    if (read.values[0] != "true" && read.values[0] != "false") {
+      fail(node, fmt::format("expected true, false or a list, got \"{}\"", read.values[0]));
+    }
+    return read.values[0] == "true";
+  }
+
+  ReadStage read_stage(const YAML::Node& node) const {
+    if (!node.IsMap()) fail(node, "expected a stage: a map of a name and a verb");
+    ReadStage result;
+    Stage& stage = result.stage;
     stage.place = place_of(node.Mark());
     YAML::Node options;
     for (const auto& [key, value, place] : members(node)) {
@@ -273,6 +292,8 @@ class RecipeReader {
                                   "most {} of them, got \"{}\"",
                                   kMaxNameBytes, stage.name));
         }
+      } else if (key == "if") {
+        result.is_wanted = is_yes(value);
       } else if (stage.verb.empty()) {
         stage.verb = key;
         options.reset(value);
@@ -283,16 +304,17 @@ class RecipeReader {
     }
     if (stage.name.empty()) fail(node, "expected a \"name\" of the stage");
     if (stage.verb.empty()) fail(node, fmt::format("stage \"{}\": expected a verb", stage.name));
-    if (options.IsNull()) return stage;
+    if (options.IsNull() || !result.is_wanted) return result;
     if (!options.IsMap()) fail(options, "expected a map of options");
     for (const auto& [key, value, place] : members(options)) {
       if (value.IsNull()) {
         fail_in_recipe(path_, place, fmt::format("expected a value of \"{}\", got nothing", key));
       }
       ScalarOrList read = value_of(value);
+      if (read.values.empty()) fail(value, "expected values, got an empty list");
       stage.options.push_back({key, std::move(read.values), read.is_list, place_of(value.Mark())});
     }
-    return stage;
+    return result;
   }
 
   std::filesystem::path path_;

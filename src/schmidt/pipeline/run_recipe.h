@@ -39,8 +39,10 @@ struct Stage {
 ///     - name: small
 ///       compress: {model: "${model}", size: 80MB, calibration: "${text}"}
 ///     - name: score
+///       if: "${text}"
 ///       eval: {model: small, reference: "${model}", text: test.txt}
 ///
+/// A stage whose "if" is false or an empty list is as if it were not there.
 /// `${name}` stands for a variable's value, in any value below it in the file; `$${` for "${".
 /// A variable that is a list stands alone: it becomes the list. `${out}` is the run's folder.
 struct RunRecipe {
