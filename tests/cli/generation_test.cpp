@@ -160,6 +160,19 @@ TEST_F(GenerationTest, ThePromptComesFromAPipe) {
   EXPECT_EQ(run(options + " --prompt ''", "a b").code, 2);
 }
 
+TEST_F(GenerationTest, SeveralPromptsAreContinuedEachByItself) {
+  const std::string options = fmt::format("generate {} -n 8 --seed 5", model);
+  const auto both = json(options + " -p 'a b' -p 'a c'");
+  ASSERT_EQ(both["continuations"].size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    auto alone = json(options + (i == 0 ? " -p 'a b'" : " -p 'a c'"));
+    EXPECT_EQ(alone["model"], both["model"]);
+    alone.erase("model");
+    EXPECT_EQ(both["continuations"][i], alone);
+  }
+  EXPECT_EQ(run(options + " -p a -p ''").code, 2);
+}
+
 TEST_F(GenerationTest, TwoBosTokensGetANote) {
   const std::string note = "note: the text begins with two BOS tokens, <|im_start|> <|im_start|>";
   const std::string generate = fmt::format("generate {} -n 1 --prompt ", model);

@@ -172,9 +172,10 @@ TEST_F(RunVerb, AFailedStageEndsTheRunWithItsError) {
 TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   const auto stage = [](const std::string& rest) { return "stages:\n  - name: s\n" + rest; };
   expect_refused("stages: [\n", 3, "r.yaml: line 2, column 1: expected YAML");
-  expect_refused(stage("    report: {}\n"), 3,
-                 "line 2, column 5: stage \"s\": there is no verb \"report\" for a stage; expected "
+  expect_refused(stage("    draw: {}\n"), 3,
+                 "line 2, column 5: stage \"s\": there is no verb \"draw\" for a stage; expected "
                  "one of profile, plan, compress");
+  expect_refused(stage("    report: {results: out}\n"), 3, "\"results\" is for run to say");
   expect_refused(stage("    compress: {model: m, siez: 80MB}\n"), 3,
                  "line 3, column 32: stage \"s\": compress has no option \"siez\"; expected one of "
                  "model, keep, size");
@@ -222,6 +223,56 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   EXPECT_NE(taken.err.find("taken holds notes"), std::string::npos) << taken.err;
   fs::create_directory(tmp / "taken/small");
   EXPECT_NE(run("chain.yaml -o taken").err.find("is no result of this run"), std::string::npos);
+}
+
+TEST_F(RunVerb, AReportShowsTheStagesBeforeItAndFollowsThem) {
+  const std::string yaml =
+      "variables: {bits: 8}\n"
+      "stages:\n"
+      "  - {name: small, quantize: {model: m, bits: '${bits}', group: 0, method: nearest}}\n"
+      "  - {name: score, eval: {model: small, reference: m, text: text, context: 64}}\n"
+      "  - {name: speed, bench: {model: [m, small], n-prompt: 4, n-gen: 2, repetitions: 1}}\n"
+      "  - {name: words, generate: {model: small, prompt: [one, 'two, three'], temperature: 0,\n"
+      "                             max-tokens: 4}}\n"
+      "  - {name: page, report: {}}\n";
+  const Ran first = run_yaml(yaml, "-o out --threads 1 -q");
+  ASSERT_EQ(first.code, 0) << first.err;
+  const std::string page = read_file(tmp / "out/page.html");
+  const auto holds = [&](const std::string& part) { return page.find(part) != std::string::npos; };
+  const auto score = json_in("out/score.json")["texts"][0];
+  EXPECT_TRUE(holds(fmt::format(">{:.3f}<", score["perplexity"].get<double>()))) << page;
+  EXPECT_TRUE(holds(fmt::format(">{:.4f}<", score["kl"]["mean"].get<double>())));
+  EXPECT_TRUE(holds(fmt::format(
+      ">{:.2f}<", json_in("out/speed.json")["results"][1]["tokens_per_second"].get<double>())));
+  const auto record = json_in("out/run.json");
+  EXPECT_EQ(record["models"].size(), 1u);
+  EXPECT_EQ(record["models"][0]["parameters"], record["stages"]["small"]["result"]["parameters"]);
+  EXPECT_EQ(record["recipe"][1]["reads"][0]["stage"], "small");
+  EXPECT_EQ(json_in("out/words.json")["continuations"][1]["prompt"], "two, three");
+  for (const char* part : {">two, three</h3>", "href=\"words.json\"", "href=\"run.json\"",
+                           "schmidt quantize m --bits=8", "Quality against bytes"}) {
+    EXPECT_TRUE(holds(part)) << part;
+  }
+  EXPECT_FALSE(holds("Not all of the run"));
+
+  EXPECT_EQ(done_in(run_yaml(yaml, "-o out --threads 1")), Names{});
+  const Ran changed = run_yaml(yaml, "-o out --threads 1 --set bits=4");
+  EXPECT_EQ(done_in(changed), (Names{"small", "score", "speed", "words", "page"})) << changed.err;
+  EXPECT_NE(read_file(tmp / "out/page.html").find("bits 4"), std::string::npos);
+  EXPECT_NE(run_yaml(yaml, "-o out --dry-run").out.find("all above"), std::string::npos);
+
+  const std::string report = fmt::format("cd {} && $S report ", tmp.path().string());
+  const Ran again = run_in_shell(tmp, report + "out -o page.html --json");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(nlohmann::json::parse(again.out)["unfinished"], 0);
+  EXPECT_EQ(run_in_shell(tmp, report + "out -o page.html").code, 2) << "it is there";
+  EXPECT_EQ(run_in_shell(tmp, report + "out -o page.html --force").code, 0);
+  EXPECT_EQ(run_in_shell(tmp, report + "m -o other.html").code, 2) << "that is no run";
+  write_file(tmp / "out/score.json", "{");
+  const Ran broken = run_in_shell(tmp, report + "out -o other.html");
+  EXPECT_EQ(broken.code, 3) << broken.err;
+  EXPECT_TRUE(broken.err.starts_with("error: out/score.json: ")) << broken.err;
+  EXPECT_FALSE(fs::exists(tmp / "other.html"));
 }
 
 TEST_F(RunVerb, ADryRunForetellsBytesAndWritesNothing) {

@@ -1,10 +1,10 @@
-"""Looks at pages and figures in headless Chromium, 360, 800 and 1400 pixels wide, light and dark.
+"""Looks at pages and figures in headless Chromium, 360, 800 and 1440 pixels wide, light and dark.
 
 usage: figures_in_browser.py WRITE_SAMPLES [--keep FOLDER]
 
 WRITE_SAMPLES FOLDER writes pages and figures of the program; the figures of docs/figures and
-awkward ones of bench/line_chart.py are looked at beside them. Fails where a text leaves its
-figure or its page, where two texts of a figure lie on each other, where a text is too small to be
+awkward ones of bench/line_chart.py are looked at beside them. Fails where a page is no well-formed
+XML, where a text leaves its figure or its page, where two texts of a figure lie on each other, where a text is too small to be
 read or too like what is behind it, or where a figure of docs is not what its data draw. Ends with
 77 (skipped) where there is no Chromium.
 """
@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,13 +41,27 @@ function look(frame, page, width, dark) {
   if (doc.documentElement.scrollWidth > width) {
     found.push('is ' + doc.documentElement.scrollWidth + ' pixels wide');
   }
-  for (const element of doc.querySelectorAll('h1,h2,p,td,th,figure')) {
+  for (const details of doc.querySelectorAll('details')) details.open = true;
+  for (const element of doc.querySelectorAll(
+      'h1,h2,h3,p,td,th,figure,figcaption,summary,pre,blockquote')) {
     const box = element.getBoundingClientRect();
     const scrolled = element.closest('.table');
     const end = scrolled ? Infinity : width;
     if (box.left < 0 || box.right > end + 0.5) found.push('leaves the page: ' + element.innerText);
-    if (ratio(style(element).color, style(doc.body).backgroundColor) < contrast) {
+    const own = style(element).backgroundColor, clear = own.startsWith('rgba(0, 0, 0, 0');
+    const behind = clear ? style(doc.body).backgroundColor : own;
+    if (ratio(style(element).color, behind) < contrast) {
       found.push('is hard to tell from the page: ' + element.innerText);
+    }
+  }
+  const blocks = [...doc.querySelectorAll('h1,h2,h3,p,.table,figure,blockquote,pre')];
+  for (const [i, one] of blocks.entries()) for (const other of blocks.slice(i + 1)) {
+    if (one.contains(other)) continue;
+    const a = one.getBoundingClientRect(), b = other.getBoundingClientRect();
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (across > 1 && down > 1) {
+      found.push('"' + one.innerText + '" lies on "' + other.innerText + '"');
     }
   }
   for (const svg of doc.querySelectorAll('svg')) {
@@ -141,6 +156,24 @@ def page_of(name: str, source: str) -> dict:
     return {"name": name, "source": body, "natural": natural if large else 0}
 
 
+def broken_pages(folder: Path) -> list[str]:
+    """Pages of the program that a strict parser refuses, or that ask for anything outside."""
+    found = []
+    for path in sorted(folder.glob("*.html")):
+        try:
+            page = ElementTree.fromstring(path.read_text())
+        except ElementTree.ParseError as error:
+            found.append(f"{path.name} is no XML: {error}")
+            continue
+        for element in page.iter():
+            tag = element.tag.rpartition("}")[2]
+            if tag in ("script", "link", "img", "iframe") or element.get("src"):
+                found.append(f"{path.name} holds <{tag}>")
+            if re.match(r"[a-z]+:|//", element.get("href", "")):
+                found.append(f"{path.name} links to {element.get('href')}")
+    return found
+
+
 def look_at(program: str, pages: list[dict], folder: Path) -> dict:
     harness = folder / "harness.html"
     harness.write_text(browser.filled(HARNESS, WIDTHS=browser.WIDTHS, SMALLEST=SMALLEST,
@@ -168,6 +201,7 @@ def main() -> int:
         subprocess.run([options.write_samples, str(folder)], check=True)
         for name, figure in awkward_figures().items():
             (folder / f"chart_{name}.svg").write_text(line_chart(figure))
+        found += broken_pages(folder)
         if program:
             sources = sorted(folder.glob("*.svg")) + sorted(folder.glob("[!h]*.html"))
             sources += sorted(folder.glob("healing*.html"))

@@ -9,10 +9,12 @@
 #include <string>
 
 #include "schmidt/report/healing_page.h"
+#include "schmidt/report/run_page.h"
 #include "schmidt/report/sensitivity_figure.h"
 
 #include "tests/profile/made_profile.h"
 #include "tests/report/made_log.h"
+#include "tests/report/made_run.h"
 
 namespace {
 
@@ -82,5 +84,14 @@ int main(int count, char** arguments) {
   write(folder / "healing_far.html", report::healing_page(log, "Healing"));
   write(folder / "healing_little.html",
         report::healing_page({{{"step", 1}, {"loss", 2.5}}, {{"block", 0}}}, "Healing"));
+
+  write(folder / "run.html", report::run_page(test::made_run(), "results/"));
+  report::RunFacts long_names = test::made_run();
+  for (report::ModelFacts& model : long_names.models) model.name = kLongName + model.name;
+  for (report::TextFacts& text : long_names.texts) text.text = kLongName;
+  long_names.text_scores[1].perplexity *= 1e6;
+  write(folder / "run_long.html", report::run_page(long_names, ""));
+  write(folder / "run_little.html",
+        report::run_page({.name = "little", .stages = long_names.stages}, ""));
   return 0;
 }

@@ -3,7 +3,7 @@
 usage: chat_page_in_browser.py PROGRAM WRITE_MODELS [--keep FOLDER] [--models A B]
 
 WRITE_MODELS FOLDER writes two tiny models of other weights; the second is compressed and both are
-served side by side. On pages 360, 800 and 1400 pixels wide, light and dark, two messages are typed
+served side by side. On pages 360, 800 and 1440 pixels wide, light and dark, two messages are typed
 and sent, and the first again in a new talk. Fails where a page is wider than its window, a text is
 hard to tell from what is behind it, the console holds a line, or an answer is not in its model's
 column, or not the one that the API gives when this model alone is asked. --models A B talks with

@@ -9,6 +9,7 @@
 #if defined(__linux__)
 #include <sys/prctl.h>
 #endif
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,6 +60,8 @@ class HandedOnSignals {
 #endif
   if (::getppid() != parent) ::_exit(128 + SIGTERM);  // it ended before that
   ::dup2(output, STDOUT_FILENO);
+  const int nothing = ::open("/dev/null", O_RDONLY);  // a recipe says all that there is to say
+  if (nothing > STDIN_FILENO) ::dup2(nothing, STDIN_FILENO);
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   ::execv(program, arguments);

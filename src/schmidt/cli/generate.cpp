@@ -1,4 +1,5 @@
-#include <optional>
+#include <string>
+#include <vector>
 
 #include <unistd.h>
 
@@ -16,7 +17,7 @@ namespace {
 struct GenerateVerbOptions {
   CommonOptions common;
   std::string model;
-  std::optional<std::string> prompt;
+  std::vector<std::string> prompts;
   std::string prompt_file;  // "-" and, from a pipe, "": standard input
   bool echo = false;
   bool no_special = false;
@@ -33,18 +34,25 @@ std::string without_line_end(std::string text) {
 }
 
 std::string read_prompt(const GenerateVerbOptions& options) {
-  if (options.prompt) return *options.prompt;
   if (options.prompt_file == "-") return without_line_end(read_stdin());
   if (!options.prompt_file.empty()) return without_line_end(read_text(options.prompt_file));
   return ::isatty(STDIN_FILENO) != 0 ? "" : without_line_end(read_stdin());
 }
 
+std::vector<std::string> prompts_of(const GenerateVerbOptions& options) {
+  std::vector<std::string> prompts = options.prompts;
+  if (prompts.empty()) prompts.push_back(read_prompt(options));
+  for (const std::string& prompt : prompts) {
+    TORCH_CHECK_VALUE(!prompt.empty(),
+                      "[generate] expected a prompt (--prompt, --prompt-file or standard input), "
+                      "got an empty one");
+  }
+  return prompts;
+}
+
 void run(const GenerateVerbOptions& options) {
   apply_common_options(options.common);
-  const std::string prompt = read_prompt(options);
-  TORCH_CHECK_VALUE(!prompt.empty(),
-                    "[generate] expected a prompt (--prompt, --prompt-file or standard input), got "
-                    "an empty one");
+  const std::vector<std::string> prompts = prompts_of(options);
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = load_tokenizer(options.model, options.common);
   const model::Model model =
@@ -52,29 +60,37 @@ void run(const GenerateVerbOptions& options) {
 
   const auto draft =
       load_draft(options.flags, tokenizer, options.common, options.activations, options.cache_type);
-  const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
-  note_two_bos(tokenizer, ids, options.common, said_two_bos);
-  if (options.echo && live) print_now(prompt);
   const auto show = [&](const std::string& piece) {
     if (live) print_now(piece);
   };
-  model::KeptSequence kept;
-  const Continuation result =
-      continue_prompt(model, tokenizer, ids, Join::kContinuation, options.flags, options.common,
-                      kept, draft.get(), show);
+  nlohmann::ordered_json continuations = nlohmann::ordered_json::array();
+  for (const std::string& prompt : prompts) {
+    const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
+    note_two_bos(tokenizer, ids, options.common, said_two_bos);
+    if (options.echo && live) print_now(prompt);
+    model::KeptSequence kept;  // each as if it were the only one
+    const Continuation result =
+        continue_prompt(model, tokenizer, ids, Join::kContinuation, options.flags, options.common,
+                        kept, draft.get(), show);
+    if (live) print_now("\n");
+    continuations.push_back({{"prompt", prompt},
+                             {"prompt_tokens", ids.size()},
+                             {"text", result.text},
+                             {"ids", result.ids},
+                             {"finish_reason", result.finish_reason}});
+  }
   if (live) {
-    print_now("\n");
     note_draft(draft.get(), options.common);
     return;
   }
-  nlohmann::ordered_json out = {{"model", escaped_bytes(options.model)},
-                                {"prompt", prompt},
-                                {"prompt_tokens", ids.size()},
-                                {"text", result.text},
-                                {"ids", result.ids},
-                                {"finish_reason", result.finish_reason}};
+  nlohmann::ordered_json out = {{"model", escaped_bytes(options.model)}};
+  if (prompts.size() == 1) {
+    out.update(continuations.front());
+  } else {
+    out["continuations"] = std::move(continuations);
+  }
   if (draft != nullptr) out["draft"] = to_json(draft->draft);
   print_now(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
@@ -84,7 +100,10 @@ void run(const GenerateVerbOptions& options) {
 Action add_generate(CLI::App& verb) {
   auto options = std::make_shared<GenerateVerbOptions>();
   add_model_argument(verb, options->model);
-  auto* prompt = verb.add_option("-p,--prompt", options->prompt, "Text to continue");
+  auto* prompt = verb.add_option("-p,--prompt", options->prompts,
+                                 "Text to continue; given several times, each by itself")
+                     ->type_name("TEXT")
+                     ->allow_extra_args(false);
   verb.add_option("-f,--prompt-file", options->prompt_file,
                   "File with the text to continue, without its last line's end; - and a pipe: "
                   "standard input")

@@ -68,6 +68,7 @@ constexpr Verb kVerbs[] = {
      add_doctor},
     {"run", "Follow a recipe: several of these verbs, one after the other, into one folder",
      add_run},
+    {"report", "Write the tables and figures of such a run as one page", add_report},
     {"completion", "Print a script that completes commands in a shell", add_completion},
     {"man", "Print the manual page", add_man},
 };

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <stdexcept>
 #include <system_error>
@@ -10,10 +11,12 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/held_folder.h"
 #include "schmidt/base/memory.h"
 #include "schmidt/base/output_place.h"
+#include "schmidt/base/processor.h"
 #include "schmidt/cli/child_program.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/interrupted.h"
@@ -22,8 +25,12 @@
 #include "schmidt/cli/run_forecast.h"
 #include "schmidt/cli/stage_command.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/io/checkpoint.h"
+#include "schmidt/io/hub_cache.h"
 #include "schmidt/io/json.h"
+#include "schmidt/kernels/instruction_sets.h"
 #include "schmidt/package/fingerprint.h"
+#include "schmidt/package/summary.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/run_record.h"
 
@@ -59,6 +66,7 @@ struct Run {
   std::vector<std::string> keys;  ///< of all that decides each result
   std::vector<bool> finished;
   pipeline::RunRecord record;
+  pipeline::RunRecord recorded;  ///< as the folder holds it
   std::vector<StageForecast> forecasts;
   double free_memory = 0.0;  ///< 0: not known
   double free_disk = 0.0;
@@ -90,8 +98,8 @@ std::string key_of(const Run& run, const StageCommand& stage, KnownModels& model
 
 bool is_finished(const Run& run, size_t index) {
   const StageCommand& stage = run.stages[index];
-  const auto known = run.record.find(stage.name);
-  return known != run.record.end() && known->second.finished &&
+  const auto known = run.record.stages.find(stage.name);
+  return known != run.record.stages.end() && known->second.finished &&
          known->second.verb == stage.verb->name && known->second.key == run.keys[index] &&
          path_exists(stage.result);
 }
@@ -101,6 +109,44 @@ double free_disk_at(fs::path folder) {
   std::error_code error;
   const fs::space_info space = fs::space(folder, error);
   return error ? 0.0 : static_cast<double>(space.available);
+}
+
+/// As its verb is called for a stage.
+std::vector<std::string> command_of(const StageCommand& stage) {
+  std::vector<std::string> command = {stage.verb->name};
+  command.insert(command.end(), stage.arguments.begin(), stage.arguments.end());
+  return command;
+}
+
+/// What the record says of the recipe before anything of it runs.
+void record_recipe(Run& run, KnownModels& models) {
+  run.record.recipe.clear();
+  run.record.models.clear();
+  for (size_t i = 0; i < run.stages.size(); ++i) {
+    const StageCommand& stage = run.stages[i];
+    pipeline::RecordedStage& recorded =
+        run.record.recipe.emplace_back(pipeline::RecordedStage{stage.name, stage.verb->name, {}});
+    for (const StageInput& input : stage.inputs) {
+      if (input.stage >= 0) {
+        const std::string& name = run.stages[static_cast<size_t>(input.stage)].name;
+        recorded.inputs.push_back({input.option, name, ""});
+        continue;
+      }
+      const std::string path = escaped_bytes(input.path.string());
+      recorded.inputs.push_back({input.option, "", path});
+      if (input.kind != ValueKind::kModel || !models.at(input.path).fingerprint ||
+          std::ranges::find(run.record.models, path, &pipeline::RecordedModel::path) !=
+              run.record.models.end()) {
+        continue;
+      }
+      const package::ModelSummary summary = package::summarize(io::Checkpoint::open(input.path));
+      run.record.models.push_back(
+          {path, escaped_bytes(io::model_name(input.path)), summary.parameters, summary.bytes});
+    }
+    if (run.finished[i] && run.record.stages.at(stage.name).command.empty()) {
+      run.record.stages.at(stage.name).command = command_of(stage);
+    }
+  }
 }
 
 Run prepared(const RunOptions& options, const CommandForm& program) {
@@ -115,10 +161,13 @@ Run prepared(const RunOptions& options, const CommandForm& program) {
     const StageCommand& stage = run.stages[i];
     run.keys.push_back(key_of(run, stage, models));
     run.finished.push_back(!options.force && is_finished(run, i));
-    TORCH_CHECK_VALUE(run.record.contains(stage.name) || !path_exists(stage.result), "[run] ",
-                      stage.result.string(), " exists and is no result of this run; expected ",
+    TORCH_CHECK_VALUE(run.record.stages.contains(stage.name) || !path_exists(stage.result),
+                      "[run] ", stage.result.string(),
+                      " exists and is no result of this run; expected ",
                       "another folder or another name of the stage \"", stage.name, "\"");
   }
+  run.recorded = run.record;
+  record_recipe(run, models);
   run.forecasts = forecast_run(run.recipe, run.stages, run.finished, models);
   run.free_memory = static_cast<double>(available_bytes());
   run.free_disk = free_disk_at(resolved_place(run.out));
@@ -149,6 +198,7 @@ void check_fits(const Run& run) {
 }
 
 std::string inputs_text(const Run& run, const StageCommand& stage) {
+  if (stage.verb->reads_run) return "all above";
   std::vector<std::string> names;
   for (const StageInput& input : stage.inputs) {
     std::string name = input.stage >= 0 ? run.stages[static_cast<size_t>(input.stage)].name
@@ -188,7 +238,7 @@ void print_forecast(const RunOptions& options, const Run& run) {
     table.rows.push_back({stage.name, stage.verb->name, inputs_text(run, stage)});
     std::vector<std::string>& row = table.rows.back();
     if (run.finished[i]) {
-      const pipeline::StageRecord& record = run.record.at(stage.name);
+      const pipeline::StageRecord& record = run.record.stages.at(stage.name);
       row.insert(row.end(), {human_bytes(static_cast<double>(record.bytes)), "-", "done"});
     } else {
       row.insert(row.end(),
@@ -229,7 +279,7 @@ void print_results(const RunOptions& options, const Run& run) {
   Table table{{"stage", "does", "bytes", "time", "result"}, {}};
   for (size_t i = 0; i < run.stages.size(); ++i) {
     const StageCommand& stage = run.stages[i];
-    const pipeline::StageRecord& record = run.record.at(stage.name);
+    const pipeline::StageRecord& record = run.record.stages.at(stage.name);
     out["stages"].push_back({{"name", stage.name},
                              {"verb", stage.verb->name},
                              {"done_before", static_cast<bool>(run.finished[i])},
@@ -267,6 +317,25 @@ void remove_outdated(const StageCommand& stage) {
   }
 }
 
+pipeline::RecordedMachine machine_now() {
+  const ProcessorFacts processor = processor_facts();
+  pipeline::RecordedMachine machine{processor.name, processor.usable, machine_bytes(), {}};
+  for (const kernels::InstructionSet set : kernels::instruction_sets()) {
+    if (kernels::supported(set)) machine.instruction_sets.emplace_back(kernels::name_of(set));
+  }
+  return machine;
+}
+
+/// In UTC, to the second: "2026-01-31T23:59:59Z".
+std::string time_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[sizeof "2026-01-31T23:59:59Z"];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
 [[noreturn]] void fail(const StageCommand& stage, const ChildEnd& end) {
   if (end.killed_by == 0) throw FailedStage(end.code);
   TORCH_CHECK_VALUE(end.killed_by != SIGKILL, "[run] stage \"", stage.name,
@@ -277,21 +346,30 @@ void remove_outdated(const StageCommand& stage) {
 
 void run_stage(const RunOptions& options, Run& run, size_t index) {
   const StageCommand& stage = run.stages[index];
-  pipeline::StageRecord& record = run.record[stage.name];
+  pipeline::StageRecord& record = run.record.stages[stage.name];
   const bool goes_on =
       !record.finished && record.key == run.keys[index] && record.verb == stage.verb->name;
   if (!goes_on) {
     remove_outdated(stage);
     record = {.verb = stage.verb->name, .key = run.keys[index]};
   }
-  pipeline::write_run_record(run.out, run.record);
   // What a verb writes appears whole: a kill came between that and the record.
-  if (!path_exists(stage.result)) {
-    std::vector<std::string> arguments = {stage.verb->name};
-    arguments.insert(arguments.end(), stage.arguments.begin(), stage.arguments.end());
+  const bool is_there = path_exists(stage.result);
+  if (!is_there) {
+    record.command = command_of(stage);
+    record.program = "schmidt " SCHMIDT_VERSION;
+    record.machine = machine_now();
+  }
+  pipeline::write_run_record(run.out, run.record);
+  if (!is_there) {
+    std::vector<std::string> arguments = record.command;
     if (stage.verb->goes_on) arguments.emplace_back("--resume");
-    if (options.common.quiet) arguments.emplace_back("--quiet");
-    if (options.common.verbose) arguments.emplace_back("--verbose");
+    for (const auto& [asked, option] :
+         {std::pair(options.common.quiet, "--quiet"), {options.common.verbose, "--verbose"}}) {
+      if (asked && stage.parsed->get_option_no_throw(option) != nullptr) {
+        arguments.emplace_back(option);
+      }
+    }
     const auto start = std::chrono::steady_clock::now();
     const ChildEnd end = run_this_program(arguments);
     record.seconds +=
@@ -311,6 +389,7 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
     record.result.erase("layers");  // they stand in what was written
   }
   record.bytes = bytes_at(stage.result);
+  record.ended = time_now();
   record.finished = true;
   pipeline::write_run_record(run.out, run.record);
 }
@@ -319,6 +398,7 @@ void follow(const RunOptions& options, Run& run) {
   check_fits(run);
   const bool is_own = path_exists(run.out / pipeline::kRunRecordFile);
   const HeldFolder held(resolved_place(run.out), [&](const std::string&) { return is_own; });
+  if (run.record != run.recorded) pipeline::write_run_record(run.out, run.record);
   for (size_t i = 0; i < run.stages.size(); ++i) {
     if (!options.common.quiet) {
       fmt::print(stderr, "stage {} of {}: {} {}{}\n", i + 1, run.stages.size(),

@@ -28,10 +28,12 @@ constexpr StageVerb kStageVerbs[] = {
     {"export", add_export, ""},
     {"eval", add_eval, ".json", /*goes_on=*/false, /*is_printed=*/true},
     {"bench", add_bench, ".json", /*goes_on=*/false, /*is_printed=*/true},
+    {"generate", add_generate, ".json", /*goes_on=*/false, /*is_printed=*/true},
+    {"report", add_report, ".html", /*goes_on=*/false, /*is_printed=*/false, /*reads_run=*/true},
 };
 
-constexpr std::string_view kGivenByRun[] = {"out",  "output", "force",   "resume",
-                                            "json", "quiet",  "verbose", "help"};
+constexpr std::string_view kGivenByRun[] = {"results", "out",   "output",  "force", "resume",
+                                            "json",    "quiet", "verbose", "help"};
 
 /// What decides rounding at most, and no result.
 constexpr std::string_view kOfTheMachine[] = {"threads", "device"};
@@ -119,6 +121,7 @@ class CommandMaker {
       }
     }
     add_shared(stage, forms, command, options);
+    if (command.verb->reads_run) add_run(positional, command);
     command.arguments = std::move(positional);  // first: options of several values would take them
     std::ranges::move(options, std::back_inserter(command.arguments));
     add_result(stage, command);
@@ -219,6 +222,16 @@ class CommandMaker {
       if (!known || said) continue;
       options.push_back(fmt::format("--{}={}", name, value));
       if (decides(stage, name)) command.decides.push_back(name + "=" + value);
+    }
+  }
+
+  /// Whatever changes in an earlier result, what shows all of them has to show.
+  void add_run(std::vector<std::string>& positional, StageCommand& command) const {
+    positional.push_back(out_.string());
+    for (size_t i = 0; i < made_.size(); ++i) {
+      command.decides.push_back("stage " + made_[i].name);
+      command.inputs.push_back(
+          {"results", ValueKind::kFolder, made_[i].result, static_cast<int>(i)});
     }
   }
 

@@ -47,6 +47,7 @@ Action add_detokenize(CLI::App& verb);
 Action add_serve(CLI::App& verb);
 Action add_bench(CLI::App& verb);
 Action add_doctor(CLI::App& verb);
+Action add_report(CLI::App& verb);
 Action add_run(CLI::App& verb);  ///< and the next two: of all verbs that stand beside it
 Action add_completion(CLI::App& verb);
 Action add_man(CLI::App& verb);

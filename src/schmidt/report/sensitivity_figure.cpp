@@ -127,13 +127,6 @@ std::string setting_text(const Profile& profile, size_t i) {
              : fmt::format("{:g} % of the layer kept", 100 * profile.settings[i]);
 }
 
-std::string metric_label(const Profile& profile) {
-  for (const profile::Metric* metric : profile::metrics()) {
-    if (metric->name == profile.metric) return std::string(metric->label);
-  }
-  return profile.metric;
-}
-
 /// What all panels of a profile share.
 struct Panels {
   std::vector<Kind> kinds;
@@ -400,6 +393,13 @@ size_t middle_setting(const Profile& profile) { return profile.settings.size() /
 
 }  // namespace
 
+std::string metric_label(const Profile& profile) {
+  for (const profile::Metric* metric : profile::metrics()) {
+    if (metric->name == profile.metric) return std::string(metric->label);
+  }
+  return profile.metric;
+}
+
 std::string sensitivity_svg(const Profile& profile) {
   const Panels panels = panels_of(profile);
   const Size size = panels_size(panels);
@@ -420,13 +420,7 @@ std::string heat_map_svg(const Profile& profile, size_t setting) {
   return svg.document();
 }
 
-std::string sensitivity_page(const Profile& profile, const std::string& model) {
-  Page page(fmt::format("Sensitivity of the layers of {}", model));
-  page.paragraph(fmt::format(
-      "Each layer alone is replaced by a tensor network; the rest of the model stays as it was. "
-      "Metric: {}; of the original it is {:.6g}. Method: {}.",
-      metric_label(profile), profile.dense,
-      profile.layers.empty() ? "" : profile.layers.front().network.method));
+std::vector<std::string> sensitivity_panels(const Profile& profile) {
   const Panels panels = panels_of(profile);
   std::vector<std::string> figures;
   for (size_t i = 0; i < panels.cells(); ++i) {
@@ -434,25 +428,39 @@ std::string sensitivity_page(const Profile& profile, const std::string& model) {
     draw_cell(svg, {kMargin, kMargin}, profile, panels, i);
     figures.push_back(svg.document());
   }
-  page.figures(figures);
+  return figures;
+}
+
+CellTable sensitivity_table(const Profile& profile) {
+  CellTable table{{{"layer"}, {"shape"}}, {}};
+  for (size_t i = 0; i < profile.settings.size(); ++i)
+    table.header.push_back({setting_text(profile, i)});
+  for (const LayerProfile& layer : profile.layers) {
+    const plan::Layer& l = layer.network.layer;
+    std::vector<Cell> row = {{l.name}, {fmt::format("{} x {}", l.rows, l.cols)}};
+    for (const profile::Point& point : layer.points) {
+      row.push_back({std::isfinite(point.value) ? fmt::format("{:.4g}", point.value) : "broken"});
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+std::string sensitivity_page(const Profile& profile, const std::string& model) {
+  Page page(fmt::format("Sensitivity of the layers of {}", model));
+  page.paragraph(fmt::format(
+      "Each layer alone is replaced by a tensor network; the rest of the model stays as it was. "
+      "Metric: {}; of the original it is {:.6g}. Method: {}.",
+      metric_label(profile), profile.dense,
+      profile.layers.empty() ? "" : profile.layers.front().network.method));
+  page.figures(sensitivity_panels(profile));
   page.heading("Blocks and kinds of layers");
   std::vector<std::string> maps;
   for (size_t i = 0; i < profile.settings.size(); ++i) maps.push_back(heat_map_svg(profile, i));
   page.figures(maps);
 
   page.heading("The numbers");
-  std::vector<std::string> header = {"layer", "shape"};
-  for (size_t i = 0; i < profile.settings.size(); ++i) header.push_back(setting_text(profile, i));
-  std::vector<std::vector<std::string>> rows;
-  for (const LayerProfile& layer : profile.layers) {
-    const plan::Layer& l = layer.network.layer;
-    std::vector<std::string> row = {l.name, fmt::format("{} x {}", l.rows, l.cols)};
-    for (const profile::Point& point : layer.points) {
-      row.push_back(std::isfinite(point.value) ? fmt::format("{:.4g}", point.value) : "broken");
-    }
-    rows.push_back(std::move(row));
-  }
-  page.table(header, rows);
+  page.table(sensitivity_table(profile));
   return page.document();
 }
 

@@ -58,7 +58,12 @@ std::string escaped(std::string_view text) {
         out += "&quot;";
         break;
       default:
-        out += c;
+        // What XML has no way to write.
+        if (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r') {
+          out += fmt::format("\\x{:02X}", c);
+        } else {
+          out += c;
+        }
     }
   }
   return out;
