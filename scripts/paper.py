@@ -18,15 +18,15 @@ from pathlib import Path
 MODEL = "models/smollm2.gguf"
 RECIPE = "examples/recipes/paper.yaml"
 TASKS = "hellaswag,boolq,mmlu,triviaqa,gsm8k"
-PROMPT = "The capital of France is"
 FORMS = {
-    "demo": {"own-tokens": "12k", "calibration-tokens": 8192, "test-tokens": 4096, "steps": 12, "heal-tokens": 8192,
-             "bonds": "20,90", "blocks": "0,15", "rounds": 2, "size": "76MB"},
-    "short": {"own-tokens": "24k", "calibration-tokens": 16384, "test-tokens": 4096, "steps": 24, "heal-tokens": 16384,
-              "bonds": "10,40,90", "blocks": "0,15", "rounds": 3, "limit": 10, "size": "76MB"},
-    "long": {"own-tokens": "200k", "calibration-tokens": 49152, "test-tokens": 12288, "steps": 100, "heal-tokens": "1M",
-             "bonds": "10,20,30,40,50,60,70,80,90", "blocks": "0,5,15,29", "rounds": 5,
-             "limit": 200, "size": "60MB"},
+    "demo": {"own-tokens": "12k", "calibration-tokens": 8192, "test-tokens": 4096, "steps": 12,
+             "heal-tokens": 8192, "bonds": "20,90", "blocks": "0,15", "rounds": 2, "size": "76MB"},
+    "short": {"own-tokens": "24k", "calibration-tokens": 16384, "test-tokens": 4096, "steps": 24,
+              "heal-tokens": 16384, "bonds": "10,40,90", "blocks": "0,15", "rounds": 3, "limit": 10,
+              "size": "76MB"},
+    "long": {"own-tokens": "200k", "calibration-tokens": 49152, "test-tokens": 12288, "steps": 100,
+             "heal-tokens": "1M", "bonds": "10,20,30,40,50,60,70,80,90", "blocks": "0,5,15,29",
+             "rounds": 5, "limit": 200, "size": "60MB"},
 }
 
 
@@ -85,11 +85,9 @@ def main() -> None:
     for row in table:
         cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])]
         print("  ".join([f"{row[0]:<{widths[0]}}", *cells]))
-    for model in (MODEL, str(out / "few-bits-healed")):
-        said = json.loads(subprocess.run(
-            [args.program, "generate", model, "--prompt", PROMPT, "-n", "24", "--temperature", "0",
-             "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout)
-        print(f"\n{model}: {PROMPT}{said['text']}")
+    for name in ("original", "few-bits-healed"):
+        said = json.loads((out / f"{name}-text.json").read_text())["continuations"][0]
+        print(f"\n{name}: {said['prompt']}{said['text']}")
     print(f"\nreport: {out / 'report.html'}\ntalk with it: {args.program} chat {out / 'few-bits-healed'}")
 
 
