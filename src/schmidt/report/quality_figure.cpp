@@ -19,7 +19,7 @@ namespace {
 constexpr Box kFigureBox = {0, 0, 460, 380};
 constexpr double kRim = 12.0, kHeadline = 13.0, kAxisName = 11.0, kPointName = 11.0;
 constexpr double kDot = 4.5;
-constexpr double kFactor = 30.0;  // from which an axis is logarithmic
+constexpr double kFactor = 8.0;  // from which an axis is logarithmic
 constexpr double kNameHeight = 13.0;
 constexpr size_t kMostName = 24;  // characters of a point's name
 
@@ -93,6 +93,11 @@ void draw_points(Svg& svg, const Box& plot, const Axis& x, const Axis& y,
   if (!steps.empty()) steps.push_back({plot.right(), steps.back().y});
   svg.polyline(steps, {kPaleBlue, 2.0, ""});
   std::vector<Box> taken;
+  for (size_t i = 1; i < steps.size(); ++i) {  // each across or down
+    const auto [left, right] = std::minmax(steps[i - 1].x, steps[i].x);
+    const auto [upper, lower] = std::minmax(steps[i - 1].y, steps[i].y);
+    taken.push_back({left - 1, upper - 1, right - left + 2, lower - upper + 2});
+  }
   for (const MeasuredPoint& point : points) {
     if (!is_shown(point)) continue;
     const Spot at = {x.pixel(point.cost), y.pixel(point.loss)};
