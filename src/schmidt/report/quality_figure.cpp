@@ -159,15 +159,17 @@ std::string quality_svg(const QualityLabels& labels, const std::vector<MeasuredP
   if (costs.empty()) return svg.document();
   const double bottom = kFigureBox.height - kRim - 22 - line_height(kAxisName);
   const Axis y = axis_of(losses, bottom, top);
-  const double left = kRim + line_height(kAxisName) + 6 + labels_width(y);
+  const auto loss_lines = wrapped(labels.loss, bottom - top, kAxisName).size();
+  const double left =
+      kRim + line_height(kAxisName) * static_cast<double>(loss_lines) + 6 + labels_width(y);
   const Box plot = {left, top, kFigureBox.width - kRim - 8 - left, bottom - top};
   const Axis x = axis_of(costs, plot.left, plot.right());
   draw_axes(svg, plot, x, y);
   draw_points(svg, plot, x, y, points);
   svg.text({plot.left + plot.width / 2, plot.bottom() + 33}, labels.cost,
            {kAxisName, Anchor::kMiddle});
-  svg.text({kRim + 9, plot.top + plot.height / 2}, labels.loss,
-           {kAxisName, Anchor::kMiddle, kInk, false, 90});
+  svg.paragraph({kRim + 9, plot.top + plot.height / 2}, labels.loss, plot.height,
+                {kAxisName, Anchor::kMiddle, kInk, false, 90});
   return svg.document();
 }
 

@@ -282,7 +282,7 @@ std::vector<Figure> healing_figures(const RunFacts& facts, std::string_view fold
     if (std::isfinite(seconds)) bars.rows.push_back({name, {seconds}, {duration(seconds)}});
     const double before = number_of(log.before, "kl"), after = number_of(log.after, "kl");
     Figure loss{.svg = loss_figure(log)};
-    loss.finding = fmt::format("{} healed on {} tokens in {}.", name,
+    loss.finding = fmt::format("{} was trained on {} tokens in {}.", name,
                                std::isfinite(tokens) ? grouped(std::llround(tokens)) : "all",
                                std::isfinite(seconds) ? duration(seconds) : "an unknown time");
     loss.values = {times.values.header, row};
