@@ -232,7 +232,7 @@ TEST_F(RunVerb, AReportShowsTheStagesBeforeItAndFollowsThem) {
       "  - {name: small, quantize: {model: m, bits: '${bits}', group: 0, method: nearest}}\n"
       "  - {name: score, eval: {model: small, reference: m, text: text, context: 64}}\n"
       "  - {name: speed, bench: {model: [m, small], n-prompt: 4, n-gen: 2, repetitions: 1}}\n"
-      "  - {name: words, generate: {model: small, prompt: [one, 'two, three'], temperature: 0,\n"
+      "  - {name: words, generate: {model: small, prompt: [one, 'two, three'], temp: 0,\n"
       "                             max-tokens: 4}}\n"
       "  - {name: page, report: {}}\n";
   const Ran first = run_yaml(yaml, "-o out --threads 1 -q");

@@ -98,7 +98,14 @@ std::string bars_svg(const BarFigure& figure) {
         const double end = x.pixel(row.values[i]);
         svg.rectangle({left, at, std::max(end - left, 1.0), kBar}, figure.series[i].colour,
                       row.label + ": " + row.texts[i]);
-        svg.text({end + 6, at + kBar - 3.5}, row.texts[i], {kValue});
+        double text_left = end + 6;
+        if (figure.mark) {  // its line does not go through a text
+          const double mark = x.pixel(*figure.mark);
+          const bool crosses =
+              mark > text_left - 4 && mark < text_left + text_width(row.texts[i], kValue) + 2;
+          if (crosses) text_left = mark + 6;
+        }
+        svg.text({text_left, at + kBar - 3.5}, row.texts[i], {kValue});
       }
       at += kBar + kBetweenBars;
     }

@@ -27,6 +27,7 @@ constexpr std::string_view kStyle =
     ".plates{gap:2.6em 2.4em;margin:1.6em 0;"
     "grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr))}.wide{grid-column:1/-1}"
     "figure{margin:0;min-width:0}svg{display:block;width:100%;max-width:560px;height:auto}"
+    ".plates svg{max-width:620px}"
     "figcaption{font-size:.9em;line-height:1.5;max-width:40em;margin-top:.7em}"
     "figcaption b{color:var(--title)}"
     "details{margin-top:.5em;font-size:.85em}summary{color:var(--pale);cursor:pointer}"
@@ -40,9 +41,11 @@ constexpr std::string_view kStyle =
     "th:first-child,td:first-child{text-align:left;padding-left:0;overflow-wrap:anywhere;"
     "min-width:7em}"
     "th.w,td.w{text-align:left;min-width:11em;overflow-wrap:anywhere}"
-    "td:nth-child(2):last-child{overflow-wrap:anywhere}"
+    "td{white-space:nowrap}"
+    "td:first-child,td.w,td:nth-child(2):last-child{overflow-wrap:anywhere;white-space:normal}"
     "pre{font:13px/1.6 ui-monospace,'DejaVu Sans Mono',Menlo,monospace;background:var(--ground);"
     "padding:1em 1.2em;border-radius:6px;white-space:pre-wrap}"
+    "code{font:inherit;display:block;padding-left:1.6em;text-indent:-1.6em}"
     ".quotes{gap:1em;grid-template-columns:repeat(auto-fill,minmax(min(100%,280px),1fr))}"
     "blockquote{margin:0;padding:.9em 1.1em;background:var(--ground);border-radius:6px;"
     "font-size:.9em;white-space:pre-wrap}"
@@ -114,8 +117,8 @@ void Page::figures(const std::vector<std::string>& svgs) {
 void Page::figures(const std::vector<Figure>& figures) {
   body_ += "<div class=\"plates\">\n";
   for (const Figure& figure : figures) {
-    body_ += fmt::format("<figure{}>\n{}<figcaption><b>{}</b> {}",
-                         figure.is_wide ? " class=\"wide\"" : "", figure.svg, escaped(figure.title),
+    body_ += fmt::format("<figure{}>\n{}<figcaption><b>Figure {}.</b> {}",
+                         figure.is_wide ? " class=\"wide\"" : "", figure.svg, ++figures_,
                          escaped(figure.finding));
     body_ += "</figcaption>\n";
     if (!figure.values.rows.empty()) body_ += folded_table("The numbers", figure.values);
@@ -137,7 +140,11 @@ void Page::folded(std::string_view summary, const CellTable& table) {
   body_ += folded_table(summary, table);
 }
 
-void Page::code(std::string_view text) { body_ += fmt::format("<pre>{}</pre>\n", escaped(text)); }
+void Page::commands(const std::vector<std::string>& lines) {
+  body_ += "<pre>";
+  for (const std::string& line : lines) body_ += fmt::format("<code>{}</code>", escaped(line));
+  body_ += "</pre>\n";
+}
 
 void Page::quotations(std::string_view prompt, const std::vector<Quotation>& quotations) {
   subheading(prompt);

@@ -21,10 +21,9 @@ struct CellTable {
   std::vector<std::vector<Cell>> rows;  ///< as wide as the header; the first of each names it
 };
 
-/// A figure with what it shows in words and in numbers.
+/// A figure with what it shows in words and in numbers. Pages count them.
 struct Figure {
   std::string svg;       ///< a document of Svg
-  std::string title;     ///< "Figure 2. Sizes."
   std::string finding;   ///< what it shows
   CellTable values;      ///< what it was drawn from, folded away; may be empty
   bool is_wide = false;  ///< takes the page's whole width
@@ -55,7 +54,7 @@ class Page {
              const std::vector<std::vector<std::string>>& rows);
   void table(const CellTable& table);
   void folded(std::string_view summary, const CellTable& table);  ///< opened by whoever asks
-  void code(std::string_view text);                               ///< lines as they are
+  void commands(const std::vector<std::string>& lines);
   /// How several models went on with a text, side by side.
   void quotations(std::string_view prompt, const std::vector<Quotation>& quotations);
 
@@ -63,6 +62,7 @@ class Page {
 
  private:
   std::string title_, body_;
+  int figures_ = 0;  ///< that have a number
 };
 
 }  // namespace schmidt::report

@@ -19,7 +19,7 @@ namespace {
 constexpr Box kFigureBox = {0, 0, 460, 380};
 constexpr double kRim = 12.0, kHeadline = 13.0, kAxisName = 11.0, kPointName = 11.0;
 constexpr double kDot = 4.5;
-constexpr double kFactor = 30.0;  // from which an axis is logarithmic
+constexpr double kFactor = 8.0;  // from which an axis is logarithmic
 constexpr double kNameHeight = 13.0;
 constexpr size_t kMostName = 24;  // characters of a point's name
 
@@ -93,6 +93,11 @@ void draw_points(Svg& svg, const Box& plot, const Axis& x, const Axis& y,
   if (!steps.empty()) steps.push_back({plot.right(), steps.back().y});
   svg.polyline(steps, {kPaleBlue, 2.0, ""});
   std::vector<Box> taken;
+  for (size_t i = 1; i < steps.size(); ++i) {  // each across or down
+    const auto [left, right] = std::minmax(steps[i - 1].x, steps[i].x);
+    const auto [upper, lower] = std::minmax(steps[i - 1].y, steps[i].y);
+    taken.push_back({left - 1, upper - 1, right - left + 2, lower - upper + 2});
+  }
   for (const MeasuredPoint& point : points) {
     if (!is_shown(point)) continue;
     const Spot at = {x.pixel(point.cost), y.pixel(point.loss)};
@@ -154,15 +159,17 @@ std::string quality_svg(const QualityLabels& labels, const std::vector<MeasuredP
   if (costs.empty()) return svg.document();
   const double bottom = kFigureBox.height - kRim - 22 - line_height(kAxisName);
   const Axis y = axis_of(losses, bottom, top);
-  const double left = kRim + line_height(kAxisName) + 6 + labels_width(y);
+  const auto loss_lines = wrapped(labels.loss, bottom - top, kAxisName).size();
+  const double left =
+      kRim + line_height(kAxisName) * static_cast<double>(loss_lines) + 6 + labels_width(y);
   const Box plot = {left, top, kFigureBox.width - kRim - 8 - left, bottom - top};
   const Axis x = axis_of(costs, plot.left, plot.right());
   draw_axes(svg, plot, x, y);
   draw_points(svg, plot, x, y, points);
   svg.text({plot.left + plot.width / 2, plot.bottom() + 33}, labels.cost,
            {kAxisName, Anchor::kMiddle});
-  svg.text({kRim + 9, plot.top + plot.height / 2}, labels.loss,
-           {kAxisName, Anchor::kMiddle, kInk, false, 90});
+  svg.paragraph({kRim + 9, plot.top + plot.height / 2}, labels.loss, plot.height,
+                {kAxisName, Anchor::kMiddle, kInk, false, 90});
   return svg.document();
 }
 

@@ -22,7 +22,7 @@ struct QualityLabels {
 };
 
 /// Every point with its name, and the frontier as steps: what a given cost buys. Axes are
-/// logarithmic where their values are above 0 and span a factor of 30 or more. Points that are not
+/// logarithmic where their values are above 0 and span a factor of 8 or more. Points that are not
 /// finite are left out. A document of SVG.
 std::string quality_svg(const QualityLabels& labels, const std::vector<MeasuredPoint>& points);
 

@@ -86,21 +86,20 @@ std::optional<Figure> quality_figure(const RunFacts& facts, const QualityPoints&
       }));
   if (shown < 2) return std::nullopt;
   Figure figure{.svg = quality_svg(labels, measured.points),
-                .title = labels.title + ".",
                 .finding = frontier_text(measured.points, cost)};
   figure.values.header = {{"model"}, {labels.cost}, {labels.loss}};
   for (size_t i = 0; i < measured.points.size(); ++i) {
     const MeasuredPoint& point = measured.points[i];
     figure.values.rows.push_back({name_cell(facts, measured.models[i], folder, measured.sources[i]),
-                                  {fmt::format("{:.5g}", point.cost)},
-                                  {fmt::format("{:.5g}", point.loss)}});
+                                  {report::figure(point.cost)},
+                                  {report::figure(point.loss)}});
   }
   return figure;
 }
 
 Figure size_figure(const RunFacts& facts, std::string_view folder) {
   BarFigure bars{.title = "Sizes of the models", .series = {{"", kBlue}}};
-  Figure figure{.title = "Sizes of the models."};
+  Figure figure;
   figure.values.header = {{"model"}, {"bytes"}};
   const ModelFacts* smallest = nullptr;
   for (const ModelFacts& model : facts.models) {
@@ -142,7 +141,7 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
         {fmt::format("{} {} tokens", prefill ? "prefill of" : "decoding", tests[i].substr(2)),
          colours[tests.size() > 1 && prefill ? 0 : 1]});
   }
-  Figure figure{.title = "Time of a token."};
+  Figure figure;
   figure.values.header = {{"model"}, {"test"}, {"tokens a second"}, {"±"}, {"time of a token"}};
   std::string base;
   const SpeedFacts* fastest = nullptr;
@@ -158,7 +157,7 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
       figure.values.rows.push_back({name_cell(facts, model, folder, speed.source),
                                     {speed.test},
                                     {fmt::format("{:.2f}", speed.tokens_per_second)},
-                                    {fmt::format("{:.2f}", speed.deviation)},
+                                    {report::figure(speed.deviation)},
                                     {fmt::format("{:.3f}", row.values[test])}});
       if (decodes(speed) && (fastest == nullptr || speed.ratio > fastest->ratio)) fastest = &speed;
     }
@@ -233,7 +232,7 @@ std::vector<Figure> decomposition_figures(const RunFacts& facts) {
   const Decomposition decomposition = decompose(weight.rows, weight.cols);
   if (decomposition.shapes.empty()) return {};
   std::vector<std::string> last;
-  Figure numbers{.title = "What a bond dimension costs."};
+  Figure numbers;
   numbers.values.header = {{"bond dimension χ"}};
   for (const tn::SiteShape& shape : decomposition.shapes) {
     last.push_back(
@@ -255,7 +254,7 @@ std::vector<Figure> decomposition_figures(const RunFacts& facts) {
     if (any) numbers.values.rows.push_back(std::move(row));
   }
   numbers.svg = parameters_svg(decomposition);
-  Figure network{.svg = network_svg(decomposition), .title = "Decomposition of one weight."};
+  Figure network{.svg = network_svg(decomposition)};
   network.finding = fmt::format(
       "The largest weight of a block, {} with {} rows and {} columns, as a chain of tensors that "
       "bonds of dimension χ join. Legs above are its columns, legs below its rows.",
@@ -266,7 +265,7 @@ std::vector<Figure> decomposition_figures(const RunFacts& facts) {
 std::vector<Figure> healing_figures(const RunFacts& facts, std::string_view folder) {
   std::vector<Figure> figures;
   BarFigure bars{.title = "Time of healing", .series = {{"", kGreen}}};
-  Figure times{.title = "Time of healing."};
+  Figure times;
   times.values.header = {{"model"}, {"steps"}, {"tokens"}, {"seconds"}};
   for (const HealingFacts& healing : facts.healings) {
     const HealingLog log = sorted_out(healing.log);
@@ -282,16 +281,15 @@ std::vector<Figure> healing_figures(const RunFacts& facts, std::string_view fold
     times.values.rows.push_back(row.front());
     if (std::isfinite(seconds)) bars.rows.push_back({name, {seconds}, {duration(seconds)}});
     const double before = number_of(log.before, "kl"), after = number_of(log.after, "kl");
-    Figure loss{.svg = loss_figure(log), .title = fmt::format("Healing of {}.", name)};
-    loss.finding = fmt::format("{} tokens in {}.",
-                               std::isfinite(tokens) ? fmt::format("{:.0f}", tokens) : "All",
+    Figure loss{.svg = loss_figure(log)};
+    loss.finding = fmt::format("{} was trained on {} tokens in {}.", name,
+                               std::isfinite(tokens) ? grouped(std::llround(tokens)) : "all",
                                std::isfinite(seconds) ? duration(seconds) : "an unknown time");
     loss.values = {times.values.header, row};
     figures.push_back(std::move(loss));
-    Figure kl{.svg = kl_figure(log),
-              .title = fmt::format("Divergence of {} while it heals.", name)};
+    Figure kl{.svg = kl_figure(log)};
     if (std::isfinite(before) && std::isfinite(after)) {
-      kl.finding = fmt::format("On held-out text it goes from {:.4f} to {:.4f} nats a token.",
+      kl.finding = fmt::format("On held-out text {} goes from {:.4f} to {:.4f} nats a token.", name,
                                before, after);
     }
     kl.values.header = {{"step"}, {"held-out loss"}, {"cross entropy"}, {"KL"}};

@@ -155,7 +155,7 @@ std::vector<Cell> finding_of(const RunFacts& facts, std::string_view folder) {
   if (facts.original && *facts.original != *smallest && facts.models[*facts.original].bytes > 0) {
     const ModelFacts& original = facts.models[*facts.original];
     cells.push_back({fmt::format(
-        ", {} of the original’s {}",
+        ", {} of the original's {}",
         percent(static_cast<double>(model.bytes) / static_cast<double>(original.bytes)),
         bytes_text(static_cast<double>(original.bytes)))});
   }

@@ -244,8 +244,6 @@ std::string unfinished_text(const RunFacts& facts) {
 
 void add_method(Page& page, const RunFacts& facts, std::string_view folder) {
   page.heading("How it was made");
-  const std::string unfinished = unfinished_text(facts);
-  if (!unfinished.empty()) page.paragraph(unfinished);
   for (const MachineFacts& machine : facts.machines) {
     page.paragraph(fmt::format("{}{}.", facts.machines.size() > 1 ? "One of the machines: " : "On ",
                                machine_text(machine)));
@@ -253,7 +251,7 @@ void add_method(Page& page, const RunFacts& facts, std::string_view folder) {
   CellTable table;
   table.header = {{"stage"}, prose("verb"),          {"time"},
                   {"seed"},  prose("ended, in UTC"), prose("by")};
-  std::string commands;
+  std::vector<std::string> commands;
   for (const StageFacts& stage : facts.stages) {
     const std::string state = state_text(stage.state);
     table.rows.push_back({{stage.name, link_to(folder, stage.source)},
@@ -262,7 +260,7 @@ void add_method(Page& page, const RunFacts& facts, std::string_view folder) {
                           {seed_of(stage)},
                           prose(state.empty() ? stage.ended : state),
                           prose(stage.program)});
-    if (!stage.command.empty()) commands += command_text(stage.command) + "\n";
+    if (!stage.command.empty()) commands.push_back(command_text(stage.command));
   }
   page.table(table);
   if (commands.empty()) return;
@@ -270,7 +268,7 @@ void add_method(Page& page, const RunFacts& facts, std::string_view folder) {
       std::vector<Cell>{{"The recipe's stages as commands, in the order of the recipe; "},
                         {"run.json", link_to(folder, "run.json")},
                         {" is the record of all of it."}});
-  page.code(commands);
+  page.commands(commands);
 }
 
 }  // namespace schmidt::report
