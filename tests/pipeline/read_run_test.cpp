@@ -95,6 +95,17 @@ class ReadRunTest : public ::testing::Test {
   RunRecord record;
 };
 
+TEST_F(ReadRunTest, ASampleIsALinesFile) {
+  add_evaluation();
+  add("own", "sample", {{"model", "", "/models/m.gguf"}});
+  test::write_file(tmp / "out/own.jsonl", "{}\n");
+  for (const report::StageFacts& stage : read().stages) {
+    EXPECT_EQ(stage.state, StageState::kFinished) << stage.name;
+  }
+  fs::remove(tmp / "out/own.jsonl");
+  EXPECT_EQ(read().stages.back().state, StageState::kGone);
+}
+
 TEST_F(ReadRunTest, TheRecordIsReadAsItWasWritten) {
   record.stages["int8"].key = "k";
   write_run_record(tmp / "out", record);

@@ -93,6 +93,7 @@ class RunReader {
   /// The result of a stage, as run names it.
   std::string result_name(const RecordedStage& stage) const {
     if (stage.verb == "report") return stage.name + ".html";
+    if (stage.verb == "sample") return stage.name + ".jsonl";
     return makes_model(stage.verb) ? stage.name : stage.name + ".json";
   }
 
