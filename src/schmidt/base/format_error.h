@@ -14,6 +14,14 @@ namespace schmidt {
 class FormatError : public std::runtime_error {
  public:
   FormatError(const std::filesystem::path& path, std::string_view where, std::string_view reason);
+
+  const std::filesystem::path& path() const { return path_; }
+  const std::string& where() const { return where_; }
+  const std::string& reason() const { return reason_; }
+
+ private:
+  std::filesystem::path path_;
+  std::string where_, reason_;
 };
 
 /// The operating system refused: no space, no permission, no such file.
@@ -22,6 +30,15 @@ class SystemError : public std::runtime_error {
  public:
   /// `action` reads like "cannot write"; `code` is an errno value.
   SystemError(std::string_view action, const std::filesystem::path& path, int code);
+
+  const std::string& action() const { return action_; }
+  const std::filesystem::path& path() const { return path_; }
+  int code() const { return code_; }
+
+ private:
+  std::string action_;
+  std::filesystem::path path_;
+  int code_;
 };
 
 }  // namespace schmidt
