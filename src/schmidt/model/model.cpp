@@ -1,6 +1,7 @@
 #include "schmidt/model/model.h"
 
 #include <charconv>
+#include <set>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -213,6 +214,23 @@ std::vector<NamedTensor> Model::parameters() const {
   if (output_ != nullptr && output_ != embedding_) {
     for (NamedTensor& parameter : output_parameters()) all.push_back(std::move(parameter));
   }
+  return all;
+}
+
+std::vector<NamedTensor> Model::tensors() const {
+  std::vector<NamedTensor> all = parameters();
+  std::set<std::string> names;
+  for (const NamedTensor& parameter : all) names.insert(parameter.name);
+  const auto add = [&](const Projection& projection) {
+    for (NamedTensor& tensor : projection.tensors()) {
+      if (names.insert(tensor.name).second) all.push_back(std::move(tensor));
+    }
+  };
+  if (embedding_ != nullptr) add(*embedding_);
+  for (const Block& block : blocks_) {
+    for (const Group group : kGroups) add(*block.projection(group));
+  }
+  if (output_ != nullptr) add(*output_);
   return all;
 }
 

@@ -89,6 +89,10 @@ class Model {
   /// Those of them that `logits` reads: the output layer's, or the tied embedding.
   std::vector<NamedTensor> output_parameters() const;
 
+  /// All that is stored: the parameters, and indices or codes that training leaves alone. Those
+  /// are to be read: some are made of what the model computes with.
+  std::vector<NamedTensor> tensors() const;
+
   /// What a file of these weights holds: parameters, and indices or codes beside them.
   int64_t bytes() const;
 
