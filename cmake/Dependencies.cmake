@@ -1,11 +1,16 @@
 # Outside libraries. LibTorch comes from CMAKE_PREFIX_PATH when it is given (a
-# CUDA build, say), otherwise from the local .venv that scripts/setup.sh makes.
+# CUDA build, say), otherwise from the local .venv that scripts/setup.sh makes;
+# for Python's module from the Python that builds it.
 
+set(python_with_torch ${PROJECT_SOURCE_DIR}/.venv/bin/python)
+if(SCHMIDT_PYTHON)
+  find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
+  set(python_with_torch ${Python_EXECUTABLE})
+endif()
 find_package(Torch QUIET)
 if(NOT Torch_FOUND)
   execute_process(
-    COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python -c
-            "import torch; print(torch.utils.cmake_prefix_path)"
+    COMMAND ${python_with_torch} -c "import torch; print(torch.utils.cmake_prefix_path)"
     OUTPUT_VARIABLE venv_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   if(NOT venv_torch)
     message(FATAL_ERROR "LibTorch not found: run scripts/setup.sh, or set CMAKE_PREFIX_PATH")

@@ -15,7 +15,7 @@ install(TARGETS schmidt_schmidt schmidt_deps schmidt_fmt ${libraries} EXPORT sch
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT schmidt NAMESPACE schmidt:: FILE schmidtTargets.cmake DESTINATION ${package_dir})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/schmidt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-  FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE)
+  FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE PATTERN python EXCLUDE)
 
 get_target_property(of_parallel schmidt_parallel LINK_LIBRARIES)
 set(uses_mpi OFF)

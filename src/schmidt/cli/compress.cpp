@@ -120,39 +120,45 @@ std::string candidates_text(const std::vector<compress::Candidate>& candidates) 
   return text;
 }
 
+nlohmann::ordered_json as_json(const CompressVerbOptions& options,
+                               const pipeline::CompressOutcome& outcome) {
+  const compress::CompressResult& result = outcome.result;
+  nlohmann::ordered_json out = sizes_json(result.summary);
+  if (outcome.predicted_loss) out["predicted_loss"] = *outcome.predicted_loss;
+  out["out"] = options.out;
+  out["resumed"] = result.resumed;
+  for (const auto& r : result.layers) {
+    std::vector<std::vector<int64_t>> out_dims, in_dims, bonds;  // of each term
+    for (const model::NetworkShape& network : r.networks) {
+      out_dims.push_back(network.out_dims);
+      in_dims.push_back(network.in_dims);
+      bonds.push_back(network.bonds);
+    }
+    out["layers"].push_back({{"name", r.plan.layer.name},
+                             {"out_dims", out_dims},
+                             {"in_dims", in_dims},
+                             {"bonds", bonds},
+                             {"parameters", r.parameters},
+                             {"method", r.method},
+                             {"relative_error", r.relative_error}});
+    if (r.plan.is_rounded()) out["layers"].back()["form"] = plan::form_text(r.plan);
+    for (const compress::Candidate& c : r.candidates) {
+      out["layers"].back()["candidates"].push_back({{"method", c.method},
+                                                    {"error", c.error},
+                                                    {"parameters", c.parameters},
+                                                    {"finished", c.finished}});
+    }
+    if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
+    if (r.rounding_error) out["layers"].back()["rounding_error"] = *r.rounding_error;
+  }
+  return out;
+}
+
 void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& outcome) {
   const compress::CompressResult& result = outcome.result;
   const std::optional<double>& predicted_loss = outcome.predicted_loss;
   if (options.common.json) {
-    nlohmann::ordered_json out = sizes_json(result.summary);
-    if (predicted_loss) out["predicted_loss"] = *predicted_loss;
-    out["out"] = options.out;
-    out["resumed"] = result.resumed;
-    for (const auto& r : result.layers) {
-      std::vector<std::vector<int64_t>> out_dims, in_dims, bonds;  // of each term
-      for (const model::NetworkShape& network : r.networks) {
-        out_dims.push_back(network.out_dims);
-        in_dims.push_back(network.in_dims);
-        bonds.push_back(network.bonds);
-      }
-      out["layers"].push_back({{"name", r.plan.layer.name},
-                               {"out_dims", out_dims},
-                               {"in_dims", in_dims},
-                               {"bonds", bonds},
-                               {"parameters", r.parameters},
-                               {"method", r.method},
-                               {"relative_error", r.relative_error}});
-      if (r.plan.is_rounded()) out["layers"].back()["form"] = plan::form_text(r.plan);
-      for (const compress::Candidate& c : r.candidates) {
-        out["layers"].back()["candidates"].push_back({{"method", c.method},
-                                                      {"error", c.error},
-                                                      {"parameters", c.parameters},
-                                                      {"finished", c.finished}});
-      }
-      if (r.weighted_error) out["layers"].back()["weighted_error"] = *r.weighted_error;
-      if (r.rounding_error) out["layers"].back()["rounding_error"] = *r.rounding_error;
-    }
-    fmt::print("{}\n", io::json_text(out));
+    fmt::print("{}\n", io::json_text(as_json(options, outcome)));
     return;
   }
   Table table;
@@ -287,9 +293,10 @@ void check_budget(const CompressVerbOptions& options) {
   if (!options.size.empty()) parse_size(options.size);
 }
 
-void run(const CompressVerbOptions& options) {
+pipeline::CompressOutcome compress_by(const CompressVerbOptions& options, const NoteFn& note,
+                                      const Reporter& reporter) {
   apply_common_options(options.common);
-  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, note);
   const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
   if (options.recipe.empty()) check_options(options, methods_of(recipe));
   pipeline::CompressRun run{.out = options.out, .force = options.force};
@@ -298,8 +305,18 @@ void run(const CompressVerbOptions& options) {
   if (!options.recipe.empty()) {
     run.also_read.push_back({"the recipe", io::locate_model(options.recipe)});
   }
-  const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
+  return compress_as_asked(checkpoint, recipe, run, options.common, reporter);
+}
+
+void run(const CompressVerbOptions& options) {
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
+  const auto outcome = compress_by(options, printed_notes(options.common), progress.reporter());
+  progress.clear();
   if (parallel::rank() == 0) print(options, outcome);
+}
+
+nlohmann::ordered_json call(const CompressVerbOptions& options, const Caller& caller) {
+  return as_json(options, compress_by(options, caller.reporter.note, caller.reporter));
 }
 
 }  // namespace
@@ -413,7 +430,8 @@ Action add_compress(CLI::App& verb) {
             options->given = given_options(verb);
             check_budget(*options);
           },
-          [options] { run(*options); }};
+          [options] { run(*options); },
+          [options](const Caller& caller) { return call(*options, caller); }};
 }
 
 }  // namespace schmidt::cli

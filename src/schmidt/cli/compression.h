@@ -5,9 +5,10 @@
 
 namespace schmidt::cli {
 
-/// Compresses with the progress shown, in the dtypes and on the device that the options name.
-pipeline::CompressOutcome compress_shown(const io::Checkpoint& model,
-                                         const pipeline::CompressRecipe& recipe,
-                                         pipeline::CompressRun run, const CommonOptions& options);
+/// Compresses in the dtypes and on the device that the options name.
+pipeline::CompressOutcome compress_as_asked(const io::Checkpoint& model,
+                                            const pipeline::CompressRecipe& recipe,
+                                            pipeline::CompressRun run, const CommonOptions& options,
+                                            const Reporter& reporter);
 
 }  // namespace schmidt::cli

@@ -91,16 +91,20 @@ std::vector<std::string> row(const char* name, double before, double after, bool
   return {name, shown(before), shown(after)};
 }
 
+nlohmann::ordered_json as_json(const HealVerbOptions& options, const heal::HealResult& result) {
+  nlohmann::ordered_json out = sizes_json(*result.summary);
+  out["out"] = options.out;
+  out["steps"] = result.steps;
+  out["ended_early"] = result.ended == heal::Ended::kEarly;
+  out["before"] = result.before.json();
+  out["after"] = result.after.json();
+  out["skipped_lines"] = result.skipped_lines;
+  return out;
+}
+
 void print(const HealVerbOptions& options, const heal::HealResult& result) {
   if (options.common.json) {
-    nlohmann::ordered_json out = sizes_json(*result.summary);
-    out["out"] = options.out;
-    out["steps"] = result.steps;
-    out["ended_early"] = result.ended == heal::Ended::kEarly;
-    out["before"] = result.before.json();
-    out["after"] = result.after.json();
-    out["skipped_lines"] = result.skipped_lines;
-    fmt::print("{}\n", io::json_text(out));
+    fmt::print("{}\n", io::json_text(as_json(options, result)));
     return;
   }
   if (options.heal.stream.held_out > 0 && result.steps > 0) {
@@ -166,24 +170,36 @@ Interrupted interrupted(const HealVerbOptions& options, const heal::HealResult& 
                               partial.string())};
 }
 
-void run(const HealVerbOptions& options) {
+/// Throws Interrupted where `interrupted` ends the work.
+heal::HealResult heal_as_asked(const HealVerbOptions& options, const NoteFn& note,
+                               const Reporter& reporter, std::function<bool()> is_interrupted) {
   keep_freed_memory();
   apply_common_options(options.common);
   const heal::HealOptions heal = heal_options(options);
-  const io::Checkpoint student = open_checkpoint(options.model, options.common);
+  const io::Checkpoint student = open_checkpoint(options.model, note);
   std::optional<io::Checkpoint> teacher;
-  if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, options.common);
+  if (!options.teacher.empty()) teacher = open_checkpoint(options.teacher, note);
+  const heal::HealResult result = pipeline::heal_model(
+      student, teacher, heal,
+      {options.out, options.stages, options.exchange, std::move(is_interrupted)}, reporter);
+  if (result.ended == heal::Ended::kInterrupted) throw interrupted(options, result);
+  return result;
+}
 
+void run(const HealVerbOptions& options) {
   std::signal(SIGTERM, remember_signal);
   std::signal(SIGINT, remember_signal);
   ProgressLine progress(options.common.quiet || parallel::rank() != 0);
-  const heal::HealResult result = pipeline::heal_model(
-      student, teacher, heal,
-      {options.out, options.stages, options.exchange, [] { return stop_signal != 0; }},
-      progress.reporter());
+  const heal::HealResult result = heal_as_asked(
+      options, printed_notes(options.common), progress.reporter(), [] { return stop_signal != 0; });
   progress.clear();
-  if (result.ended == heal::Ended::kInterrupted) throw interrupted(options, result);
   if (result.summary) print(options, result);
+}
+
+nlohmann::ordered_json call(const HealVerbOptions& options, const Caller& caller) {
+  const heal::HealResult result =
+      heal_as_asked(options, caller.reporter.note, caller.reporter, caller.interrupted);
+  return as_json(options, result);
 }
 
 }  // namespace
@@ -335,7 +351,8 @@ Action add_heal(CLI::App& verb) {
             options->given = given_options(verb);
             check_options(*options, heal_options(*options));
           },
-          [options] { run(*options); }};
+          [options] { run(*options); },
+          [options](const Caller& caller) { return call(*options, caller); }};
 }
 
 }  // namespace schmidt::cli

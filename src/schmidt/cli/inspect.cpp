@@ -97,16 +97,25 @@ Action add_inspect(CLI::App& verb) {
   auto options = std::make_shared<InspectOptions>();
   add_model_argument(verb, options->model);
   add_common_options(verb, options->common);
-  return [options] {
-    const io::Checkpoint checkpoint = open_checkpoint(options->model, options->common);
+  const auto opened = [options](const NoteFn& note) {
+    io::Checkpoint checkpoint = open_checkpoint(options->model, note);
     model::require_model(checkpoint);  // what no other verb can open is no model
-    const package::ModelSummary summary = package::summarize(checkpoint);
-    if (options->common.json) {
-      fmt::print("{}\n", io::json_text(as_json(checkpoint, summary)));
-    } else {
-      print(checkpoint, summary);
-    }
+    return checkpoint;
   };
+  return {{},
+          [options, opened] {
+            const io::Checkpoint checkpoint = opened(printed_notes(options->common));
+            const package::ModelSummary summary = package::summarize(checkpoint);
+            if (options->common.json) {
+              fmt::print("{}\n", io::json_text(as_json(checkpoint, summary)));
+            } else {
+              print(checkpoint, summary);
+            }
+          },
+          [opened](const Caller& caller) {
+            const io::Checkpoint checkpoint = opened(caller.reporter.note);
+            return as_json(checkpoint, package::summarize(checkpoint));
+          }};
 }
 
 }  // namespace schmidt::cli

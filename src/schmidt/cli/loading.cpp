@@ -43,9 +43,19 @@ void print_notes(const std::vector<std::string>& notes, const CommonOptions& opt
   }
 }
 
+NoteFn printed_notes(const CommonOptions& options) {
+  return [options](const std::string& note) { print_notes({note}, options); };
+}
+
 io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options) {
+  return open_checkpoint(path, printed_notes(options));
+}
+
+io::Checkpoint open_checkpoint(const std::string& path, const NoteFn& note) {
   const io::Checkpoint checkpoint = io::Checkpoint::open(path);
-  print_notes(checkpoint.notes(), options);
+  for (const std::string& text : checkpoint.notes()) {
+    if (note) note(text);
+  }
   return checkpoint;
 }
 

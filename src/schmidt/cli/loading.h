@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "schmidt/base/progress.h"
 #include "schmidt/cli/options.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/kernels/activations.h"
@@ -15,8 +16,12 @@ namespace schmidt::cli {
 /// Prints a model's notes on stderr, each a line and once a run; none with -q.
 void print_notes(const std::vector<std::string>& notes, const CommonOptions& options);
 
-/// Opens the model at `path` and prints its notes.
+/// Prints notes so, one by one.
+NoteFn printed_notes(const CommonOptions& options);
+
+/// Opens the model at `path` and prints its notes, or hands them to `note`.
 io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options);
+io::Checkpoint open_checkpoint(const std::string& path, const NoteFn& note);
 
 /// The model at `path` in the dtype and on the device that were asked for.
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,

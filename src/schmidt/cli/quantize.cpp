@@ -44,24 +44,29 @@ pipeline::QuantizeRecipe recipe_of(const QuantizeOptions& options) {
   return recipe;
 }
 
+nlohmann::ordered_json as_json(const QuantizeOptions& options,
+                               const compress::CompressResult& result) {
+  nlohmann::ordered_json out = sizes_json(result.summary);
+  out["bits_per_weight"] = bits_per_weight(result.summary);
+  out["out"] = options.out;
+  out["resumed"] = result.resumed;
+  for (const compress::LayerResult& r : result.layers) {
+    nlohmann::ordered_json& layer = out["layers"].emplace_back();
+    layer["name"] = r.plan.layer.name;
+    if (r.plan.nf4) layer["nf4"] = true;
+    for (const auto& format : {r.plan.integers, r.plan.factor_integers}) {
+      if (format) layer.update(model::to_json(*format));
+    }
+    if (r.plan.factor_integers) layer["rank"] = r.plan.rank();
+    layer["method"] = r.method;
+    layer["relative_error"] = r.relative_error;
+  }
+  return out;
+}
+
 void print(const QuantizeOptions& options, const compress::CompressResult& result) {
   if (options.common.json) {
-    nlohmann::ordered_json out = sizes_json(result.summary);
-    out["bits_per_weight"] = bits_per_weight(result.summary);
-    out["out"] = options.out;
-    out["resumed"] = result.resumed;
-    for (const compress::LayerResult& r : result.layers) {
-      nlohmann::ordered_json& layer = out["layers"].emplace_back();
-      layer["name"] = r.plan.layer.name;
-      if (r.plan.nf4) layer["nf4"] = true;
-      for (const auto& format : {r.plan.integers, r.plan.factor_integers}) {
-        if (format) layer.update(model::to_json(*format));
-      }
-      if (r.plan.factor_integers) layer["rank"] = r.plan.rank();
-      layer["method"] = r.method;
-      layer["relative_error"] = r.relative_error;
-    }
-    fmt::print("{}\n", io::json_text(out));
+    fmt::print("{}\n", io::json_text(as_json(options, result)));
     return;
   }
   fmt::print("{}{}written to {}\n", sizes_text(result.summary), bits_text(result.summary),
@@ -82,17 +87,30 @@ void check_options(const QuantizeOptions& options, const pipeline::CompressRecip
        {{"--statistics"}, needs.gradient, "--method learned"}});
 }
 
-void run(const QuantizeOptions& options) {
+compress::CompressResult quantize(const QuantizeOptions& options, const NoteFn& note,
+                                  const Reporter& reporter) {
   apply_common_options(options.common);
-  const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
+  const io::Checkpoint checkpoint = open_checkpoint(options.model, note);
   const pipeline::QuantizeRecipe asked = recipe_of(options);
   const pipeline::CompressRecipe recipe = pipeline::compress_recipe(asked, checkpoint);
-  print_notes(pipeline::quantize_notes(asked, checkpoint), options.common);
+  for (const std::string& text : pipeline::quantize_notes(asked, checkpoint)) {
+    if (note) note(text);
+  }
   check_options(options, recipe);
   pipeline::CompressRun run{.out = options.out, .force = options.force};
   if (!options.statistics.empty()) run.statistics = options.statistics;
-  const auto outcome = compress_shown(checkpoint, recipe, run, options.common);
-  if (parallel::rank() == 0) print(options, outcome.result);
+  return compress_as_asked(checkpoint, recipe, run, options.common, reporter).result;
+}
+
+void run(const QuantizeOptions& options) {
+  ProgressLine progress(options.common.quiet || parallel::rank() != 0);
+  const auto result = quantize(options, printed_notes(options.common), progress.reporter());
+  progress.clear();
+  if (parallel::rank() == 0) print(options, result);
+}
+
+nlohmann::ordered_json call(const QuantizeOptions& options, const Caller& caller) {
+  return as_json(options, quantize(options, caller.reporter.note, caller.reporter));
 }
 
 }  // namespace
@@ -135,10 +153,8 @@ Action add_quantize(CLI::App& verb) {
                   "Folder in which the statistics of calibration are kept for another run")
       ->type_name(kFolderValue);
   add_common_options(verb, options->common);
-  return [options, &verb] {
-    options->given = given_options(verb);
-    run(*options);
-  };
+  return {[options, &verb] { options->given = given_options(verb); }, [options] { run(*options); },
+          [options](const Caller& caller) { return call(*options, caller); }};
 }
 
 }  // namespace schmidt::cli

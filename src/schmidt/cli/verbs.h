@@ -3,9 +3,18 @@
 #include <functional>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
+#include "schmidt/base/progress.h"
 #include "schmidt/cli/options.h"
 
 namespace schmidt::cli {
+
+/// A program that calls a verb as a function: who is told of the work and may end it.
+struct Caller {
+  Reporter reporter;
+  std::function<bool()> interrupted;  ///< true: work that saves its state does so and ends
+};
 
 /// What a verb does with its options once they are parsed. Throws as the library.
 class Action {
@@ -13,8 +22,10 @@ class Action {
   template <typename Run>
   Action(Run run) : run_(std::move(run)) {}  // NOLINT(google-explicit-constructor)
   /// `check` finds mistakes about options that are known before a model is opened.
-  Action(std::function<void()> check, std::function<void()> run)
-      : check_(std::move(check)), run_(std::move(run)) {}
+  /// `call` does the same as `run`, prints nothing and gives what --json prints.
+  Action(std::function<void()> check, std::function<void()> run,
+         std::function<nlohmann::ordered_json(const Caller&)> call = {})
+      : check_(std::move(check)), run_(std::move(run)), call_(std::move(call)) {}
 
   void check() const {
     if (check_) check_();
@@ -24,8 +35,15 @@ class Action {
     run_();
   }
 
+  /// Only of verbs in the table of call_verb.cpp. Throws Interrupted for work that the caller ends.
+  nlohmann::ordered_json call(const Caller& caller) const {
+    check();
+    return call_(caller);
+  }
+
  private:
   std::function<void()> check_, run_;
+  std::function<nlohmann::ordered_json(const Caller&)> call_;
 };
 
 /// Each verb adds its options to `app` and returns what runs when it is called.
