@@ -1,4 +1,4 @@
-# make demo     everything from nothing to SmolLM2 compressed, healed and compared, in ten minutes
+# make demo     everything from nothing to SmolLM2 compressed, healed and compared, with a report
 # make paper    the paper's tables and figures on SmolLM2 (FORM=long: over night)
 # make test     everything from nothing to all tests
 # make package  an archive and a Debian package that need no compiler

@@ -4,9 +4,9 @@ usage: paper.py PROGRAM [--form demo|short|long] [--calibration F,F] [--text F,F
                         [--benchmarks DIR [--tasks NAME,NAME]] [-o DIR]
 
 Follows examples/recipes/paper.yaml into DIR (the form's name): what is done there is not done
-again. The forms differ in how much text is read and how long is healed: `demo` takes about ten
-minutes on two cores, `short` less than twenty, `long` a night. Without files the model writes its
-own text, one half to calibrate on and one to evaluate with.
+again. The forms differ in how much text is read and how long is healed; `long` is meant for a
+night. Without files the model writes its own text, one half to calibrate on and one to evaluate
+with.
 """
 
 import argparse
