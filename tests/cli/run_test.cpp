@@ -174,7 +174,7 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   expect_refused("stages: [\n", 3, "r.yaml: line 2, column 1: expected YAML");
   expect_refused(stage("    draw: {}\n"), 3,
                  "line 2, column 5: stage \"s\": there is no verb \"draw\" for a stage; expected "
-                 "one of profile, plan, compress");
+                 "one of sample, profile, plan, compress");
   expect_refused(stage("    report: {results: out}\n"), 3, "\"results\" is for run to say");
   expect_refused(stage("    compress: {model: m, siez: 80MB}\n"), 3,
                  "line 3, column 32: stage \"s\": compress has no option \"siez\"; expected one of "
