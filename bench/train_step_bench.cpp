@@ -105,7 +105,7 @@ std::vector<Piece> pieces_of(const model::Model& m, const Options& o) {
       const auto parts = x.flatten(0, 1)
                              .unflatten(-1, {-1, c.head_dim})
                              .split_with_sizes({c.num_heads, c.num_kv_heads, c.num_kv_heads}, 1);
-      return attend(parts[0], parts[1], parts[2], spans, c.windows[0]);
+      return attend(parts[0], parts[1], parts[2], spans, c.windows[0], kernels::Scores{});
     };
   };
   pieces.push_back({"attention", random(o, qkv), attention(kernels::causal_attention),
