@@ -34,7 +34,8 @@ TEST_P(CachedAttention, KernelAgreesWithReference) {
   const torch::Tensor capped = cached_attention(q, rows, 0, queries, 0.3, 1.5);
   EXPECT_TRUE(torch::allclose(capped, cached_attention_reference(q, rows, 0, queries, 0.3, 1.5),
                               c.tolerance, c.tolerance));
-  EXPECT_GT((capped - y).abs().max().item<double>(), 0.0);
+  const bool alone = c.window == 1;  // one key has all the weight, whatever its score
+  EXPECT_EQ((capped - y).abs().max().item<double>() > 0.0, !alone);
 }
 
 TEST(CachedAttention, SoftcapIsATanhOfTheScores) {
