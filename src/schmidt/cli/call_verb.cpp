@@ -11,17 +11,14 @@ namespace {
 
 struct CallableVerb {
   const char* name;
-  const char* help;
   Action (*add)(CLI::App&);
 };
 
 constexpr CallableVerb kVerbs[] = {
-    {"inspect", "The architecture, the sizes and every layer of a model", add_inspect},
-    {"compress", "Makes a model smaller: low ranks or Matrix Product Operators for its weights",
-     add_compress},
-    {"quantize", "Makes a model smaller: integers of 8 to 2 bits for its dense weights",
-     add_quantize},
-    {"heal", "Retrains a compressed model briefly", add_heal},
+    {"inspect", add_inspect},
+    {"compress", add_compress},
+    {"quantize", add_quantize},
+    {"heal", add_heal},
 };
 
 constexpr std::string_view kOfPrinting[] = {"--json", "--quiet", "--verbose", "--help"};
@@ -32,7 +29,7 @@ std::vector<VerbForm> callable_verbs() {
   CLI::App program;
   std::vector<Action> actions;  // hold the values of the options
   for (const CallableVerb& verb : kVerbs) {
-    actions.push_back(verb.add(*program.add_subcommand(verb.name, verb.help)));
+    actions.push_back(verb.add(*program.add_subcommand(verb.name)));
   }
   std::vector<VerbForm> verbs = command_form(program).verbs;
   for (VerbForm& verb : verbs) {

@@ -12,6 +12,7 @@
 
 #include "schmidt/base/file_system.h"
 #include "schmidt/io/hub_cache.h"
+#include "schmidt/pipeline/run_record.h"
 
 namespace schmidt::cli {
 namespace {
@@ -19,17 +20,17 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr StageVerb kStageVerbs[] = {
-    {"sample", add_sample, ".jsonl"},
-    {"profile", add_profile, ".json"},
-    {"plan", add_plan, ".json"},
-    {"compress", add_compress, ""},
-    {"quantize", add_quantize, ""},
-    {"heal", add_heal, "", /*goes_on=*/true},
-    {"export", add_export, ""},
-    {"eval", add_eval, ".json", /*goes_on=*/false, /*is_printed=*/true},
-    {"bench", add_bench, ".json", /*goes_on=*/false, /*is_printed=*/true},
-    {"generate", add_generate, ".json", /*goes_on=*/false, /*is_printed=*/true},
-    {"report", add_report, ".html", /*goes_on=*/false, /*is_printed=*/false, /*reads_run=*/true},
+    {"sample", add_sample},
+    {"profile", add_profile},
+    {"plan", add_plan},
+    {"compress", add_compress},
+    {"quantize", add_quantize},
+    {"heal", add_heal, /*goes_on=*/true},
+    {"export", add_export},
+    {"eval", add_eval, /*goes_on=*/false, /*is_printed=*/true},
+    {"bench", add_bench, /*goes_on=*/false, /*is_printed=*/true},
+    {"generate", add_generate, /*goes_on=*/false, /*is_printed=*/true},
+    {"report", add_report, /*goes_on=*/false, /*is_printed=*/false, /*reads_run=*/true},
 };
 
 constexpr std::string_view kGivenByRun[] = {"results", "out",   "output",  "force", "resume",
@@ -104,7 +105,7 @@ class CommandMaker {
                                     "one of {}",
                                     stage.name, stage.verb, fmt::join(verbs, ", ")));
     }
-    command.result = out_ / (stage.name + command.verb->ending);
+    command.result = out_ / pipeline::result_name(stage.name, stage.verb);
     const std::vector<OptionForm> forms = forms_of(program_, stage.verb);
     std::vector<std::string> positional, options;
     for (const pipeline::StageOption& option : stage.options) {

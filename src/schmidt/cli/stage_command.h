@@ -19,7 +19,6 @@ namespace schmidt::cli {
 struct StageVerb {
   const char* name;
   Action (*add)(CLI::App&);
-  const char* ending;       ///< of what it writes: ".json"; "" for a folder, or as the name says
   bool goes_on = false;     ///< --resume goes on with unfinished work
   bool is_printed = false;  ///< its result is what it prints, unless it has --out of its own
   bool reads_run = false;   ///< its first argument is the run's folder: it reads all before it

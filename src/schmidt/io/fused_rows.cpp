@@ -62,11 +62,13 @@ std::vector<FusedModule> fused_modules(const json& config) {
 
 void split_fused_rows(const json& config, std::map<std::string, HfTensor>& tensors,
                       const fs::path& folder) {
+  const std::vector<FusedModule> modules = fused_modules(config);
+  if (modules.empty()) return;
   const auto compression = config.find("compression_config");
   const bool any =
       compression != config.end() && compression->is_object() && compression->contains("layers");
   const json layers = any ? compression->at("layers") : json::object();
-  for (const FusedModule& module : fused_modules(config)) {
+  for (const FusedModule& module : modules) {
     std::vector<std::string> names;
     for (const auto& [name, tensor] : tensors) names.push_back(name);
     for (const std::string& name : names) {

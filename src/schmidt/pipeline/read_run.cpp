@@ -28,20 +28,35 @@ using nlohmann::json;
 constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr std::string_view kMakers[] = {"compress", "quantize", "heal", "export"};
 
 /// Options that tell models of one run apart.
 constexpr std::string_view kTelling[] = {
     "size",   "bits-per-weight", "keep",  "bond",   "plan", "bits", "scheme",
     "method", "layers",          "sites", "tokens", "to",   "type"};
 
-bool makes_model(std::string_view verb) {
-  return std::ranges::find(kMakers, verb) != std::end(kMakers);
-}
-
 /// What JSON cannot hold is written as null.
 double number_or_none(const JsonRecord& read, const char* key) {
   return read.has(key) ? read.number(key, -kLargest, kLargest) : kNone;
+}
+
+/// The place of a value in a list, which gets it where it lacks it.
+template <typename Value>
+size_t place_in(std::vector<Value>& list, const Value& value) {
+  const auto found = std::ranges::find(list, value);
+  if (found != list.end()) return static_cast<size_t>(found - list.begin());
+  list.push_back(value);
+  return list.size() - 1;
+}
+
+/// Adds a score, or puts it in the place of that of the same measurement if it `replaces` it.
+template <typename Score, typename Same>
+void put(std::vector<Score>& scores, Score score, bool replaces, const Same& same) {
+  const auto found = std::ranges::find_if(scores, same);
+  if (found == scores.end()) {
+    scores.push_back(std::move(score));
+  } else if (replaces) {
+    *found = std::move(score);
+  }
 }
 
 class RunReader {
@@ -89,13 +104,6 @@ class RunReader {
   }
 
   fs::path file_of(const std::string& stage) const { return folder_ / (stage + ".json"); }
-
-  /// The result of a stage, as run names it.
-  std::string result_name(const RecordedStage& stage) const {
-    if (stage.verb == "report") return stage.name + ".html";
-    if (stage.verb == "sample") return stage.name + ".jsonl";
-    return makes_model(stage.verb) ? stage.name : stage.name + ".json";
-  }
 
   // Models -------------------------------------------------------------------
 
@@ -212,11 +220,12 @@ class RunReader {
       facts.seconds = record->seconds;
       if (record->machine != RecordedMachine()) facts.machine = machine_of(record->machine);
       if (record->finished) {
-        const fs::path result = folder_ / result_name(stage);
+        const std::string name = result_name(stage.name, stage.verb);
+        const fs::path result = folder_ / name;
         facts.state =
             path_exists(result) ? report::StageState::kFinished : report::StageState::kGone;
         const bool is_model = path_exists(result / "config.json");
-        facts.source = result_name(stage) + (is_model ? "/config.json" : "");
+        facts.source = name + (is_model ? "/config.json" : "");
       }
     }
     // Neither is a stage that is not done the page itself, nor one that it has to show.
@@ -226,14 +235,9 @@ class RunReader {
   }
 
   size_t machine_of(const RecordedMachine& machine) {
-    const report::MachineFacts facts{machine.processor, machine.threads, machine.memory,
-                                     machine.instruction_sets};
-    const auto found = std::ranges::find(facts_.machines, facts);
-    if (found != facts_.machines.end()) {
-      return static_cast<size_t>(found - facts_.machines.begin());
-    }
-    facts_.machines.push_back(facts);
-    return facts_.machines.size() - 1;
+    return place_in(facts_.machines,
+                    report::MachineFacts{machine.processor, machine.threads, machine.memory,
+                                         machine.instruction_sets});
   }
 
   void add_result(const RecordedStage& stage) {
@@ -271,23 +275,10 @@ class RunReader {
     }
   }
 
-  size_t text_place(const report::TextFacts& text) {
-    const auto found = std::ranges::find(facts_.texts, text);
-    if (found != facts_.texts.end()) return static_cast<size_t>(found - facts_.texts.begin());
-    facts_.texts.push_back(text);
-    return facts_.texts.size() - 1;
-  }
-
-  void add_score(report::TextScoreFacts score, bool replaces) {
-    const auto same = [&](const report::TextScoreFacts& other) {
+  void add_score(const report::TextScoreFacts& score, bool replaces) {
+    put(facts_.text_scores, score, replaces, [&](const report::TextScoreFacts& other) {
       return other.model == score.model && other.text == score.text;
-    };
-    const auto found = std::ranges::find_if(facts_.text_scores, same);
-    if (found == facts_.text_scores.end()) {
-      facts_.text_scores.push_back(std::move(score));
-    } else if (replaces) {
-      *found = std::move(score);
-    }
+    });
   }
 
   static report::TextScoreFacts score_of(const JsonRecord& read) {
@@ -301,8 +292,8 @@ class RunReader {
   void add_texts(const JsonRecord& read, size_t model, const std::string& stage, bool compares) {
     const int64_t context = read.integer("context", 1, kMost);
     for (const JsonRecord& entry : read.records("texts")) {
-      const size_t text =
-          text_place({last_name(entry.text("text")), context, entry.integer("tokens", 0, kMost)});
+      const size_t text = place_in(facts_.texts, {last_name(entry.text("text")), context,
+                                                  entry.integer("tokens", 0, kMost)});
       report::TextScoreFacts score = score_of(entry);
       score.model = model;
       score.text = text;
@@ -317,13 +308,13 @@ class RunReader {
                     number_or_none(kl, "max"),
                     number_or_none(entry, "top1_agreement")};
       }
-      add_score(std::move(score), /*replaces=*/true);
+      add_score(score, /*replaces=*/true);
       if (!compares || !entry.has("reference")) continue;
       report::TextScoreFacts reference = score_of(entry.record("reference"));
       reference.model = *facts_.original;
       reference.text = text;
       reference.source = stage + ".json";
-      add_score(std::move(reference), /*replaces=*/false);
+      add_score(reference, /*replaces=*/false);
     }
   }
 
@@ -371,21 +362,15 @@ class RunReader {
             score.recovery = object[at][key].get<double>();
           }
         }
-        add_task_score(std::move(score), replaces);
+        add_task_score(score, replaces);
       }
     }
   }
 
-  void add_task_score(report::TaskScoreFacts score, bool replaces) {
-    const auto same = [&](const report::TaskScoreFacts& other) {
+  void add_task_score(const report::TaskScoreFacts& score, bool replaces) {
+    put(facts_.task_scores, score, replaces, [&](const report::TaskScoreFacts& other) {
       return other.model == score.model && other.task == score.task && other.metric == score.metric;
-    };
-    const auto found = std::ranges::find_if(facts_.task_scores, same);
-    if (found == facts_.task_scores.end()) {
-      facts_.task_scores.push_back(std::move(score));
-    } else if (replaces) {
-      *found = std::move(score);
-    }
+    });
   }
 
   // Speed, text, shapes ------------------------------------------------------

@@ -74,6 +74,15 @@ nlohmann::ordered_json to_json(const StageRecord& stage) {
 
 }  // namespace
 
+bool makes_model(std::string_view verb) {
+  return verb == "compress" || verb == "quantize" || verb == "heal" || verb == "export";
+}
+
+std::string result_name(const std::string& stage, std::string_view verb) {
+  if (makes_model(verb)) return stage;
+  return stage + (verb == "sample" ? ".jsonl" : verb == "report" ? ".html" : ".json");
+}
+
 RunRecord read_run_record(const std::filesystem::path& folder) {
   RunRecord record;
   const std::filesystem::path file = folder / kRunRecordFile;

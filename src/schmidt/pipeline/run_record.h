@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -12,6 +13,13 @@ namespace schmidt::pipeline {
 
 /// The file of a run's folder that says what of it is done.
 inline constexpr const char* kRunRecordFile = "run.json";
+
+/// Whether a verb's result is a model.
+bool makes_model(std::string_view verb);
+
+/// What the result of a stage is called in the run's folder, after the stage's name and its verb: a
+/// folder or a file of that name, or with the ending of what the verb writes.
+std::string result_name(const std::string& stage, std::string_view verb);
 
 /// Something that a stage reads: the result of an earlier one, or what lies elsewhere.
 struct RecordedInput {

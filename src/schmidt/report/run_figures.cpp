@@ -45,11 +45,6 @@ double milliseconds(const RunFacts& facts, size_t model) {
   return kNoValue;
 }
 
-Cell name_cell(const RunFacts& facts, size_t model, std::string_view folder,
-               const std::string& source) {
-  return {facts.models[model].name, link_to(folder, source)};
-}
-
 std::string names_of(const std::vector<MeasuredPoint>& points, const std::vector<size_t>& places) {
   std::vector<std::string> names;
   for (const size_t i : places) names.push_back(points[i].name);
@@ -90,9 +85,10 @@ std::optional<Figure> quality_figure(const RunFacts& facts, const QualityPoints&
   figure.values.header = {{"model"}, {labels.cost}, {labels.loss}};
   for (size_t i = 0; i < measured.points.size(); ++i) {
     const MeasuredPoint& point = measured.points[i];
-    figure.values.rows.push_back({name_cell(facts, measured.models[i], folder, measured.sources[i]),
-                                  {report::figure(point.cost)},
-                                  {report::figure(point.loss)}});
+    figure.values.rows.push_back(
+        {model_cell(facts, measured.models[i], folder, measured.sources[i]),
+         {report::figure(point.cost)},
+         {report::figure(point.loss)}});
   }
   return figure;
 }
@@ -154,7 +150,7 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
       row.values[test] = relative_time(facts, speed);
       row.texts[test] = fmt::format("{:.2f}", row.values[test]);
       base = facts.models[compared_with(facts, speed).model].name;
-      figure.values.rows.push_back({name_cell(facts, model, folder, speed.source),
+      figure.values.rows.push_back({model_cell(facts, model, folder, speed.source),
                                     {speed.test},
                                     {fmt::format("{:.2f}", speed.tokens_per_second)},
                                     {report::figure(speed.deviation)},
@@ -274,7 +270,7 @@ std::vector<Figure> healing_figures(const RunFacts& facts, std::string_view fold
     const nlohmann::json& last = log.steps.rbegin()->second;
     const double seconds = training_seconds(log), tokens = number_of(last, "tokens");
     std::vector<std::vector<Cell>> row = {
-        {name_cell(facts, healing.model, folder, healing.source),
+        {model_cell(facts, healing.model, folder, healing.source),
          {grouped(log.steps.rbegin()->first)},
          {std::isfinite(tokens) ? fmt::format("{:.0f}", tokens) : ""},
          {fmt::format("{:.1f}", seconds)}}};
@@ -299,7 +295,7 @@ std::vector<Figure> healing_figures(const RunFacts& facts, std::string_view fold
                                 {figure(number_of(line, "held_out_cross_entropy"))},
                                 {figure(number_of(line, "held_out_kl"))}});
     }
-    if (!log.steps.empty()) figures.push_back(std::move(kl));
+    figures.push_back(std::move(kl));
   }
   if (bars.rows.size() > 1) {
     const auto [least, most] =

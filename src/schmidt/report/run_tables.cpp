@@ -23,11 +23,6 @@ Cell prose(std::string text, std::string link = "") {
   return {std::move(text), std::move(link), true};
 }
 
-Cell model_cell(const RunFacts& facts, size_t model, std::string_view folder,
-                const std::string& source) {
-  return {facts.models[model].name, link_to(folder, source)};
-}
-
 std::string share_of(double part, double whole) { return whole > 0.0 ? percent(part / whole) : ""; }
 
 // Quality --------------------------------------------------------------------
@@ -174,6 +169,11 @@ std::string link_to(std::string_view folder, std::string_view source) {
     link += plain ? std::string(1, c) : fmt::format("%{:02X}", byte);
   }
   return link;
+}
+
+Cell model_cell(const RunFacts& facts, size_t model, std::string_view folder,
+                const std::string& source) {
+  return {facts.models[model].name, link_to(folder, source)};
 }
 
 void add_sizes(Page& page, const RunFacts& facts, std::string_view folder) {

@@ -13,6 +13,10 @@ namespace schmidt::report {
 /// A link to a file of the run's folder, for the attribute of an element.
 std::string link_to(std::string_view folder, std::string_view source);
 
+/// A model's name, linked to the file that something of it stands in.
+Cell model_cell(const RunFacts& facts, size_t model, std::string_view folder,
+                const std::string& source);
+
 /// The paper's first table: what each model takes.
 void add_sizes(Page& page, const RunFacts& facts, std::string_view folder);
 
