@@ -123,7 +123,8 @@ TEST_F(CliTest, CalibratesOnFilesAndKeepsTheStatistics) {
       model, text, (tmp / "chat.jsonl").string(), statistics, out);
   ASSERT_EQ(run(command + " --keep 0.8").code, 0);
   const auto stamp = fs::last_write_time(fs::path(statistics) / "block.0.safetensors");
-  const auto again = json(command + "2 --keep 0.6");  // other sizes, the same statistics
+  // Other sizes and other layers, the same statistics.
+  const auto again = json(command + "2 --keep 0.6 --ignore gate_proj");
   EXPECT_LE(again["keep"].get<double>(), 0.6);
   EXPECT_EQ(fs::last_write_time(fs::path(statistics) / "block.0.safetensors"), stamp);
   expect_error(command + "3 --keep 0.6 --seed 8", 2, "[statistics]");
@@ -303,6 +304,10 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
   refused("--size lots", "[size] expected bytes");
   refused("--size 1e300", "[size] expected 1 byte to 1e18 bytes");
   refused("--size 20KB --keep 0.5", "expected one of --keep, --size");
+  refused("--speedup 1.2 --keep 0.5", "expected one of --keep, --size");
+  refused("--speedup 0.9 --calibration " + text, "expected a speedup above 1");
+  refused("--speedup 1.2 --layers q_proj", "excludes");
+  refused("--size 20KB --batch 2", "--batch is read with --speedup");
   refused("--size 20KB --method fisher", "makes no integers of few bits");
   refused("--keep 0.8 --method learned", "makes integers of few bits");
   refused("--keep 0.8 --forms sums", "--forms");

@@ -10,9 +10,9 @@
 #include "schmidt/plan/allocate.h"
 #include "schmidt/plan/uniform.h"
 
-#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::compress {
 namespace {
@@ -157,22 +157,10 @@ TEST_F(CalibratedTest, AllocationBySpectraBeatsTheUniformOne) {
   EXPECT_NEAR(bought.loss, loss, 1e-9);
 }
 
-// What a whole forward pass of a model reads at one group of a block, [tokens, n] in float64.
-torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& windows,
-                        int64_t block, model::Group group) {
-  const auto model = model::Model::load(checkpoint);
-  const model::RopeTable rope = model.rope(windows.size(1));
-  torch::Tensor h = model.embed(windows);
-  for (int64_t b = 0; b < block; ++b) h = model.block(b).forward(h, rope);
-  model::BlockPass at = model.block(block).begin(h, rope);
-  at.apply_until(group);
-  return at.input().flatten(0, -2).to(torch::kFloat64);
-}
-
 TEST_F(CalibratedTest, StatisticsHoldTheMomentsOfEveryInput) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
   for (const plan::Layer& layer : layers) {
-    const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
+    const torch::Tensor x = test::inputs_of(checkpoint, windows, layer.block, layer.group());
     const torch::Tensor expected = torch::matmul(x.t(), x) / x.size(0);
     const torch::Tensor found = statistics.inputs(layer).to(torch::kFloat64);
     EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>())
@@ -190,8 +178,8 @@ TEST_F(CalibratedTest, LayersAreTheBestForWhatTheCompressedModelReads) {
   const auto changed = model::Model::load(compressed);
   for (const LayerResult& r : result.layers) {
     const plan::Layer& layer = r.plan.layer;
-    const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
-    const torch::Tensor drifted = inputs_of(compressed, windows, layer.block, layer.group());
+    const torch::Tensor x = test::inputs_of(checkpoint, windows, layer.block, layer.group());
+    const torch::Tensor drifted = test::inputs_of(compressed, windows, layer.block, layer.group());
     const torch::Tensor w = plan::load_weight(checkpoint, layer).to(torch::kFloat64);
     const torch::Tensor y = torch::matmul(x, w.t());
     const torch::Tensor z = changed.block(layer.block)

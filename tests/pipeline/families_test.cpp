@@ -17,9 +17,9 @@
 #include "schmidt/pipeline/export_model.h"
 #include "schmidt/plan/uniform.h"
 
-#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -183,18 +183,6 @@ TEST_P(FamiliesTest, NoGgufFileIsWritten) {
   }
 }
 
-// What a whole forward pass of a model reads at one group of a block, [tokens, n] in float64.
-torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& windows,
-                        int64_t block, model::Group group) {
-  const auto model = model::Model::load(checkpoint);
-  const model::RopeTable rope = model.rope(windows.size(1));
-  torch::Tensor h = model.embed(windows);
-  for (int64_t b = 0; b < block; ++b) h = model.block(b).forward(h, rope);
-  model::BlockPass at = model.block(block).begin(h, rope);
-  at.apply_until(group);
-  return at.input().flatten(0, -2).to(torch::kFloat64);
-}
-
 TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
   windows = torch::randint(264, {64, 24}, torch::kInt64);
@@ -208,7 +196,7 @@ TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
   double sum = 0, predicted_sum = 0;
   for (const plan::Layer& layer : all) {
     if (layer.block >= 0) {
-      const torch::Tensor x = inputs_of(checkpoint, windows, layer.block, layer.group());
+      const torch::Tensor x = test::inputs_of(checkpoint, windows, layer.block, layer.group());
       const torch::Tensor expected = torch::matmul(x.t(), x) / x.size(0);
       const torch::Tensor found = statistics.inputs(layer).to(torch::kFloat64);
       EXPECT_LT((found - expected).norm().item<double>(), 1e-5 * expected.norm().item<double>())

@@ -13,9 +13,9 @@
 #include "schmidt/plan/compressed_layers.h"
 
 #include "tests/support/compressed_model.h"
-#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::pipeline {
 namespace {

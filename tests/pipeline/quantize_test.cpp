@@ -12,9 +12,9 @@
 #include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
-#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::pipeline {
 namespace {

@@ -10,9 +10,9 @@
 #include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/plan/forms.h"
 
-#include "tests/support/divergence.h"
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::pipeline {
 namespace {

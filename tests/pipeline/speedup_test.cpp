@@ -73,7 +73,9 @@ TEST_F(Speedup, TimesEveryFormOfEveryLayer) {
         EXPECT_GT(times.forms[i][k], 0.0);
         EXPECT_LT(times.forms[i][k], 0.1);
         // The layer as it is is one of its forms, and was timed once.
-        if (!all.layers[i].forms[k].plan) EXPECT_EQ(times.forms[i][k], times.dense[i]);
+        if (!all.layers[i].forms[k].plan) {
+          EXPECT_EQ(times.forms[i][k], times.dense[i]);
+        }
       }
       sum += times.dense[i];
     }
@@ -122,6 +124,44 @@ TEST_F(Speedup, IsReachedOrRefusedWithWhatCanBeHad) {
   planned.plan = plan::read_plan(tmp / "plan.json", checkpoint);
   compress_model(checkpoint, planned, {.out = tmp / "p", .statistics = tmp / "s"}, {});
   EXPECT_TRUE(fs::exists(tmp / "p" / "model.safetensors"));
+}
+
+TEST_F(Speedup, ACompressionFollowsThePlanThatItBeganWith) {
+  CompressRecipe asked = recipe();
+  asked.bytes.reset();
+  asked.speedup = 1.02;
+  asked.workload.dtype = torch::kFloat32;
+  const fs::path file = tmp / "fast.plan.json";
+  const auto compressed = [&] {
+    compress_model(checkpoint, asked, {.out = tmp / "fast", .statistics = tmp / "s"}, {});
+    return test::read_file(tmp / "fast/model.safetensors");
+  };
+  std::string weights;
+  try {
+    weights = compressed();
+  } catch (const c10::ValueError& e) {
+    GTEST_SKIP() << e.what_without_backtrace();
+  }
+  const std::string planned = test::read_file(file);
+  EXPECT_TRUE(fs::exists(tmp / "fast.plan.svg"));
+  const CompressRecipe recorded = recorded_recipe(io::Checkpoint::open(tmp / "fast"), checkpoint);
+  ASSERT_TRUE(recorded.plan);
+  EXPECT_FALSE(recorded.speedup);
+  EXPECT_EQ(plan::planned_json(recorded.plan->layers),
+            plan::planned_json(plan::read_plan(file, checkpoint).layers));
+
+  // Times are others by now, the plan is not.
+  fs::remove_all(tmp / "fast");
+  EXPECT_EQ(compressed(), weights);
+  EXPECT_EQ(test::read_file(file), planned);
+  fs::remove_all(tmp / "fast");
+  asked.speedup = 1.03;
+  EXPECT_THROW(compressed(), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "fast"));
+  asked.speedup = 1e6;
+  fs::remove(file);
+  EXPECT_THROW(compressed(), c10::ValueError);
+  EXPECT_FALSE(fs::exists(file));
 }
 
 }  // namespace

@@ -44,16 +44,6 @@ fs::path oracle_dir() { return fs::path(SCHMIDT_BINARY_DIR) / "oracles"; }
 fs::path smollm2_path() { return source_dir() / "models" / "smollm2.gguf"; }
 fs::path data_dir() { return source_dir() / ".." / "shared" / "data"; }
 
-bool run_python(const TemporaryFolder& folder, const std::string& script_and_arguments) {
-  const std::string root = source_dir().string(), err = (folder / "stderr").string();
-  const std::string command = "HF_HOME=" + (folder / "hf").string() + " HF_HUB_OFFLINE=1 " + root +
-                              "/.venv/bin/python " + root + "/python/" + script_and_arguments +
-                              " 2>" + err;
-  if (std::system(command.c_str()) == 0) return true;
-  ADD_FAILURE() << read_file(err);
-  return false;
-}
-
 ChildEnd run_in_child(const std::function<void()>& work, std::optional<int> after_ms) {
   const pid_t child = ::fork();
   if (child == 0) {

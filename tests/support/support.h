@@ -39,7 +39,7 @@ std::filesystem::path smollm2_path();
 std::filesystem::path data_dir();
 
 /// Runs a script of python/ in a process of its own: its name and its arguments. A failure fails
-/// the test with what the script said on stderr. `folder` takes what it leaves behind.
+/// the test with what the script said on stderr, which `folder` keeps.
 bool run_python(const TemporaryFolder& folder, const std::string& script_and_arguments);
 
 /// How a child process ended.

@@ -29,6 +29,9 @@ struct CompressVerbOptions {
   std::optional<double> keep;
   std::string size;  // bytes of the weights' file, in words
   std::optional<double> bits_per_weight;
+  std::optional<double> speedup;
+  std::string speed_of = "decode";
+  pipeline::Workload workload;
   int64_t group = 0;
   std::string scheme = "asymmetric";
   std::vector<std::string> forms = pipeline::names_of(std::nullopt);
@@ -80,15 +83,16 @@ constexpr MethodOption kMethodOptions[] = {
      [](const compress::Method& m) { return m.reads(compress::MethodSetting::kTolerance); }},
 };
 
-bool by_bytes(const CompressVerbOptions& options) {
-  return !options.size.empty() || options.bits_per_weight;
+/// Whether forms of the layers are bought, by bytes or by time.
+bool buys_forms(const CompressVerbOptions& options) {
+  return !options.size.empty() || options.bits_per_weight || options.speedup;
 }
 
 /// Without --method a bond by hand asks for the paper's plain truncation, a share to keep
 /// for what loses the least on every model seen so far.
 const compress::Method& chosen_method(const CompressVerbOptions& options) {
   if (!options.method.empty()) return compress::find_method(options.method);
-  if (by_bytes(options)) return compress::find_method("learned");
+  if (buys_forms(options)) return compress::find_method("learned");
   return compress::find_method(options.bond ? "tt-svd" : "fisher");
 }
 
@@ -185,7 +189,7 @@ void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& 
   }
   if (!options.common.quiet) fmt::print("{}\n", table.aligned());
   fmt::print("{}", sizes_text(result.summary));
-  if (by_bytes(options)) {
+  if (buys_forms(options)) {
     fmt::print("{}forms            {}\n", bits_text(result.summary),
                package::forms_text(result.summary));
   }
@@ -203,11 +207,12 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
   if (!options.recipe.empty()) {
     return pipeline::recorded_recipe(io::Checkpoint::open(options.recipe), checkpoint);
   }
-  TORCH_CHECK_VALUE(chosen_method(options).integers == by_bytes(options), "[method] ",
+  TORCH_CHECK_VALUE(chosen_method(options).integers == buys_forms(options), "[method] ",
                     std::string(chosen_method(options).name),
-                    by_bytes(options) ? " makes no integers of few bits, which --size spends on"
-                                      : " makes integers of few bits; expected --size, or the verb "
-                                        "quantize");
+                    buys_forms(options)
+                        ? " makes no integers of few bits, which --size and --speedup spend on"
+                        : " makes integers of few bits; expected --size, --speedup, or the verb "
+                          "quantize");
   pipeline::CompressRecipe recipe;
   recipe.keep = options.keep;
   recipe.bond = options.bond;
@@ -215,11 +220,16 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
   recipe.text = options.calibration;
   recipe.text.seed = options.common.seed;
   std::string dtype = options.common.dtype;
-  if (by_bytes(options)) {
+  if (buys_forms(options)) {
     const int64_t weights = package::summarize(checkpoint).dense_parameters;
-    recipe.bytes = options.bits_per_weight
-                       ? *options.bits_per_weight / 8.0 * static_cast<double>(weights)
-                       : parse_size(options.size);
+    if (options.bits_per_weight) {
+      recipe.bytes = *options.bits_per_weight / 8.0 * static_cast<double>(weights);
+    }
+    if (!options.size.empty()) recipe.bytes = parse_size(options.size);
+    recipe.speedup = options.speedup;
+    recipe.workload = options.workload;
+    recipe.workload.prefill = options.speed_of == "prefill";
+    if (dtype == "float32") recipe.workload.dtype = torch::kFloat32;
     recipe.method = chosen_method(options).name;
     recipe.forms = {options.scheme == "symmetric", options.group,
                     pipeline::form_kinds(options.forms)};
@@ -260,19 +270,21 @@ void check_options(const CompressVerbOptions& options,
       "[sites] expected --allocation uniform with --out-dims and with --shape "
       "balanced, since sensitivity is measured for low ranks only");
   check_options_are_read("compress", options.given,
-                         {{{"--group", "--scheme", "--forms"}, by_bytes(options), "--size"},
+                         {{{"--group", "--scheme", "--forms"}, buys_forms(options), "--size"},
                           {{"--share-inputs", "--gauge", "--shape", "--out-dims", "--in-dims"},
-                           !by_bytes(options),
+                           !buys_forms(options),
                            "--keep and --bond"}});
+  check_options_are_read("compress", options.given,
+                         speed_conditions(options.speedup.has_value(), options.speed_of));
   for (const MethodOption& option : kMethodOptions) {
     const auto reads = [&](const compress::Method* m) { return option.read_by(*m); };
-    const bool measured = by_bytes(options) && std::string_view(option.name) == "--statistics";
+    const bool measured = buys_forms(options) && std::string_view(option.name) == "--statistics";
     if (!options.given.contains(option.name) || measured || std::ranges::any_of(methods, reads)) {
       continue;
     }
     std::vector<std::string_view> readers;
     for (const compress::Method* m : compress::methods()) {
-      if (m->integers == by_bytes(options) && option.read_by(*m)) readers.push_back(m->name);
+      if (m->integers == buys_forms(options) && option.read_by(*m)) readers.push_back(m->name);
     }
     std::vector<std::string_view> others;
     for (const compress::Method* m : methods) others.push_back(m->name);
@@ -285,10 +297,11 @@ void check_options(const CompressVerbOptions& options,
 void check_budget(const CompressVerbOptions& options) {
   const int asked = (options.keep ? 1 : 0) + (options.bond ? 1 : 0) +
                     (options.size.empty() ? 0 : 1) + (options.bits_per_weight ? 1 : 0) +
-                    (options.plan.empty() ? 0 : 1) + (options.recipe.empty() ? 0 : 1);
+                    (options.speedup ? 1 : 0) + (options.plan.empty() ? 0 : 1) +
+                    (options.recipe.empty() ? 0 : 1);
   TORCH_CHECK_VALUE(asked == 1,
-                    "[compress] expected one of --keep, --size, --bits-per-weight, --bond (with "
-                    "--sites), --plan and --recipe, got ",
+                    "[compress] expected one of --keep, --size, --bits-per-weight, --speedup, "
+                    "--bond (with --sites), --plan and --recipe, got ",
                     asked == 0 ? "none" : "several");
   if (!options.size.empty()) parse_size(options.size);
 }
@@ -337,6 +350,8 @@ Action add_compress(CLI::App& verb) {
   verb.add_option("--bits-per-weight", options->bits_per_weight,
                   "The same as a share: bits of the file over the original's parameters")
       ->check(kPositive);
+  add_speed_options(verb, options->speedup, options->speed_of, options->workload,
+                    "Instead of --keep");
   verb.add_option("--group", options->group,
                   "--size: weights of a row that share a scale (0: 32, 64 and 128 compete)")
       ->check(kNonNegative)
@@ -419,6 +434,7 @@ Action add_compress(CLI::App& verb) {
                               "--share-inputs", "--gauge", "--layers", "--ignore"}) {
     plan->excludes(planned);
   }
+  verb.get_option("--speedup")->excludes("--layers");
   for (CLI::Option* other : verb.get_options()) {
     const std::string& name = other->get_single_name();
     const bool of_the_run = name == "recipe" || name == "MODEL" || name == "out" ||

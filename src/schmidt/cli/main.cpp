@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/out_of_memory.h"
 #include "schmidt/cli/exit_code.h"
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/output.h"
@@ -85,21 +86,6 @@ int fail(const OutputError& error) {
   return error.reader_left() ? kReaderLeft : fail(kCallersMistake, error.what());
 }
 
-bool out_of_memory(const std::string& message) {
-  return message.find("not enough memory") != std::string::npos ||
-         message.find("can't allocate memory") != std::string::npos ||
-         message.find("out of memory") != std::string::npos;
-}
-
-// What LibTorch asked for, without where in its sources.
-std::string without_memory(const std::string& message) {
-  constexpr std::string_view kBefore = "tried to allocate ";
-  const size_t at = message.find(kBefore);
-  if (at == std::string::npos) return "out of memory: " + message;
-  const double bytes = std::strtod(message.c_str() + at + kBefore.size(), nullptr);
-  return fmt::format("out of memory: could not allocate another {:.1f} MB", bytes / 1e6);
-}
-
 // CLI11 would only say that a subcommand is missing.
 void check_verb(int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return;
@@ -154,7 +140,7 @@ int run(int argc, char** argv) {
     return fail(kBadFile, e.what_without_backtrace());
   } catch (const c10::Error& e) {
     const std::string message = e.what_without_backtrace();
-    if (out_of_memory(message)) return fail(kCallersMistake, without_memory(message));
+    if (const auto memory = out_of_memory(message)) return fail(kCallersMistake, *memory);
     return fail(kDefect, "this is a defect of schmidt: " + message);
   } catch (const std::system_error& e) {
     // fmt throws it where a print fills the buffer.

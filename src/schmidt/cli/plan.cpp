@@ -194,23 +194,8 @@ Action add_plan(CLI::App& verb) {
       "--size", options->size,
       "Instead of --keep: bytes of all weights, 120MB or 1.5GB, at 2 bytes each (4 with --dtype "
       "float32); compress writes that format");
-  verb.add_option(
-          "--speedup", options->recipe.speedup,
-          "Instead of --keep, with --statistics: how many times as fast as its original the "
-          "model shall be on this machine, by the measured time of every form")
-      ->check(kPositive);
-  verb.add_option("--speed-of", options->speed_of,
-                  "--speedup: of decode, a token at a time, or of prefill, reading a prompt")
-      ->check(CLI::IsMember({"decode", "prefill"}))
-      ->capture_default_str();
-  verb.add_option("-b,--batch", options->recipe.workload.batch,
-                  "--speedup: sequences computed at once")
-      ->check(kPositive)
-      ->capture_default_str();
-  verb.add_option("-p,--n-prompt", options->recipe.workload.prompt,
-                  "--speedup: tokens of a prompt that is read")
-      ->check(kPositive)
-      ->capture_default_str();
+  add_speed_options(verb, options->recipe.speedup, options->speed_of, options->recipe.workload,
+                    "Instead of --keep, with --statistics");
   std::vector<std::string> presets;
   for (const plan::Preset& preset : plan::presets()) presets.emplace_back(preset.name);
   verb.add_option("--preset", options->recipe.preset,
@@ -263,14 +248,13 @@ Action add_plan(CLI::App& verb) {
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
          {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
-         {{"--speed-of", "--batch"}, options->recipe.speedup.has_value(), "--speedup"},
-         {{"--n-prompt"},
-          options->recipe.speedup && options->speed_of == "prefill",
-          "--speedup of prefill"},
          {{"--group"},
           !options->statistics.empty() || rounds(options->recipe.preset),
           "a plan with --statistics, and by presets of integers"},
          {{"--sites"}, options->shape != "low-rank", "--shape balanced"}});
+    check_options_are_read(
+        "plan", given_options(verb),
+        speed_conditions(options->recipe.speedup.has_value(), options->speed_of));
     recipe_of(*options);
   };
   return {check, [options] { run(*options); }};

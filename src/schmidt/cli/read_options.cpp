@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "schmidt/cli/options.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/pipeline/byte_plan.h"
 
@@ -39,6 +40,30 @@ void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std
       ->delimiter(',')
       ->check(CLI::IsMember({"auto", "integers", "low-rank", "sums"}))
       ->capture_default_str();
+}
+
+void add_speed_options(CLI::App& verb, std::optional<double>& speedup, std::string& speed_of,
+                       pipeline::Workload& workload, const std::string& with) {
+  verb.add_option("--speedup", speedup,
+                  with +
+                      ": how many times as fast as its original the model shall be on this "
+                      "machine, by the measured time of every form")
+      ->check(kPositive);
+  verb.add_option("--speed-of", speed_of,
+                  "--speedup: of decode, a token at a time, or of prefill, reading a prompt")
+      ->check(CLI::IsMember({"decode", "prefill"}))
+      ->capture_default_str();
+  verb.add_option("-b,--batch", workload.batch, "--speedup: sequences computed at once")
+      ->check(kPositive)
+      ->capture_default_str();
+  verb.add_option("-p,--n-prompt", workload.prompt, "--speedup: tokens of a prompt that is read")
+      ->check(kPositive)
+      ->capture_default_str();
+}
+
+std::vector<ConditionalOptions> speed_conditions(bool asked, const std::string& speed_of) {
+  return {{{"--speed-of", "--batch"}, asked, "--speedup"},
+          {{"--n-prompt"}, asked && speed_of == "prefill", "--speedup of prefill"}};
 }
 
 void check_options_are_read(const std::string& verb, const std::set<std::string>& given,

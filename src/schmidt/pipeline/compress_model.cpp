@@ -13,6 +13,7 @@
 #include "schmidt/package/summary.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/outputs.h"
+#include "schmidt/pipeline/plan_for_speed.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
 
@@ -32,7 +33,7 @@ std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRe
   const auto dense = plan::dense_layers(model);
   plan::check_patterns("ignore", recipe.selection.ignore, dense);
   layers = plan::select_layers(dense, recipe.selection);
-  if (recipe.bytes) {
+  if (recipe.buys_forms()) {
     const auto config = model::parse_config(model.config(), model.path());
     std::ranges::copy(plan::dense_vocabulary(config), std::back_inserter(layers));
     return layers;
@@ -96,6 +97,7 @@ bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
 struct Places {
   std::filesystem::path out;
   std::filesystem::path statistics;  ///< kept, or beside `out` while it runs
+  std::filesystem::path plan;        ///< of a compression for speed
 };
 
 /// Throws where something lies in the way.
@@ -110,6 +112,8 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
   places.statistics = run.statistics.value_or(with_ending(resolved_place(run.out), ".statistics"));
   std::vector<std::filesystem::path> beside;
   if (collects) beside.push_back(places.statistics);
+  places.plan = speed_plan_of(resolved_place(run.out));
+  if (recipe.speedup) beside.push_back(places.plan);
   places.out = output_folder(run.out, beside, inputs);
   if (collects && parallel::rank() == 0) calibrate::check_statistics_folder(places.statistics);
   return places;
@@ -129,21 +133,22 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   check_allocation(recipe);
   std::optional<std::vector<plan::LayerPlan>> plan;
   std::optional<Competition> competition;
-  if (recipe.bytes) {
-    competition = compete(model, layers, budget_of(recipe));
+  if (recipe.buys_forms()) {
     compress::check_method(compress::find_method(recipe.method), parallel::size());
+    if (recipe.bytes) competition = compete(model, layers, budget_of(recipe));
   } else if (calibrated && recipe.allocation == Allocation::kSensitivity) {
     plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
   } else {
     plan = plan_ahead(recipe, layers, parameters);
     compress::check_plan(*plan, recipe.fit, parallel::size());
   }
-  const bool measures = calibrated && (needs.gradient || recipe.bytes);
+  const bool measures = calibrated && (needs.gradient || recipe.buys_forms());
   const Places places = places_of(model, recipe, run, measures);
   std::optional<AtomicFolder> claimed;  // held for all ranks from here on
   if (parallel::rank() == 0) {
     claimed.emplace(places.out, run.force, package::checkpoint_folder());
   }
+  if (recipe.speedup) check_speedup(model, recipe, places.plan, run.force);
 
   compress::CompressOptions options;
   options.method = recipe.fit;
@@ -186,6 +191,13 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
         buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;
+  } else if (recipe.speedup) {
+    const plan::PlanFile bought =
+        plan_for_speed(model, recipe, places.statistics, places.plan, run.force);
+    nlohmann::json made_by = to_json(recipe, bought);
+    made_by["calibration"] = options.made_by["calibration"];
+    options.made_by = std::move(made_by);
+    plan = bought.layers;
   } else if (!plan) {
     plan::CurvePlan bought = plan_by_spectra(recipe, layers, statistics->statistics(), parameters);
     plan = std::move(bought.layers);

@@ -35,7 +35,7 @@ torch::ScalarType parse_dtype(const io::JsonRecord& record) {
 std::vector<const compress::Method*> methods_of(const CompressRecipe& recipe) {
   std::set<const compress::Method*> all;
   if (!recipe.plan || !recipe.method.empty()) all.insert(&compress::find_method(recipe.method));
-  if (recipe.bytes) all.insert(&compress::find_method(kVocabularyMethod));
+  if (recipe.buys_forms()) all.insert(&compress::find_method(kVocabularyMethod));
   if (!all.empty()) return {all.begin(), all.end()};
   for (const plan::LayerPlan& p : recipe.plan->layers) all.insert(&compress::find_method(p.method));
   return {all.begin(), all.end()};
@@ -84,6 +84,13 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
     made_by["dtype"] = *recipe.dtype == torch::kBFloat16 ? "bfloat16" : "float32";
   }
   return made_by;
+}
+
+nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan) {
+  recipe.speedup.reset();
+  recipe.method.clear();
+  recipe.plan = plan;
+  return to_json(recipe);
 }
 
 CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Checkpoint& model,

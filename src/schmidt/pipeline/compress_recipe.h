@@ -13,6 +13,7 @@
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/pipeline/byte_plan.h"
 #include "schmidt/pipeline/calibration_text.h"
+#include "schmidt/pipeline/form_times.h"
 #include "schmidt/plan/layers.h"
 #include "schmidt/plan/plan_file.h"
 #include "schmidt/plan/uniform.h"
@@ -26,14 +27,16 @@ enum class Allocation {
 };
 
 /// All that decides what becomes of a model: how far, by what, calibrated on what. One of
-/// `keep`, `bytes`, `bond` and `plan` says how far.
+/// `keep`, `bytes`, `speedup`, `bond` and `plan` says how far.
 struct CompressRecipe {
-  std::optional<double> keep;   ///< share of the whole model's parameters, (0, 1]
-  std::optional<double> bytes;  ///< of the weights' files, spent on whichever forms lose least
-  std::optional<int64_t> bond;  ///< of every cut, at least 1
+  std::optional<double> keep;     ///< share of the whole model's parameters, (0, 1]
+  std::optional<double> bytes;    ///< of the weights' files, spent on whichever forms lose least
+  std::optional<double> speedup;  ///< the model's time here over so much, spent in the same way
+  Workload workload;              ///< whose time
+  std::optional<int64_t> bond;    ///< of every cut, at least 1
   std::optional<plan::PlanFile> plan;  ///< layer by layer; without the four that follow
 
-  FormRules forms;  ///< for `bytes`
+  FormRules forms;  ///< for `bytes` and `speedup`
   plan::ShapeChoice shape;
   Allocation allocation = Allocation::kUniform;
   bool share_inputs = false;       ///< q, k, v and gate, up each as one layer
@@ -43,6 +46,9 @@ struct CompressRecipe {
   compress::MethodOptions fit;
   CalibrationText text;                    ///< read where a method needs it
   std::optional<torch::ScalarType> dtype;  ///< of what is written; none: as it was read
+
+  /// Whether the predicted losses of all forms decide.
+  bool buys_forms() const { return bytes || speedup; }
 };
 
 /// The methods at work, each once.
@@ -54,8 +60,12 @@ struct Needs {
 };
 Needs needs_of(const std::vector<const compress::Method*>& methods);
 
-/// What compression_config.made_by records: all of it.
+/// What compression_config.made_by records: all of it. Of a speedup, which is another on another
+/// machine, the plan that came of it has to be recorded in its place.
 nlohmann::json to_json(const CompressRecipe& recipe);
+
+/// The same of a recipe whose plan has become this one.
+nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan);
 
 /// The same recipe again, which makes the same weights of the same model.
 /// Throws FormatError, naming `path` and the key, for what is missing or mistyped.

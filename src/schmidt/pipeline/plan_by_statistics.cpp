@@ -156,7 +156,45 @@ void check(const PlanRecipe& recipe) {
                     "[plan] expected a speedup above 1, got ", recipe.speedup.value_or(0.0));
 }
 
+ByteBudget budget_of(const PlanRecipe& recipe) {
+  return {recipe.bytes.value_or(std::numeric_limits<double>::max()), recipe.forms,
+          recipe.method.empty() ? "learned" : recipe.method,
+          recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
+}
+
+/// The forms that are priced. For bytes all kinds are, for the figure; the plan takes those that
+/// were asked for.
+Competition compete_for(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
+                        const PlanRecipe& recipe) {
+  ByteBudget everything = budget_of(recipe);
+  everything.rules.kinds = recipe.bytes ? compress::FormKinds{true, true, true}
+                                        : recipe.forms.kinds.value_or(compress::FormKinds{});
+  return compete(model, layers, everything);
+}
+
+/// Throws where the recipe's speedup is out of reach.
+TimePlanner time_planner(const io::Checkpoint& model, const Competition& all,
+                         const PlanRecipe& recipe) {
+  TimePlanner planner(all, measure_times(model, all, recipe.workload));
+  planner.plan(*recipe.speedup);
+  return planner;
+}
+
 }  // namespace
+
+nlohmann::json made_by(const PlanRecipe& recipe, const std::string& statistics) {
+  nlohmann::json made = to_json(recipe);
+  made["statistics"] = statistics;
+  made["forms"] = names_of(recipe.forms.kinds);
+  return made;
+}
+
+void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
+  check(recipe);
+  const io::Checkpoint model = io::Checkpoint::open(outline.path);
+  const Competition all = compete_for(model, planned_layers(outline, recipe), recipe);
+  time_planner(model, all, recipe);
+}
 
 PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
                                const std::filesystem::path& out, bool force) {
@@ -170,25 +208,18 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   const calibrate::Statistics statistics = calibrate::Statistics::open(*recipe.statistics, model);
   const std::vector<plan::Layer> layers = planned_layers(outline, recipe);
 
-  const ByteBudget budget{recipe.bytes.value_or(std::numeric_limits<double>::max()), recipe.forms,
-                          recipe.method.empty() ? "learned" : recipe.method,
-                          recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
+  const ByteBudget budget = budget_of(recipe);
   TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
                     " makes no integers of few bits, which statistics spend bytes on");
   compete(model, layers, budget);  // throws where the budget is out of reach
-  // For bytes all kinds are predicted, for the figure; the plan takes those that were asked for.
-  ByteBudget everything = budget;
-  everything.rules.kinds = recipe.bytes ? compress::FormKinds{true, true, true}
-                                        : recipe.forms.kinds.value_or(compress::FormKinds{});
-  Competition all = compete(model, layers, everything);
+  Competition all = compete_for(model, layers, recipe);
 
   PlanOutcome outcome;
   plan::BytePlan bought;
   std::string drawn;
   std::string points = "bytes_and_loss";
   if (recipe.speedup) {
-    const TimePlanner planner(all, measure_times(model, all, recipe.workload));
-    planner.plan(*recipe.speedup);  // throws where it is out of reach
+    const TimePlanner planner = time_planner(model, all, recipe);
     predict_losses(all, model, statistics, {});
     bought = planner.plan(*recipe.speedup);
     outcome.speedup = planner.speedup_at(bought.cost);
@@ -216,12 +247,10 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   outcome.file = {
       bought.layers,
       1.0,
-      to_json(recipe),
+      made_by(recipe, statistics.fingerprint()),
       {{"bytes", bytes}, {"loss", bought.loss}, {"frontiers", to_json(outcome.frontiers, points)}},
       recipe.dtype == "float32" ? "float32" : "bfloat16"};
   if (outcome.speedup) outcome.file.predicted["speedup"] = *outcome.speedup;
-  outcome.file.made_by["statistics"] = statistics.fingerprint();
-  outcome.file.made_by["forms"] = names_of(recipe.forms.kinds);
   outcome.footprint = plan::footprint(outline, {});
   write_file_atomically(figure, drawn);
   plan::write_plan(place, outcome.file, outline);

@@ -31,8 +31,8 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 /// Options that tell models of one run apart.
 constexpr std::string_view kTelling[] = {
-    "size",   "bits-per-weight", "keep",  "bond",   "plan", "bits", "scheme",
-    "method", "layers",          "sites", "tokens", "to",   "type"};
+    "size",   "bits-per-weight", "speedup", "keep",  "bond",   "plan", "bits",
+    "scheme", "method",          "layers",  "sites", "tokens", "to",   "type"};
 
 /// What JSON cannot hold is written as null.
 double number_or_none(const JsonRecord& read, const char* key) {

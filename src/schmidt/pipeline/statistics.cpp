@@ -1,5 +1,6 @@
 #include "schmidt/pipeline/statistics.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "schmidt/calibrate/streamed_model.h"
@@ -7,6 +8,23 @@
 #include "schmidt/parallel/ranks.h"
 
 namespace schmidt::pipeline {
+namespace {
+
+/// All of the model, one by one or as groups where the layers are so: statistics for other runs too
+/// do not depend on which layers this one takes. The layers themselves where they are mixed.
+std::vector<plan::Layer> widened(const io::Checkpoint& model,
+                                 const std::vector<plan::Layer>& layers) {
+  std::vector<plan::Layer> all = plan::dense_layers(model);
+  for (int i = 0; i < 2; ++i, all = plan::share_inputs(all)) {
+    const bool covered = std::ranges::all_of(layers, [&](const plan::Layer& layer) {
+      return std::ranges::find(all, layer.name, &plan::Layer::name) != all.end();
+    });
+    if (covered) return all;
+  }
+  return layers;
+}
+
+}  // namespace
 
 calibrate::Workers ranks_as_workers() {
   calibrate::Workers workers{parallel::rank(), parallel::size(), {}, parallel::barrier};
@@ -23,9 +41,10 @@ KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<pl
                                const calibrate::StatisticsOptions& options,
                                const Reporter& reporter) {
   const calibrate::StreamedModel streamed(model, load);
+  const std::vector<plan::Layer> measured = temporary ? layers : widened(model, layers);
   const auto collect = [&] {
-    statistics_ = calibrate::Statistics::collect(model, streamed, layers, windows, folder, options,
-                                                 reporter.progress);
+    statistics_ = calibrate::Statistics::collect(model, streamed, measured, windows, folder,
+                                                 options, reporter.progress);
   };
   // Workers share the work. Without them rank 0 does it all, to the bytes of a single process,
   // and the others find what it left.

@@ -19,7 +19,8 @@ namespace schmidt::pipeline {
 calibrate::Workers ranks_as_workers();
 
 /// Statistics of a calibration text that are measured into a folder: one that stays, for other
-/// runs too, or a temporary one that is removed when the work is done.
+/// runs too and so of all layers of the model, or a temporary one that is removed when the work is
+/// done.
 class KeptStatistics {
  public:
   /// Throws as calibrate::Statistics::collect.

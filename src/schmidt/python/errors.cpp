@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/base/out_of_memory.h"
 
 namespace schmidt::python {
 namespace {
@@ -37,12 +38,6 @@ void raise_refusal(int code, const std::string& action, const std::filesystem::p
   raise_new("builtins", "OSError", py::make_tuple(code, python_text(reason), python_path(path)));
 }
 
-bool out_of_memory(const std::string& message) {
-  return message.find("not enough memory") != std::string::npos ||
-         message.find("can't allocate memory") != std::string::npos ||
-         message.find("out of memory") != std::string::npos;
-}
-
 void raise_defect(const std::string& message) {
   raise(PyExc_RuntimeError, "this is a defect of schmidt: " + message);
 }
@@ -65,7 +60,8 @@ void translate(std::exception_ptr exception) {
               py::make_tuple(python_text(first_line(e.what_without_backtrace()))));
   } catch (const c10::Error& e) {
     const std::string message = e.what_without_backtrace();
-    out_of_memory(message) ? raise(PyExc_MemoryError, message) : raise_defect(message);
+    const auto memory = out_of_memory(message);
+    memory ? raise(PyExc_MemoryError, *memory) : raise_defect(message);
   } catch (const std::bad_alloc&) {
     raise(PyExc_MemoryError, "out of memory");
   } catch (const nlohmann::json::exception&) {

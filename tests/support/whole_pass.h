@@ -19,4 +19,17 @@ inline double divergence(const io::Checkpoint& original, const io::Checkpoint& c
   return (p.exp() * (p - q)).sum(-1).mean().item<double>();
 }
 
+/// What a whole forward pass on ids [windows, t] reads at one group of a block, [windows t, n] in
+/// float64.
+inline torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Tensor& ids,
+                               int64_t block, model::Group group) {
+  const auto model = model::Model::load(checkpoint);
+  const model::RopeTable rope = model.rope(ids.size(1));
+  torch::Tensor h = model.embed(ids);
+  for (int64_t b = 0; b < block; ++b) h = model.block(b).forward(h, rope);
+  model::BlockPass at = model.block(block).begin(h, rope);
+  at.apply_until(group);
+  return at.input().flatten(0, -2).to(torch::kFloat64);
+}
+
 }  // namespace schmidt::test
