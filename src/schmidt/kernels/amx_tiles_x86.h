@@ -90,9 +90,19 @@ class LeftTiles {
   Line* last_ = nullptr;  // [16, blocks] the rows behind them
 };
 
+/// Where the left operand comes from memory: asks for the same place of the 32 rows behind, since
+/// the processor does not foresee as many streams.
+SCHMIDT_AMX inline void ask_ahead(const LeftTiles::Place& place) {
+  const auto* const bytes = reinterpret_cast<const char*>(place.words);
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < kSide; ++r) {
+    _mm_prefetch(bytes + (2 * kSide + r) * place.row_bytes, _MM_HINT_T0);
+  }
+}
+
 /// c [16 R, 16 V] = A B: A from `row` on, b [16 blocks of A, 16 V] of words, b_row and c_row from
 /// row to row.
-template <int R, int V>
+template <int R, int V, bool kAhead>
 SCHMIDT_AMX inline void product(const LeftTiles& a, int64_t row, const Word* b, int64_t b_row,
                                 float* c, int64_t c_row) {
   const int64_t b_bytes = b_row * static_cast<int64_t>(sizeof(Word));
@@ -103,6 +113,7 @@ SCHMIDT_AMX inline void product(const LeftTiles& a, int64_t row, const Word* b, 
   if constexpr (R == 2 && V == 2) _tile_zero(3);
   for (int64_t block = 0; block < a.blocks(); ++block, b += kSide * b_row) {
     const LeftTiles::Place first = a.at(row, block);
+    if constexpr (kAhead) ask_ahead(first);
     _tile_loadd(4, first.words, first.row_bytes);
     _tile_loadd(6, b, b_bytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -112,6 +123,7 @@ SCHMIDT_AMX inline void product(const LeftTiles& a, int64_t row, const Word* b, 
     }
     if constexpr (R == 2) {
       const LeftTiles::Place second = a.at(row + kSide, block);
+      if constexpr (kAhead) ask_ahead(second);
       _tile_loadd(5, second.words, second.row_bytes);
       _tile_dpbf16ps(2, 5, 6);
       if constexpr (V == 2) _tile_dpbf16ps(3, 5, 7);
@@ -125,17 +137,19 @@ SCHMIDT_AMX inline void product(const LeftTiles& a, int64_t row, const Word* b, 
 
 /// c [rows up to whole tiles, columns] = A B for 1 to 32 rows of A from `row` on, of which whole
 /// tiles are read; columns a multiple of 16. Between _tile_loadconfig and _tile_release.
+/// kAhead: the rows behind are asked for meanwhile.
+template <bool kAhead = false>
 SCHMIDT_AMX inline void multiply(const LeftTiles& a, int64_t row, int64_t rows, const Word* b,
                                  int64_t b_row, float* c, int64_t c_row, int64_t columns) {
   asm volatile("" ::: "memory");  // what tiles read is written before
   for (int64_t done = 0; done < columns; done += 2 * kSide) {
     const bool two = columns - done > kSide;
     if (rows > kSide) {
-      two ? product<2, 2>(a, row, b + done, b_row, c + done, c_row)
-          : product<2, 1>(a, row, b + done, b_row, c + done, c_row);
+      two ? product<2, 2, kAhead>(a, row, b + done, b_row, c + done, c_row)
+          : product<2, 1, kAhead>(a, row, b + done, b_row, c + done, c_row);
     } else {
-      two ? product<1, 2>(a, row, b + done, b_row, c + done, c_row)
-          : product<1, 1>(a, row, b + done, b_row, c + done, c_row);
+      two ? product<1, 2, kAhead>(a, row, b + done, b_row, c + done, c_row)
+          : product<1, 1, kAhead>(a, row, b + done, b_row, c + done, c_row);
     }
   }
 }

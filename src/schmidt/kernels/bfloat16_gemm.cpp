@@ -25,46 +25,79 @@ constexpr int64_t kPanel = 64;  // rows of W
 // Rows of x whose sums stay in the nearest cache, by vectors and by tiles.
 constexpr int64_t kTogether = 48, kTogetherByTiles = 2 * amx::kSide;
 
+// Rows of x up to which tiles take W as it lies in memory, and how many times as many W has.
+constexpr int64_t kMostTurned = 32, kTurnedShare = 4;
+
 SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
   return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
 }
 
 int64_t pairs_of(const Problem& p) { return (p.n + 1) / 2; }
 
-/// `count` rows of W from row i on to words [pairs, kPanel] with pairs along n, zeros up to a whole
-/// sixteen of rows and behind the pairs of n, of which there are at most 15 fewer.
-SCHMIDT_BF16 void pack(const Problem& p, int64_t i, int64_t count, int64_t pairs, Word* to) {
+/// Rows of n numbers, `stride` from row to row.
+struct Rows {
+  const BFloat16* data;
+  int64_t stride, n;
+};
+
+/// `count` rows to words [pairs, to_row] with pairs along n, zeros up to a whole sixteen of rows
+/// and behind the pairs of n, of which there are at most 15 fewer.
+SCHMIDT_BF16 void pack(const Rows& from, int64_t count, int64_t pairs, Word* to, int64_t to_row) {
   for (int64_t o = 0; o < count; o += 16) {
     for (int64_t j = 0; j < pairs; j += 16) {
-      const __mmask32 here = ~__mmask32{0} >> std::clamp<int64_t>(2 * j + 32 - p.n, 0, 31);
+      const __mmask32 here = ~__mmask32{0} >> std::clamp<int64_t>(2 * j + 32 - from.n, 0, 31);
       __m512i rows[16];
 #pragma GCC unroll 16
       for (int64_t r = 0; r < 16; ++r) {
-        const BFloat16* const from = p.w + (i + o + r) * p.w_stride + 2 * j;
+        const BFloat16* const row = from.data + (o + r) * from.stride + 2 * j;
         // The processor does not foresee as many streams: the same place of the next panel.
-        _mm_prefetch((const char*)(from + kPanel * p.w_stride), _MM_HINT_T1);
-        rows[r] = _mm512_maskz_loadu_epi16(o + r < count ? here : __mmask32{0}, from);
+        _mm_prefetch((const char*)(row + kPanel * from.stride), _MM_HINT_T1);
+        rows[r] = _mm512_maskz_loadu_epi16(o + r < count ? here : __mmask32{0}, row);
       }
       transpose(rows);
       const int64_t words = std::min<int64_t>(16, pairs - j);
-      for (int64_t k = 0; k < words; ++k) _mm512_store_si512(to + (j + k) * kPanel + o, rows[k]);
+      for (int64_t k = 0; k < words; ++k) _mm512_store_si512(to + (j + k) * to_row + o, rows[k]);
     }
   }
+}
+
+Rows weights_from(const Problem& p, int64_t i) { return {p.w + i * p.w_stride, p.w_stride, p.n}; }
+
+/// Sums of 16 outputs from output i on, with their bias, as 16 numbers.
+SCHMIDT_BF16_INLINE void store_outputs(const Problem& p, __m512 sums, int64_t row, int64_t i,
+                                       __mmask16 here) {
+  if (p.bias != nullptr) {
+    const __m256i bias = _mm256_maskz_loadu_epi16(here, p.bias + i);
+    sums = _mm512_add_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(tiles::low_halves(bias), 16)));
+  }
+  _mm256_mask_storeu_epi16(p.y + row * p.y_stride + i, here, tiles::rounded(sums));
 }
 
 /// sums [rows, kPanel] and bias to y from output i on, `count` of them.
 SCHMIDT_BF16 void finish(const Problem& p, const float* sums, int64_t row, int64_t rows, int64_t i,
                          int64_t count) {
   for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
-    BFloat16* const y = p.y + (row + r) * p.y_stride + i;
     for (int64_t o = 0; o < count; o += 16) {
-      __m512 v = _mm512_load_ps(sums + o);
-      const __mmask16 here = first(count - o);
-      if (p.bias != nullptr) {
-        const __m256i bias = _mm256_maskz_loadu_epi16(here, p.bias + i + o);
-        v = _mm512_add_ps(v, _mm512_castsi512_ps(_mm512_slli_epi32(tiles::low_halves(bias), 16)));
+      store_outputs(p, _mm512_load_ps(sums + o), row + r, i + o, first(count - o));
+    }
+  }
+}
+
+/// The same of sums [count, columns] whose columns are the rows of x.
+SCHMIDT_BF16 void finish_turned(const Problem& p, const float* sums, int64_t columns, int64_t i,
+                                int64_t count) {
+  for (int64_t o = 0; o < count; o += 16) {
+    for (int64_t row = 0; row < p.rows; row += 16) {
+      __m512i turned[16];
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < 16; ++r) {
+        turned[r] = _mm512_load_si512(sums + (o + r) * columns + row);
       }
-      _mm256_mask_storeu_epi16(y + o, here, tiles::rounded(v));
+      transpose(turned);
+      const int64_t rows = std::min<int64_t>(16, p.rows - row);
+      for (int64_t r = 0; r < rows; ++r) {
+        store_outputs(p, _mm512_castsi512_ps(turned[r]), row + r, i + o, first(count - o));
+      }
     }
   }
 }
@@ -83,7 +116,7 @@ void avx512_bf16(const Problem& p, int64_t begin, int64_t end) {
   auto* const sums = reinterpret_cast<float*>(panel + pairs * kPanel);
   for (int64_t i = begin; i < end; i += kPanel) {
     const int64_t count = std::min(kPanel, end - i);
-    pack(p, i, count, pairs, panel);
+    pack(weights_from(p, i), count, pairs, panel, kPanel);
     for (int64_t row = 0; row < p.rows; row += kTogether) {
       const int64_t rows = std::min(kTogether, p.rows - row);
       const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
@@ -94,7 +127,31 @@ void avx512_bf16(const Problem& p, int64_t begin, int64_t end) {
   }
 }
 
+/// With W as the left operand, which tiles read as it lies in memory: fewer rows of x than of W are
+/// cheaper to put in order.
+SCHMIDT_AMX void amx_bf16_turned(const Problem& p, int64_t begin, int64_t end) {
+  thread_local std::vector<amx::Line> copies;
+  const amx::LeftTiles w(reinterpret_cast<const Word*>(p.w + begin * p.w_stride), p.w_stride / 2,
+                         end - begin, pairs_of(p), copies);
+  const int64_t pairs = w.blocks() * amx::kSide;
+  const int64_t columns = (p.rows + amx::kSide - 1) / amx::kSide * amx::kSide;
+  Word* const x = panel_memory((pairs + 2 * amx::kSide) * columns);
+  auto* const sums = reinterpret_cast<float*>(x + pairs * columns);
+  pack({p.x, p.x_stride, p.n}, p.rows, pairs, x, columns);
+  _tile_loadconfig(&amx::kWholeTiles);
+  for (int64_t i = begin; i < end; i += 2 * amx::kSide) {
+    const int64_t count = std::min(2 * amx::kSide, end - i);
+    amx::multiply</*kAhead=*/true>(w, i - begin, count, x, columns, sums, columns, columns);
+    finish_turned(p, sums, columns, i, count);
+  }
+  _tile_release();
+}
+
 SCHMIDT_AMX void amx_bf16(const Problem& p, int64_t begin, int64_t end) {
+  const bool few = p.rows <= kMostTurned && kTurnedShare * p.rows <= end - begin;
+  if (few && p.n % 2 == 0 && p.w_stride % 2 == 0) {
+    return amx_bf16_turned(p, begin, end);
+  }
   thread_local std::vector<amx::Line> copies;
   const amx::LeftTiles x(reinterpret_cast<const Word*>(p.x), p.x_stride / 2, p.rows, pairs_of(p),
                          copies);
@@ -104,7 +161,7 @@ SCHMIDT_AMX void amx_bf16(const Problem& p, int64_t begin, int64_t end) {
   _tile_loadconfig(&amx::kWholeTiles);
   for (int64_t i = begin; i < end; i += kPanel) {
     const int64_t count = std::min(kPanel, end - i);
-    pack(p, i, count, pairs, panel);
+    pack(weights_from(p, i), count, pairs, panel, kPanel);
     for (int64_t row = 0; row < p.rows; row += kTogetherByTiles) {
       const int64_t rows = std::min(kTogetherByTiles, p.rows - row);
       amx::multiply(x, row, rows, panel, kPanel, sums, kPanel, (count + 15) / 16 * 16);
