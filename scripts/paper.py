@@ -19,11 +19,14 @@ MODEL = "models/smollm2.gguf"
 RECIPE = "examples/recipes/paper.yaml"
 TASKS = "hellaswag,boolq,mmlu,triviaqa,gsm8k"
 FORMS = {
-    "demo": {"own-tokens": "12k", "calibration-tokens": 8192, "test-tokens": 4096, "steps": 12,
-             "heal-tokens": 8192, "bonds": "20,90", "blocks": "0,15", "rounds": 2, "size": "76MB"},
-    "short": {"own-tokens": "24k", "calibration-tokens": 16384, "test-tokens": 4096, "steps": 24,
-              "heal-tokens": 16384, "bonds": "10,40,90", "blocks": "0,15", "rounds": 3, "limit": 10,
-              "size": "76MB"},
+    "demo": {"own-tokens": "12k", "calibration-tokens": 6144, "test-tokens": 2048, "steps": 6,
+             "heal-tokens": 10240, "heal-context": 256, "heal-rate": 5e-5,
+             "few-bits-heal-rate": 1e-4, "bonds": "20,90", "blocks": "0", "rounds": 1,
+             "size": "76MB"},
+    "short": {"own-tokens": "24k", "calibration-tokens": 12288, "test-tokens": 4096, "steps": 12,
+              "heal-tokens": 20480, "heal-context": 256, "heal-rate": 5e-5,
+              "few-bits-heal-rate": 1e-4, "bonds": "10,40,90", "blocks": "0,15", "rounds": 2,
+              "limit": 10, "size": "76MB"},
     "long": {"own-tokens": "200k", "calibration-tokens": 49152, "test-tokens": 12288, "steps": 100,
              "heal-tokens": "1M", "bonds": "10,20,30,40,50,60,70,80,90", "blocks": "0,5,15,29",
              "rounds": 5, "limit": 200, "size": "60MB"},

@@ -271,6 +271,27 @@ TEST_F(CliTest, QuantizesInOneLine) {
                "nothing is left");
 }
 
+TEST_F(CliTest, HealingThatGainsNothingSaysSo) {
+  // Of one letter each: the same in all records, or in each another.
+  const auto heal = [&](int step, const std::string& rate) {
+    std::string records;
+    for (int i = 0; i < 8; ++i) {
+      const std::string letters(24, static_cast<char>('a' + step * i));
+      records += fmt::format("{{\"text\": \"{}\"}}\n", letters);
+    }
+    test::write_file(tmp / "records.jsonl", records);
+    const Ran ran = run(fmt::format(
+        "heal {} --kl 0 --cross-entropy 1 --train dense --data {} --held-out 1 --context 16 "
+        "--batch 1 --tokens 64 --learning-rate {} --force -o {}",
+        model, (tmp / "records.jsonl").string(), rate, out));
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    return ran.out;
+  };
+  constexpr const char* kNothing = "written as they were";
+  EXPECT_NE(heal(1, "10").find(kNothing), std::string::npos);
+  EXPECT_EQ(heal(0, "0.001").find(kNothing), std::string::npos);
+}
+
 TEST_F(CliTest, SpendsBytesAndPlansThem) {
   const std::string calibrated = fmt::format(
       "--calibration {} --calibration-tokens 96 --calibration-context 32 --steps 3", text);

@@ -115,6 +115,11 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
       table.rows.push_back(row("KL from the original", result.before.kl, result.after.kl, false));
     }
     fmt::print("{}\n", table.aligned());
+    if (!(result.after.loss < result.before.loss)) {
+      fmt::print(
+          "no evaluation found a better loss: the parameters are written as they were. A smaller "
+          "--learning-rate or more --tokens may gain\n");
+    }
   }
   if (result.ended == heal::Ended::kEarly) {
     fmt::print("ended early, after {} steps without a better held-out loss\n", result.steps);
