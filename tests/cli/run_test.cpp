@@ -360,5 +360,25 @@ TEST_F(RunVerb, TheExamplesAreRecipes) {
   EXPECT_GT(seen, 0);
 }
 
+TEST_F(RunVerb, ThePaperRunsToItsEnd) {
+  TinyModel model = make_tiny_model(/*blocks=*/2, /*seed=*/1, /*scale=*/16);
+  model.config["max_position_embeddings"] = 512;
+  write_model(model, tmp / "m16");
+  write_byte_tokenizer(tmp / "m16");
+  std::string arguments = (source_dir() / "examples/recipes/paper.yaml").string() + " -o out";
+  for (const char* value :
+       {"model=m16", "own-tokens=4k", "calibration-tokens=1024", "test-tokens=1024", "steps=1",
+        "keep=0.8", "size=1.5MB", "heal-tokens=1024", "heal-context=128", "bonds=3", "blocks=0",
+        "rounds=1"}) {
+    arguments += std::string(" --set ") + value;
+  }
+  const Ran ran = run(arguments);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const auto stages = json_in("out/run.json")["stages"];
+  EXPECT_LE(stages["few-bits"]["result"]["bytes"], 1.5e6);
+  for (const auto& stage : stages) EXPECT_TRUE(stage["finished"]) << stage;
+  EXPECT_TRUE(fs::exists(tmp / "out/report.html"));
+}
+
 }  // namespace
 }  // namespace schmidt::test
