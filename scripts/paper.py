@@ -45,14 +45,14 @@ def variables(args: argparse.Namespace) -> dict[str, object]:
 
 
 def rows(out: Path) -> list[tuple[str, ...]]:
-    """The models of a run: size, bits, loss on the first text."""
+    """The models of a run as they were made: size, bits, loss on the first text."""
     stages = json.loads((out / "run.json").read_text())["stages"]
     original = json.loads((out / "original-eval.json").read_text())["texts"][0]
     parameters = stages["int8"]["result"]["dense_parameters"]
     table = [("", "MB", "bits", f"perplexity ({Path(original['text']).name})", "KL", "same token")]
     table.append(("original, float32", f"{parameters * 4 / 1e6:.1f}", "32",
                   f"{original['perplexity']:.2f}", "0", "100 %"))
-    for name, stage in stages.items():
+    for name, stage in sorted(stages.items(), key=lambda item: item[1]["ended"]):
         score = out / f"{name}-eval.json"
         if stage["verb"] not in ("compress", "quantize", "heal") or not score.exists():
             continue
