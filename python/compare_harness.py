@@ -35,11 +35,19 @@ def lines(path: Path) -> list[dict]:
         return [json.loads(line) for line in file if line.strip()]
 
 
+def before_cleaning(text: str) -> str:
+    """What the harness's cleaning of HellaSwag turns into `text`, which it has cleaned before:
+    it strips, removes what is in brackets and makes two spaces one, in this order."""
+    text = text.replace("  ", "   ")
+    return f"{'[]' if text[:1] == ' ' else ''}{text}{'[]' if text[-1:] == ' ' else ''}"
+
+
 def hub_form(folder: str, line: dict) -> dict:
     """A line with the field names that the hub's data set has."""
     if folder == "hellaswag" and "query" in line:
         label, text = line["query"].split(": ", 1)
-        return {"activity_label": label, "ctx_a": text, "ctx_b": "", "endings": line["choices"],
+        return {"activity_label": label, "ctx_a": before_cleaning(text), "ctx_b": "",
+                "endings": [before_cleaning(choice) for choice in line["choices"]],
                 "label": str(line["gold"])}
     if folder == "boolq" and "label" not in line:
         return {"question": line["question"], "passage": line["passage"],
