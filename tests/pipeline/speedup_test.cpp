@@ -158,6 +158,9 @@ TEST_F(Speedup, ACompressionFollowsThePlanThatItBeganWith) {
   asked.speedup = 1.03;
   EXPECT_THROW(compressed(), c10::ValueError);
   EXPECT_FALSE(fs::exists(tmp / "fast"));
+  asked.speedup = 1.02;
+  asked.forms.group = 64;
+  EXPECT_THROW(compressed(), c10::ValueError) << "another choice of forms";
   asked.speedup = 1e6;
   fs::remove(file);
   EXPECT_THROW(compressed(), c10::ValueError);

@@ -186,6 +186,10 @@ nlohmann::json made_by(const PlanRecipe& recipe, const std::string& statistics) 
   nlohmann::json made = to_json(recipe);
   made["statistics"] = statistics;
   made["forms"] = names_of(recipe.forms.kinds);
+  made["group"] = recipe.forms.group;
+  made["symmetric"] = recipe.forms.symmetric;
+  made["method"] = budget_of(recipe).method;
+  made["dtype"] = recipe.dtype;
   return made;
 }
 
