@@ -20,6 +20,15 @@ class CompressOptions(TypedDict, total=False):
     size: str | float | None
     #: The same as a share: bits of the file over the original's parameters
     bits_per_weight: float | None
+    #: Instead of --keep: how many times as fast as its original the model shall be on this
+    #: machine, by the measured time of every form
+    speedup: float | None
+    #: --speedup: of decode, a token at a time, or of prefill, reading a prompt (decode)
+    speed_of: Literal["decode", "prefill"] | None
+    #: --speedup: sequences computed at once (1)
+    batch: int | None
+    #: --speedup: tokens of a prompt that is read (512)
+    n_prompt: int | None
     #: --size: weights of a row that share a scale (0: 32, 64 and 128 compete) (0)
     group: int | None
     #: --size: integers with zero points, or symmetric about zero without (asymmetric)

@@ -48,7 +48,7 @@ def compress(model: StrPath, out: StrPath, *, progress: ProgressFn | None = None
     """Makes a model smaller, by low ranks or Matrix Product Operators for its weights.
 
     Returns what `schmidt compress --json` prints: sizes, and errors layer by layer. One of `keep`,
-    `size`, `bits_per_weight`, `bond`, `plan` and `recipe` says how far it goes.
+    `size`, `bits_per_weight`, `speedup`, `bond`, `plan` and `recipe` says how far it goes.
 
     progress: called as the work goes on, in the thread of the call. What it raises ends the work
       and is raised here; so does Ctrl-C. The same call again goes on from the finished layers.
