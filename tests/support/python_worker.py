@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 
 # By what a script says; the heavy parts of transformers are imported when they are named.
-PACKAGES = {"torch": ["torch"], "transformers": ["transformers.modeling_utils"]}
+PACKAGES = {"torch": "torch", "transformers": "transformers.modeling_utils"}
 
 
 def run(argv: list[str]) -> int:
@@ -56,10 +56,9 @@ def main() -> None:
             request = json.loads(line)
             argv = shlex.split(request["command"])
             script = Path(argv[0]).read_text()
-            for package, modules in PACKAGES.items():
+            for package, module in PACKAGES.items():
                 if f"import {package}" in script or f"from {package}" in script:
-                    for module in modules:
-                        importlib.import_module(module)
+                    importlib.import_module(module)
             print(in_child(argv, request["stderr"]), flush=True)
 
 

@@ -1,5 +1,8 @@
 #include "schmidt/pipeline/plan_for_speed.h"
 
+#include <optional>
+#include <string>
+
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/file_system.h"
@@ -22,6 +25,13 @@ PlanRecipe plan_recipe(const CompressRecipe& recipe) {
   return asked;
 }
 
+/// Whether the plan in a file was made so, by statistics of that fingerprint; none: by any.
+bool is_made_by(const std::filesystem::path& file, const io::Checkpoint& model,
+                const PlanRecipe& asked, const std::optional<std::string>& statistics) {
+  const nlohmann::json found = plan::read_plan(file, model).made_by;
+  return found == made_by(asked, statistics.value_or(found.value("statistics", std::string())));
+}
+
 }  // namespace
 
 std::filesystem::path speed_plan_of(const std::filesystem::path& out) {
@@ -36,9 +46,8 @@ void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
     check_speedup(plan::outline(model), asked);
     return;
   }
-  const nlohmann::json found = plan::read_plan(file, model).made_by;
-  TORCH_CHECK_VALUE(found == made_by(asked, found.value("statistics", std::string())), "[output] ",
-                    file.string(), " is another plan; expected none, or force");
+  TORCH_CHECK_VALUE(is_made_by(file, model, asked, std::nullopt), "[output] ", file.string(),
+                    " is another plan; expected none, or force");
 }
 
 plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe& recipe,
@@ -48,8 +57,7 @@ plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe&
     PlanRecipe asked = plan_recipe(recipe);
     asked.statistics = statistics;
     const bool goes_on = !force && path_exists(file) &&
-                         plan::read_plan(file, model).made_by ==
-                             made_by(asked, calibrate::fingerprint_in(statistics));
+                         is_made_by(file, model, asked, calibrate::fingerprint_in(statistics));
     if (!goes_on) plan_by_statistics(plan::outline(model), asked, file, force);
   }
   parallel::barrier();
