@@ -93,8 +93,8 @@ std::vector<Piece> pieces_of(const model::Model& m, const Options& o) {
   const std::array<std::string, 4> names = {"q, k, v", "o", "gate, up", "down"};
   const std::array<int64_t, 4> inputs = {c.hidden_size, c.q_features(), c.hidden_size,
                                          c.intermediate_size};
-  for (const model::Group group : model::kGroups) {
-    const auto i = static_cast<size_t>(group);
+  for (const model::Group group : block.groups()) {
+    const auto i = static_cast<size_t>(group.kind);
     pieces.push_back(
         {names[i], random(o, inputs[i]),
          [&block, group](const torch::Tensor& x) { return block.projection(group)->apply(x); },

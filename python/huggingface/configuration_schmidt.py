@@ -13,6 +13,7 @@ VERSION = 1
 FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
+    "w1_w3": ("w1", "w3"),
 }
 
 

@@ -116,6 +116,82 @@ class StackedRows(nn.Module):
         return torch.cat([getattr(self._parent[0], member)(x) for member in self._members], -1)
 
 
+class Expert(nn.Module):
+    """One expert's three layers, under the names that a checkpoint has."""
+
+    def __init__(self, names: tuple[str, str, str], hidden: int, size: int, activation, **settings):
+        super().__init__()
+        self._names, self._activation = names, activation
+        for name, shape in zip(names, ((hidden, size), (hidden, size), (size, hidden))):
+            self.add_module(name, nn.Linear(*shape, bias=False, **settings))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up, down = (getattr(self, name) for name in self._names)
+        return down(self._activation(gate(x)) * up(x))
+
+
+class SeparateExperts(nn.ModuleList):
+    """A mixture's experts with layers of their own, where transformers, from version 5 on, has one
+    tensor for all of them."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    ) -> torch.Tensor:
+        """hidden_states [tokens, hidden], the others [tokens, experts of a token]."""
+        sums = torch.zeros_like(hidden_states)
+        for number, expert in enumerate(self):
+            token, place = torch.where(top_k_index == number)
+            if len(token) == 0:
+                continue
+            y = expert(hidden_states[token]) * top_k_weights[token, place, None]
+            sums.index_add_(0, token, y.to(sums.dtype))
+        return sums
+
+
+# Of Mixtral, whose layers transformers 5 has under another name.
+MIXTRAL_NAMES = {r"\.block_sparse_moe\.": ".mlp."}
+
+
+def _separate_experts(model: nn.Module) -> None:
+    """Gives the experts of all blocks layers of their own, and keeps transformers from putting
+    what it reads of them together again."""
+    names = ("gate_proj", "up_proj", "down_proj")
+    if model.config.model_type == "mixtral":
+        names = ("w1", "w3", "w2")
+    for path, module in list(model.named_modules()):
+        if not path.endswith(".experts") or not hasattr(module, "gate_up_proj"):
+            continue
+        weight = module.down_proj  # [experts, hidden, size]
+        settings = dict(device=weight.device, dtype=weight.dtype)
+        experts = [
+            Expert(names, *weight.shape[1:], module.act_fn, **settings) for _ in range(len(weight))
+        ]
+        model.set_submodule(path, SeparateExperts(experts))
+    # What transformers knows of a model's names on the disk it knows by the class.
+    inner = model.base_model
+    own = {"__module__": __name__, "__qualname__": type(inner).__qualname__}
+    inner.__class__ = type(type(inner).__name__, (type(inner),), own)
+
+
+def _is_expert(layer: LayerEntry) -> bool:
+    return ".experts." in layer.name
+
+
+def _has_renamed_experts(config) -> bool:
+    """Whether compressed experts have another name in transformers than in the checkpoint."""
+    return (
+        int(transformers.__version__.split(".")[0]) >= 5
+        and config.model_type == "mixtral"
+        and any(_is_expert(layer) for layer in compressed_layers(config))
+    )
+
+
+def _in_transformers(config, name: str) -> str:
+    if _has_renamed_experts(config):
+        return name.replace(".block_sparse_moe.", ".mlp.")
+    return name
+
+
 def _split_fused(model: nn.Module, member: str) -> None:
     """Where the architecture has one layer in the place of `member` and others: makes it them."""
     parent_name, _, leaf = member.rpartition(".")
@@ -157,11 +233,11 @@ def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding)
 
 def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     """Puts the compressed layer into the model in place of the dense ones it stands for."""
-    parent_name, _, leaf = layer.name.rpartition(".")
+    parent_name, _, leaf = _in_transformers(model.config, layer.name).rpartition(".")
     parent = model.get_submodule(parent_name)
-    members = layer.members
+    members = tuple(_in_transformers(model.config, member) for member in layer.members)
     if isinstance(getattr(parent, leaf, None), nn.Linear):
-        members = (layer.name,)  # one layer in the architecture too
+        members = (f"{parent_name}.{leaf}",)  # one layer in the architecture too
     for member in members:
         _split_fused(model, member)
     dense = [model.get_submodule(member) for member in members]
@@ -177,7 +253,7 @@ def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     weight, bias = dense[0].weight, dense[0].bias is not None
     compressed = compressed_linear(layer.kind, shape, bias, weight.dtype, weight.device)
     setattr(parent, leaf, compressed)
-    if members != (layer.name,):
+    if members != (f"{parent_name}.{leaf}",):
         members = tuple(member.rpartition(".")[2] for member in members)
         product, row = SharedProduct(), 0
         for member, linear in zip(members, dense):
@@ -208,7 +284,10 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
     class Compressed(family):
         def __init__(self, config, *args, **kwargs):
             super().__init__(config, *args, **kwargs)
-            for layer in compressed_layers(config):
+            layers = compressed_layers(config)
+            if any(_is_expert(layer) for layer in layers):
+                _separate_experts(self)
+            for layer in layers:
                 _replace_layer(self, layer).apply(self._init_weights)
             if isinstance(getattr(self, "lm_head", None), TiedHead):
                 self._tied_weights_keys = None  # it has no weight of its own
@@ -224,8 +303,11 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
             # releases before 5 would leave them without a value.
             kwargs.setdefault("offload_buffers", True)
             config = kwargs.get("config") or transformers.AutoConfig.from_pretrained(path)
-            if _has_nf4(config):  # known to transformers from 4.49 on
-                kwargs["key_mapping"] = NF4_NAMES | (kwargs.get("key_mapping") or {})
+            renamed = NF4_NAMES if _has_nf4(config) else {}
+            if _has_renamed_experts(config):
+                renamed = renamed | MIXTRAL_NAMES
+            if renamed:  # known to transformers from 4.49 on
+                kwargs["key_mapping"] = renamed | (kwargs.get("key_mapping") or {})
             return super().from_pretrained(path, *args, **kwargs)
 
         @torch.no_grad()

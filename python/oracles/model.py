@@ -22,10 +22,13 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
     Phi3Config,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -70,6 +73,8 @@ LONG_ROPE = dict(
 
 # Everything is small enough to count: scores and logits reach their caps, texts the windows.
 GEMMA = dict(SIZES, **TOKENS, head_dim=14, query_pre_attn_scalar=20, sliding_window=5)
+
+EXPERTS = dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20)
 
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),
@@ -127,6 +132,12 @@ FAMILIES = {
     ),
     "phi3_longrope": Phi3Config(
         **SIZES, **TOKENS, original_max_position_embeddings=16, rope_parameters=LONG_ROPE
+    ),
+    "mixtral": MixtralConfig(**SIZES, num_local_experts=5, num_experts_per_tok=2),
+    "qwen2_moe": Qwen2MoeConfig(**SIZES, **EXPERTS, shared_expert_intermediate_size=28),
+    # Block 0 has a single MLP.
+    "qwen3_moe": Qwen3MoeConfig(
+        **SIZES, **EXPERTS, head_dim=14, decoder_sparse_step=2, norm_topk_prob=True
     ),
     "gemma2": Gemma2Config(**GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=4.0),
     "gemma3": Gemma3TextConfig(

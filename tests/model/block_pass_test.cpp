@@ -42,7 +42,7 @@ TEST_F(BlockPassTest, IsTheForwardPassBitForBit) {
   for (const bool recorded : {false, true}) {
     const at::AutoGradMode mode(recorded);
     BlockPass pass = block().begin(h, rope);
-    for (const Group group : kGroups) {
+    for (const Group group : block().groups()) {
       EXPECT_EQ(pass.group(), group);
       pass.apply();
     }
@@ -71,7 +71,7 @@ TEST_F(BlockPassTest, IsTheResidualGraphOfItsParts) {
 
 TEST_F(BlockPassTest, AnotherProjectionIsThatOfAChangedBlock) {
   const at::NoGradGuard no_grad;
-  for (const Group group : kGroups) {
+  for (const Group group : block().groups()) {
     const ProjectionPtr other = another(group);
     Block changed = block();
     changed.replace(group, other);
@@ -89,12 +89,12 @@ TEST_F(BlockPassTest, GoesOnFromWhatWasPutAside) {
       torch::tensor({0, 0, 0, 1, 1, 1, 1, 1, 2, -1, -1}, torch::kInt64).repeat({3, 1});
   const Packing packing = packing_of(segments);
   const torch::Tensor whole = block().forward(h, rope, packing);
-  for (const Group group : kGroups) {
+  for (const Group group : block().groups()) {
     BlockPass pass = block().begin(h, rope, packing);
     pass.apply_until(group);
     BlockPass copy = pass;
     BlockPass later =
-        block().resume(group, pass.residual().clone(), pass.input().clone(), rope, packing);
+        block().resume({group, pass.residual().clone(), pass.input().clone()}, rope, packing);
     EXPECT_TRUE(torch::equal(pass.finish(), whole));
     EXPECT_TRUE(torch::equal(copy.finish(), whole));
     EXPECT_TRUE(torch::equal(later.finish(), whole));

@@ -231,8 +231,8 @@ TEST(Config, NamesTheFamiliesItKnows) {
   const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
   EXPECT_EQ(
       message,
-      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, granite, olmo2, "
-      "phi3, gemma2, gemma3_text, got \"gpt2\"");
+      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, mixtral, "
+      "qwen2_moe, qwen3_moe, granite, olmo2, phi3, gemma2, gemma3_text, got \"gpt2\"");
 }
 
 struct Lie {

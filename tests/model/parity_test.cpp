@@ -200,7 +200,8 @@ INSTANTIATE_TEST_SUITE_P(Families, Parity,
                                          "llama_dynamic", "llama_bias", "smollm2", "mistral",
                                          "qwen2", "qwen2_window", "qwen2_yarn", "qwen3",
                                          "qwen3_yarn", "granite", "olmo2", "phi3", "phi3_partial",
-                                         "phi3_long", "gemma2", "gemma3"));
+                                         "phi3_long", "gemma2", "gemma3", "mixtral", "qwen2_moe",
+                                         "qwen3_moe"));
 
 }  // namespace
 }  // namespace schmidt::model

@@ -108,7 +108,7 @@ TEST_P(GradientsOfForms, AreTheDenseOnesPulledThroughTheMatrix) {
   const Weights weights(models_.compressed.tensors, "tiny", options);
   size_t checked = 0;
   for (int64_t block = 0; block < config.num_layers; ++block) {
-    for (const Group group : kGroups) {
+    for (const Group group : block_groups(config, block)) {
       std::vector<LayerSpec> members = group_layers(config, block, group);
       const auto fused = fused_layer(members);
       const bool shared = fused && config.compressed_layers.contains(fused->name);

@@ -1,7 +1,10 @@
 // Tiny random models of the families that are more than a Llama with other switches: compressed,
 // calibrated, healed, written, and what transformers makes of what is written.
 
+#include <algorithm>
 #include <fstream>
+#include <iterator>
+#include <set>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -37,6 +40,11 @@ const json kGemma = {{"hidden_act", "gelu_pytorch_tanh"},
                      {"sliding_window", 5},
                      {"pad_token_id", nullptr}};
 
+const json kExperts = {{"tie_word_embeddings", false},
+                       {"pad_token_id", nullptr},
+                       {"num_experts_per_tok", 2},
+                       {"moe_intermediate_size", 20}};
+
 json with(json config, const json& changes) {
   for (const auto& [key, value] : changes.items()) config[key] = value;
   return config;
@@ -57,6 +65,10 @@ const Family kFamilies[] = {
       {"original_max_position_embeddings", 128},
       {"rope_scaling",
        {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {2.0, 3.0}}}}}},
+    {"mixtral", with(kExperts, {{"num_local_experts", 4}, {"sliding_window", nullptr}})},
+    {"qwen2_moe", with(kExperts, {{"num_experts", 4}, {"shared_expert_intermediate_size", 28}})},
+    {"qwen3_moe",
+     with(kExperts, {{"num_experts", 4}, {"norm_topk_prob", true}, {"decoder_sparse_step", 2}})},
     {"gemma2", with(kGemma, {{"attn_logit_softcapping", 2.0}, {"final_logit_softcapping", 4.0}})},
     {"gemma3_text", with(kGemma, {{"sliding_window_pattern", 2}, {"rope_local_base_freq", 100.0}})},
 };
@@ -83,6 +95,9 @@ test::TinyModel tiny(const Family& family) {
   for (int64_t b = 0; b < config.num_layers; ++b) {
     for (const model::NormSpec& spec : model::block_norms(config, b)) {
       model.tensors[spec.name + ".weight"] = norm(spec.size);
+    }
+    for (const model::RouterSpec& router : model::block_routers(config, b)) {
+      model.tensors[router.name + ".weight"] = torch::randn({router.experts, config.hidden_size});
     }
   }
   return model;
@@ -126,16 +141,21 @@ class FamiliesTest : public testing::TestWithParam<Family> {
   // rest dense.
   fs::path compressed() const {
     const auto layers = plan::dense_layers(checkpoint);
-    auto plan = plan::plan_bond(
-        plan::select_layers(layers, {{"layers.0.self_attn.q_proj", "layers.1.mlp.down_proj",
-                                      "layers.1.self_attn.o_proj", "layers.0.mlp.up_proj"},
-                                     {}}),
-        {}, 6);
-    for (plan::LayerPlan& p : plan::plan_bond(
-             plan::select_layers(plan::share_inputs(layers), {{"layers.1.self_attn.qkv_proj"}, {}}),
-             {.low_rank = true}, 8)) {
-      plan.push_back(std::move(p));
-    }
+    // q and up of block 0, o and down of block 1; of experts those of one, or the one that all
+    // tokens take.
+    const auto taken = [](const plan::Layer& layer, std::set<std::string> labels) {
+      const bool first = labels.contains(fmt::format("{} {}", layer.block, layer.label()));
+      return first && (!layer.expert || *layer.expert == 1 || *layer.expert == 4);
+    };
+    std::vector<plan::Layer> some, whole;
+    std::ranges::copy_if(layers, std::back_inserter(some), [&](const plan::Layer& layer) {
+      return taken(layer, {"0 L1", "0 L6", "1 L4", "1 L7"});
+    });
+    std::ranges::copy_if(plan::share_inputs(layers), std::back_inserter(whole), [&](const auto& l) {
+      return taken(l, {"1 L1+L2+L3"}) || (l.expert && taken(l, {"1 L5+L6"}));
+    });
+    auto plan = plan::plan_bond(some, {}, 6);
+    std::ranges::move(plan::plan_bond(whole, {.low_rank = true}, 8), std::back_inserter(plan));
     const auto config = model::parse_config(checkpoint.config(), checkpoint.path());
     plan.push_back({.layer = plan::dense_vocabulary(config).front(), .method = "nearest"});
     plan.back().integers = {8, 12, true};
@@ -165,7 +185,7 @@ TEST_P(FamiliesTest, ADenseExportHasTheSameLogitsInTransformersWithoutOurCode) {
   const auto stored = io::load_safetensors(tmp / "dense/model.safetensors");
   const bool fused = GetParam().name == std::string("phi3");
   EXPECT_EQ(stored.contains("model.layers.0.self_attn.qkv_proj.weight"), fused);
-  EXPECT_EQ(stored.contains("model.layers.0.mlp.gate_proj.weight"), !fused);
+  EXPECT_EQ(stored.contains("model.layers.0.mlp.gate_up_proj.weight"), fused);
 }
 
 TEST_P(FamiliesTest, NoGgufFileIsWritten) {

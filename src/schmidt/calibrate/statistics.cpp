@@ -1,5 +1,6 @@
 #include "schmidt/calibrate/statistics.h"
 
+#include <array>
 #include <cmath>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -39,18 +40,10 @@ constexpr const char* kColumns = ".fisher_columns";
 /// Of the layout of a block's file.
 constexpr const char* kVersion = "statistics 3";
 
-const char* inputs_name(Group group) {
-  switch (group) {
-    case Group::kQkv:
-      return "qkv.inputs";
-    case Group::kOut:
-      return "out.inputs";
-    case Group::kGateUp:
-      return "gate_up.inputs";
-    case Group::kDown:
-      return "down.inputs";
-  }
-  TORCH_INTERNAL_ASSERT(false, "[statistics] unknown group");
+std::string inputs_name(Group group) {
+  static constexpr std::array<std::string_view, 4> kKinds = {"qkv", "out", "gate_up", "down"};
+  return fmt::format("{}{}.inputs", group.expert ? fmt::format("expert.{}.", *group.expert) : "",
+                     kKinds.at(group.kind));
 }
 
 /// G and the gradient's moments as sums over tokens, float32.
@@ -320,18 +313,19 @@ class Collector {
     const at::AutoGradMode grad(true);
     h.requires_grad_();
     Pass pass;
-    std::vector<torch::Tensor> outputs;
+    std::vector<torch::Tensor> reached = {h};
     model::BlockPass at = block.begin(h, rope_);
     while (const auto group = at.group()) {
       pass.inputs[*group] = at.input().detach().flatten(0, 1);
-      outputs.push_back(block.projection(*group)->apply(at.input()));
-      at.advance(outputs.back());
+      reached.push_back(at.outputs());
+      // An expert that no token takes has outputs of its own.
+      if (!reached.back().requires_grad()) reached.back().requires_grad_();
+      at.advance(reached.back());
     }
-    const auto gradients = torch::autograd::grad(
-        {at.residual()}, {h, outputs[0], outputs[1], outputs[2], outputs[3]}, {above});
+    const auto gradients = torch::autograd::grad({at.residual()}, reached, {above});
     pass.input_gradient = gradients[0];
-    for (size_t i = 0; i < model::kGroups.size(); ++i) {
-      pass.gradients[model::kGroups[i]] = gradients[i + 1].flatten(0, 1).to(torch::kFloat32);
+    for (size_t i = 0; i < block.groups().size(); ++i) {
+      pass.gradients[block.groups()[i]] = gradients[i + 1].flatten(0, 1).to(torch::kFloat32);
     }
     return pass;
   }

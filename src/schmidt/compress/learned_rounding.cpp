@@ -119,7 +119,9 @@ class LearnedMatrix {
  private:
   static constexpr double kLeastShare = 0.3, kMostShare = 1.2;
 
+  // An expert that no token of the piece takes has no gradient.
   static void move(torch::Tensor& t, double rate, double least, double most) {
+    if (!t.grad().defined()) return;
     t.sub_(t.grad().sign_(), rate).clamp_(least, most);
     t.mutable_grad() = torch::Tensor();
   }
@@ -256,7 +258,7 @@ LearnedBlock learn_rounding(const model::Block& block, const std::vector<BlockLa
                             const BlockText& text, const LearningOptions& options) {
   std::vector<std::unique_ptr<LearnedLayer>> learned;
   std::vector<model::ProjectionPtr> groups;
-  for (const model::Group group : model::kGroups) {
+  for (const model::Group group : block.groups()) {
     std::vector<model::ProjectionPtr> members;
     for (const BlockLayer& layer : layers) {
       if (layer.group != group) continue;

@@ -22,9 +22,10 @@ using calibrate::SavedPosition;
 using calibrate::TextBatches;
 using model::Group;
 
-/// The text before a group of layers: what they read, and the residual stream.
+/// The text before a group of layers: their BlockState.
 struct Halted {
   ActivationStream residual, input;
+  std::optional<ActivationStream> mixed;
 };
 
 /// The text in the original model and in the compressed one.
@@ -105,7 +106,7 @@ class Run {
     const model::Block block = model_.block(index);
     begin(index, block, kOriginal, texts.original);
     begin(index, block, kCompressed, texts.compressed);
-    for (const Group group : model::kGroups) {
+    for (const Group group : block.groups()) {
       model::ProjectionPtr compressed = block.projection(group);
       if (const auto layers = planned(index, group); !layers.empty()) {
         factorize(layers, texts);
@@ -133,7 +134,7 @@ class Run {
       learn(block, index, texts);
     }
     model::Block rounded = block;
-    for (const Group group : model::kGroups) {
+    for (const Group group : block.groups()) {
       if (const auto layers = planned(index, group); !layers.empty()) {
         rounded.replace(group, stored_projection(index, group, layers));
       }
@@ -171,7 +172,7 @@ class Run {
 
   ToLearn to_learn(int64_t block) const {
     ToLearn result;
-    for (const Group group : model::kGroups) {
+    for (const Group group : model::block_groups(model_.config(), block)) {
       const auto plans = planned(block, group);
       for (const model::LayerSpec& spec : stored_layers(block, group)) {
         const auto plan =
@@ -246,6 +247,7 @@ class Run {
   torch::Tensor output_weight(int64_t index) const {
     if (calibration_.statistics == nullptr) return {};
     for (const plan::LayerPlan& p : plan_) {
+      // Experts' outputs are only a share of the block's.
       if (p.layer.block != index || p.layer.group() != Group::kDown) continue;
       const calibrate::GradientMoments gradient = calibration_.statistics->of(p.layer).gradient;
       torch::Tensor h = calibrate::output_moments(gradient, options_.damping);
@@ -256,14 +258,17 @@ class Run {
     return {};
   }
 
-  ActivationStream input(const char* which, int64_t block, Group group) const {
-    return space_.make(fmt::format("{}.{}.input.{}", which, block, static_cast<int>(group)),
-                       model::group_layers(model_.config(), block, group).front().in_features);
+  /// What the block's group of that number reads.
+  ActivationStream input(const char* which, int64_t block, const std::vector<Group>& groups,
+                         size_t number) const {
+    const auto layers = model::group_layers(model_.config(), block, groups[number]);
+    return space_.make(fmt::format("{}.{}.input.{}", which, block, number),
+                       layers.front().in_features);
   }
 
   void begin(int64_t index, const model::Block& block, const char* which, Halted& at) {
     const SavedPosition::Work work(position_);
-    at.input = input(which, index, Group::kQkv);
+    at.input = input(which, index, block.groups(), 0);
     for (const int64_t b : own()) {
       at.input.write(b, block.begin(at.residual.read(b), rope_).input());
     }
@@ -272,23 +277,32 @@ class Run {
   void advance(int64_t index, const model::Block& block, Group group,
                const model::Projection& projection, const char* which, Halted& at) {
     const SavedPosition::Work work(position_);
+    const std::vector<Group>& groups = block.groups();
+    const auto number = static_cast<size_t>(std::ranges::find(groups, group) - groups.begin());
     Halted next;
-    const bool last = group == Group::kDown;
-    if (!last) next.input = input(which, index, model::kGroups[static_cast<size_t>(group) + 1]);
+    const bool last = number + 1 == groups.size();
+    if (!last) next.input = input(which, index, groups, number + 1);
     const bool grows = model::adds_to_residual(group);
     if (grows) {
-      next.residual =
-          space_.make(last ? name(which, index + 1) : name(which, index) + ".attended", hidden());
+      next.residual = space_.make(
+          last ? name(which, index + 1) : fmt::format("{}.grown.{}", name(which, index), number),
+          hidden());
     }
+    const bool mixes = group == Group::kOut && block.mixes_experts();
+    if (mixes) at.mixed = space_.make(name(which, index) + ".mixed", hidden());
     for (const int64_t b : own()) {
-      model::BlockPass pass = block.resume(group, grows ? at.residual.take(b) : at.residual.read(b),
-                                           at.input.take(b), rope_);
+      model::BlockState state{group, grows ? at.residual.take(b) : at.residual.read(b),
+                              at.input.take(b)};
+      if (group.expert) state.mixed = last ? at.mixed->take(b) : at.mixed->read(b);
+      model::BlockPass pass = block.resume(std::move(state), rope_);
       pass.apply(projection);
       if (!last) next.input.write(b, pass.input());
       if (grows) next.residual.write(b, pass.residual());
+      if (mixes) at.mixed->write(b, pass.state().mixed);
     }
     at.input = std::move(next.input);
     if (grows) at.residual = std::move(next.residual);
+    if (last) at.mixed.reset();
   }
 
   std::vector<const plan::LayerPlan*> planned(int64_t block, Group group) const {

@@ -217,6 +217,11 @@ json config_from_gguf(const GgufFile& file) {
     throw FormatError(file.path(), "tensor token_embd.weight", "expected a matrix, found none");
   }
 
+  if (file.get_int(fmt::format("{}.expert_count", architecture.name)).value_or(0) > 0) {
+    metadata.fail("expert_count",
+                  "expected a model with one MLP in each block, found a mixture of experts, which "
+                  "is read from a Hugging Face folder alone");
+  }
   const int64_t hidden = metadata.size("embedding_length");
   const int64_t heads = metadata.size("attention.head_count");
   if (heads > hidden) {

@@ -1,6 +1,12 @@
 #include "schmidt/model/block.h"
 
+#include <span>
+
 #include <ATen/ops/cat.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "schmidt/kernels/rope.h"
 #include "schmidt/kernels/swiglu.h"
@@ -9,19 +15,19 @@
 #include "schmidt/model/norm.h"
 
 namespace schmidt::model {
-namespace {
-
-size_t slot(Group group) { return static_cast<size_t>(group); }
-
-}  // namespace
 
 Block::Block(const ModelConfig& config, int64_t index, const Weights& weights)
     : config_(config), index_(index) {
   for (const auto& [norm, name, size] : block_norms(config, index)) {
     norms_[static_cast<size_t>(norm)] = weights.read(name + ".weight", {size});
   }
-  for (const Group group : kGroups) {
-    projections_[slot(group)] = load_group(group_layers(config, index, group), config, weights);
+  groups_ = block_groups(config, index);
+  for (const Group group : groups_) {
+    projections_.push_back(load_group(group_layers(config, index, group), config, weights));
+  }
+  for (const auto& [name, experts] : block_routers(config, index)) {
+    routers_.push_back({name + ".weight",
+                        weights.read(name + ".weight", {experts, config.hidden_size})});
   }
   // The forms of all layers of the model, which would be in memory once for each block.
   config_.compressed_layers = nlohmann::json::object();
@@ -86,9 +92,9 @@ BlockPass Block::begin(const torch::Tensor& h, const RopeTable& rope,
   return {*this, text_attention(h, rope, packing), h};
 }
 
-BlockPass Block::resume(Group group, const torch::Tensor& residual, const torch::Tensor& input,
-                        const RopeTable& rope, const Packing& packing) const {
-  return {*this, text_attention(residual, rope, packing), group, residual, input};
+BlockPass Block::resume(BlockState state, const RopeTable& rope, const Packing& packing) const {
+  BlockPass::Attention attention = text_attention(state.residual, rope, packing);
+  return {*this, std::move(attention), std::move(state)};
 }
 
 torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
@@ -110,14 +116,16 @@ torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
 torch::Tensor Block::norm(Group group, const torch::Tensor& h) const {
   TORCH_CHECK_VALUE(reads_residual(group),
                     "[block] expected a group that reads the residual stream");
-  const torch::Tensor& w = weight(group == Group::kQkv ? Norm::kQkvInput : Norm::kGateUpInput);
+  const torch::Tensor& w =
+      weight(group.kind == Group::kQkv ? Norm::kQkvInput : Norm::kGateUpInput);
   return w.defined() ? normed(config_, h, w) : h;
 }
 
 torch::Tensor Block::added(Group group, torch::Tensor outputs) const {
   TORCH_CHECK_VALUE(adds_to_residual(group),
                     "[block] expected a group that adds to the residual stream");
-  const torch::Tensor& w = weight(group == Group::kOut ? Norm::kOutOutput : Norm::kDownOutput);
+  const torch::Tensor& w =
+      weight(group.kind == Group::kOut ? Norm::kOutOutput : Norm::kDownOutput);
   torch::Tensor update = w.defined() ? normed(config_, outputs, w) : std::move(outputs);
   return config_.residual_scale == 1.0 ? update : update * config_.residual_scale;
 }
@@ -127,14 +135,37 @@ torch::Tensor Block::gated(const torch::Tensor& gate_up) const {
                                                  : kernels::geglu(gate_up);
 }
 
-const ProjectionPtr& Block::projection(Group group) const { return projections_[slot(group)]; }
+torch::Tensor Block::shares(const torch::Tensor& h) const {
+  TORCH_CHECK_VALUE(mixes_experts(), "[block] expected one with a mixture of experts");
+  const ExpertsConfig& experts = *config_.experts;
+  const torch::Tensor logits = at::linear(h, routers_.front().tensor);
+  const auto [most, picked] =
+      at::softmax(logits, -1, torch::kFloat32).topk(experts.active, -1);  // [.., active]
+  const torch::Tensor taken = experts.normalized ? most / most.sum(-1, true) : most;
+  torch::Tensor shares =
+      at::zeros_like(logits).scatter(-1, picked, taken.to(logits.scalar_type()));
+  if (experts.shared_size == 0) return shares;
+  return at::cat({shares, at::sigmoid(at::linear(h, routers_.back().tensor))}, -1);
+}
+
+// Two groups of attention, then two of each MLP.
+ProjectionPtr& Block::slot(Group group) {
+  const bool of_mlp = group.kind >= Group::kGateUp;
+  TORCH_CHECK_VALUE(of_mlp && mixes_experts() ? group.expert.has_value() : !group.expert,
+                    "[block] expected a group of its own");
+  return projections_.at(static_cast<size_t>(group.kind + 2 * group.expert.value_or(0)));
+}
+
+const ProjectionPtr& Block::projection(Group group) const {
+  return const_cast<Block*>(this)->slot(group);
+}
 
 void Block::replace(Group group, ProjectionPtr projection) {
-  const int64_t expected = projections_[slot(group)]->out_features();
+  const int64_t expected = slot(group)->out_features();
   TORCH_CHECK_VALUE(projection != nullptr && projection->out_features() == expected,
                     "[block] expected a projection to ", expected, " outputs, got ",
                     projection == nullptr ? 0 : projection->out_features());
-  projections_[slot(group)] = std::move(projection);
+  slot(group) = std::move(projection);
 }
 
 std::vector<NamedTensor> Block::parameters() const {
@@ -157,8 +188,8 @@ std::vector<NamedTensor> Block::parameters() const {
   add(Group::kOut);
   add_norm(Norm::kOutOutput);
   add_norm(Norm::kGateUpInput);
-  add(Group::kGateUp);
-  add(Group::kDown);
+  all.insert(all.end(), routers_.begin(), routers_.end());
+  for (const Group group : std::span(groups_).subspan(2)) add(group);
   add_norm(Norm::kDownOutput);
   return all;
 }

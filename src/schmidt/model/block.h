@@ -37,10 +37,8 @@ class Block {
   /// The same pass, halted before each group of layers.
   BlockPass begin(const torch::Tensor& h, const RopeTable& rope, const Packing& packing = {}) const;
 
-  /// A pass that was put aside before `group`, of the states `residual` [b, t, hidden] and what
-  /// the group reads, `input` [b, t, n].
-  BlockPass resume(Group group, const torch::Tensor& residual, const torch::Tensor& input,
-                   const RopeTable& rope, const Packing& packing = {}) const;
+  /// A pass that was put aside, of states [b, t, ..].
+  BlockPass resume(BlockState state, const RopeTable& rope, const Packing& packing = {}) const;
 
   /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values
   /// go into the blocks that the cache has for them. Not differentiable.
@@ -56,6 +54,16 @@ class Block {
 
   /// Outputs of gate and up [.., 2 m] -> what down reads [.., m].
   torch::Tensor gated(const torch::Tensor& gate_up) const;
+
+  /// In the order of the computation.
+  const std::vector<Group>& groups() const { return groups_; }
+
+  /// Whether a router picks the MLPs of each token.
+  bool mixes_experts() const { return !routers_.empty(); }
+
+  /// The shares [.., experts] that tokens take of the experts, from what these read, h [.., hidden]:
+  /// zero but for those that a token takes; of the shared one, which is the last, never zero.
+  torch::Tensor shares(const torch::Tensor& h) const;
 
   const ProjectionPtr& projection(Group group) const;
 
@@ -73,6 +81,7 @@ class Block {
     torch::Tensor v;  // [..., kv_heads, d]
   };
 
+  ProjectionPtr& slot(Group group);
   const torch::Tensor& weight(Norm norm) const { return norms_[static_cast<size_t>(norm)]; }
   torch::Tensor normed_heads(const torch::Tensor& x, Norm norm) const;
   torch::Tensor turned(const torch::Tensor& x, const RopeTable& rope) const;
@@ -84,7 +93,9 @@ class Block {
   ModelConfig config_;
   int64_t index_;
   std::array<torch::Tensor, kNorms> norms_;  // undefined where the model has none
-  std::array<ProjectionPtr, kGroups.size()> projections_;
+  std::vector<NamedTensor> routers_;  // of block_routers
+  std::vector<Group> groups_;
+  std::vector<ProjectionPtr> projections_;  // of the groups
 };
 
 }  // namespace schmidt::model

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -12,6 +13,14 @@ namespace schmidt::model {
 
 class Block;
 
+/// Where a pass through a block stands.
+struct BlockState {
+  std::optional<Group> group;  ///< whose work is next; none after the last
+  torch::Tensor residual;      ///< [.., hidden], the stream that the half of the block adds to
+  torch::Tensor input;         ///< [.., n], what the group reads; undefined after the last
+  torch::Tensor mixed = {};    ///< [.., hidden], what all experts read; undefined outside of them
+};
+
 /// Hidden states on their way through a decoder block, halted before each group of layers:
 ///
 ///     h ──┬─ norm ─ kQkv ─ attention ─ kOut ── + ──┬─ norm ─ kGateUp ─ gate ─ kDown ── + ── h'
@@ -19,10 +28,13 @@ class Block;
 ///
 /// Some families have a norm and a factor in front of each +, and no norm where the half begins.
 ///
-/// The work of a group is the block's own projection or another in its place. Where a pass
-/// stands is its group, what the group reads and the residual stream: a pass that is put aside
-/// goes on from those three. A value: a copy goes on by itself. Its block has to outlive it.
-/// Differentiable. Made by Block::begin and Block::resume.
+/// In a mixture of experts the second half is gone through once for each expert, whose outputs are
+/// added times its share of the token. What an expert reads is zero at the tokens that do not take
+/// it.
+///
+/// The work of a group is the block's own projection or another in its place. A pass that is put
+/// aside goes on from its BlockState. A value: a copy goes on by itself. Its block has to outlive
+/// it. Differentiable. Made by Block::begin and Block::resume.
 class BlockPass {
  public:
   /// The outputs of q, k and v [.., q + 2 kv] -> what o reads [.., q].
@@ -31,27 +43,27 @@ class BlockPass {
   /// Before kQkv. h [.., hidden].
   BlockPass(const Block& block, Attention attention, torch::Tensor h);
 
-  /// Before `group`. residual [.., hidden], input [.., n].
-  BlockPass(const Block& block, Attention attention, Group group, torch::Tensor residual,
-            torch::Tensor input);
+  BlockPass(const Block& block, Attention attention, BlockState state);
 
-  /// The layers that are next; none after the last.
-  std::optional<Group> group() const { return group_; }
+  const BlockState& state() const { return state_; }
+  std::optional<Group> group() const { return state_.group; }
+  const torch::Tensor& input() const { return state_.input; }
 
-  /// What they read [.., n]; undefined after the last.
-  const torch::Tensor& input() const { return input_; }
+  /// After the last group the block's output [.., hidden].
+  const torch::Tensor& residual() const { return state_.residual; }
 
-  /// The residual stream [.., hidden] that the half of the block at work adds to; after the last
-  /// group the block's output.
-  const torch::Tensor& residual() const { return residual_; }
+  /// What the group's own projection, or another one, gives [.., m]: of an expert zero at the
+  /// tokens that do not take it.
+  torch::Tensor outputs() const;
+  torch::Tensor outputs(const Projection& projection) const;
 
   /// Goes on to the next group with `outputs` [.., m] of this one, whose memory it may take where
   /// nobody asks for a gradient.
   void advance(torch::Tensor outputs);
 
   /// The same with the outputs of the block's own projection, or of another one.
-  void apply();
-  void apply(const Projection& projection) { advance(projection.apply(input_)); }
+  void apply() { advance(outputs()); }
+  void apply(const Projection& projection) { advance(outputs(projection)); }
 
   /// Applies the block's own projections up to `group`.
   void apply_until(Group group);
@@ -60,11 +72,14 @@ class BlockPass {
   torch::Tensor finish();
 
  private:
+  void begin_expert(int64_t expert);
+  void mix_experts();
+  torch::Tensor share(int64_t expert) const;
+
   const Block* block_;
   Attention attention_;
-  std::optional<Group> group_;
-  torch::Tensor residual_;
-  torch::Tensor input_;
+  BlockState state_;
+  torch::Tensor shares_;  // [.., experts], of the tokens; while experts are gone through
 };
 
 }  // namespace schmidt::model

@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 // Far above any real model, far below where products of two of them overflow.
 constexpr int64_t kMaxSize = int64_t{1} << 28;
 constexpr int64_t kMaxLayers = 10'000;
+constexpr int64_t kMaxExperts = 100'000;
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
 // One object of a config, read key by key with messages that name the key.
@@ -350,7 +351,8 @@ std::vector<std::optional<int64_t>> parse_windows(const Fields& fields, const Fa
   std::vector<std::optional<int64_t>> windows(num_layers);
   const bool off =
       family.window == WindowRule::kNone ||
-      (family.window == WindowRule::kLayerTypes && !fields.boolean("use_sliding_window", false));
+      ((family.window == WindowRule::kLayerTypes || family.window == WindowRule::kAllWhereUsed) &&
+       !fields.boolean("use_sliding_window", false));
   // Here null is a statement, not an absence: no window.
   const bool absent = fields.find("sliding_window") == nullptr;
   const bool none = absent && (fields.contains("sliding_window") || family.default_window == 0);
@@ -359,8 +361,9 @@ std::vector<std::optional<int64_t>> parse_windows(const Fields& fields, const Fa
   }
   if (off || none) return windows;
   const int64_t window = fields.integer("sliding_window", 1, kMaxPositions, family.default_window);
-  const std::vector<bool> slides = family.window == WindowRule::kAll
-                                       ? std::vector<bool>(num_layers, true)
+  const bool all =
+      family.window == WindowRule::kAll || family.window == WindowRule::kAllWhereUsed;
+  const std::vector<bool> slides = all ? std::vector<bool>(num_layers, true)
                                        : sliding_layers(fields, family, num_layers);
   for (int64_t i = 0; i < num_layers; ++i) {
     if (slides[i]) windows[i] = window;
@@ -396,6 +399,50 @@ void parse_scales(const Fields& fields, const Family& family, ModelConfig& c) {
     c.logit_softcap =
         parse_softcap(fields, "final_logit_softcapping", family.default_logit_softcap);
   }
+}
+
+// Every n-th block has a mixture of experts but those named in `mlp_only_layers`.
+std::vector<bool> mixing_blocks(const Fields& fields, int64_t num_layers) {
+  const int64_t n = fields.integer("decoder_sparse_step", 1, kMaxLayers, 1);
+  std::vector<bool> mixes(num_layers);
+  for (int64_t i = 0; i < num_layers; ++i) mixes[i] = (i + 1) % n == 0;
+  if (const json* single = fields.find("mlp_only_layers")) {
+    if (!single->is_array()) {
+      fields.fail("mlp_only_layers",
+                  fmt::format("expected an array of layers, got {}", Fields::shown(*single)));
+    }
+    for (const json& layer : *single) {
+      mixes[fields.checked("mlp_only_layers", layer, 0, num_layers - 1)] = false;
+    }
+  }
+  return mixes;
+}
+
+std::optional<ExpertsConfig> parse_experts(const Fields& fields, const Family& family,
+                                           const ModelConfig& c) {
+  if (!family.experts) return std::nullopt;
+  const ExpertDefaults& defaults = *family.experts;
+  const bool mixtral = defaults.names == ExpertNames::kMixtral;
+  // Configs of transformers 5 may have either name.
+  const char* const count = fields.find("num_local_experts") != nullptr || mixtral
+                                ? "num_local_experts"
+                                : "num_experts";
+  ExpertsConfig experts{.names = defaults.names};
+  experts.count = fields.integer(count, 1, kMaxExperts, defaults.count);
+  experts.active = fields.integer("num_experts_per_tok", 1, experts.count,
+                                  std::min(defaults.active, experts.count));
+  experts.intermediate_size =
+      defaults.intermediate_size == 0
+          ? c.intermediate_size
+          : fields.integer("moe_intermediate_size", 1, kMaxSize, defaults.intermediate_size);
+  experts.normalized = mixtral || fields.boolean("norm_topk_prob", false);
+  if (defaults.shared_size > 0) {
+    experts.shared_size =
+        fields.integer("shared_expert_intermediate_size", 1, kMaxSize, defaults.shared_size);
+  }
+  experts.blocks =
+      mixtral ? std::vector<bool>(c.num_layers, true) : mixing_blocks(fields, c.num_layers);
+  return experts;
 }
 
 std::vector<int64_t> parse_ids(const Fields& fields, const char* key) {
@@ -479,6 +526,7 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   }
   c.max_positions = stretched_context(c.rope, c.max_positions);
   c.windows = parse_windows(fields, family, c.num_layers);
+  c.experts = parse_experts(fields, family, c);
   const std::vector<int64_t> bos = parse_ids(fields, "bos_token_id");
   if (!bos.empty()) c.bos_id = bos.front();
   c.eos_ids = parse_ids(fields, "eos_token_id");

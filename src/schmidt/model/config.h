@@ -47,6 +47,23 @@ enum class QkNorm { kNone, kHeads, kWhole };
 /// What opens the gate of the MLP.
 enum class Activation { kSilu, kGeluTanh };
 
+/// How a checkpoint calls the layers of a mixture of experts.
+enum class ExpertNames {
+  kQwen,     ///< mlp.gate, mlp.experts.3.gate_proj
+  kMixtral,  ///< block_sparse_moe.gate, block_sparse_moe.experts.3.w1
+};
+
+/// MLPs that are a mixture of experts: a router takes some of them for each token.
+struct ExpertsConfig {
+  ExpertNames names = ExpertNames::kQwen;
+  int64_t count = 0;              ///< of a block
+  int64_t active = 0;             ///< that a token takes
+  int64_t intermediate_size = 0;  ///< of each
+  bool normalized = true;         ///< the shares of those that a token takes add up to 1
+  int64_t shared_size = 0;   ///< intermediate size of one more that every token takes; 0: none
+  std::vector<bool> blocks;  ///< which have a mixture. Size num_layers
+};
+
 /// The architecture of a decoder-only model of the Llama family: families differ
 /// in these values only, not in code.
 struct ModelConfig {
@@ -78,6 +95,7 @@ struct ModelConfig {
   /// For each layer, the number of latest positions that a token attends to, its
   /// own included; none: all of them. Size num_layers.
   std::vector<std::optional<int64_t>> windows;
+  std::optional<ExpertsConfig> experts = {};  ///< none: every block has one MLP
   std::optional<int64_t> bos_id;
   std::vector<int64_t> eos_ids;            ///< generation stops at any of them
   std::optional<torch::ScalarType> dtype;  ///< what the checkpoint says it was trained in
@@ -85,6 +103,9 @@ struct ModelConfig {
 
   int64_t q_features() const { return num_heads * head_dim; }
   int64_t kv_features() const { return num_kv_heads * head_dim; }
+  bool mixes_experts(int64_t block) const {
+    return experts && experts->blocks[static_cast<size_t>(block)];
+  }
 };
 
 /// Reads a config.json, in the spelling of transformers 4 or 5. What it leaves out

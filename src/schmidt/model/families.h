@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "schmidt/model/config.h"
@@ -15,10 +16,20 @@ enum class Trait { kNever, kAlways, kConfigured };
 enum class WindowRule {
   kNone,        ///< none: the key `sliding_window` means nothing
   kAll,         ///< every layer, where `sliding_window` is a number
+  kAllWhereUsed,  ///< every layer, where `use_sliding_window`
   kLayerTypes,  ///< where `use_sliding_window`: those that `layer_types` or
                 ///< `max_window_layers` names
   kPattern,     ///< those that `layer_types` names; without it all but every n-th, n being
                 ///< `sliding_window_pattern`
+};
+
+/// What a family's MLPs are where its config does not say otherwise.
+struct ExpertDefaults {
+  ExpertNames names = ExpertNames::kQwen;
+  int64_t count = 0;             ///< key `num_experts`, of Mixtral `num_local_experts`
+  int64_t active = 0;            ///< key `num_experts_per_tok`
+  int64_t intermediate_size = 0; ///< key `moe_intermediate_size`; 0: the key `intermediate_size`
+  int64_t shared_size = 0;       ///< key `shared_expert_intermediate_size`; 0: no such expert
 };
 
 /// What tells one model family from another. A new family of this kind is one line
@@ -53,9 +64,10 @@ struct Family {
   double default_local_theta = 0.0;
   bool partial_rotation = false;  ///< the key `partial_rotary_factor` may be less than 1
   bool long_rope = false;         ///< RoPE scaling of the type longrope, and that alone
+  std::optional<ExpertDefaults> experts = {};  ///< MLPs are mixtures of experts
 };
 
-inline constexpr std::array<Family, 9> kFamilies = {{
+inline constexpr std::array<Family, 12> kFamilies = {{
     {.model_type = "llama",
      .qkv_bias = Trait::kConfigured,
      .output_bias = Trait::kConfigured,
@@ -72,6 +84,26 @@ inline constexpr std::array<Family, 9> kFamilies = {{
      .window = WindowRule::kLayerTypes,
      .default_window = 4096,
      .default_head_dim = 128},
+    {.model_type = "mixtral",
+     .window = WindowRule::kAll,
+     .default_eps = 1e-5,
+     .default_theta = 1e6,
+     .experts = ExpertDefaults{.names = ExpertNames::kMixtral, .count = 8, .active = 2}},
+    {.model_type = "qwen2_moe",
+     .qkv_bias = Trait::kAlways,
+     .window = WindowRule::kLayerTypes,
+     .default_window = 4096,
+     .experts = ExpertDefaults{.count = 60,
+                               .active = 4,
+                               .intermediate_size = 1408,
+                               .shared_size = 5632}},
+    {.model_type = "qwen3_moe",
+     .qkv_bias = Trait::kConfigured,
+     .output_bias = Trait::kConfigured,
+     .qk_norm = QkNorm::kHeads,
+     .window = WindowRule::kAllWhereUsed,
+     .default_window = 4096,
+     .experts = ExpertDefaults{.count = 128, .active = 8, .intermediate_size = 768}},
     {.model_type = "granite",
      .qkv_bias = Trait::kConfigured,
      .output_bias = Trait::kConfigured,

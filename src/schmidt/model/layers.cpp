@@ -10,10 +10,62 @@ namespace schmidt::model {
 
 std::string block_prefix(int64_t block) { return "model.layers." + std::to_string(block) + "."; }
 
+std::vector<Group> block_groups(const ModelConfig& config, int64_t block) {
+  std::vector<Group> groups = {Group::kQkv, Group::kOut};
+  if (!config.mixes_experts(block)) {
+    groups.insert(groups.end(), {Group::kGateUp, Group::kDown});
+    return groups;
+  }
+  const int64_t experts = config.experts->count + (config.experts->shared_size > 0 ? 1 : 0);
+  for (int64_t e = 0; e < experts; ++e) {
+    groups.insert(groups.end(), {Group(Group::kGateUp, e), Group(Group::kDown, e)});
+  }
+  return groups;
+}
+
+std::vector<RouterSpec> block_routers(const ModelConfig& config, int64_t block) {
+  if (!config.mixes_experts(block)) return {};
+  const ExpertsConfig& experts = *config.experts;
+  const bool mixtral = experts.names == ExpertNames::kMixtral;
+  const std::string prefix = block_prefix(block);
+  std::vector<RouterSpec> routers = {
+      {prefix + (mixtral ? "block_sparse_moe.gate" : "mlp.gate"), experts.count}};
+  if (experts.shared_size > 0) routers.push_back({prefix + "mlp.shared_expert_gate", 1});
+  return routers;
+}
+
+namespace {
+
+/// An MLP: a block's, or an expert's.
+struct Mlp {
+  std::string gate, up, down;
+  int64_t size;
+};
+
+Mlp mlp_of(const ModelConfig& c, int64_t block, const std::optional<int64_t>& expert) {
+  std::string prefix = block_prefix(block) + "mlp.";
+  int64_t size = c.intermediate_size;
+  if (expert && *expert == c.experts->count) {
+    prefix += "shared_expert.";
+    size = c.experts->shared_size;
+  } else if (expert) {
+    size = c.experts->intermediate_size;
+    const std::string number = "experts." + std::to_string(*expert) + ".";
+    if (c.experts->names == ExpertNames::kMixtral) {
+      prefix = block_prefix(block) + "block_sparse_moe." + number;
+      return {prefix + "w1", prefix + "w3", prefix + "w2", size};
+    }
+    prefix += number;
+  }
+  return {prefix + "gate_proj", prefix + "up_proj", prefix + "down_proj", size};
+}
+
+}  // namespace
+
 std::vector<LayerSpec> group_layers(const ModelConfig& c, int64_t block, Group group) {
   const std::string attention = block_prefix(block) + "self_attn.";
-  const std::string mlp = block_prefix(block) + "mlp.";
-  switch (group) {
+  const Mlp mlp = mlp_of(c, block, group.expert);
+  switch (group.kind) {
     case Group::kQkv:
       return {{attention + "q_proj", c.q_features(), c.hidden_size, c.attention_bias},
               {attention + "k_proj", c.kv_features(), c.hidden_size, c.attention_bias},
@@ -21,10 +73,10 @@ std::vector<LayerSpec> group_layers(const ModelConfig& c, int64_t block, Group g
     case Group::kOut:
       return {{attention + "o_proj", c.hidden_size, c.q_features(), c.output_bias}};
     case Group::kGateUp:
-      return {{mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias},
-              {mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias}};
+      return {{mlp.gate, mlp.size, c.hidden_size, c.mlp_bias},
+              {mlp.up, mlp.size, c.hidden_size, c.mlp_bias}};
     case Group::kDown:
-      return {{mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias}};
+      return {{mlp.down, c.hidden_size, mlp.size, c.mlp_bias}};
   }
   TORCH_INTERNAL_ASSERT(false, "unknown group of layers");
 }
@@ -54,7 +106,8 @@ std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
   struct Fusion {
     std::string_view first, name;
   };
-  static constexpr Fusion kFusions[] = {{".q_proj", ".qkv_proj"}, {".gate_proj", ".gate_up_proj"}};
+  static constexpr Fusion kFusions[] = {
+      {".q_proj", ".qkv_proj"}, {".gate_proj", ".gate_up_proj"}, {".w1", ".w1_w3"}};
   if (members.size() < 2) return std::nullopt;
   LayerSpec fused = members.front();
   for (const LayerSpec& other : members.subspan(1)) fused.out_features += other.out_features;
@@ -71,8 +124,8 @@ size_t place_in_block(std::string_view module) {
       "input_layernorm", "qkv_proj",  "q_proj",
       "k_proj",          "v_proj",    "q_norm",
       "k_norm",          "o_proj",    "post_attention_layernorm",
-      "gate_up_proj",    "gate_proj", "up_proj",
-      "down_proj"};
+      "gate",            "gate_up_proj", "gate_proj", "up_proj",
+      "down_proj",       "w1_w3", "w1", "w3", "w2"};
   const auto* const found =
       std::ranges::find_if(kModules, [&](std::string_view m) { return module.ends_with(m); });
   return static_cast<size_t>(found - std::begin(kModules));
@@ -81,7 +134,7 @@ size_t place_in_block(std::string_view module) {
 std::vector<LayerSpec> block_layers(const ModelConfig& config) {
   std::vector<LayerSpec> layers;
   for (int64_t block = 0; block < config.num_layers; ++block) {
-    for (const Group group : kGroups) {
+    for (const Group group : block_groups(config, block)) {
       for (LayerSpec& layer : group_layers(config, block, group)) {
         layers.push_back(std::move(layer));
       }
@@ -104,7 +157,7 @@ std::vector<StorableLayer> storable_layers(const ModelConfig& config) {
     all.push_back({layer, {layer}});
   }
   for (int64_t block = 0; block < config.num_layers; ++block) {
-    for (const Group group : kGroups) {
+    for (const Group group : block_groups(config, block)) {
       const std::vector<LayerSpec> members = group_layers(config, block, group);
       for (const LayerSpec& member : members) all.push_back({member, {member}});
       if (const auto fused = fused_layer(members)) all.push_back({*fused, members});

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <array>
+#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -21,18 +21,31 @@ struct LayerSpec {
   bool bias = false;
 };
 
-/// The linear maps of a decoder block, grouped by the input they share.
-enum class Group { kQkv, kOut, kGateUp, kDown };
-inline constexpr std::array<Group, 4> kGroups = {Group::kQkv, Group::kOut, Group::kGateUp,
-                                                 Group::kDown};
+/// Linear maps of a decoder block that share their input: q, k, v; o; gate, up; down. In a mixture
+/// of experts each of these has a gate, up and a down of its own.
+struct Group {
+  enum Kind { kQkv, kOut, kGateUp, kDown };
+
+  // NOLINTNEXTLINE(google-explicit-constructor): the groups of a block with one MLP are kinds
+  constexpr Group(Kind its_kind, std::optional<int64_t> its_expert = std::nullopt)
+      : kind(its_kind), expert(its_expert) {}
+
+  friend auto operator<=>(const Group&, const Group&) = default;
+
+  Kind kind;
+  std::optional<int64_t> expert;  ///< of a mixture; the one that every token takes is the last
+};
+
+/// The groups of a block in the order of the computation, expert by expert.
+std::vector<Group> block_groups(const ModelConfig& config, int64_t block);
 
 /// Whether a group reads the residual stream, normed; otherwise what the group before it gave.
 constexpr bool reads_residual(Group group) {
-  return group == Group::kQkv || group == Group::kGateUp;
+  return group.kind == Group::kQkv || group.kind == Group::kGateUp;
 }
 /// Whether the residual stream grows by a group's outputs.
 constexpr bool adds_to_residual(Group group) {
-  return group == Group::kOut || group == Group::kDown;
+  return group.kind == Group::kOut || group.kind == Group::kDown;
 }
 
 /// The norms of a decoder block, each in front of a group, over q or k, or over what a group adds
@@ -54,13 +67,24 @@ std::vector<NormSpec> block_norms(const ModelConfig& config, int64_t block);
 std::string block_prefix(int64_t block);
 
 /// The layers of one group, in the order in which their outputs are stacked:
-/// q, k, v; o; gate, up; down.
+/// q, k, v; o; gate, up; down, of Mixtral's experts w1, w3; w2.
 std::vector<LayerSpec> group_layers(const ModelConfig& config, int64_t block, Group group);
 
 /// How many layers a group has.
 constexpr size_t members_of(Group group) {
-  return group == Group::kQkv ? 3 : group == Group::kGateUp ? 2 : 1;
+  return group.kind == Group::kQkv ? 3 : group.kind == Group::kGateUp ? 2 : 1;
 }
+
+/// A router of a mixture: its products with a token's state say how much of which experts the
+/// token takes.
+struct RouterSpec {
+  std::string name;     ///< "model.layers.0.mlp.gate", of the tensor NAME.weight [experts, hidden]
+  int64_t experts = 0;  ///< that it knows; 1 of the one that every token takes
+};
+
+/// Those of a block: none, that of the experts, or that and the one of the expert that every token
+/// takes.
+std::vector<RouterSpec> block_routers(const ModelConfig& config, int64_t block);
 
 /// The layers of a group as one whose outputs are theirs, stacked:
 /// "model.layers.3.self_attn.qkv_proj" and "model.layers.3.mlp.gate_up_proj". None for

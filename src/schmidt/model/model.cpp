@@ -229,25 +229,35 @@ std::vector<NamedTensor> Model::tensors() const {
   };
   if (embedding_ != nullptr) add(*embedding_);
   for (const Block& block : blocks_) {
-    for (const Group group : kGroups) add(*block.projection(group));
+    for (const Group group : block.groups()) add(*block.projection(group));
   }
   if (output_ != nullptr) add(*output_);
   return all;
 }
 
 int64_t Model::bytes() const {
-  int64_t bytes = bytes_of_step();
+  int64_t bytes = bytes_after_embedding(1.0);
   if (embedding_ != nullptr && output_ != embedding_) bytes += bytes_of(*embedding_);
   return bytes;
 }
 
 int64_t Model::bytes_of_step() const {
+  const auto& experts = config_.experts;
+  return bytes_after_embedding(experts ? static_cast<double>(experts->active) /
+                                             static_cast<double>(experts->count)
+                                       : 1.0);
+}
+
+int64_t Model::bytes_after_embedding(double share_of_experts) const {
   int64_t bytes = norm_.defined() ? static_cast<int64_t>(norm_.nbytes()) : 0;
   for (const Block& block : blocks_) {
     bytes += bytes_of(block.parameters());
-    for (const Group group : kGroups) {
+    for (const Group group : block.groups()) {
       const Projection& projection = *block.projection(group);
-      bytes += bytes_of(projection) - bytes_of(projection.parameters());
+      const bool picked = group.expert && *group.expert < config_.experts->count;
+      const double read = static_cast<double>(bytes_of(projection));
+      bytes += static_cast<int64_t>(picked ? share_of_experts * read : read) -
+               bytes_of(projection.parameters());
     }
   }
   return output_ == nullptr ? bytes : bytes + bytes_of(*output_);

@@ -96,8 +96,8 @@ class Model {
   /// What a file of these weights holds: parameters, and indices or codes beside them.
   int64_t bytes() const;
 
-  /// Those of them that a step reads: of an embedding that is not the output layer the rows of the
-  /// tokens alone, which do not count.
+  /// Those of them that a step of one token reads: of an embedding that is not the output layer the
+  /// row of the token alone, which does not count, and of experts those that the token takes.
   int64_t bytes_of_step() const;
 
   // The pieces of `hidden`, for work that goes block by block.
@@ -117,6 +117,8 @@ class Model {
   torch::Tensor advance(const StepPlan& plan, KvCache& cache) const;
   static Model load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
                            std::optional<int64_t> end);
+  /// `share_of_experts`: how many of a mixture's count.
+  int64_t bytes_after_embedding(double share_of_experts) const;
 
   ModelConfig config_;
   torch::Tensor like_;  // [0], of the dtype and device of all

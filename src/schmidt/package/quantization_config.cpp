@@ -88,7 +88,8 @@ std::optional<json> quantization_config(const json& config, const std::filesyste
   if (!io::fused_modules(config).empty()) return std::nullopt;
   std::set<std::string> kinds;
   for (const auto& [name, form] : layers.items()) {
-    if (!is_linear(name)) return std::nullopt;
+    // Neither knows quantized experts where transformers has one tensor for all of them.
+    if (!is_linear(name) || name.find(".experts.") != std::string::npos) return std::nullopt;
     kinds.insert(form.value("kind", ""));
   }
   if (kinds.size() != 1) return std::nullopt;

@@ -159,7 +159,7 @@ void add_rest_in_int4(const PlanRecipe& recipe, const plan::Outline& model,
   integers.method = "nearest";
   std::ranges::move(integer_plan(integers, rest), std::back_inserter(plans));
   std::ranges::stable_sort(plans, {}, [](const plan::LayerPlan& p) {
-    return std::pair(p.layer.block, p.layer.paper_numbers);
+    return plan::place_in_model(p.layer);
   });
 }
 

@@ -20,6 +20,21 @@ bool ends_in_whole_parts(const std::string& name, const std::string& pattern) {
   return name == pattern || name.ends_with("." + pattern);
 }
 
+/// Of the paper's numbers of layers, that of a group's first.
+int first_number(model::Group group) {
+  switch (group.kind) {
+    case model::Group::kQkv:
+      return 1;
+    case model::Group::kOut:
+      return 4;
+    case model::Group::kGateUp:
+      return 5;
+    case model::Group::kDown:
+      return 7;
+  }
+  TORCH_INTERNAL_ASSERT(false, "unknown group of layers");
+}
+
 std::regex compile(const std::string& source) {
   try {
     return std::regex(source);
@@ -48,10 +63,14 @@ model::Group Layer::group() const {
       return model::Group::kOut;
     case 5:
     case 6:
-      return model::Group::kGateUp;
+      return {model::Group::kGateUp, expert};
     default:
-      return model::Group::kDown;
+      return {model::Group::kDown, expert};
   }
+}
+
+std::tuple<int64_t, std::optional<int64_t>, std::vector<int>> place_in_model(const Layer& layer) {
+  return {layer.block, layer.expert, layer.paper_numbers};
 }
 
 std::vector<Layer> dense_layers(const io::Checkpoint& checkpoint) {
@@ -82,11 +101,16 @@ std::vector<Layer> dense_vocabulary(const model::ModelConfig& config) {
 std::vector<Layer> layers_of(const model::ModelConfig& config) {
   std::vector<Layer> layers;
   for (int64_t block = 0; block < config.num_layers; ++block) {
-    int kind = 0;
-    for (const model::Group group : model::kGroups) {
+    for (const model::Group group : model::block_groups(config, block)) {
+      int number = first_number(group);
       for (const model::LayerSpec& spec : model::group_layers(config, block, group)) {
-        layers.push_back(
-            {spec.name, block, {++kind}, {spec.name}, spec.out_features, spec.in_features});
+        layers.push_back({spec.name,
+                          block,
+                          {number++},
+                          {spec.name},
+                          spec.out_features,
+                          spec.in_features,
+                          group.expert});
       }
     }
   }
@@ -108,8 +132,8 @@ std::vector<Layer> share_inputs(const std::vector<Layer>& layers) {
       shared.insert(shared.end(), layers.begin() + static_cast<ptrdiff_t>(begin),
                     layers.begin() + static_cast<ptrdiff_t>(end));
     } else {
-      Layer stack{fused->name, layers[begin].block, {},
-                  {},          fused->out_features, fused->in_features};
+      Layer stack{fused->name,         layers[begin].block, {}, {}, fused->out_features,
+                  fused->in_features, layers[begin].expert};
       for (; begin < end; ++begin) {
         stack.paper_numbers.push_back(layers[begin].paper_numbers.front());
         stack.members.push_back(layers[begin].name);

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "schmidt/io/checkpoint.h"
@@ -20,12 +22,16 @@ struct Layer {
   std::vector<std::string> members;  ///< names of the stacked layers; its own otherwise
   int64_t rows = 0;                  ///< of all members
   int64_t cols = 0;
+  std::optional<int64_t> expert = {};  ///< of a mixture of experts, see model::Group
 
   int64_t numel() const { return rows * cols; }
   std::string label() const;  ///< "L1", "L1+L2+L3"
   /// The layers of its block that read the same input.
   model::Group group() const;
 };
+
+/// Sorts layers in the model's order, embedding and output layer first.
+std::tuple<int64_t, std::optional<int64_t>, std::vector<int>> place_in_model(const Layer& layer);
 
 /// The layers of a checkpoint that still hold a dense weight, in the model's order.
 std::vector<Layer> dense_layers(const io::Checkpoint& checkpoint);

@@ -1,6 +1,7 @@
 #include "schmidt/plan/outline.h"
 
 #include <c10/util/Exception.h>
+#include <c10/util/accumulate.h>
 
 #include "schmidt/base/file_system.h"
 #include "schmidt/io/hub_cache.h"
@@ -22,14 +23,9 @@ Outline outline(const nlohmann::json& config, const fs::path& path) {
 }
 
 int64_t parameter_count(const model::ModelConfig& config) {
-  const int64_t embedding = config.vocab_size * config.hidden_size;
-  int64_t count = config.tie_embeddings ? embedding : 2 * embedding;
-  for (const model::LayerSpec& layer : model::block_layers(config)) {
-    count += layer.out_features * layer.in_features + (layer.bias ? layer.out_features : 0);
-  }
-  int64_t norms = 0;
-  for (const model::NormSpec& norm : model::block_norms(config, 0)) norms += norm.size;
-  return count + config.num_layers * norms + config.hidden_size;
+  int64_t count = 0;
+  for (const auto& [name, spec] : dense_tensors(config)) count += c10::multiply_integers(spec.shape);
+  return count;
 }
 
 Outline outline(const io::Checkpoint& checkpoint) {

@@ -177,10 +177,7 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
                                        : read_with_bonds(entry, found->second));
   }
   // Work goes in the model's order, whatever the file's.
-  std::stable_sort(layers.begin(), layers.end(), [](const LayerPlan& a, const LayerPlan& b) {
-    return std::pair(a.layer.block, a.layer.paper_numbers) <
-           std::pair(b.layer.block, b.layer.paper_numbers);
-  });
+  std::ranges::stable_sort(layers, {}, [](const LayerPlan& p) { return place_in_model(p.layer); });
   return layers;
 }
 

@@ -81,6 +81,9 @@ StoredTensors dense_tensors(const model::ModelConfig& config) {
     for (const model::NormSpec& norm : model::block_norms(config, block)) {
       add(norm.name + ".weight", {norm.size});
     }
+    for (const model::RouterSpec& router : model::block_routers(config, block)) {
+      add(router.name + ".weight", {router.experts, config.hidden_size});
+    }
   }
   add("model.norm.weight", {config.hidden_size});
   return tensors;

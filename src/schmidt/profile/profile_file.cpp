@@ -22,6 +22,7 @@ using nlohmann::ordered_json;
 constexpr int64_t kVersion = 1;
 constexpr int64_t kMaxSize = int64_t{1} << 28;
 constexpr int64_t kMaxBlocks = 10'000;
+constexpr int64_t kMaxExperts = 100'000;
 constexpr double kMost = std::numeric_limits<double>::max();
 
 ordered_json finite_or_null(double value) {
@@ -41,6 +42,7 @@ plan::Layer read_layer(const JsonRecord& entry) {
   for (const int64_t kind : entry.integers("kinds", 1, 7)) {
     layer.paper_numbers.push_back(static_cast<int>(kind));
   }
+  if (entry.has("expert")) layer.expert = entry.integer("expert", 0, kMaxExperts - 1);
   layer.rows = entry.integer("rows", 1, kMaxSize);
   layer.cols = entry.integer("cols", 1, kMaxSize);
   if (layer.members.empty() || layer.members.size() != layer.paper_numbers.size()) {
@@ -102,6 +104,7 @@ void write_profile(const std::filesystem::path& path, const Profile& profile) {
     const plan::Layer& l = layer.network.layer;
     ordered_json entry = {{"name", l.name},           {"members", l.members}, {"block", l.block},
                           {"kinds", l.paper_numbers}, {"rows", l.rows},       {"cols", l.cols}};
+    if (l.expert) entry["expert"] = *l.expert;
     plan::write_network(entry, layer.network);
     for (const Point& point : layer.points) entry["points"].push_back(point_json(point));
     file["layers"].push_back(std::move(entry));

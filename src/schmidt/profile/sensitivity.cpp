@@ -240,12 +240,15 @@ class Run {
     if (prefix_.block == block && prefix_.group == group) return;
     prefix_ = {};  // its memory, before more of it is asked for
     const int64_t width = model::group_layers(model_.config(), block, group).front().in_features;
-    prefix_ = {block, group, make(space_, "halted.residual"), space_.make("halted.input", width)};
+    prefix_ = {block, group, make(space_, "halted.residual"), space_.make("halted.input", width),
+               std::nullopt};
+    if (group.expert) prefix_.mixed = make(space_, "halted.mixed");
     for (const int64_t b : space_.batches().own) {
       model::BlockPass at = model_.block(block).begin(hidden.read(b), rope_);
       at.apply_until(group);
       prefix_.residual.write(b, at.residual());
       prefix_.input.write(b, at.input());
+      if (prefix_.mixed) prefix_.mixed->write(b, at.state().mixed);
     }
   }
 
@@ -253,9 +256,9 @@ class Run {
   ActivationStream states_with(const model::Projection& changed) const {
     ActivationStream states = make(space_, "changed");
     for (const int64_t b : space_.batches().own) {
-      model::BlockPass at =
-          model_.block(prefix_.block)
-              .resume(prefix_.group, prefix_.residual.read(b), prefix_.input.read(b), rope_);
+      model::BlockState state{prefix_.group, prefix_.residual.read(b), prefix_.input.read(b)};
+      if (prefix_.mixed) state.mixed = prefix_.mixed->read(b);
+      model::BlockPass at = model_.block(prefix_.block).resume(std::move(state), rope_);
       at.apply(changed);
       states.write(b, final_state(prefix_.block + 1, at.finish()));
     }
@@ -326,8 +329,9 @@ class Run {
   struct Prefix {
     int64_t block = -1;
     Group group = Group::kQkv;
-    ActivationStream residual;  // [b, t, hidden]
-    ActivationStream input;     // [b, t, n]
+    ActivationStream residual;              // [b, t, hidden]
+    ActivationStream input;                 // [b, t, n]
+    std::optional<ActivationStream> mixed;  // [b, t, hidden], see model::BlockState
   };
   Prefix prefix_;
 };
