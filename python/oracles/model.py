@@ -74,6 +74,7 @@ LONG_ROPE = dict(
 # Everything is small enough to count: scores and logits reach their caps, texts the windows.
 GEMMA = dict(SIZES, **TOKENS, head_dim=14, query_pre_attn_scalar=20, sliding_window=5)
 
+MLP = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20)
 
 FAMILIES = {
@@ -235,6 +236,18 @@ def lengths_truth(model, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def by_layer(config, name: str, gradient: torch.Tensor) -> dict[str, torch.Tensor]:
     """A parameter's gradient under the names of the layers that it holds the rows of."""
+    if config.model_type == "mixtral":
+        name = name.replace(".mlp.", ".block_sparse_moe.")
+    if ".experts." in name:  # [experts, m, n] of all of them
+        leaves = ("w1", "w3", "w2") if config.model_type == "mixtral" else MLP
+        parent, _, leaf = name.rpartition(".")
+        return {
+            f"{parent}.{expert}.{own}.weight": part.clone()
+            for expert, weight in enumerate(gradient)
+            for own, part in (
+                zip(leaves, weight.chunk(2)) if leaf == "gate_up_proj" else [(leaves[2], weight)]
+            )
+        }
     head_dim = config.hidden_size // config.num_attention_heads
     q, kv = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
     fused = {
