@@ -75,7 +75,7 @@ LONG_ROPE = dict(
 GEMMA = dict(SIZES, **TOKENS, head_dim=14, query_pre_attn_scalar=20, sliding_window=5)
 
 MLP = ("gate_proj", "up_proj", "down_proj")
-EXPERTS = dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20)
+EXPERTS = dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24)
 
 FAMILIES = {
     "llama2": LlamaConfig(**{**SIZES, "num_key_value_heads": 6}),

@@ -19,6 +19,7 @@
 #include "schmidt/model/model.h"
 #include "schmidt/pipeline/export_model.h"
 #include "schmidt/plan/uniform.h"
+#include "schmidt/text/tokenizer.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -74,39 +75,14 @@ const Family kFamilies[] = {
 };
 
 test::TinyModel tiny(const Family& family) {
-  test::TinyModel model = test::make_tiny_model(2);
-  const torch::Tensor embedding = model.tensors.at("model.embed_tokens.weight");
-  model.config["model_type"] = family.name;
-  model.config.erase("architectures");
-  model.config = with(model.config, family.changes);
-  const model::ModelConfig config = model::parse_config(model.config, "tiny");
-  at::manual_seed(3);
-  const auto norm = [&](int64_t size) {
-    return 1.0 - config.norm_offset + 0.1 * torch::randn({size});
-  };
-  model.tensors = {{"model.embed_tokens.weight", embedding},
-                   {"model.norm.weight", norm(config.hidden_size)}};
-  if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.3 * torch::randn({264, 24});
-  for (const model::LayerSpec& layer : model::block_layers(config)) {
-    model.tensors[layer.name + ".weight"] =
-        0.2 * torch::randn({layer.out_features, layer.in_features});
-    if (layer.bias) model.tensors[layer.name + ".bias"] = 0.1 * torch::randn({layer.out_features});
-  }
-  for (int64_t b = 0; b < config.num_layers; ++b) {
-    for (const model::NormSpec& spec : model::block_norms(config, b)) {
-      model.tensors[spec.name + ".weight"] = norm(spec.size);
-    }
-    for (const model::RouterSpec& router : model::block_routers(config, b)) {
-      model.tensors[router.name + ".weight"] = torch::randn({router.experts, config.hidden_size});
-    }
-  }
-  return model;
+  return test::make_tiny_model_of(family.name, family.changes);
 }
 
 class FamiliesTest : public testing::TestWithParam<Family> {
  protected:
   FamiliesTest() {
     at::set_num_threads(1);
+    at::manual_seed(3);
     test::write_model(tiny(GetParam()), tmp / "m");
     test::write_byte_tokenizer(tmp / "m");
     checkpoint = io::Checkpoint::open(tmp / "m");
@@ -213,6 +189,9 @@ TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
   std::vector<plan::Layer> all = plan::dense_vocabulary(config);
   all.insert(all.end(), layers.begin(), layers.end());
   const test::TinyModel original = tiny(GetParam());
+  // That a token takes another expert, for small noise in what its router reads, is foreseen by no
+  // gradient.
+  const double lowest = config.experts ? 0.1 : 0.25;
   double sum = 0, predicted_sum = 0;
   for (const plan::Layer& layer : all) {
     if (layer.block >= 0) {
@@ -229,12 +208,12 @@ TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
     const double measured = test::divergence(
         checkpoint, io::Checkpoint::open(test::write_model(changed, tmp / layer.name)), windows);
     const double predicted = statistics.diagonal(layer).loss(noise);
-    EXPECT_GT(predicted, 0.25 * measured) << layer.name;
+    EXPECT_GT(predicted, lowest * measured) << layer.name;
     EXPECT_LT(predicted, 4.0 * measured) << layer.name;
     sum += measured;
     predicted_sum += predicted;
   }
-  EXPECT_NEAR(predicted_sum / sum, 1.0, 0.4);
+  EXPECT_NEAR(predicted_sum / sum, 1.0, config.experts ? 0.6 : 0.4);
 }
 
 TEST_P(FamiliesTest, CalibratedCompressionAtFullRankChangesNothing) {
@@ -281,8 +260,11 @@ TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens
   const heal::HealResult result =
       heal::heal(io::Checkpoint::open(tmp / "student"), checkpoint, tmp / "healed", o, {});
   EXPECT_LT(result.after.kl, 0.9 * result.before.kl);
-  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "healed"), windows),
-            test::divergence(checkpoint, io::Checkpoint::open(tmp / "student"), windows));
+  const torch::Tensor like_it = torch::tensor(text::Tokenizer::load(tmp / "m").encode(
+      "<|im_start|>user\nSay number 25<|im_end|>\n<|im_start|>assistant\n"
+      "It is the number 625, of course.<|im_end|>\n")).unsqueeze(0);
+  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "healed"), like_it),
+            test::divergence(checkpoint, io::Checkpoint::open(tmp / "student"), like_it));
   expect_same_in_transformers(tmp / "healed");
 }
 

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include "schmidt/io/safetensors.h"
+#include "schmidt/model/config.h"
+#include "schmidt/model/layers.h"
 
 #include "tests/support/support.h"
 
@@ -47,6 +49,36 @@ TinyModel make_tiny_model(int64_t blocks, uint64_t seed, int64_t scale) {
     t[p + "mlp.gate_proj.weight"] = random({mlp, hidden});
     t[p + "mlp.up_proj.weight"] = random({mlp, hidden});
     t[p + "mlp.down_proj.weight"] = random({hidden, mlp});
+  }
+  return model;
+}
+
+TinyModel make_tiny_model_of(const std::string& model_type, const nlohmann::json& changes) {
+  TinyModel model = make_tiny_model();
+  model.config["model_type"] = model_type;
+  model.config.erase("architectures");
+  model.config.update(changes);
+  const model::ModelConfig config = model::parse_config(model.config, "tiny");
+  auto generator = at::detail::createCPUGenerator(3);
+  const auto random = [&](std::vector<int64_t> shape) {
+    return torch::randn(shape, generator, torch::kFloat32);
+  };
+  const auto norm = [&](int64_t size) { return 1.0 - config.norm_offset + 0.1 * random({size}); };
+  const torch::Tensor embedding = model.tensors.at("model.embed_tokens.weight");
+  model.tensors = {{"model.embed_tokens.weight", embedding},
+                   {"model.norm.weight", norm(config.hidden_size)}};
+  if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.3 * random(embedding.sizes().vec());
+  for (const model::LayerSpec& layer : model::block_layers(config)) {
+    model.tensors[layer.name + ".weight"] = 0.2 * random({layer.out_features, layer.in_features});
+    if (layer.bias) model.tensors[layer.name + ".bias"] = 0.1 * random({layer.out_features});
+  }
+  for (int64_t b = 0; b < config.num_layers; ++b) {
+    for (const model::NormSpec& spec : model::block_norms(config, b)) {
+      model.tensors[spec.name + ".weight"] = norm(spec.size);
+    }
+    for (const model::RouterSpec& router : model::block_routers(config, b)) {
+      model.tensors[router.name + ".weight"] = random({router.experts, config.hidden_size});
+    }
   }
   return model;
 }

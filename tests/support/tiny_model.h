@@ -22,6 +22,10 @@ struct TinyModel {
 /// `scale` times as wide, but for the vocabulary.
 TinyModel make_tiny_model(int64_t blocks = 2, uint64_t seed = 1, int64_t scale = 1);
 
+/// The same of another family: its `model_type` and what else its config says. Weights are large
+/// enough for every part of the model to count.
+TinyModel make_tiny_model_of(const std::string& model_type, const nlohmann::json& changes);
+
 /// Writes it as a Hugging Face folder (no tokenizer) and returns the folder.
 std::filesystem::path write_model(const TinyModel& model, const std::filesystem::path& folder);
 

@@ -318,14 +318,17 @@ class Collector {
     while (const auto group = at.group()) {
       pass.inputs[*group] = at.input().detach().flatten(0, 1);
       reached.push_back(at.outputs());
-      // An expert that no token takes has outputs of its own.
+      // Those of an expert that no token takes hang on nothing.
       if (!reached.back().requires_grad()) reached.back().requires_grad_();
       at.advance(reached.back());
     }
-    const auto gradients = torch::autograd::grad({at.residual()}, reached, {above});
+    const auto gradients = torch::autograd::grad({at.residual()}, reached, {above}, std::nullopt,
+                                                 false, /*allow_unused=*/true);
     pass.input_gradient = gradients[0];
     for (size_t i = 0; i < block.groups().size(); ++i) {
-      pass.gradients[block.groups()[i]] = gradients[i + 1].flatten(0, 1).to(torch::kFloat32);
+      const torch::Tensor g = gradients[i + 1].defined() ? gradients[i + 1]
+                                                         : at::zeros_like(reached[i + 1]);
+      pass.gradients[block.groups()[i]] = g.flatten(0, 1).to(torch::kFloat32);
     }
     return pass;
   }

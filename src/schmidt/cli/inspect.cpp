@@ -10,6 +10,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/config.h"
 #include "schmidt/model/network.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/summary.h"
@@ -60,18 +61,25 @@ std::string kind_text(const package::ModuleSummary& module) {
          (module.label.empty() ? "" : ", " + module.label);
 }
 
+std::string mlp_text(const model::ModelConfig& config) {
+  if (!config.experts) return fmt::format("MLP {}", config.intermediate_size);
+  const model::ExpertsConfig& e = *config.experts;
+  return fmt::format("{} experts of {}, {} for each token{}", e.count, e.intermediate_size, e.active,
+                     e.shared_size > 0 ? fmt::format(", one of {} for all", e.shared_size) : "");
+}
+
 void print(const io::Checkpoint& checkpoint, const package::ModelSummary& summary) {
   const nlohmann::json& config = checkpoint.config();
   const std::filesystem::path& path = checkpoint.path();
   const auto number = [&](const char* key) { return io::integer_or(config, key, 0, path); };
   fmt::print("model            {}\n", checkpoint.path().string());
   fmt::print(
-      "architecture     {}, {} blocks, hidden {}, {} heads ({} key-value), MLP {}, vocabulary "
+      "architecture     {}, {} blocks, hidden {}, {} heads ({} key-value), {}, vocabulary "
       "{}{}\n",
       io::string_or(config, "model_type", "?", path), number("num_hidden_layers"),
       number("hidden_size"), number("num_attention_heads"),
       io::integer_or(config, "num_key_value_heads", number("num_attention_heads"), path),
-      number("intermediate_size"), number("vocab_size"),
+      mlp_text(model::parse_config(config, path)), number("vocab_size"),
       io::boolean_or(config, "tie_word_embeddings", false, path) ? ", tied embedding" : "");
   fmt::print("{}\n", sizes_text(summary));
 

@@ -1,6 +1,7 @@
 #include "schmidt/model/layers.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
 #include <set>
 
@@ -58,6 +59,17 @@ Mlp mlp_of(const ModelConfig& c, int64_t block, const std::optional<int64_t>& ex
     prefix += number;
   }
   return {prefix + "gate_proj", prefix + "up_proj", prefix + "down_proj", size};
+}
+
+/// From 1 on, by the name of one of its modules; behind them the one that every token takes. 0 of a
+/// module of no expert.
+size_t expert_of(std::string_view module) {
+  constexpr std::string_view kExperts = ".experts.", kShared = ".shared_expert.";
+  if (module.find(kShared) != std::string_view::npos) return size_t{1} << 32;
+  const size_t at = module.find(kExperts);
+  if (at == std::string_view::npos) return 0;
+  const std::string number(module.substr(at + kExperts.size()));
+  return 1 + std::strtoul(number.c_str(), nullptr, 10);
 }
 
 }  // namespace
@@ -121,14 +133,14 @@ std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
 
 size_t place_in_block(std::string_view module) {
   static constexpr std::string_view kModules[] = {
-      "input_layernorm", "qkv_proj",  "q_proj",
-      "k_proj",          "v_proj",    "q_norm",
-      "k_norm",          "o_proj",    "post_attention_layernorm",
-      "gate",            "gate_up_proj", "gate_proj", "up_proj",
-      "down_proj",       "w1_w3", "w1", "w3", "w2"};
+      "input_layernorm", "qkv_proj", "q_proj", "k_proj",       "v_proj",
+      "q_norm",          "k_norm",   "o_proj", "post_attention_layernorm",
+      "gate",            "gate_up_proj", "gate_proj", "up_proj", "down_proj",
+      "w1_w3",           "w1",       "w3",     "w2"};
   const auto* const found =
       std::ranges::find_if(kModules, [&](std::string_view m) { return module.ends_with(m); });
-  return static_cast<size_t>(found - std::begin(kModules));
+  const auto place = static_cast<size_t>(found - std::begin(kModules));
+  return place + expert_of(module) * (std::size(kModules) + 1);
 }
 
 std::vector<LayerSpec> block_layers(const ModelConfig& config) {

@@ -33,6 +33,7 @@ std::string module_of(const std::string& tensor, const nlohmann::json& compresse
 std::string plain_kind(const std::string& name) {
   if (name.ends_with("embed_tokens")) return "embedding";
   if (name.ends_with("norm") || name.ends_with("layernorm")) return "norm";
+  if (name.ends_with(".gate") || name.ends_with("_gate")) return "router";
   return "dense";
 }
 
