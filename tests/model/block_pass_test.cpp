@@ -114,11 +114,11 @@ TEST_F(BlockPassTest, GradientsAreThoseOfTheForwardPass) {
 class ExpertsTest : public testing::Test {
  protected:
   ExpertsTest() {
-    const test::TinyModel tiny = test::make_tiny_model_of(
-        "qwen2_moe", {{"num_experts", 4},
-                      {"num_experts_per_tok", 2},
-                      {"moe_intermediate_size", 20},
-                      {"shared_expert_intermediate_size", 28}});
+    const test::TinyModel tiny =
+        test::make_tiny_model_of("qwen2_moe", {{"num_experts", 4},
+                                               {"num_experts_per_tok", 2},
+                                               {"moe_intermediate_size", 20},
+                                               {"shared_expert_intermediate_size", 28}});
     model = Model::load(tiny.config, Weights(tiny.tensors, "tiny", {}));
     torch::manual_seed(3);
     h = torch::randn({3, 11, model->config().hidden_size});
@@ -153,7 +153,8 @@ TEST_F(ExpertsTest, OneAfterTheOtherTheyAreTheForwardPass) {
   for (const Group group : block().groups()) {
     EXPECT_EQ(pass.group(), group);
     if (group.kind == Group::kGateUp) {
-      const torch::Tensor taken = block().shares(pass.state().mixed).select(-1, *group.expert).ne(0);
+      const torch::Tensor taken =
+          block().shares(pass.state().mixed).select(-1, *group.expert).ne(0);
       EXPECT_TRUE(pass.input().ne(0).any(-1).eq(taken).all().item<bool>());
     }
     pass.apply();

@@ -229,10 +229,9 @@ TEST(Config, ReadsOneEndOfTextOrSeveral) {
 
 TEST(Config, NamesTheFamiliesItKnows) {
   const std::string message = message_of(with(llama(), {{"model_type", "gpt2"}}));
-  EXPECT_EQ(
-      message,
-      "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, mixtral, "
-      "qwen2_moe, qwen3_moe, granite, olmo2, phi3, gemma2, gemma3_text, got \"gpt2\"");
+  EXPECT_EQ(message,
+            "m/config.json: model_type: expected one of llama, mistral, qwen2, qwen3, mixtral, "
+            "qwen2_moe, qwen3_moe, granite, olmo2, phi3, gemma2, gemma3_text, got \"gpt2\"");
 }
 
 struct Lie {
@@ -329,6 +328,15 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"window",
             {{"model_type", "mistral"}, {"sliding_window", 0}},
             "sliding_window: expected an integer in"},
+        Lie{"experts",
+            {{"model_type", "mixtral"}, {"num_local_experts", 0}},
+            "num_local_experts: expected an integer in [1, "},
+        Lie{"active",
+            {{"model_type", "qwen3_moe"}, {"num_experts", 4}, {"num_experts_per_tok", 5}},
+            "num_experts_per_tok: expected an integer in [1, 4], got 5"},
+        Lie{"single",
+            {{"model_type", "qwen2_moe"}, {"mlp_only_layers", {4}}},
+            "mlp_only_layers: expected an integer in [0, 3], got 4"},
         Lie{"layer_types",
             {{"model_type", "qwen2"},
              {"use_sliding_window", true},

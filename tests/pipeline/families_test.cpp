@@ -260,9 +260,11 @@ TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens
   const heal::HealResult result =
       heal::heal(io::Checkpoint::open(tmp / "student"), checkpoint, tmp / "healed", o, {});
   EXPECT_LT(result.after.kl, 0.9 * result.before.kl);
-  const torch::Tensor like_it = torch::tensor(text::Tokenizer::load(tmp / "m").encode(
-      "<|im_start|>user\nSay number 25<|im_end|>\n<|im_start|>assistant\n"
-      "It is the number 625, of course.<|im_end|>\n")).unsqueeze(0);
+  const torch::Tensor like_it =
+      torch::tensor(text::Tokenizer::load(tmp / "m").encode(
+                        "<|im_start|>user\nSay number 25<|im_end|>\n<|im_start|>assistant\n"
+                        "It is the number 625, of course.<|im_end|>\n"))
+          .unsqueeze(0);
   EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "healed"), like_it),
             test::divergence(checkpoint, io::Checkpoint::open(tmp / "student"), like_it));
   expect_same_in_transformers(tmp / "healed");

@@ -67,7 +67,8 @@ TinyModel make_tiny_model_of(const std::string& model_type, const nlohmann::json
   const torch::Tensor embedding = model.tensors.at("model.embed_tokens.weight");
   model.tensors = {{"model.embed_tokens.weight", embedding},
                    {"model.norm.weight", norm(config.hidden_size)}};
-  if (!config.tie_embeddings) model.tensors["lm_head.weight"] = 0.3 * random(embedding.sizes().vec());
+  if (!config.tie_embeddings)
+    model.tensors["lm_head.weight"] = 0.3 * random(embedding.sizes().vec());
   for (const model::LayerSpec& layer : model::block_layers(config)) {
     model.tensors[layer.name + ".weight"] = 0.2 * random({layer.out_features, layer.in_features});
     if (layer.bias) model.tensors[layer.name + ".bias"] = 0.1 * random({layer.out_features});

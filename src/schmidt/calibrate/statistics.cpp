@@ -37,8 +37,10 @@ constexpr int64_t kLogitRows = 256;
 constexpr const char* kRows = ".fisher_rows";
 constexpr const char* kColumns = ".fisher_columns";
 
+constexpr const char* kIdleExperts = "idle_experts";
+
 /// Of the layout of a block's file.
-constexpr const char* kVersion = "statistics 3";
+constexpr const char* kVersion = "statistics 4";
 
 std::string inputs_name(Group group) {
   static constexpr std::array<std::string_view, 4> kKinds = {"qkv", "out", "gate_up", "down"};
@@ -326,8 +328,8 @@ class Collector {
                                                  false, /*allow_unused=*/true);
     pass.input_gradient = gradients[0];
     for (size_t i = 0; i < block.groups().size(); ++i) {
-      const torch::Tensor g = gradients[i + 1].defined() ? gradients[i + 1]
-                                                         : at::zeros_like(reached[i + 1]);
+      const torch::Tensor g =
+          gradients[i + 1].defined() ? gradients[i + 1] : at::zeros_like(reached[i + 1]);
       pass.gradients[block.groups()[i]] = g.flatten(0, 1).to(torch::kFloat32);
     }
     return pass;
@@ -361,9 +363,13 @@ class Collector {
             const std::map<Group, torch::Tensor>& inputs, const std::map<std::string, Sums>& sums) {
     const auto tokens = static_cast<double>(windows_.numel());
     std::vector<std::pair<std::string, torch::Tensor>> tensors;
+    double idle = 0;
     for (const auto& [group, sum] : inputs) {
       tensors.emplace_back(inputs_name(group), packed(sum / tokens));
+      const bool expert = group.expert && group.kind == Group::kGateUp;
+      if (expert && sum.trace().item<double>() == 0.0) ++idle;
     }
+    tensors.emplace_back(kIdleExperts, at::full({}, idle, torch::kFloat64));
     for (const plan::Layer* layer : layers) {
       const Sums& sum = sums.at(layer->name);
       check_finite_moments(layer->name, inputs.at(layer->group()));
@@ -509,6 +515,14 @@ DiagonalFisher Statistics::diagonal(const plan::Layer& layer) const {
   if (!tied_) return read;
   const DiagonalFisher head = load_diagonal(blocks_ - 1, kHead);
   return {at::cat({read.rows, head.rows}, 1), at::cat({read.columns, head.columns}, 0)};
+}
+
+int64_t Statistics::idle_experts() const {
+  double sum = 0;
+  for (int64_t block = 0; block < blocks_; ++block) {
+    sum += load({.block = block}, kIdleExperts).begin()->second.item<double>();
+  }
+  return static_cast<int64_t>(sum);
 }
 
 DiagonalFisher Statistics::load_diagonal(int64_t block, const std::string& name) const {

@@ -72,6 +72,9 @@ class Statistics {
   /// Of a layer, or of the embedding or output layer (block -1). A tied pair has both uses in it.
   DiagonalFisher diagonal(const plan::Layer& layer) const;
 
+  /// Those, of blocks that mix experts, whose layers no token of the text has met.
+  int64_t idle_experts() const;
+
   /// Of model, layers, windows and options together.
   const std::string& fingerprint() const { return fingerprint_; }
 

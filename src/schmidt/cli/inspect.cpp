@@ -64,7 +64,8 @@ std::string kind_text(const package::ModuleSummary& module) {
 std::string mlp_text(const model::ModelConfig& config) {
   if (!config.experts) return fmt::format("MLP {}", config.intermediate_size);
   const model::ExpertsConfig& e = *config.experts;
-  return fmt::format("{} experts of {}, {} for each token{}", e.count, e.intermediate_size, e.active,
+  return fmt::format("{} experts of {}, {} for each token{}", e.count, e.intermediate_size,
+                     e.active,
                      e.shared_size > 0 ? fmt::format(", one of {} for all", e.shared_size) : "");
 }
 

@@ -109,9 +109,10 @@ void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowR
                     "[export] expected a model whose layers are layers in transformers too, got ",
                     checkpoint.config().value("model_type", ""),
                     ", which holds several as one: an adapter has no place for them");
-  TORCH_CHECK_VALUE(!model::parse_config(checkpoint.config(), checkpoint.path()).experts,
-                    "[export] expected a model with one MLP in each block, got a mixture of experts, "
-                    "which transformers holds as one tensor: an adapter has no place for them");
+  TORCH_CHECK_VALUE(
+      !model::parse_config(checkpoint.config(), checkpoint.path()).experts,
+      "[export] expected a model with one MLP in each block, got a mixture of experts, "
+      "which transformers holds as one tensor: an adapter has no place for them");
   const int64_t rank = largest_rank(groups);
   nlohmann::json targets = nlohmann::json::array(), ranks = nlohmann::json::object();
   std::vector<io::TensorSpec> specs;

@@ -26,8 +26,8 @@ Block::Block(const ModelConfig& config, int64_t index, const Weights& weights)
     projections_.push_back(load_group(group_layers(config, index, group), config, weights));
   }
   for (const auto& [name, experts] : block_routers(config, index)) {
-    routers_.push_back({name + ".weight",
-                        weights.read(name + ".weight", {experts, config.hidden_size})});
+    routers_.push_back(
+        {name + ".weight", weights.read(name + ".weight", {experts, config.hidden_size})});
   }
   // The forms of all layers of the model, which would be in memory once for each block.
   config_.compressed_layers = nlohmann::json::object();
@@ -116,16 +116,14 @@ torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
 torch::Tensor Block::norm(Group group, const torch::Tensor& h) const {
   TORCH_CHECK_VALUE(reads_residual(group),
                     "[block] expected a group that reads the residual stream");
-  const torch::Tensor& w =
-      weight(group.kind == Group::kQkv ? Norm::kQkvInput : Norm::kGateUpInput);
+  const torch::Tensor& w = weight(group.kind == Group::kQkv ? Norm::kQkvInput : Norm::kGateUpInput);
   return w.defined() ? normed(config_, h, w) : h;
 }
 
 torch::Tensor Block::added(Group group, torch::Tensor outputs) const {
   TORCH_CHECK_VALUE(adds_to_residual(group),
                     "[block] expected a group that adds to the residual stream");
-  const torch::Tensor& w =
-      weight(group.kind == Group::kOut ? Norm::kOutOutput : Norm::kDownOutput);
+  const torch::Tensor& w = weight(group.kind == Group::kOut ? Norm::kOutOutput : Norm::kDownOutput);
   torch::Tensor update = w.defined() ? normed(config_, outputs, w) : std::move(outputs);
   return config_.residual_scale == 1.0 ? update : update * config_.residual_scale;
 }
@@ -142,8 +140,7 @@ torch::Tensor Block::shares(const torch::Tensor& h) const {
   const auto [most, picked] =
       at::softmax(logits, -1, torch::kFloat32).topk(experts.active, -1);  // [.., active]
   const torch::Tensor taken = experts.normalized ? most / most.sum(-1, true) : most;
-  torch::Tensor shares =
-      at::zeros_like(logits).scatter(-1, picked, taken.to(logits.scalar_type()));
+  torch::Tensor shares = at::zeros_like(logits).scatter(-1, picked, taken.to(logits.scalar_type()));
   if (experts.shared_size == 0) return shares;
   return at::cat({shares, at::sigmoid(at::linear(h, routers_.back().tensor))}, -1);
 }

@@ -61,8 +61,9 @@ class Block {
   /// Whether a router picks the MLPs of each token.
   bool mixes_experts() const { return !routers_.empty(); }
 
-  /// The shares [.., experts] that tokens take of the experts, from what these read, h [.., hidden]:
-  /// zero but for those that a token takes; of the shared one, which is the last, never zero.
+  /// The shares [.., experts] that tokens take of the experts, from what these read, h [..,
+  /// hidden]: zero but for those that a token takes; of the shared one, which is the last, never
+  /// zero.
   torch::Tensor shares(const torch::Tensor& h) const;
 
   const ProjectionPtr& projection(Group group) const;
@@ -93,7 +94,7 @@ class Block {
   ModelConfig config_;
   int64_t index_;
   std::array<torch::Tensor, kNorms> norms_;  // undefined where the model has none
-  std::vector<NamedTensor> routers_;  // of block_routers
+  std::vector<NamedTensor> routers_;         // of block_routers
   std::vector<Group> groups_;
   std::vector<ProjectionPtr> projections_;  // of the groups
 };

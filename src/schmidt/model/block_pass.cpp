@@ -100,8 +100,8 @@ void BlockPass::apply_until(Group group) {
 
 // All experts from the first on, each for the tokens that take it.
 void BlockPass::mix_experts() {
-  const torch::Tensor x = state_.mixed.flatten(0, -2);    // [tokens, hidden]
-  const torch::Tensor shares = shares_.flatten(0, -2);    // [tokens, experts]
+  const torch::Tensor x = state_.mixed.flatten(0, -2);  // [tokens, hidden]
+  const torch::Tensor shares = shares_.flatten(0, -2);  // [tokens, experts]
   // Of each expert in turn: its takers, ascending.
   const torch::Tensor taken = shares.t().nonzero().cpu();  // [n, 2]
   const torch::Tensor rows = taken.select(1, 1).contiguous().to(x.device());
@@ -120,8 +120,7 @@ void BlockPass::mix_experts() {
     sum = recorded(sum, y) ? sum.index_add(0, own, y) : sum.index_add_(0, own, y);
     begin = end;
   }
-  state_.residual = grown(state_.residual,
-                          block_->added(Group::kDown, sum.view_as(state_.mixed)));
+  state_.residual = grown(state_.residual, block_->added(Group::kDown, sum.view_as(state_.mixed)));
   state_ = {std::nullopt, std::move(state_.residual), {}};
   shares_ = torch::Tensor();
 }

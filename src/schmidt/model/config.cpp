@@ -361,10 +361,9 @@ std::vector<std::optional<int64_t>> parse_windows(const Fields& fields, const Fa
   }
   if (off || none) return windows;
   const int64_t window = fields.integer("sliding_window", 1, kMaxPositions, family.default_window);
-  const bool all =
-      family.window == WindowRule::kAll || family.window == WindowRule::kAllWhereUsed;
-  const std::vector<bool> slides = all ? std::vector<bool>(num_layers, true)
-                                       : sliding_layers(fields, family, num_layers);
+  const bool all = family.window == WindowRule::kAll || family.window == WindowRule::kAllWhereUsed;
+  const std::vector<bool> slides =
+      all ? std::vector<bool>(num_layers, true) : sliding_layers(fields, family, num_layers);
   for (int64_t i = 0; i < num_layers; ++i) {
     if (slides[i]) windows[i] = window;
   }
@@ -424,9 +423,8 @@ std::optional<ExpertsConfig> parse_experts(const Fields& fields, const Family& f
   const ExpertDefaults& defaults = *family.experts;
   const bool mixtral = defaults.names == ExpertNames::kMixtral;
   // Configs of transformers 5 may have either name.
-  const char* const count = fields.find("num_local_experts") != nullptr || mixtral
-                                ? "num_local_experts"
-                                : "num_experts";
+  const char* const count =
+      fields.find("num_local_experts") != nullptr || mixtral ? "num_local_experts" : "num_experts";
   ExpertsConfig experts{.names = defaults.names};
   experts.count = fields.integer(count, 1, kMaxExperts, defaults.count);
   experts.active = fields.integer("num_experts_per_tok", 1, experts.count,

@@ -60,8 +60,8 @@ struct ExpertsConfig {
   int64_t active = 0;             ///< that a token takes
   int64_t intermediate_size = 0;  ///< of each
   bool normalized = true;         ///< the shares of those that a token takes add up to 1
-  int64_t shared_size = 0;   ///< intermediate size of one more that every token takes; 0: none
-  std::vector<bool> blocks;  ///< which have a mixture. Size num_layers
+  int64_t shared_size = 0;        ///< intermediate size of one more that every token takes; 0: none
+  std::vector<bool> blocks;       ///< which have a mixture. Size num_layers
 };
 
 /// The architecture of a decoder-only model of the Llama family: families differ

@@ -14,22 +14,22 @@ enum class Trait { kNever, kAlways, kConfigured };
 
 /// Which layers see a sliding window only.
 enum class WindowRule {
-  kNone,        ///< none: the key `sliding_window` means nothing
-  kAll,         ///< every layer, where `sliding_window` is a number
+  kNone,          ///< none: the key `sliding_window` means nothing
+  kAll,           ///< every layer, where `sliding_window` is a number
   kAllWhereUsed,  ///< every layer, where `use_sliding_window`
-  kLayerTypes,  ///< where `use_sliding_window`: those that `layer_types` or
-                ///< `max_window_layers` names
-  kPattern,     ///< those that `layer_types` names; without it all but every n-th, n being
-                ///< `sliding_window_pattern`
+  kLayerTypes,    ///< where `use_sliding_window`: those that `layer_types` or
+                  ///< `max_window_layers` names
+  kPattern,       ///< those that `layer_types` names; without it all but every n-th, n being
+                  ///< `sliding_window_pattern`
 };
 
 /// What a family's MLPs are where its config does not say otherwise.
 struct ExpertDefaults {
   ExpertNames names = ExpertNames::kQwen;
-  int64_t count = 0;             ///< key `num_experts`, of Mixtral `num_local_experts`
-  int64_t active = 0;            ///< key `num_experts_per_tok`
-  int64_t intermediate_size = 0; ///< key `moe_intermediate_size`; 0: the key `intermediate_size`
-  int64_t shared_size = 0;       ///< key `shared_expert_intermediate_size`; 0: no such expert
+  int64_t count = 0;              ///< key `num_experts`, of Mixtral `num_local_experts`
+  int64_t active = 0;             ///< key `num_experts_per_tok`
+  int64_t intermediate_size = 0;  ///< key `moe_intermediate_size`; 0: the key `intermediate_size`
+  int64_t shared_size = 0;        ///< key `shared_expert_intermediate_size`; 0: no such expert
 };
 
 /// What tells one model family from another. A new family of this kind is one line
@@ -93,10 +93,8 @@ inline constexpr std::array<Family, 12> kFamilies = {{
      .qkv_bias = Trait::kAlways,
      .window = WindowRule::kLayerTypes,
      .default_window = 4096,
-     .experts = ExpertDefaults{.count = 60,
-                               .active = 4,
-                               .intermediate_size = 1408,
-                               .shared_size = 5632}},
+     .experts =
+         ExpertDefaults{.count = 60, .active = 4, .intermediate_size = 1408, .shared_size = 5632}},
     {.model_type = "qwen3_moe",
      .qkv_bias = Trait::kConfigured,
      .output_bias = Trait::kConfigured,

@@ -132,11 +132,24 @@ std::optional<LayerSpec> fused_layer(std::span<const LayerSpec> members) {
 }
 
 size_t place_in_block(std::string_view module) {
-  static constexpr std::string_view kModules[] = {
-      "input_layernorm", "qkv_proj", "q_proj", "k_proj",       "v_proj",
-      "q_norm",          "k_norm",   "o_proj", "post_attention_layernorm",
-      "gate",            "gate_up_proj", "gate_proj", "up_proj", "down_proj",
-      "w1_w3",           "w1",       "w3",     "w2"};
+  static constexpr std::string_view kModules[] = {"input_layernorm",
+                                                  "qkv_proj",
+                                                  "q_proj",
+                                                  "k_proj",
+                                                  "v_proj",
+                                                  "q_norm",
+                                                  "k_norm",
+                                                  "o_proj",
+                                                  "post_attention_layernorm",
+                                                  "gate",
+                                                  "gate_up_proj",
+                                                  "gate_proj",
+                                                  "up_proj",
+                                                  "down_proj",
+                                                  "w1_w3",
+                                                  "w1",
+                                                  "w3",
+                                                  "w2"};
   const auto* const found =
       std::ranges::find_if(kModules, [&](std::string_view m) { return module.ends_with(m); });
   const auto place = static_cast<size_t>(found - std::begin(kModules));

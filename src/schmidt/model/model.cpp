@@ -243,9 +243,8 @@ int64_t Model::bytes() const {
 
 int64_t Model::bytes_of_step() const {
   const auto& experts = config_.experts;
-  return bytes_after_embedding(experts ? static_cast<double>(experts->active) /
-                                             static_cast<double>(experts->count)
-                                       : 1.0);
+  return bytes_after_embedding(
+      experts ? static_cast<double>(experts->active) / static_cast<double>(experts->count) : 1.0);
 }
 
 int64_t Model::bytes_after_embedding(double share_of_experts) const {

@@ -12,8 +12,8 @@ namespace schmidt::package {
 /// One module of a checkpoint: a layer with its weight and bias, or with its cores.
 /// Layers stored as one are one module: its shape is that of their stacked matrix.
 struct ModuleSummary {
-  std::string name;            ///< "model.layers.0.self_attn.q_proj"
-  std::string kind;            ///< "dense", "embedding", "norm", "router", or the kind in compression_config
+  std::string name;  ///< "model.layers.0.self_attn.q_proj"
+  std::string kind;  ///< "dense", "embedding", "norm", "router", or the kind in compression_config
   bool compressed = false;     ///< in another form than its original's
   std::vector<int64_t> shape;  ///< of the weight, or of the one that the cores stand for
   std::vector<model::NetworkShape> networks;  ///< its summands; empty if not compressed

@@ -195,9 +195,10 @@ nlohmann::json made_by(const PlanRecipe& recipe, const std::string& statistics) 
 
 void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
   check(recipe);
-  TORCH_CHECK_VALUE(!outline.config.experts,
-                    "[speedup] expected a model with one MLP in each block, got a mixture of experts: "
-                    "how many tokens an expert works on is not known beforehand");
+  TORCH_CHECK_VALUE(
+      !outline.config.experts,
+      "[speedup] expected a model with one MLP in each block, got a mixture of experts: "
+      "how many tokens an expert works on is not known beforehand");
   const io::Checkpoint model = io::Checkpoint::open(outline.path);
   const Competition all = compete_for(model, planned_layers(outline, recipe), recipe);
   time_planner(model, all, recipe);

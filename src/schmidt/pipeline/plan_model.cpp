@@ -158,9 +158,8 @@ void add_rest_in_int4(const PlanRecipe& recipe, const plan::Outline& model,
   QuantizeRecipe integers = integers_of(recipe, 4);
   integers.method = "nearest";
   std::ranges::move(integer_plan(integers, rest), std::back_inserter(plans));
-  std::ranges::stable_sort(plans, {}, [](const plan::LayerPlan& p) {
-    return plan::place_in_model(p.layer);
-  });
+  std::ranges::stable_sort(plans, {},
+                           [](const plan::LayerPlan& p) { return plan::place_in_model(p.layer); });
 }
 
 Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double keep) {

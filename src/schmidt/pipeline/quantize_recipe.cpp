@@ -146,9 +146,8 @@ CompressRecipe compress_recipe(const QuantizeRecipe& recipe, const io::Checkpoin
                     count_of(other.networks.size(), "other networks"),
                     count_of(other.others.size(), "that are quantized already"));
   // Work goes in the model's order.
-  std::ranges::stable_sort(chosen, {}, [](const plan::LayerPlan& p) {
-    return plan::place_in_model(p.layer);
-  });
+  std::ranges::stable_sort(chosen, {},
+                           [](const plan::LayerPlan& p) { return plan::place_in_model(p.layer); });
   made.plan->layers = integer_plan(recipe, plan::dense_vocabulary(config));
   std::ranges::move(chosen, std::back_inserter(made.plan->layers));
   return made;

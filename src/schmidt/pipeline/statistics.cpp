@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include <fmt/format.h>
+
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/parallel/exchange.h"
 #include "schmidt/parallel/ranks.h"
@@ -55,6 +57,12 @@ KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<pl
     if (parallel::rank() != 0) collect();
   }
   if (temporary) temporary_ = folder;
+  if (const int64_t idle = statistics_->idle_experts(); idle > 0) {
+    reporter.tell(fmt::format(
+        "{} experts are taken by no token of the calibration text: their layers count for nothing "
+        "and are cut first; more text (--calibration-tokens) may tell what they are worth",
+        idle));
+  }
 }
 
 void KeptStatistics::done() const {

@@ -132,7 +132,7 @@ std::vector<Layer> share_inputs(const std::vector<Layer>& layers) {
       shared.insert(shared.end(), layers.begin() + static_cast<ptrdiff_t>(begin),
                     layers.begin() + static_cast<ptrdiff_t>(end));
     } else {
-      Layer stack{fused->name,         layers[begin].block, {}, {}, fused->out_features,
+      Layer stack{fused->name,        layers[begin].block, {}, {}, fused->out_features,
                   fused->in_features, layers[begin].expert};
       for (; begin < end; ++begin) {
         stack.paper_numbers.push_back(layers[begin].paper_numbers.front());

@@ -24,7 +24,8 @@ Outline outline(const nlohmann::json& config, const fs::path& path) {
 
 int64_t parameter_count(const model::ModelConfig& config) {
   int64_t count = 0;
-  for (const auto& [name, spec] : dense_tensors(config)) count += c10::multiply_integers(spec.shape);
+  for (const auto& [name, spec] : dense_tensors(config))
+    count += c10::multiply_integers(spec.shape);
   return count;
 }
 
