@@ -386,5 +386,36 @@ TEST_F(CalibratedTest, RefusesMethodsWithoutWhatTheyNeed) {
   EXPECT_THROW(run(plan(0.8, "magic"), &statistics, tmp / "d"), c10::ValueError);
 }
 
+// Of three experts the third is never the one that a token is nearest to.
+TEST(IdleExperts, AreCountedAndTakeNothingFromTheOthers) {
+  at::set_num_threads(1);
+  test::TinyModel tiny = test::make_tiny_model_of(
+      "qwen3_moe", {{"num_experts", 3}, {"num_experts_per_tok", 1}, {"moe_intermediate_size", 20}});
+  const auto routers = model::block_routers(model::parse_config(tiny.config, "tiny"), 1);
+  torch::Tensor& router = tiny.tensors.at(routers.front().name + ".weight");
+  router[1].copy_(-router[0]);
+  router[2].zero_();
+  const test::TemporaryFolder tmp;
+  const io::Checkpoint checkpoint = io::Checkpoint::open(test::write_model(tiny, tmp / "m"));
+  at::manual_seed(5);
+  const torch::Tensor windows = torch::randint(264, {8, 24}, torch::kInt64);
+  const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics =
+      calibrate::Statistics::collect(checkpoint, streamed, layers, windows, tmp / "s", {});
+  EXPECT_EQ(statistics.idle_experts(), 1);
+  std::vector<plan::LayerCurve> curves;
+  for (const plan::Layer& layer : layers) {
+    curves.push_back(plan::predicted_curve(layer, statistics.squares(layer), 0.02));
+  }
+  const plan::CurvePlan bought =
+      plan::plan_by_curves(curves, 0.95, package::summarize(checkpoint).parameters, "fisher");
+  CompressOptions options;
+  options.calibration = Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  compress(checkpoint, bought.layers, tmp / "c", options);
+  // What is left of the expert, a bond of one, is read by no token.
+  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "c"), windows), 1e-3);
+}
+
 }  // namespace
 }  // namespace schmidt::compress
