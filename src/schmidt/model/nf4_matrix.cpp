@@ -4,7 +4,6 @@
 #include <numeric>
 #include <vector>
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
@@ -12,6 +11,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "schmidt/kernels/nf4_linear.h"
 #include "schmidt/model/tiled_product.h"
 
 namespace schmidt::model {
@@ -30,6 +30,14 @@ quant::Nf4Scales scales_of(const Nf4Parts& parts) {
           .nested = parts.nested_absmax.const_data_ptr<float>(),
           .nested_block = parts.nested_block,
           .offset = static_cast<float>(parts.offset)};
+}
+
+kernels::Nf4Weight kernel_weight(const Nf4Parts& parts) {
+  return {.codes = parts.codes.const_data_ptr<uint8_t>(),
+          .scales = scales_of(parts),
+          .block = parts.block,
+          .m = parts.rows,
+          .n = parts.columns};
 }
 
 TiledMatrix tiled(const Nf4Matrix& w, torch::ScalarType dtype) {
@@ -136,18 +144,17 @@ torch::Tensor Nf4Matrix::decode(int64_t begin, int64_t end, torch::ScalarType dt
   if (!parts_.codes.is_cpu()) return nf4_decoded_by_library(*this, begin, end).to(dtype);
   const int64_t n = columns();
   torch::Tensor values = at::empty({end - begin, n}, kFloats);
-  const quant::Nf4Scales scales = scales_of(parts_);
-  const auto* from = parts_.codes.const_data_ptr<uint8_t>();
-  auto* to = values.mutable_data_ptr<float>();
-  at::parallel_for(begin, end, std::max<int64_t>((1 << 15) / n, 1),
-                   [&](int64_t first, int64_t last) {
-                     quant::decode_nf4(from, scales, parts_.block, first * n, last * n,
-                                       to + (first - begin) * n);
-                   });
+  kernels::decode_nf4_rows(kernel_weight(parts_), begin, end, values.mutable_data_ptr<float>());
   return values.to(dtype);
 }
 
-torch::Tensor Nf4Matrix::multiply(const torch::Tensor& x) const { return Product::apply(x, this); }
+torch::Tensor Nf4Matrix::multiply(const torch::Tensor& x) const {
+  if (parts_.codes.is_cpu() && x.size(-1) == columns()) {
+    const kernels::Nf4Weight w = kernel_weight(parts_);
+    if (kernels::suits_nf4_linear(x, w)) return kernels::nf4_linear(x, w);
+  }
+  return Product::apply(x, this);
+}
 
 torch::Tensor nf4_decoded_by_library(const Nf4Matrix& w, int64_t begin, int64_t end) {
   const Nf4Parts& p = w.parts();

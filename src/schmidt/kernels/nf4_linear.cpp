@@ -1,0 +1,124 @@
+#include "schmidt/kernels/nf4_linear.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/nf4_x86.h"
+
+namespace schmidt::kernels {
+namespace {
+
+/// Most rows of x for which this is faster than tiles of W and a library's product.
+constexpr int64_t kMostRows = 16;
+
+/// Numbers for which another thread is worth waking, and numbers of W that are held at a time.
+constexpr int64_t kNumbersPerThread = 32 << 10, kHeld = 4 << 10;
+
+void reference(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
+  quant::decode_nf4(w.codes, w.scales, w.block, begin, end, to);
+}
+
+const Nf4Kernels& chosen() {
+  static const Nf4Kernels* const kernels = fastest(nf4_implementations());
+  return *kernels;
+}
+
+int64_t grain_of(const Nf4Weight& w) {
+  return std::max<int64_t>(1, kNumbersPerThread / std::max<int64_t>(1, w.n));
+}
+
+int64_t rows_of(const torch::Tensor& x, const Nf4Weight& w) {
+  return w.n == 0 ? 0 : x.numel() / w.n;
+}
+
+/// x [rows, n], y [rows, m]. The rows of W that are held together, and with them the order of all
+/// sums, are the same on any number of threads.
+template <typename T>
+void multiply(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
+  const Nf4Decode decode = chosen().decode;
+  const GemvKernel<float> product = gemv_kernel<float>();
+  const int64_t most = std::max<int64_t>(kHeld / w.n, 4);
+  const int64_t grain = std::max<int64_t>(1, grain_of(w) / most);
+  at::parallel_for(0, (w.m + most - 1) / most, grain, [&](int64_t begin, int64_t end) {
+    std::vector<float> held(most * w.n), outputs(rows * most);
+    for (int64_t i = begin * most; i < std::min(w.m, end * most); i += most) {
+      const int64_t m = std::min(most, w.m - i);
+      decode(w, i * w.n, (i + m) * w.n, held.data());
+      product({x, held.data(), nullptr, outputs.data(), rows, m, w.n, w.n, w.n, m}, 0, m);
+      for (int64_t row = 0; row < rows; ++row) {
+        std::copy_n(outputs.data() + row * m, m, y + row * w.m + i);
+      }
+    }
+  });
+}
+
+/// x [rows, n] in the order that Nf4Dot reads.
+std::vector<float> in_runs(const float* x, int64_t count, int64_t lanes) {
+  std::vector<float> to(count);
+  for (int64_t run = 0; run < count; run += 2 * lanes) {
+    for (int64_t i = 0; i < lanes; ++i) {
+      to[run + i] = x[run + 2 * i];
+      to[run + lanes + i] = x[run + 2 * i + 1];
+    }
+  }
+  return to;
+}
+
+/// The same for at most kMostDotRows rows of x.
+template <typename T>
+void multiply_by_dots(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
+  const Nf4Kernels& kernels = chosen();
+  const std::vector<float> runs = in_runs(x, rows * w.n, kernels.lanes);
+  std::vector<float> sums(rows * w.m);
+  at::parallel_for(0, w.m, grain_of(w), [&](int64_t begin, int64_t end) {
+    kernels.dot(w, runs.data(), rows, begin, end, sums.data());
+  });
+  std::copy_n(sums.data(), sums.size(), y);
+}
+
+}  // namespace
+
+const Implementations<Nf4Kernels>& nf4_implementations() {
+  static const Implementations<Nf4Kernels> all = [] {
+    Implementations<Nf4Kernels> found = {{InstructionSet::kPortable, {.decode = reference}}};
+    for (const auto& implementation : x86_nf4_implementations()) found.push_back(implementation);
+    return found;
+  }();
+  return all;
+}
+
+void decode_nf4_rows(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
+  at::parallel_for(begin, end, grain_of(w), [&](int64_t first, int64_t last) {
+    chosen().decode(w, first * w.n, last * w.n, to + (first - begin) * w.n);
+  });
+}
+
+bool suits_nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
+  const int64_t rows = rows_of(x, w);
+  return rows >= 1 && rows <= kMostRows && w.m > 0 && gemv_is_fast() && fast_path({&x});
+}
+
+torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
+  TORCH_CHECK_VALUE(x.dim() >= 1 && x.size(-1) == w.n && fast_types({&x}),
+                    "[nf4_linear] expected x [.., ", w.n,
+                    "] in float32 or bfloat16 on the CPU, got ", x.sizes(), " in ", x.scalar_type(),
+                    " on ", x.device());
+  const torch::Tensor wide = x.to(torch::kFloat32).contiguous();
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = w.m;
+  torch::Tensor y = at::empty(sizes, x.options());
+  with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
+    const int64_t rows = rows_of(x, w);
+    const bool by_dots = rows <= kMostDotRows && suits_dot(w, chosen());
+    (by_dots ? multiply_by_dots<T> : multiply<T>)(w, wide.const_data_ptr<float>(), rows,
+                                                  y.mutable_data_ptr<T>());
+  });
+  return y;
+}
+
+}  // namespace schmidt::kernels

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include <torch/types.h>
+
+#include "schmidt/kernels/instruction_sets.h"
+#include "schmidt/quant/nf4.h"
+
+namespace schmidt::kernels {
+
+/// W [m, n] in NF4, counted row by row (quant/nf4.h).
+struct Nf4Weight {
+  const uint8_t* codes = nullptr;
+  quant::Nf4Scales scales;
+  int64_t block = quant::kNf4Block;
+  int64_t m = 0, n = 0;
+};
+
+/// Writes the numbers begin .. end - 1 of all m n.
+using Nf4Decode = void (*)(const Nf4Weight&, int64_t begin, int64_t end, float* to);
+
+/// Outputs begin .. end - 1 of y [rows, m] for at most kMostDotRows rows x [rows, n], whose numbers
+/// lie in runs of 2 `lanes`: those at even places, then those at odd ones.
+using Nf4Dot = void (*)(const Nf4Weight&, const float* x, int64_t rows, int64_t begin, int64_t end,
+                        float* y);
+inline constexpr int64_t kMostDotRows = 4;
+
+struct Nf4Kernels {
+  Nf4Decode decode;
+  Nf4Dot dot = nullptr;  ///< null: there is none
+  int64_t lanes = 0;
+};
+
+/// Whether rows are whole runs, and each of these lies in one block.
+constexpr bool suits_dot(const Nf4Weight& w, const Nf4Kernels& kernels) {
+  return kernels.dot != nullptr && w.n % w.block == 0 && w.block % (2 * kernels.lanes) == 0;
+}
+
+/// quant::decode_nf4, and what was written for the vectors of x86-64. All decode to the same bits.
+const Implementations<Nf4Kernels>& nf4_implementations();
+
+/// Writes rows begin .. end - 1 as [end - begin, n], by the fastest on several threads.
+void decode_nf4_rows(const Nf4Weight& w, int64_t begin, int64_t end, float* to);
+
+/// Whether nf4_linear is the fastest way: for a few rows x on the CPU that need no gradient.
+bool suits_nf4_linear(const torch::Tensor& x, const Nf4Weight& w);
+
+/// y = x W^T, x [.., n] in float32 or bfloat16 -> [.., m] in x's dtype; not differentiable. W is
+/// numbers in registers alone, or some rows of it at a time in the nearest cache. Sums are float32,
+/// y is rounded once.
+torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w);
+
+}  // namespace schmidt::kernels
