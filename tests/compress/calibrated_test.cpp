@@ -413,8 +413,22 @@ TEST(IdleExperts, AreCountedAndTakeNothingFromTheOthers) {
   CompressOptions options;
   options.calibration = Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
   compress(checkpoint, bought.layers, tmp / "c", options);
-  // What is left of the expert, a bond of one, is read by no token.
+  // What is left of the expert, next to nothing, is read by no token.
   EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "c"), windows), 1e-3);
+
+  // Where a plan leaves it more, it is cut by its singular values.
+  const std::vector<plan::Layer> idle =
+      plan::select_layers(layers, {{"layers.1.mlp.experts.2.gate_proj"}, {}});
+  std::vector<plan::LayerPlan> plan = plan::plan_bond(idle, {.low_rank = true}, 8);
+  const auto by_svd = compress(checkpoint, plan, tmp / "svd", {});
+  plan.front().method = "fisher";
+  const auto calibrated = compress(checkpoint, plan, tmp / "fisher", options);
+  EXPECT_NEAR(calibrated.layers.front().relative_error, by_svd.layers.front().relative_error, 1e-4);
+  plan = {{.layer = idle.front(), .method = "learned"}};
+  plan.front().integers = {4, 12, true};
+  options.method.steps = 2;
+  const auto rounded = compress(checkpoint, plan, tmp / "rounded", options);
+  EXPECT_LT(rounded.layers.front().relative_error, 0.15);
 }
 
 }  // namespace

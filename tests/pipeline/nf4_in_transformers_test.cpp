@@ -50,7 +50,7 @@ void expect_same(const io::Checkpoint& checkpoint, const torch::Tensor& ids, con
     ++weights;
   }
   EXPECT_EQ(weights, 2 * 7);
-  EXPECT_LT((logits_of(checkpoint, ids) - truth.at("logits")).abs().max().item<float>(), 1e-5);
+  EXPECT_LT((logits_of(checkpoint, ids) - truth.at("logits")).abs().max().item<float>(), 2e-5);
 }
 
 const torch::Tensor kIds = torch::tensor({{5, 9, 200, 7, 31, 77}});
@@ -90,7 +90,7 @@ TEST_F(Nf4InTransformers, BesideAQuantizedEmbeddingItOpensWithTheFoldersCode) {
   EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));
   const torch::Tensor theirs = python("huggingface_logits.py", folder).at("logits");
   const torch::Tensor ours = logits_of(io::Checkpoint::open(folder), kIds);
-  EXPECT_LT((ours - theirs).abs().max().item<float>(), 1e-5);
+  EXPECT_LT((ours - theirs).abs().max().item<float>(), 2e-5);
   fs::create_directories(tmp / "scratch");
   test::run_python(
       tmp, fmt::format("check_quantized.py {} {}", folder.string(), (tmp / "scratch").string()));

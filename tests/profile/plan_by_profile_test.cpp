@@ -93,6 +93,33 @@ TEST(PlanByProfile, BlocksInBetweenLieBetween) {
   EXPECT_EQ(found[7 * 8].network.layer.name, "model.layers.8.self_attn.q_proj");
 }
 
+TEST(PlanByProfile, EveryExpertHasAProfileOfItsOwn) {
+  std::vector<plan::Layer> layers;
+  for (plan::Layer layer : test::seven_layers(2)) {
+    if (layer.paper_numbers.front() < 5) {
+      layers.push_back(layer);
+      continue;
+    }
+    const std::string name = layer.name;
+    for (int64_t expert = 0; expert < 3; ++expert) {
+      layer.expert = expert;
+      layer.name = name + std::to_string(expert);
+      layer.members = {layer.name};
+      layers.push_back(layer);
+    }
+  }
+  const Profile profile = test::make_profile(layers, kShares, [](const auto& l, double s) {
+    return (l.expert == 1 ? 10.0 : 1.0) * (1 - s) * (1 - s);
+  });
+  const auto found = sensitivities(profile, layers);
+  ASSERT_EQ(found.size(), layers.size());
+  const ProfilePlan plan = plan_by_profile(found, numel(layers) / 2, {});
+  EXPECT_GT(share_of(plan, "model.layers.0.mlp.up_proj1"),
+            share_of(plan, "model.layers.0.mlp.up_proj0") + 0.2);
+  EXPECT_NEAR(share_of(plan, "model.layers.1.mlp.up_proj2"),
+              share_of(plan, "model.layers.1.mlp.up_proj0"), 0.05);
+}
+
 TEST(PlanByProfile, LeavesOutKindsThatWereNotProfiledAndPointsThatBrokeDown) {
   const auto all = test::seven_layers(2);
   std::vector<plan::Layer> some;

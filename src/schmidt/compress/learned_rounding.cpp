@@ -284,7 +284,8 @@ LearnedBlock learn_rounding(const model::Block& block, const std::vector<BlockLa
     order.pop_back();
     {
       const at::AutoGradMode gradients(true);
-      learner.error(piece).backward();
+      const torch::Tensor error = learner.error(piece);
+      if (error.requires_grad()) error.backward();  // not where no token takes a learned expert
     }
     const double left = 1.0 - static_cast<double>(step) / static_cast<double>(options.steps);
     for (const auto& layer : learned) layer->step(left / static_cast<double>(options.steps));

@@ -4,6 +4,9 @@
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/where.h>
 #include <fmt/format.h>
 
 #include "schmidt/calibrate/embedded_text.h"
@@ -25,13 +28,28 @@ using model::Group;
 /// The text before a group of layers: their BlockState.
 struct Halted {
   ActivationStream residual, input;
-  std::optional<ActivationStream> mixed;
+  std::optional<ActivationStream> mixed, sum;
 };
 
 /// The text in the original model and in the compressed one.
 struct Texts {
   Halted original, compressed;
 };
+
+/// Of an expert that no token of the text takes.
+bool is_idle(const LayerInputs& inputs) { return inputs.moments.trace().item<double>() == 0.0; }
+
+/// Inputs and outputs of W [m, n] that count alike: a norm of zero would leave nothing of W.
+LayerInputs all_alike(const torch::Tensor& w, LayerInputs inputs) {
+  inputs.moments = inputs.cross = at::eye(w.size(1), w.options());
+  if (inputs.gradient) {
+    const bool pulled_back = inputs.gradient->pulled_back;
+    inputs.gradient = {pulled_back ? at::matmul(w.t(), w) : at::eye(w.size(0), w.options()),
+                       pulled_back, 1.0};
+  }
+  inputs.diagonal.reset();
+  return inputs;
+}
 
 class Run {
  public:
@@ -201,6 +219,7 @@ class Run {
         inputs = inputs_of_original(*calibration_.statistics, p.layer, calibration_.device);
       } else {
         inputs.diagonal = calibration_.statistics->diagonal(p.layer);
+        if (inputs.diagonal->rows.sum().item<double>() == 0.0) inputs.diagonal.reset();  // idle
       }
     }
     const WeightParts parts = parts_of(w, p, inputs, options_);
@@ -279,30 +298,38 @@ class Run {
     const SavedPosition::Work work(position_);
     const std::vector<Group>& groups = block.groups();
     const auto number = static_cast<size_t>(std::ranges::find(groups, group) - groups.begin());
-    Halted next;
     const bool last = number + 1 == groups.size();
-    if (!last) next.input = input(which, index, groups, number + 1);
-    const bool grows = model::adds_to_residual(group);
-    if (grows) {
-      next.residual = space_.make(
-          last ? name(which, index + 1) : fmt::format("{}.grown.{}", name(which, index), number),
-          hidden());
-    }
+    const auto made = [&](const char* what) {
+      return space_.make(fmt::format("{}.{}.{}", name(which, index), what, number), hidden());
+    };
+    ActivationStream next_input, next_residual;
+    if (!last) next_input = input(which, index, groups, number + 1);
+    const bool grows = model::adds_to_residual(group) && (!group.expert || last);
+    if (grows) next_residual = last ? space_.make(name(which, index + 1), hidden()) : made("grown");
     const bool mixes = group == Group::kOut && block.mixes_experts();
-    if (mixes) at.mixed = space_.make(name(which, index) + ".mixed", hidden());
+    if (mixes) at.mixed = made("mixed");
+    const bool sums = group.kind == Group::kDown && group.expert && !last;
+    std::optional<ActivationStream> next_sum;
+    if (sums) next_sum = made("sum");
     for (const int64_t b : own()) {
       model::BlockState state{group, grows ? at.residual.take(b) : at.residual.read(b),
                               at.input.take(b)};
       if (group.expert) state.mixed = last ? at.mixed->take(b) : at.mixed->read(b);
+      if (group.expert && at.sum) state.sum = sums || last ? at.sum->take(b) : at.sum->read(b);
       model::BlockPass pass = block.resume(std::move(state), rope_);
       pass.apply(projection);
-      if (!last) next.input.write(b, pass.input());
-      if (grows) next.residual.write(b, pass.residual());
+      if (!last) next_input.write(b, pass.input());
+      if (grows) next_residual.write(b, pass.residual());
       if (mixes) at.mixed->write(b, pass.state().mixed);
+      if (sums) next_sum->write(b, pass.state().sum);
     }
-    at.input = std::move(next.input);
-    if (grows) at.residual = std::move(next.residual);
-    if (last) at.mixed.reset();
+    at.input = std::move(next_input);
+    if (grows) at.residual = std::move(next_residual);
+    if (sums) at.sum = std::move(next_sum);
+    if (last) {
+      at.mixed.reset();
+      at.sum.reset();
+    }
   }
 
   std::vector<const plan::LayerPlan*> planned(int64_t block, Group group) const {
@@ -319,7 +346,7 @@ class Run {
       if (!done_.contains(p->layer.name)) open.push_back(p);
     }
     if (open.empty()) return;
-    const LayerInputs inputs = moments(texts, open.front()->layer.cols);
+    const LayerInputs inputs = moments(texts, open.front()->layer);
     for (size_t i = 0; i < open.size(); ++i) {
       const plan::LayerPlan& p = *open[i];
       if (progress_) {
@@ -343,6 +370,7 @@ class Run {
     }
     const torch::Tensor weight =
         plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
+    if (p.layer.expert && is_idle(inputs)) inputs = all_alike(weight, std::move(inputs));
     StoredFit fit = fit_and_pack(method, weight, p, inputs, options_, stored_dtype_(p.layer));
     fit.stored = with_bias(checkpoint_, p.layer, std::move(fit.stored));
     store_.save(p, fit);
@@ -352,16 +380,18 @@ class Run {
     return x.flatten(0, 1).to(torch::kFloat32);
   }
 
-  /// Of n inputs.
-  LayerInputs moments(const Texts& texts, int64_t n) const {
+  /// Of a layer's inputs, and of the others of its group.
+  LayerInputs moments(const Texts& texts, const plan::Layer& layer) const {
     LayerInputs inputs;
-    inputs.moments =
-        at::zeros({n, n}, at::TensorOptions(torch::kFloat32).device(calibration_.device));
+    inputs.moments = at::zeros({layer.cols, layer.cols},
+                               at::TensorOptions(torch::kFloat32).device(calibration_.device));
     inputs.cross = inputs.moments.clone();
     for (const int64_t b : own()) {
-      const torch::Tensor before = wide(texts.original.input.read(b));
+      torch::Tensor before = wide(texts.original.input.read(b));
       const torch::Tensor after = wide(texts.compressed.input.read(b));
       inputs.moments.addmm_(after.t(), after);
+      // A token that takes the expert in the compressed model alone has no input to drift from.
+      if (layer.expert) before = at::where(before.ne(0).any(-1, true), before, after);
       inputs.cross.addmm_(before.t(), after);
     }
     const auto tokens = static_cast<double>(calibration_.windows.numel());

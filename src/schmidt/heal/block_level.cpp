@@ -192,7 +192,8 @@ class BlockLevel {
     if (std::ranges::binary_search(space_->batches().own, b)) {
       const auto tokens =
           static_cast<double>(std::max<int64_t>(rows_[static_cast<size_t>(b)].batch_tokens, 1));
-      (error_of(block, b) / tokens).backward();
+      const torch::Tensor error = error_of(block, b) / tokens;
+      if (error.requires_grad()) error.backward();  // not where no token takes a trained expert
     }
     run_.team.all.sum(parameters.gradient());
     const double norm = parameters.gradient().norm().item<double>();

@@ -146,23 +146,22 @@ torch::Tensor Block::shares(const torch::Tensor& h) const {
 }
 
 // Two groups of attention, then two of each MLP.
-ProjectionPtr& Block::slot(Group group) {
-  const bool of_mlp = group.kind >= Group::kGateUp;
-  TORCH_CHECK_VALUE(of_mlp && mixes_experts() ? group.expert.has_value() : !group.expert,
-                    "[block] expected a group of its own");
-  return projections_.at(static_cast<size_t>(group.kind + 2 * group.expert.value_or(0)));
+size_t Block::slot(Group group) const {
+  const bool of_expert = group.kind >= Group::kGateUp && mixes_experts();
+  TORCH_CHECK_VALUE(group.expert.has_value() == of_expert, "[block] expected a group of ",
+                    of_expert ? "an expert" : "the block", ", got one of ",
+                    of_expert ? "the block" : "an expert");
+  return static_cast<size_t>(group.kind + 2 * group.expert.value_or(0));
 }
 
-const ProjectionPtr& Block::projection(Group group) const {
-  return const_cast<Block*>(this)->slot(group);
-}
+const ProjectionPtr& Block::projection(Group group) const { return projections_.at(slot(group)); }
 
 void Block::replace(Group group, ProjectionPtr projection) {
-  const int64_t expected = slot(group)->out_features();
+  const int64_t expected = projections_.at(slot(group))->out_features();
   TORCH_CHECK_VALUE(projection != nullptr && projection->out_features() == expected,
                     "[block] expected a projection to ", expected, " outputs, got ",
                     projection == nullptr ? 0 : projection->out_features());
-  slot(group) = std::move(projection);
+  projections_[slot(group)] = std::move(projection);
 }
 
 std::vector<NamedTensor> Block::parameters() const {

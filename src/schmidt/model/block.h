@@ -62,8 +62,8 @@ class Block {
   bool mixes_experts() const { return !routers_.empty(); }
 
   /// The shares [.., experts] that tokens take of the experts, from what these read, h [..,
-  /// hidden]: zero but for those that a token takes; of the shared one, which is the last, never
-  /// zero.
+  /// hidden]. Zero but for those that a token takes; the shared expert, the last, is taken by every
+  /// token.
   torch::Tensor shares(const torch::Tensor& h) const;
 
   const ProjectionPtr& projection(Group group) const;
@@ -82,7 +82,7 @@ class Block {
     torch::Tensor v;  // [..., kv_heads, d]
   };
 
-  ProjectionPtr& slot(Group group);
+  size_t slot(Group group) const;  // among the projections
   const torch::Tensor& weight(Norm norm) const { return norms_[static_cast<size_t>(norm)]; }
   torch::Tensor normed_heads(const torch::Tensor& x, Norm norm) const;
   torch::Tensor turned(const torch::Tensor& x, const RopeTable& rope) const;

@@ -83,13 +83,16 @@ void BlockPass::advance(torch::Tensor outputs) {
       state_.group = Group(Group::kDown, group.expert);
       return;
     case Group::kDown:
-      if (group.expert) outputs = outputs * share(*group.expert);
-      state_.residual = grown(state_.residual, block_->added(group, std::move(outputs)));
-      if (group.expert && *group.expert + 1 < shares_.size(-1)) {
-        return begin_expert(*group.expert + 1);
+      if (group.expert) {
+        outputs = outputs * share(*group.expert);
+        if (state_.sum.defined()) outputs = grown(state_.sum, std::move(outputs));
+        if (*group.expert + 1 < shares_.size(-1)) {
+          state_.sum = std::move(outputs);
+          return begin_expert(*group.expert + 1);
+        }
       }
-      state_.input = state_.mixed = shares_ = torch::Tensor();
-      state_.group = std::nullopt;
+      state_ = {std::nullopt, grown(state_.residual, block_->added(group, std::move(outputs))), {}};
+      shares_ = torch::Tensor();
       return;
   }
 }

@@ -16,9 +16,10 @@ class Block;
 /// Where a pass through a block stands.
 struct BlockState {
   std::optional<Group> group;  ///< whose work is next; none after the last
-  torch::Tensor residual;      ///< [.., hidden], the stream that the half of the block adds to
+  torch::Tensor residual;      ///< [.., hidden], the stream as the half of the block finds it
   torch::Tensor input;         ///< [.., n], what the group reads; undefined after the last
   torch::Tensor mixed = {};    ///< [.., hidden], what all experts read; undefined outside of them
+  torch::Tensor sum = {};      ///< [.., hidden], of the experts before; undefined before the first
 };
 
 /// Hidden states on their way through a decoder block, halted before each group of layers:
@@ -28,9 +29,9 @@ struct BlockState {
 ///
 /// Some families have a norm and a factor in front of each +, and no norm where the half begins.
 ///
-/// In a mixture of experts the second half is gone through once for each expert, whose outputs are
-/// added times its share of the token. What an expert reads is zero at the tokens that do not take
-/// it.
+/// In a mixture kGateUp, the gate and kDown are gone through once for each expert, and the sum of
+/// their outputs, each times its share of the token, is added. What an expert reads is zero at the
+/// tokens that do not take it.
 ///
 /// The work of a group is the block's own projection or another in its place. A pass that is put
 /// aside goes on from its BlockState. A value: a copy goes on by itself. Its block has to outlive

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 // Far above any real model, far below where products of two of them overflow.
 constexpr int64_t kMaxSize = int64_t{1} << 28;
 constexpr int64_t kMaxLayers = 10'000;
-constexpr int64_t kMaxExperts = 100'000;
+constexpr int64_t kMaxExperts = 1'000'000;  // of all layers
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
 // One object of a config, read key by key with messages that name the key.
@@ -326,6 +326,9 @@ std::vector<bool> sliding_layers(const Fields& fields, const Family& family, int
     for (int64_t i = 0; i < num_layers; ++i) slides[i] = (i + 1) % n != 0;
     return slides;
   }
+  if (types == nullptr && family.experts) {  // which slide is another rule's matter there
+    fields.fail("layer_types", "expected an array of names beside use_sliding_window, got nothing");
+  }
   if (types == nullptr) {
     const int64_t first = fields.integer("max_window_layers", 0, kMaxLayers, 28);
     for (int64_t i = first; i < num_layers; ++i) slides[i] = true;
@@ -426,7 +429,7 @@ std::optional<ExpertsConfig> parse_experts(const Fields& fields, const Family& f
   const char* const count =
       fields.find("num_local_experts") != nullptr || mixtral ? "num_local_experts" : "num_experts";
   ExpertsConfig experts{.names = defaults.names};
-  experts.count = fields.integer(count, 1, kMaxExperts, defaults.count);
+  experts.count = fields.integer(count, 1, kMaxExperts / c.num_layers, defaults.count);
   experts.active = fields.integer("num_experts_per_tok", 1, experts.count,
                                   std::min(defaults.active, experts.count));
   experts.intermediate_size =

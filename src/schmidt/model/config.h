@@ -103,6 +103,12 @@ struct ModelConfig {
 
   int64_t q_features() const { return num_heads * head_dim; }
   int64_t kv_features() const { return num_kv_heads * head_dim; }
+  /// Of the tokens, how many an expert works on in the mean: all where there is none.
+  double share_of_tokens(const std::optional<int64_t>& expert) const {
+    const bool picked = expert && *expert < experts->count;
+    return picked ? static_cast<double>(experts->active) / static_cast<double>(experts->count)
+                  : 1.0;
+  }
   bool mixes_experts(int64_t block) const {
     return experts && experts->blocks[static_cast<size_t>(block)];
   }

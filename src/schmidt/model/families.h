@@ -23,7 +23,7 @@ enum class WindowRule {
                   ///< `sliding_window_pattern`
 };
 
-/// What a family's MLPs are where its config does not say otherwise.
+/// Defaults of a mixture's keys.
 struct ExpertDefaults {
   ExpertNames names = ExpertNames::kQwen;
   int64_t count = 0;              ///< key `num_experts`, of Mixtral `num_local_experts`

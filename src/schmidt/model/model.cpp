@@ -33,6 +33,15 @@ void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
   }
 }
 
+void check_experts_apart(const Weights& weights) {
+  for (const auto& [name, shape] : weights.shapes()) {
+    if (!name.ends_with(".experts.gate_up_proj") && !name.ends_with(".experts.down_proj")) continue;
+    throw FormatError(weights.path(), name,
+                      "expected each expert's layers as tensors of their own, found those of all "
+                      "experts in one");
+  }
+}
+
 std::vector<NamedTensor> of_the_vocabulary(const Projection& projection) {
   std::vector<NamedTensor> all = projection.parameters();
   for (NamedTensor& parameter : all) parameter.role = Role::kVocabulary;
@@ -81,6 +90,7 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
   model.config_ = parse_config(config, weights.path());
   const ModelConfig& c = model.config_;
   check_no_layers_left(c, weights);
+  if (c.experts) check_experts_apart(weights);
   check_compressed_names(c, weights.path());
   require_output_layer(c, weights);
   const int64_t stop = end.value_or(c.num_layers);
@@ -236,26 +246,22 @@ std::vector<NamedTensor> Model::tensors() const {
 }
 
 int64_t Model::bytes() const {
-  int64_t bytes = bytes_after_embedding(1.0);
+  int64_t bytes = bytes_after_embedding([](Group /*all*/) { return 1.0; });
   if (embedding_ != nullptr && output_ != embedding_) bytes += bytes_of(*embedding_);
   return bytes;
 }
 
 int64_t Model::bytes_of_step() const {
-  const auto& experts = config_.experts;
-  return bytes_after_embedding(
-      experts ? static_cast<double>(experts->active) / static_cast<double>(experts->count) : 1.0);
+  return bytes_after_embedding([&](Group group) { return config_.share_of_tokens(group.expert); });
 }
 
-int64_t Model::bytes_after_embedding(double share_of_experts) const {
+int64_t Model::bytes_after_embedding(const std::function<double(Group)>& share) const {
   int64_t bytes = norm_.defined() ? static_cast<int64_t>(norm_.nbytes()) : 0;
   for (const Block& block : blocks_) {
     bytes += bytes_of(block.parameters());
     for (const Group group : block.groups()) {
       const Projection& projection = *block.projection(group);
-      const bool picked = group.expert && *group.expert < config_.experts->count;
-      const double read = static_cast<double>(bytes_of(projection));
-      bytes += static_cast<int64_t>(picked ? share_of_experts * read : read) -
+      bytes += static_cast<int64_t>(share(group) * static_cast<double>(bytes_of(projection))) -
                bytes_of(projection.parameters());
     }
   }

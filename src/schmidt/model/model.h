@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -117,8 +118,8 @@ class Model {
   torch::Tensor advance(const StepPlan& plan, KvCache& cache) const;
   static Model load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
                            std::optional<int64_t> end);
-  /// `share_of_experts`: how many of a mixture's count.
-  int64_t bytes_after_embedding(double share_of_experts) const;
+  /// `share`: of each group's bytes.
+  int64_t bytes_after_embedding(const std::function<double(Group)>& share) const;
 
   ModelConfig config_;
   torch::Tensor like_;  // [0], of the dtype and device of all

@@ -65,6 +65,11 @@ json of_bitsandbytes(const json& config, const json& layers, const std::filesyst
   const model::ModelConfig model = model::parse_config(config, path);
   std::set<std::string> dense = {model::output_layer(model).name};
   for (const model::LayerSpec& layer : model::block_layers(model)) dense.insert(layer.name);
+  for (int64_t block = 0; block < model.num_layers; ++block) {
+    for (const model::RouterSpec& router : model::block_routers(model, block)) {
+      dense.insert(router.name);
+    }
+  }
   bool nested = false;
   for (const auto& [name, form] : layers.items()) {
     dense.erase(name);

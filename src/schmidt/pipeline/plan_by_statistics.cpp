@@ -149,11 +149,14 @@ std::vector<plan::Layer> planned_layers(const plan::Outline& outline, const Plan
   return layers;
 }
 
-void check(const PlanRecipe& recipe) {
+void check(const plan::Outline& outline, const PlanRecipe& recipe) {
   TORCH_CHECK_VALUE(recipe.bytes.has_value() != recipe.speedup.has_value() && !recipe.profile,
                     "[plan] statistics expected a budget in bytes or time, and no profile");
   TORCH_CHECK_VALUE(!recipe.speedup || (std::isfinite(*recipe.speedup) && *recipe.speedup > 1.0),
                     "[plan] expected a speedup above 1, got ", recipe.speedup.value_or(0.0));
+  TORCH_CHECK_VALUE(!recipe.speedup || !outline.config.experts,
+                    "[speedup] expected a model with one MLP in each block, got a mixture of "
+                    "experts: how many tokens an expert works on is not known beforehand");
 }
 
 ByteBudget budget_of(const PlanRecipe& recipe) {
@@ -194,11 +197,7 @@ nlohmann::json made_by(const PlanRecipe& recipe, const std::string& statistics) 
 }
 
 void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
-  check(recipe);
-  TORCH_CHECK_VALUE(
-      !outline.config.experts,
-      "[speedup] expected a model with one MLP in each block, got a mixture of experts: "
-      "how many tokens an expert works on is not known beforehand");
+  check(outline, recipe);
   const io::Checkpoint model = io::Checkpoint::open(outline.path);
   const Competition all = compete_for(model, planned_layers(outline, recipe), recipe);
   time_planner(model, all, recipe);
@@ -206,7 +205,7 @@ void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
 
 PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
                                const std::filesystem::path& out, bool force) {
-  check(recipe);
+  check(outline, recipe);
   const std::vector<InputPath> inputs = {{"the model", outline.path},
                                          {"the statistics", *recipe.statistics}};
   const std::filesystem::path place = output_file(out, force, inputs);

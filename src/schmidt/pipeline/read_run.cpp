@@ -16,6 +16,7 @@
 #include "schmidt/io/json.h"
 #include "schmidt/io/json_record.h"
 #include "schmidt/model/config.h"
+#include "schmidt/model/layers.h"
 #include "schmidt/pipeline/run_record.h"
 
 namespace schmidt::pipeline {
@@ -423,7 +424,14 @@ class RunReader {
       const fs::path file = folder_ / stage / "config.json";
       if (!path_exists(file)) continue;
       const model::ModelConfig config = model::parse_config(io::read_json_object(file), file);
-      facts_.largest_mlp_weight = {"gate_proj", config.intermediate_size, config.hidden_size};
+      report::WeightFacts largest;
+      for (const model::LayerSpec& layer : model::block_layers(config)) {
+        if (layer.name.find(".self_attn.") != std::string::npos) continue;
+        if (layer.out_features * layer.in_features <= largest.rows * largest.cols) continue;
+        largest = {layer.name.substr(layer.name.rfind('.') + 1), layer.out_features,
+                   layer.in_features};
+      }
+      facts_.largest_mlp_weight = largest;
       return;
     }
   }

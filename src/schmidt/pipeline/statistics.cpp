@@ -58,10 +58,11 @@ KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<pl
   }
   if (temporary) temporary_ = folder;
   if (const int64_t idle = statistics_->idle_experts(); idle > 0) {
-    reporter.tell(fmt::format(
-        "{} experts are taken by no token of the calibration text: their layers count for nothing "
-        "and are cut first; more text (--calibration-tokens) may tell what they are worth",
-        idle));
+    reporter.tell(
+        fmt::format("experts that no token of the calibration text takes: {}. Their layers count "
+                    "for nothing and "
+                    "are cut first; more text may tell what they are worth",
+                    idle));
   }
 }
 

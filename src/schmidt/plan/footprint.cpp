@@ -27,9 +27,13 @@ double Footprint::mixed_bytes() const {
 
 Footprint footprint(const Outline& model, const std::vector<LayerPlan>& plan) {
   Footprint f{.parameters = model.parameters};
-  for (const Layer& layer : model.layers) f.dense_layers += layer.numel();
   const int64_t head = model.config.vocab_size * model.config.hidden_size;
-  f.multiplications_before = static_cast<double>(f.dense_layers + head);
+  f.multiplications_before = static_cast<double>(head);
+  for (const Layer& layer : model.layers) {
+    f.dense_layers += layer.numel();
+    f.multiplications_before +=
+        model.config.share_of_tokens(layer.expert) * static_cast<double>(layer.numel());
+  }
   f.multiplications = f.multiplications_before;
   for (const LayerPlan& p : plan) {
     if (p.is_rounded()) {
@@ -39,7 +43,8 @@ Footprint footprint(const Outline& model, const std::vector<LayerPlan>& plan) {
     }
     f.tensorized += p.parameters();
     f.tensorized_before += p.layer.numel();
-    f.multiplications += cost(p) - static_cast<double>(p.layer.numel());
+    f.multiplications += model.config.share_of_tokens(p.layer.expert) *
+                         (cost(p) - static_cast<double>(p.layer.numel()));
     if (!p.fixed_gauge) continue;
     for (const int64_t bond : p.max_bonds) f.pivots += bond;
   }

@@ -17,8 +17,8 @@ struct Footprint {
   int64_t dense_layers = 0;       ///< weights of block layers that stay as they are
   int64_t pivots = 0;             ///< int32 indices beside networks of fixed gauge
 
-  /// Multiplications of all weights for one token, networks contracted in the cheapest
-  /// order for a batch of 4096 tokens; of this model and of the original.
+  /// Multiplications for one token, of experts by those that it takes, networks contracted in the
+  /// cheapest order for a batch of 4096 tokens; of this model and of the original.
   double multiplications = 0.0;
   double multiplications_before = 0.0;
 

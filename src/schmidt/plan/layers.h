@@ -44,7 +44,8 @@ std::vector<Layer> dense_vocabulary(const model::ModelConfig& config);
 std::vector<Layer> layers_of(const model::ModelConfig& config);
 
 /// Layers of one input become one where all of its group are there: q, k, v as
-/// qkv_proj, gate and up as gate_up_proj. Stacked, they share one basis of their input.
+/// qkv_proj, gate and up as gate_up_proj (w1 and w3 as w1_w3). Stacked, they share one basis of
+/// their input.
 std::vector<Layer> share_inputs(const std::vector<Layer>& layers);
 
 /// W [rows, cols], the members' weights on top of each other, as stored; float32 where it is

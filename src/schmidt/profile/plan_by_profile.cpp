@@ -98,17 +98,22 @@ double Sensitivity::loss(int64_t parameters) const {
 std::vector<Sensitivity> sensitivities(const Profile& profile,
                                        const std::vector<plan::Layer>& layers) {
   // By what is alike from block to block, the profiled layers by block.
-  std::map<std::string, std::map<int64_t, Sensitivity>> profiled;
+  using Kind = std::pair<std::string, std::optional<int64_t>>;
+  const auto kind_of = [](const plan::Layer& layer) -> Kind {
+    return {layer.label(), layer.expert};
+  };
+  std::map<Kind, std::map<int64_t, Sensitivity>> profiled;
   bool stacked = false;
   for (const LayerProfile& layer : profile.layers) {
     stacked = stacked || layer.network.layer.members.size() > 1;
     Sensitivity s{layer.network, sound(layer.points)};
     if (s.points.empty()) continue;  // the model broke down at every point
-    profiled[layer.network.layer.label()].insert_or_assign(layer.network.layer.block, std::move(s));
+    profiled[kind_of(layer.network.layer)].insert_or_assign(layer.network.layer.block,
+                                                            std::move(s));
   }
   std::vector<Sensitivity> found;
   for (const plan::Layer& layer : stacked ? plan::share_inputs(layers) : layers) {
-    const auto kind = profiled.find(layer.label());
+    const auto kind = profiled.find(kind_of(layer));
     if (kind == profiled.end()) continue;
     const auto& blocks = kind->second;
     auto above = blocks.lower_bound(layer.block);

@@ -240,15 +240,21 @@ class Run {
     if (prefix_.block == block && prefix_.group == group) return;
     prefix_ = {};  // its memory, before more of it is asked for
     const int64_t width = model::group_layers(model_.config(), block, group).front().in_features;
-    prefix_ = {block, group, make(space_, "halted.residual"), space_.make("halted.input", width),
+    prefix_ = {block,
+               group,
+               make(space_, "halted.residual"),
+               space_.make("halted.input", width),
+               std::nullopt,
                std::nullopt};
     if (group.expert) prefix_.mixed = make(space_, "halted.mixed");
+    if (group.expert.value_or(0) > 0) prefix_.sum = make(space_, "halted.sum");
     for (const int64_t b : space_.batches().own) {
       model::BlockPass at = model_.block(block).begin(hidden.read(b), rope_);
       at.apply_until(group);
       prefix_.residual.write(b, at.residual());
       prefix_.input.write(b, at.input());
       if (prefix_.mixed) prefix_.mixed->write(b, at.state().mixed);
+      if (prefix_.sum) prefix_.sum->write(b, at.state().sum);
     }
   }
 
@@ -258,6 +264,7 @@ class Run {
     for (const int64_t b : space_.batches().own) {
       model::BlockState state{prefix_.group, prefix_.residual.read(b), prefix_.input.read(b)};
       if (prefix_.mixed) state.mixed = prefix_.mixed->read(b);
+      if (prefix_.sum) state.sum = prefix_.sum->read(b);
       model::BlockPass at = model_.block(prefix_.block).resume(std::move(state), rope_);
       at.apply(changed);
       states.write(b, final_state(prefix_.block + 1, at.finish()));
@@ -329,9 +336,9 @@ class Run {
   struct Prefix {
     int64_t block = -1;
     Group group = Group::kQkv;
-    ActivationStream residual;              // [b, t, hidden]
-    ActivationStream input;                 // [b, t, n]
-    std::optional<ActivationStream> mixed;  // [b, t, hidden], see model::BlockState
+    ActivationStream residual;                   // [b, t, hidden]
+    ActivationStream input;                      // [b, t, n]
+    std::optional<ActivationStream> mixed, sum;  // [b, t, hidden], see model::BlockState
   };
   Prefix prefix_;
 };

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -43,10 +45,10 @@ struct Kind {
 };
 
 std::vector<Kind> kinds_of(const Profile& profile) {
-  std::map<std::vector<int>, Kind> kinds;
+  std::map<std::pair<std::vector<int>, std::optional<int64_t>>, Kind> kinds;
   for (const LayerProfile& layer : profile.layers) {
     const plan::Layer& l = layer.network.layer;
-    Kind& kind = kinds[l.paper_numbers];
+    Kind& kind = kinds[{l.paper_numbers, l.expert}];
     kind.label = l.label();
     kind.title = l.label();
     kind.lines = {l.label()};
@@ -54,6 +56,10 @@ std::vector<Kind> kinds_of(const Profile& profile) {
       kind.title += fmt::format(" {}", kKindNames[k]);
       const std::string_view name = kKindNames[k];
       kind.lines.emplace_back(name.substr(0, name.find('_')));
+    }
+    if (l.expert) {
+      kind.title += fmt::format(", expert {}", *l.expert);
+      kind.lines.push_back(fmt::format("of {}", *l.expert));
     }
     kind.blocks[l.block] = &layer;
   }
