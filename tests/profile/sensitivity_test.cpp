@@ -91,6 +91,32 @@ TEST_F(SensitivityTest, IsTheDivergenceOfAModelWithOneLayerCompressed) {
   }
 }
 
+TEST_F(SensitivityTest, ExpertsAreMeasuredOneByOne) {
+  checkpoint = io::Checkpoint::open(test::write_model(
+      test::make_tiny_model_of("qwen2_moe", {{"num_experts", 4},
+                                             {"num_experts_per_tok", 2},
+                                             {"moe_intermediate_size", 20},
+                                             {"shared_expert_intermediate_size", 28}}),
+      tmp / "experts"));
+  model = model::Model::load(checkpoint);
+  layers = plan::select_layers(
+      plan::dense_layers(checkpoint),
+      {{"layers.0.mlp.experts.0.gate_proj", "layers.1.mlp.experts.1.up_proj",
+        "layers.1.mlp.experts.2.down_proj", "layers.1.mlp.shared_expert.down_proj"},
+       {}});
+  options.activations.memory = 0;
+  Profile profile = measure();
+  ASSERT_EQ(profile.layers.size(), 4u);
+  for (const LayerProfile& layer : profile.layers) {
+    const double kl = evaluated(layer, 0).divergence->mean;
+    EXPECT_GT(kl, 0.0) << layer.network.layer.name;
+    EXPECT_NEAR(layer.points[0].value, kl, 1e-6 + 1e-3 * kl) << layer.network.layer.name;
+  }
+  profile.made_by = nlohmann::json::object();
+  write_profile(tmp / "profile.json", profile);
+  EXPECT_EQ(read_profile(tmp / "profile.json").layers[2].network.layer.expert, 2);
+}
+
 TEST_F(SensitivityTest, ActivationsOnDiskGiveTheSameProfile) {
   layers = {layers[1], layers[4], layers[13]};
   options.method = "whitened";
