@@ -8,6 +8,7 @@
 
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/held_rows.h"
 #include "schmidt/kernels/nf4_x86.h"
 
 namespace schmidt::kernels {
@@ -16,8 +17,8 @@ namespace {
 /// Most rows of x for which this is faster than tiles of W and a library's product.
 constexpr int64_t kMostRows = 16;
 
-/// Numbers for which another thread is worth waking, and numbers of W that are held at a time.
-constexpr int64_t kNumbersPerThread = 32 << 10, kHeld = 4 << 10;
+/// Numbers for which another thread is worth waking.
+constexpr int64_t kNumbersPerThread = 32 << 10;
 
 void reference(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
   quant::decode_nf4(w.codes, w.scales, w.block, begin, end, to);
@@ -36,25 +37,12 @@ int64_t rows_of(const torch::Tensor& x, const Nf4Weight& w) {
   return w.n == 0 ? 0 : x.numel() / w.n;
 }
 
-/// x [rows, n], y [rows, m]. The rows of W that are held together, and with them the order of all
-/// sums, are the same on any number of threads.
 template <typename T>
 void multiply(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
-  const Nf4Decode decode = chosen().decode;
-  const GemvKernel<float> product = gemv_kernel<float>();
-  const int64_t most = std::max<int64_t>(kHeld / w.n, 4);
-  const int64_t grain = std::max<int64_t>(1, grain_of(w) / most);
-  at::parallel_for(0, (w.m + most - 1) / most, grain, [&](int64_t begin, int64_t end) {
-    std::vector<float> held(most * w.n), outputs(rows * most);
-    for (int64_t i = begin * most; i < std::min(w.m, end * most); i += most) {
-      const int64_t m = std::min(most, w.m - i);
-      decode(w, i * w.n, (i + m) * w.n, held.data());
-      product({x, held.data(), nullptr, outputs.data(), rows, m, w.n, w.n, w.n, m}, 0, m);
-      for (int64_t row = 0; row < rows; ++row) {
-        std::copy_n(outputs.data() + row * m, m, y + row * w.m + i);
-      }
-    }
-  });
+  const auto decode = [&](int64_t begin, int64_t end, float* to) {
+    chosen().decode(w, begin * w.n, end * w.n, to);
+  };
+  multiply_held_rows(decode, w.m, w.n, x, rows, grain_of(w), Outputs<T>{y, w.m});
 }
 
 /// x [rows, n] in the order that Nf4Dot reads.

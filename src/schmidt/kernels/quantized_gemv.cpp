@@ -70,35 +70,19 @@ const Int8Kernels& chosen() {
 /// Numbers of x that a thread rounds at least, for it to be worth waking.
 constexpr int64_t kRoundedPerThread = 32 << 10;
 
-/// Codes below which a second thread costs more than it brings, and numbers of the rows of W that
-/// are decoded at a time: they stay in the nearest cache.
-constexpr int64_t kCodesPerThread = 64 << 10, kDecoded = 4 << 10;
-
-template <typename T>
-void exact(const QuantizedWeight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
-           const Outputs<T>& to) {
-  static const DecodeKernel<float> decode = fastest(decode_implementations())->float32;
-  static const GemvKernel<float> multiply = fastest(gemv_implementations())->float32;
-  const int64_t most = std::clamp<int64_t>(kDecoded / w.n, 4, std::max<int64_t>(end - begin, 4));
-  std::vector<float> tile(most * w.n), y(rows * most);
-  for (int64_t i = begin; i < end; i += most) {
-    const int64_t m = std::min(most, end - i);
-    decode(w, i, i + m, tile.data());
-    multiply({x, tile.data(), nullptr, y.data(), rows, m, w.n, w.n, w.n, m}, 0, m);
-    for (int64_t row = 0; row < rows; ++row) {
-      std::copy_n(y.data() + row * m, m, to.y + row * to.stride + i);
-    }
-  }
-}
+/// Codes below which a second thread costs more than it brings.
+constexpr int64_t kCodesPerThread = 64 << 10;
 
 template <typename T>
 void run(Int8Kernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t rows,
          bool int8_activations, const Outputs<T>& to) {
   const int64_t grain = std::max<int64_t>(1, kCodesPerThread / std::max<int64_t>(1, w.n));
   if (!int8_activations || !suits_int8_blocks(w)) {
-    at::parallel_for(0, w.m, grain,
-                     [&](int64_t begin, int64_t end) { exact(w, x, rows, begin, end, to); });
-    return;
+    static const DecodeKernel<float> decode = fastest(decode_implementations())->float32;
+    const auto decode_rows = [&](int64_t begin, int64_t end, float* numbers) {
+      decode(w, begin, end, numbers);
+    };
+    return multiply_held_rows(decode_rows, w.m, w.n, x, rows, grain, to);
   }
   const Int8Rows rounded = int8_rows(w, x, rows);
   at::parallel_for(0, w.m, grain,

@@ -5,6 +5,7 @@
 
 #include <c10/util/BFloat16.h>
 
+#include "schmidt/kernels/held_rows.h"
 #include "schmidt/kernels/instruction_sets.h"
 #include "schmidt/kernels/quantized_weight.h"
 
@@ -34,13 +35,6 @@ struct Int8Rows {
   std::vector<float> scales;      ///< t [rows, columns / 32, 8], the same for each of 8 lanes
   std::vector<float> group_sums;  ///< sum of t_B p_j over a group of W [rows, groups]
   std::vector<int32_t> group_of;  ///< W's group of each block [columns / 32]
-};
-
-/// Where the outputs go: y [rows, m], `stride` elements between rows.
-template <typename T>
-struct Outputs {
-  T* y;
-  int64_t stride;
 };
 
 /// Computes outputs begin .. end - 1 of every row.
