@@ -429,6 +429,12 @@ TEST(IdleExperts, AreCountedAndTakeNothingFromTheOthers) {
   options.method.steps = 2;
   const auto rounded = compress(checkpoint, plan, tmp / "rounded", options);
   EXPECT_LT(rounded.layers.front().relative_error, 0.15);
+  plan.front().factor_integers = plan.front().integers;
+  plan.front().integers.reset();
+  plan.front().shape = tn::low_rank_shape(20, 24);
+  plan.front().max_bonds = {12};
+  const auto factors = compress(checkpoint, plan, tmp / "factors", options);
+  EXPECT_LT(factors.layers.front().relative_error, 0.7);
 }
 
 }  // namespace

@@ -44,9 +44,9 @@ struct Sizes {
 };
 
 // Odd rows, rows that end within a block, blocks that no vector fills, rows as models have them.
-const std::vector<Sizes> kSizes = {{1, 1, 64},  {3, 7, 64},   {5, 63, 64},   {4, 65, 64},
-                                   {7, 96, 64}, {2, 200, 64}, {9, 576, 64},  {33, 192, 128},
-                                   {5, 50, 5},  {6, 36, 12},  {600, 576, 64}};
+const std::vector<Sizes> kSizes = {
+    {1, 1, 64},     {3, 7, 64}, {5, 63, 64}, {4, 65, 64}, {7, 96, 64}, {2, 200, 64},  {9, 576, 64},
+    {33, 192, 128}, {5, 50, 5}, {6, 36, 12}, {5, 64, 32}, {5, 48, 16}, {600, 576, 64}};
 
 class DecodesNf4 : public testing::TestWithParam<Implementation<Nf4Kernels>> {};
 
@@ -74,8 +74,8 @@ TEST(Nf4Linear, IsTheSumInFloat64OnAnyNumberOfThreads) {
   const int threads = at::get_num_threads();
   for (const auto& [m, n, block] : kSizes) {
     for (const int64_t rows : {1, 2, 3, 4, 5, 16}) {
-      const Made made(m, n, block, true);
-      const torch::Tensor x = at::randn({rows, n});
+      const Made made(m, n, block, rows % 2 == 0);
+      const torch::Tensor x = at::randn({n, rows}).t();  // not as it lies in memory
       for (const auto dtype : {torch::kFloat32, torch::kBFloat16}) {
         const torch::Tensor in = x.to(dtype), wide = in.to(torch::kFloat32);
         at::set_num_threads(1);
@@ -112,6 +112,8 @@ TEST(Nf4Linear, LeavesGradientsAndManyRowsToOthers) {
   EXPECT_FALSE(suits_nf4_linear(at::randn({100, 64}), made.w));
   EXPECT_FALSE(suits_nf4_linear(at::randn({2, 64}).to(torch::kFloat64), made.w));
   EXPECT_THROW(nf4_linear(at::randn({2, 63}), made.w), c10::ValueError);
+  EXPECT_EQ(nf4_linear(at::empty({0, 64}), made.w).sizes(), (at::IntArrayRef{0, 8}));
+  EXPECT_EQ(nf4_linear(at::randn({1, 3, 64}), made.w).sizes(), (at::IntArrayRef{1, 3, 8}));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/ops/eye.h>
+#include <ATen/ops/matmul.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
@@ -263,6 +265,21 @@ FittedWeight rounded_weight(const torch::Tensor& w, const plan::LayerPlan& plan,
       stored_weight(plan.layer.name, rounded), relative_error(w, approximation), {}};
   if (inputs.moments.defined()) fitted.weighted_error = weighted_error(w, approximation, inputs);
   return fitted;
+}
+
+LayerInputs without_zero_norms(const torch::Tensor& w, LayerInputs inputs) {
+  const auto alike = [&](int64_t size) { return at::eye(size, w.options()); };
+  if (inputs.moments.defined() && inputs.moments.trace().item<double>() == 0.0) {
+    inputs.moments = inputs.cross = alike(w.size(1));
+  }
+  if (inputs.gradient && inputs.gradient->mean_square == 0.0) {
+    calibrate::GradientMoments& g = *inputs.gradient;
+    g.moments = g.pulled_back ? at::matmul(w.t(), w) : alike(w.size(0));
+    if (g.outputs.defined()) g.outputs = alike(w.size(0));
+    g.mean_square = 1.0;
+  }
+  if (inputs.diagonal && inputs.diagonal->rows.sum().item<double>() == 0.0) inputs.diagonal.reset();
+  return inputs;
 }
 
 nlohmann::json to_json(const MethodOptions& options) {

@@ -28,6 +28,10 @@ struct LayerInputs {
   std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
 };
 
+/// The same for W [m, n], with inputs or outputs that count alike where these say that none counts,
+/// as of an expert that no token takes: a norm of zero would leave nothing of W.
+LayerInputs without_zero_norms(const torch::Tensor& w, LayerInputs inputs);
+
 struct MethodOptions {
   double tolerance = 0.0;      ///< tt-svd: relative Frobenius error a layer may have, [0, 1)
   double drift = 0.5;          ///< how far targets follow the drift of inputs, [0, 1]

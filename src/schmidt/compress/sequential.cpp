@@ -4,8 +4,6 @@
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/eye.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/where.h>
 #include <fmt/format.h>
 
@@ -35,21 +33,6 @@ struct Halted {
 struct Texts {
   Halted original, compressed;
 };
-
-/// Of an expert that no token of the text takes.
-bool is_idle(const LayerInputs& inputs) { return inputs.moments.trace().item<double>() == 0.0; }
-
-/// Inputs and outputs of W [m, n] that count alike: a norm of zero would leave nothing of W.
-LayerInputs all_alike(const torch::Tensor& w, LayerInputs inputs) {
-  inputs.moments = inputs.cross = at::eye(w.size(1), w.options());
-  if (inputs.gradient) {
-    const bool pulled_back = inputs.gradient->pulled_back;
-    inputs.gradient = {pulled_back ? at::matmul(w.t(), w) : at::eye(w.size(0), w.options()),
-                       pulled_back, 1.0};
-  }
-  inputs.diagonal.reset();
-  return inputs;
-}
 
 class Run {
  public:
@@ -219,9 +202,9 @@ class Run {
         inputs = inputs_of_original(*calibration_.statistics, p.layer, calibration_.device);
       } else {
         inputs.diagonal = calibration_.statistics->diagonal(p.layer);
-        if (inputs.diagonal->rows.sum().item<double>() == 0.0) inputs.diagonal.reset();  // idle
       }
     }
+    if (p.layer.expert) inputs = without_zero_norms(w, std::move(inputs));
     const WeightParts parts = parts_of(w, p, inputs, options_);
     RoundedLayer rounded{.out_features = p.layer.rows};
     const auto matrix = [](const torch::Tensor& part, const quant::IntegerFormat& format,
@@ -312,10 +295,14 @@ class Run {
     std::optional<ActivationStream> next_sum;
     if (sums) next_sum = made("sum");
     for (const int64_t b : own()) {
-      model::BlockState state{group, grows ? at.residual.take(b) : at.residual.read(b),
-                              at.input.take(b)};
+      model::BlockState state{group, {}, at.input.take(b)};
+      if (grows) {
+        state.residual = at.residual.take(b);
+      } else if (!group.expert) {
+        state.residual = at.residual.read(b);
+      }
       if (group.expert) state.mixed = last ? at.mixed->take(b) : at.mixed->read(b);
-      if (group.expert && at.sum) state.sum = sums || last ? at.sum->take(b) : at.sum->read(b);
+      if (group.kind == Group::kDown && at.sum) state.sum = at.sum->take(b);
       model::BlockPass pass = block.resume(std::move(state), rope_);
       pass.apply(projection);
       if (!last) next_input.write(b, pass.input());
@@ -370,7 +357,7 @@ class Run {
     }
     const torch::Tensor weight =
         plan::load_weight(checkpoint_, p.layer).to(calibration_.device, torch::kFloat32);
-    if (p.layer.expert && is_idle(inputs)) inputs = all_alike(weight, std::move(inputs));
+    if (p.layer.expert) inputs = without_zero_norms(weight, std::move(inputs));
     StoredFit fit = fit_and_pack(method, weight, p, inputs, options_, stored_dtype_(p.layer));
     fit.stored = with_bias(checkpoint_, p.layer, std::move(fit.stored));
     store_.save(p, fit);

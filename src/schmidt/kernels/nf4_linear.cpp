@@ -1,6 +1,7 @@
 #include "schmidt/kernels/nf4_linear.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -62,11 +63,18 @@ template <typename T>
 void multiply_by_dots(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
   const Nf4Kernels& kernels = chosen();
   const std::vector<float> runs = in_runs(x, rows * w.n, kernels.lanes);
-  std::vector<float> sums(rows * w.m);
-  at::parallel_for(0, w.m, grain_of(w), [&](int64_t begin, int64_t end) {
-    kernels.dot(w, runs.data(), rows, begin, end, sums.data());
-  });
-  std::copy_n(sums.data(), sums.size(), y);
+  const auto dots = [&](float* to) {
+    at::parallel_for(0, w.m, grain_of(w), [&](int64_t begin, int64_t end) {
+      kernels.dot(w, runs.data(), rows, begin, end, to);
+    });
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    dots(y);
+  } else {
+    std::vector<float> sums(rows * w.m);
+    dots(sums.data());
+    std::copy_n(sums.data(), sums.size(), y);
+  }
 }
 
 }  // namespace
@@ -100,6 +108,7 @@ torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = w.m;
   torch::Tensor y = at::empty(sizes, x.options());
+  if (y.numel() == 0 || w.n == 0) return y.zero_();
   with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
     const int64_t rows = rows_of(x, w);
     const bool by_dots = rows <= kMostDotRows && suits_dot(w, chosen());

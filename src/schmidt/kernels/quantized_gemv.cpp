@@ -6,7 +6,6 @@
 
 #include <ATen/Parallel.h>
 
-#include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/quantized_decode.h"
 #include "schmidt/kernels/quantized_x86.h"
 

@@ -93,7 +93,8 @@ BlockPass Block::begin(const torch::Tensor& h, const RopeTable& rope,
 }
 
 BlockPass Block::resume(BlockState state, const RopeTable& rope, const Packing& packing) const {
-  BlockPass::Attention attention = text_attention(state.residual, rope, packing);
+  const torch::Tensor& states = state.residual.defined() ? state.residual : state.mixed;
+  BlockPass::Attention attention = text_attention(states, rope, packing);
   return {*this, std::move(attention), std::move(state)};
 }
 

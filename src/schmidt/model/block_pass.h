@@ -16,10 +16,11 @@ class Block;
 /// Where a pass through a block stands.
 struct BlockState {
   std::optional<Group> group;  ///< whose work is next; none after the last
-  torch::Tensor residual;      ///< [.., hidden], the stream as the half of the block finds it
-  torch::Tensor input;         ///< [.., n], what the group reads; undefined after the last
-  torch::Tensor mixed = {};    ///< [.., hidden], what all experts read; undefined outside of them
-  torch::Tensor sum = {};      ///< [.., hidden], of the experts before; undefined before the first
+  /// [.., hidden], the stream as the half of the block finds it; only its last group asks for it.
+  torch::Tensor residual;
+  torch::Tensor input;       ///< [.., n], what the group reads; undefined after the last
+  torch::Tensor mixed = {};  ///< [.., hidden], what all experts read; undefined outside of them
+  torch::Tensor sum = {};    ///< [.., hidden], of the experts before; undefined before the first
 };
 
 /// Hidden states on their way through a decoder block, halted before each group of layers:

@@ -30,7 +30,8 @@ enum class Nf4Magnitudes { kFloat32, kDoubleQuantized };
 Nf4Parts nf4_encoded(const torch::Tensor& w,
                      Nf4Magnitudes magnitudes = Nf4Magnitudes::kDoubleQuantized);
 
-/// A matrix in NF4. Products unpack it by tiles of rows, never as a whole.
+/// A matrix in NF4. Products of a few rows are those of kernels/nf4_linear; others unpack it by
+/// tiles of rows, never as a whole.
 class Nf4Matrix {
  public:
   /// Throws c10::ValueError if sizes or types do not fit each other.

@@ -8,7 +8,7 @@
 namespace schmidt::model {
 
 /// Products with a matrix W [m, n] that is never in memory as a whole: some of its rows at a time
-/// are turned into numbers, which stay in a cache while they are used.
+/// are turned into numbers.
 struct TiledMatrix {
   int64_t rows = 0, columns = 0;
   /// Rows begin .. end - 1 as numbers [end - begin, n].

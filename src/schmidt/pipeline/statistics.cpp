@@ -58,11 +58,10 @@ KeptStatistics::KeptStatistics(const io::Checkpoint& model, const std::vector<pl
   }
   if (temporary) temporary_ = folder;
   if (const int64_t idle = statistics_->idle_experts(); idle > 0) {
-    reporter.tell(
-        fmt::format("experts that no token of the calibration text takes: {}. Their layers count "
-                    "for nothing and "
-                    "are cut first; more text may tell what they are worth",
-                    idle));
+    reporter.tell(fmt::format(
+        "experts that no token of the calibration text takes: {}. Their layers are cut first; more "
+        "text may tell what they are worth",
+        idle));
   }
 }
 

@@ -97,7 +97,8 @@ double Sensitivity::loss(int64_t parameters) const {
 
 std::vector<Sensitivity> sensitivities(const Profile& profile,
                                        const std::vector<plan::Layer>& layers) {
-  // By what is alike from block to block, the profiled layers by block.
+  // By what is alike from block to block, the profiled layers by block; an expert is taken to be
+  // like that of its number in the blocks beside.
   using Kind = std::pair<std::string, std::optional<int64_t>>;
   const auto kind_of = [](const plan::Layer& layer) -> Kind {
     return {layer.label(), layer.expert};

@@ -59,7 +59,7 @@ std::vector<Kind> kinds_of(const Profile& profile) {
     }
     if (l.expert) {
       kind.title += fmt::format(", expert {}", *l.expert);
-      kind.lines.push_back(fmt::format("of {}", *l.expert));
+      kind.lines.push_back(fmt::format("expert {}", *l.expert));
     }
     kind.blocks[l.block] = &layer;
   }
