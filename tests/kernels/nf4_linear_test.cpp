@@ -77,7 +77,7 @@ TEST(Nf4Linear, IsTheSumInFloat64OnAnyNumberOfThreads) {
       const Made made(m, n, block, rows % 2 == 0);
       const torch::Tensor x = at::randn({n, rows}).t();  // not as it lies in memory
       for (const auto dtype : {torch::kFloat32, torch::kBFloat16}) {
-        const torch::Tensor in = x.to(dtype), wide = in.to(torch::kFloat32);
+        const torch::Tensor in = x.to(dtype), wide = in.to(torch::kFloat32).contiguous();
         at::set_num_threads(1);
         const torch::Tensor y = nf4_linear(in, made.w);
         at::set_num_threads(3);
