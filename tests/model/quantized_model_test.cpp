@@ -6,6 +6,7 @@
 
 #include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/quantized_gemm.h"
+#include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/model.h"
 #include "schmidt/model/quantized_projection.h"
 
@@ -115,6 +116,19 @@ TEST_P(QuantizedModel, ComputesInBfloat16) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Widths, QuantizedModel, testing::Values(8, 6, 5, 4, 3, 2));
+
+TEST(PackedScales, NoneIsZeroHoweverNarrowItsType) {
+  const torch::Tensor codes = torch::ones({4, 32}, torch::kUInt8);
+  for (const auto dtype : {torch::kFloat16, torch::kBFloat16, torch::kFloat32}) {
+    StoredWeight stored =
+        quantized_weight("a", QuantizedMatrix::pack({4, 16, true}, codes, torch::ones({4, 2}), {}));
+    stored.tensors[1].tensor = torch::tensor({1e-12F, -1e-12F, 0.0F, 1e-4F}).repeat({2, 1}).t();
+    const torch::Tensor scales = pack_weight("a", stored, {.dtype = dtype}).tensors[1].tensor;
+    EXPECT_EQ(scales.scalar_type(), dtype);
+    EXPECT_TRUE(scales.ne(0).all().item<bool>()) << dtype;
+    EXPECT_LT(scales.narrow(0, 0, 3).abs().max().item<float>(), 1e-7F) << dtype;
+  }
+}
 
 }  // namespace
 }  // namespace schmidt::model

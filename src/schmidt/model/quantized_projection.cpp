@@ -1,5 +1,7 @@
 #include "schmidt/model/quantized_projection.h"
 
+#include <limits>
+
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
@@ -139,6 +141,12 @@ StoredWeight pack_quantized_matrix(const std::string& name, const nlohmann::json
   if (scales.defined() &&
       c10::elementSize(options.dtype) < c10::elementSize(scales.scalar_type())) {
     scales = scales.to(options.dtype).contiguous();
+  }
+  // A trained one may have come too near zero for its type, and no file may hold a zero.
+  if (scales.defined()) {
+    scales = scales.masked_fill(scales.eq(0), scales.scalar_type() == torch::kFloat16
+                                                  ? 0x1p-24
+                                                  : double{std::numeric_limits<float>::min()});
   }
   return packed;
 }
