@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <immintrin.h>
@@ -66,10 +67,8 @@ void decode(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
 // it in the low one, so that neither has to be moved to where its lane is.
 
 template <int kRows>
-[[gnu::target("avx2,fma"), gnu::always_inline]] inline void dot_avx2_rows(const Nf4Weight& w,
-                                                                          const float* x,
-                                                                          int64_t begin,
-                                                                          int64_t end, float* y) {
+[[gnu::target("avx2,fma")]] void dot_avx2_rows(const Nf4Weight& w, const float* x, int64_t begin,
+                                               int64_t end, float* y) {
   const __m256 first = _mm256_loadu_ps(quant::kNf4Levels.data());
   const __m256 second = _mm256_loadu_ps(quant::kNf4Levels.data() + 8);
   for (int64_t i = begin; i < end; ++i) {
@@ -103,8 +102,8 @@ template <int kRows>
 }
 
 template <int kRows>
-[[gnu::target("avx2,avx512f,fma"), gnu::always_inline]] inline void dot_avx512_rows(
-    const Nf4Weight& w, const float* x, int64_t begin, int64_t end, float* y) {
+[[gnu::target("avx2,avx512f,fma")]] void dot_avx512_rows(const Nf4Weight& w, const float* x,
+                                                         int64_t begin, int64_t end, float* y) {
   const __m512 levels = _mm512_loadu_ps(quant::kNf4Levels.data());
   for (int64_t i = begin; i < end; ++i) {
     const uint8_t* codes = w.codes + i * w.n / 2;
@@ -130,40 +129,27 @@ template <int kRows>
   }
 }
 
-[[gnu::target("avx2,fma")]] void dot_avx2(const Nf4Weight& w, const float* x, int64_t rows,
-                                          int64_t begin, int64_t end, float* y) {
-  switch (rows) {
-    case 1:
-      return dot_avx2_rows<1>(w, x, begin, end, y);
-    case 2:
-      return dot_avx2_rows<2>(w, x, begin, end, y);
-    case 3:
-      return dot_avx2_rows<3>(w, x, begin, end, y);
-    default:
-      return dot_avx2_rows<4>(w, x, begin, end, y);
-  }
+using DotOfRows = void (*)(const Nf4Weight& w, const float* x, int64_t begin, int64_t end,
+                           float* y);
+
+/// That of one row, of two, and so on.
+template <DotOfRows... of_rows>
+void dot(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end, float* y) {
+  static constexpr DotOfRows kByRows[] = {of_rows...};
+  static_assert(std::size(kByRows) == kMostDotRows);
+  kByRows[rows - 1](w, x, begin, end, y);
 }
 
-[[gnu::target("avx2,avx512f,fma")]] void dot_avx512(const Nf4Weight& w, const float* x,
-                                                    int64_t rows, int64_t begin, int64_t end,
-                                                    float* y) {
-  switch (rows) {
-    case 1:
-      return dot_avx512_rows<1>(w, x, begin, end, y);
-    case 2:
-      return dot_avx512_rows<2>(w, x, begin, end, y);
-    case 3:
-      return dot_avx512_rows<3>(w, x, begin, end, y);
-    default:
-      return dot_avx512_rows<4>(w, x, begin, end, y);
-  }
-}
+constexpr Nf4Dot kDotAvx2 =
+    dot<dot_avx2_rows<1>, dot_avx2_rows<2>, dot_avx2_rows<3>, dot_avx2_rows<4>>;
+constexpr Nf4Dot kDotAvx512 =
+    dot<dot_avx512_rows<1>, dot_avx512_rows<2>, dot_avx512_rows<3>, dot_avx512_rows<4>>;
 
 }  // namespace
 
 Implementations<Nf4Kernels> x86_nf4_implementations() {
-  return {{InstructionSet::kAvx2, {decode<avx2>, dot_avx2, 8}},
-          {InstructionSet::kAvx512, {decode<avx512>, dot_avx512, 16}}};
+  return {{InstructionSet::kAvx2, {decode<avx2>, kDotAvx2, 8}},
+          {InstructionSet::kAvx512, {decode<avx512>, kDotAvx512, 16}}};
 }
 
 }  // namespace schmidt::kernels
