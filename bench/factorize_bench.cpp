@@ -10,9 +10,11 @@
 //                             of plain TT-SVD and after the sweeps, low_rank = the optimum
 //                             of equal parameters.
 //   apply / m x n / rank / rows   Counters: time, flops = gauge-fixed over both factors.
+//   on / device / m x n / rank   low_rank alone, on the CPU and, where there is one, a GPU.
 
 #include <cmath>
 
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linalg_svd.h>
@@ -61,6 +63,19 @@ void low_rank(benchmark::State& state, int64_t m, int64_t n, int64_t rank) {
   state.counters["svd"] = svd / typical(ours);
   state.counters["excess"] = error / best - 1;
   state.counters["estimate"] = found.relative_error / error - 1;
+}
+
+void low_rank_on(benchmark::State& state, const char* device, int64_t m, int64_t n, int64_t rank) {
+  at::NoGradGuard no_grad;
+  const Layer l = layer(m, n);
+  const torch::Tensor w = l.w.to(torch::Device(device));
+  const tn::MomentNorm norm{.input = l.norm.input.to(torch::Device(device))};
+  const auto factorize = [&] {
+    const tn::LowRank found = tn::weighted_low_rank(w, norm, {.rank = rank});
+    benchmark::DoNotOptimize(found.left[0][0].item<float>());  // a device is waited for
+  };
+  if (!w.is_cpu()) factorize();  // the first time loads its libraries
+  for (auto _ : state) state.SetIterationTime(seconds(factorize));
 }
 
 /// A square layer in both moments, those of the outputs like those of the inputs.
@@ -139,6 +154,11 @@ void add_all() {
         [size, rank](benchmark::State& state) { low_rank(state, size, size, rank); });
     add(fmt::format("both_moments/{0}x{0}/{1}", size, rank), 1,
         [size, rank](benchmark::State& state) { both_moments(state, size, rank); });
+  }
+  for (const char* device : {"cpu", "cuda"}) {  // a down projection of LLaMA-2 7B
+    if (device == std::string("cuda") && !at::globalContext().hasCUDA()) continue;
+    add(fmt::format("on/{}/4096x11008/1024", device), 1,
+        [device](benchmark::State& state) { low_rank_on(state, device, 4096, 11008, 1024); });
   }
   for (const auto& [m, n] : {std::pair<int64_t, int64_t>{576, 576}, {1536, 576}}) {
     for (const int64_t sites : {2, 3}) {

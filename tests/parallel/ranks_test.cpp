@@ -29,6 +29,10 @@ TEST(Ranks, AreNumbered) {
   EXPECT_EQ(size(), launched == nullptr ? 1 : std::atoi(launched));
 }
 
+TEST(Ranks, HaveAPlaceOnTheirMachine) {
+  EXPECT_EQ(place_on_machine(), rank());  // all of this test's are on one
+}
+
 TEST(Ranks, BroadcastGivesEveryoneTheTextOfRankZero) {
   EXPECT_EQ(broadcast(text_of(rank() + 5)), text_of(5));
   EXPECT_EQ(broadcast(rank() == 0 ? "" : "not empty"), "");

@@ -7,6 +7,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <fmt/format.h>
+#include <torch/cuda.h>
 #include <torch/version.h>
 
 #include "schmidt/kernels/processor.h"
@@ -45,7 +46,13 @@ void add_model_argument(CLI::App& verb, std::string& model, const std::string& a
       ->required();
 }
 
-torch::Device CommonOptions::torch_device() const { return torch::Device(device); }
+torch::Device CommonOptions::torch_device() const {
+  if (device != "cuda") return torch::Device(device);
+  // The ranks on a machine take its GPUs in turn.
+  static const int64_t place = parallel::place_on_machine();
+  const auto gpus = static_cast<int64_t>(torch::cuda::device_count());
+  return {torch::kCUDA, static_cast<c10::DeviceIndex>(gpus == 0 ? 0 : place % gpus)};
+}
 
 torch::ScalarType CommonOptions::torch_dtype(torch::ScalarType fallback) const {
   if (dtype.empty()) return fallback;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -25,22 +26,24 @@ using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 struct Operation {
+  explicit Operation(const char* what_) : what(what_) {}
   Operation(const char* what_, HostCopy tensor_, std::function<void(const Ring&)> run_ = {})
       : what(what_), tensor(std::move(tensor_)), run(std::move(run_)) {}
 
   const char* what;
-  HostCopy tensor;                       // kept until it is done
+  std::optional<HostCopy> tensor;        // kept until it is done; none: the message keeps it
   std::function<void(const Ring&)> run;  // a collective
-  std::unique_ptr<Message> message;      // or one message
+  std::unique_ptr<Message> message;      // or one message, or a collective of a device
   std::optional<int64_t> peer;           // of the message
   bool done = false;
   std::exception_ptr error;
 };
 
 struct Exchange::State {
-  State(std::unique_ptr<Transport> transport_, ExchangeOptions options_)
+  State(std::unique_ptr<Transport> transport_, ExchangeOptions options_, MakeDeviceCollectives make)
       : transport(std::move(transport_)),
         options(options_),
+        make_device_collectives(std::move(make)),
         heard(static_cast<size_t>(transport->size())),
         thread([this] { work(); }) {}
 
@@ -60,6 +63,8 @@ struct Exchange::State {
 
   std::unique_ptr<Transport> transport;
   ExchangeOptions options;
+  MakeDeviceCollectives make_device_collectives;  // until it was asked
+  std::unique_ptr<DeviceCollectives> device_collectives;
   std::string work_described;
   std::vector<Ticket> copies;  // whose tensors are not yet what was exchanged
   std::atomic<int64_t> bytes = 0;
@@ -191,11 +196,11 @@ void Exchange::State::give_up(const Operation& operation) {
 
 // At the end of a wait: a GPU's work goes on in the thread that asked for it.
 void Exchange::State::bring_back(Ticket operation) {
-  if (std::erase(copies, operation) > 0) operation->tensor.write_back();
+  if (std::erase(copies, operation) > 0) operation->tensor->write_back();
 }
 
 Ticket Exchange::State::start(Ticket operation) {
-  if (operation->tensor.is_copy()) copies.push_back(operation);
+  if (operation->tensor && operation->tensor->is_copy()) copies.push_back(operation);
   const std::lock_guard lock(mutex);
   if (operation->message != nullptr) {
     messages.push_back(operation);
@@ -209,11 +214,12 @@ Ticket Exchange::State::start(Ticket operation) {
 Exchange::Exchange(const std::vector<int64_t>& ranks, ExchangeOptions options)
     : Exchange(make_transport(ranks), options) {}
 
-Exchange::Exchange(std::unique_ptr<Transport> transport, ExchangeOptions options) {
+Exchange::Exchange(std::unique_ptr<Transport> transport, ExchangeOptions options,
+                   MakeDeviceCollectives make) {
   TORCH_CHECK_VALUE(options.deadline_seconds > 0, "[exchange] expected a deadline above 0 s, got ",
                     options.deadline_seconds);
   if (transport != nullptr && transport->size() > 1) {
-    state_ = std::make_unique<State>(std::move(transport), options);
+    state_ = std::make_unique<State>(std::move(transport), options, std::move(make));
   }
 }
 
@@ -244,6 +250,11 @@ Exchange::~Exchange() {
 
 int64_t Exchange::rank() const { return state_ == nullptr ? 0 : state_->transport->rank(); }
 int64_t Exchange::size() const { return state_ == nullptr ? 1 : state_->transport->size(); }
+double Exchange::share_sent(const torch::Tensor& x) const {
+  const auto ranks = static_cast<double>(size());
+  return (ranks - 1) / ranks * static_cast<double>(x.nbytes());
+}
+
 int64_t Exchange::bytes_sent() const { return state_ == nullptr ? 0 : state_->bytes.load(); }
 void Exchange::describe(std::string work) {
   if (state_ != nullptr) state_->work_described = std::move(work);
@@ -270,8 +281,28 @@ Ticket collective(const char* what, const torch::Tensor& x,
 
 }  // namespace
 
+/// Those for x; null where it goes over the host's memory.
+DeviceCollectives* Exchange::device_collectives(const torch::Tensor& x) {
+  if (x.is_cpu() || !x.is_contiguous()) return nullptr;
+  if (const MakeDeviceCollectives make = std::exchange(state_->make_device_collectives, {})) {
+    state_->device_collectives = make(*this, x.device());
+  }
+  return state_->device_collectives.get();
+}
+
+/// `sent`: bytes, as the ring would send them.
+Ticket Exchange::start_on_device(const char* what, std::unique_ptr<Message> message, double sent) {
+  state_->bytes += static_cast<int64_t>(sent);
+  auto operation = std::make_shared<Operation>(what);
+  operation->message = std::move(message);
+  return state_->start(std::move(operation));
+}
+
 Ticket Exchange::start_sum(const torch::Tensor& x) {
   if (state_ == nullptr) return nullptr;
+  if (DeviceCollectives* device = device_collectives(x)) {
+    return start_on_device("sum", device->sum(x), 2 * share_sent(x));
+  }
   return state_->start(collective("sum", x, [](const Ring& ring, const torch::Tensor& host) {
     const torch::Tensor flat = host.view({-1});
     const std::vector<int64_t> offsets = even_offsets(flat.numel(), ring.transport.size());
@@ -284,6 +315,10 @@ Ticket Exchange::start_reduce_scatter(const torch::Tensor& flat,
                                       const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
+  if (DeviceCollectives* device = device_collectives(flat)) {
+    return start_on_device("reduce-scatter", device->reduce_scatter(flat, offsets),
+                           share_sent(flat));
+  }
   return state_->start(
       collective("reduce-scatter", flat, [=](const Ring& ring, const torch::Tensor& host) {
         parallel::reduce_scatter(ring, host, offsets);
@@ -294,6 +329,9 @@ Ticket Exchange::start_gather_slices(const torch::Tensor& flat,
                                      const std::vector<int64_t>& offsets) {
   check_offsets(flat, offsets, size());
   if (state_ == nullptr) return nullptr;
+  if (DeviceCollectives* device = device_collectives(flat)) {
+    return start_on_device("gather", device->gather_slices(flat, offsets), share_sent(flat));
+  }
   return state_->start(collective("gather", flat, [=](const Ring& ring, const torch::Tensor& host) {
     all_gather(ring, host, offsets);
   }));
@@ -303,6 +341,9 @@ Ticket Exchange::start_broadcast(const torch::Tensor& x, int64_t root) {
   TORCH_CHECK_VALUE(root >= 0 && root < size(), "[broadcast] expected a root below ", size(),
                     ", got ", root);
   if (state_ == nullptr) return nullptr;
+  if (DeviceCollectives* device = device_collectives(x)) {
+    return start_on_device("broadcast", device->broadcast(x, root), share_sent(x));
+  }
   return state_->start(collective("broadcast", x, [=](const Ring& ring, const torch::Tensor& host) {
     parallel::broadcast(ring, host, root);
   }));
@@ -313,7 +354,7 @@ Ticket Exchange::start_send(const torch::Tensor& x, int64_t to) {
                     size(), ", got ", to);
   auto operation = std::make_shared<Operation>("send", HostCopy(x));
   operation->message =
-      state_->transport->send(bytes_of(operation->tensor.tensor()), to, Transport::kDirect);
+      state_->transport->send(bytes_of(operation->tensor->tensor()), to, Transport::kDirect);
   operation->peer = to;
   state_->bytes += static_cast<int64_t>(x.nbytes());
   return state_->start(std::move(operation));
@@ -324,7 +365,7 @@ Ticket Exchange::start_receive(const torch::Tensor& x, int64_t from) {
                     "[receive] expected another rank below ", size(), ", got ", from);
   auto operation = std::make_shared<Operation>("receive", HostCopy(x));
   operation->message =
-      state_->transport->receive(bytes_of(operation->tensor.tensor()), from, Transport::kDirect);
+      state_->transport->receive(bytes_of(operation->tensor->tensor()), from, Transport::kDirect);
   operation->peer = from;
   return state_->start(std::move(operation));
 }

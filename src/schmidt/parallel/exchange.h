@@ -7,6 +7,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/parallel/device_collectives.h"
 #include "schmidt/parallel/transport.h"
 
 namespace schmidt::parallel {
@@ -31,7 +32,8 @@ using Ticket = std::shared_ptr<Operation>;
 /// died, was stopped or hangs ends the others so. Then, and when an exchange ends before
 /// its operations do, what is under way is given up.
 ///
-/// A group of one has nothing to exchange: every call returns at once. Tensors that are not
+/// A group of one has nothing to exchange: every call returns at once. Sums, gathers and broadcasts
+/// of contiguous tensors of a GPU stay there where NCCL can do them. All others that are not
 /// contiguous or not on the CPU go through a copy there, which `wait` and `wait_all` bring back.
 /// Not for several threads at once.
 class Exchange {
@@ -42,7 +44,8 @@ class Exchange {
   explicit Exchange(const std::vector<int64_t>& ranks, ExchangeOptions options = {});
 
   /// By other means. Null: a group of one.
-  explicit Exchange(std::unique_ptr<Transport> transport, ExchangeOptions options = {});
+  explicit Exchange(std::unique_ptr<Transport> transport, ExchangeOptions options = {},
+                    MakeDeviceCollectives make = nccl_collectives);
 
   ~Exchange();
   Exchange(Exchange&&) noexcept;
@@ -90,10 +93,14 @@ class Exchange {
 
   /// Bytes of tensors that this rank has sent, without the headers of messages. With N
   /// ranks 2 (N - 1) / N of a tensor for a sum, (N - 1) / N for either half of it, and up
-  /// to log2 N times the tensor for a broadcast.
+  /// to log2 N times the tensor for a broadcast. What NCCL does counts as if a ring did it.
   int64_t bytes_sent() const;
 
  private:
+  DeviceCollectives* device_collectives(const torch::Tensor& x);
+  Ticket start_on_device(const char* what, std::unique_ptr<Message> message, double sent);
+  double share_sent(const torch::Tensor& x) const;
+
   struct State;
   std::unique_ptr<State> state_;  // null: alone
 };

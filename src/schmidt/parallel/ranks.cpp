@@ -7,6 +7,7 @@
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "schmidt/parallel/lost_rank.h"
 #include "schmidt/parallel/mpi_calls.h"
@@ -201,5 +202,12 @@ void finalize() {}
 void abort(int) {}
 
 #endif
+
+int64_t place_on_machine() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  const std::vector<std::string> machines = gather(name.data());
+  return std::count(machines.begin(), machines.begin() + rank(), std::string(name.data()));
+}
 
 }  // namespace schmidt::parallel

@@ -31,6 +31,9 @@ std::string broadcast(const std::string& text);
 /// The texts of all ranks, by rank, on every rank.
 std::vector<std::string> gather(const std::string& text);
 
+/// How many of the ranks on this machine come before this one.
+int64_t place_on_machine();
+
 /// Ends a program whose work is done. Nothing of MPI may follow.
 void finalize();
 
