@@ -43,7 +43,7 @@ def bytes_to_unicode() -> list[str]:
 
 def write_tokenizer(folder: Path) -> None:
     vocabulary = {letter: i for i, letter in enumerate(bytes_to_unicode())}
-    pre = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    pre = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     (folder / "tokenizer.json").write_text(json.dumps({
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
         "normalizer": None, "pre_tokenizer": pre, "post_processor": None, "decoder": pre,

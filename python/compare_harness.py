@@ -3,8 +3,9 @@
     python -m venv harness && harness/bin/pip install "lm-eval[hf]==0.4.13"
     harness/bin/python python/compare_harness.py MODEL --data ../shared/data/benchmarks
 
-MODEL is a Hugging Face folder, which both read in float32. The harness's own definitions of
-the tasks run; only the data sets that it would download are replaced by the files of --data.
+MODEL is a Hugging Face folder, which both read in float32; of a compressed one transformers
+multiplies every layer out at every token, so that --dense, what `schmidt export --to dense --dtype
+float32` makes of it, is read there in its place. The harness's own definitions of the tasks run; only the data sets that it would download are replaced by the files of --data.
 For each task: the share of questions (in the limit) with the same choice or the same extracted
 answer, both scores, and seconds of processor time, which a busy machine does not change: of the
 harness after its model is loaded, of schmidt for the whole program. Over 1.0: schmidt is faster.
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="hellaswag:200,boolq:200,mmlu:4,triviaqa:50,gsm8k:20",
                         help="name:limit or name:limit:shots, ..; the limit of each mmlu subject")
     parser.add_argument("--schmidt", type=Path, default=ROOT / "build/release/bin/schmidt")
+    parser.add_argument("--dense", type=Path, help="what the harness reads in place of MODEL")
     parser.add_argument("--batch", type=int, default=1, help="the harness's batch size")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -159,7 +161,7 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
 
     torch.set_num_threads(options.threads)
-    lm = HFLM(pretrained=str(options.model), dtype="float32", device="cpu",
+    lm = HFLM(pretrained=str(options.dense or options.model), dtype="float32", device="cpu",
               batch_size=options.batch)
     print("| task | questions | same answer | score | harness | schmidt | harness s | schmidt s "
           "| ratio |\n|---|---|---|---|---|---|---|---|---|", flush=True)

@@ -80,16 +80,18 @@ def by_transformers(folder: Path, ids: list[int], code: bool, adapter: Path | No
 
 
 class LlamaCpp:
-    """A GGUF file in llama.cpp, or a folder's base.gguf with its adapter."""
+    """A GGUF file in llama.cpp, or a folder's base.gguf with its adapter. Keys and values are kept in
+    float16, as it does by itself, or exactly."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, exact_cache: bool = False):
+        self.exact_cache = exact_cache
         try:
             import llama_cpp
         except ImportError as e:
             raise Absent from e
         self.api = llama_cpp
-        quiet = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(quiet, None)
+        LlamaCpp.quiet = llama_cpp.llama_log_callback(lambda *_: None)  # kept: it is called later
+        llama_cpp.llama_log_set(LlamaCpp.quiet, None)
         self.model = self.context = None
         try:
             self._open(path)
@@ -106,6 +108,9 @@ class LlamaCpp:
             raise RuntimeError("llama.cpp did not take the model")
         params = api.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = 512
+        if self.exact_cache:
+            params.type_k = params.type_v = api.GGML_TYPE_F32
+            params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = api.llama_init_from_model(self.model, params)
         if not self.context:
             raise RuntimeError("llama.cpp made no context")
@@ -126,7 +131,7 @@ class LlamaCpp:
             self.api.llama_model_free(self.model)
         self.model = self.context = None
 
-    def logprobs(self, ids: list[int]) -> torch.Tensor:
+    def logits(self, ids: list[int]) -> torch.Tensor:
         api = self.api
         batch = api.llama_batch_init(len(ids), 0, 1)
         try:
@@ -141,12 +146,12 @@ class LlamaCpp:
         vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
         rows = [torch.tensor(api.llama_get_logits_ith(self.context, i)[:vocab])
                 for i in range(len(ids))]
-        return chosen(torch.stack(rows), ids)
+        return torch.stack(rows)
 
 
 def by_llama_cpp(path: Path, ids: list[int]) -> torch.Tensor:
     with contextlib.closing(LlamaCpp(path)) as model:
-        return model.logprobs(ids)
+        return chosen(model.logits(ids), ids)
 
 
 def by_peft(schmidt: Schmidt, model: Path, out: Path, ids: list[int]) -> torch.Tensor:

@@ -17,6 +17,7 @@ if [ -z "${CMAKE_PREFIX_PATH:-}" ]; then
   }
   export CMAKE_PREFIX_PATH
 fi
+export TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST:-9.0}"  # no CUDA code is compiled here
 cmake --preset cuda
 cmake --build build/cuda --target schmidt test_device factorize_bench
 

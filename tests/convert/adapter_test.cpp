@@ -85,17 +85,14 @@ class AdapterTest : public testing::Test {
     for (const auto& [name, weight] : names.tensors) {
       for (const auto& [gguf, stored] : base_file.tensors()) {
         const auto a = adapter.tensors().find(gguf + ".lora_a");
-        if (&stored != weight.stored && stored.bytes.data() != weight.stored->bytes.data())
-          continue;
+        if (stored.bytes.data() != weight.bytes.data()) continue;
         if (a == adapter.tensors().end()) continue;
         const torch::Tensor b = load(adapter.tensors().at(gguf + ".lora_b"));
         const torch::Tensor sum =
             load(stored) + torch::matmul(b, load(a->second)) * (alpha / b.size(1));
         const std::string bytes = io::encode_tensor(sum, *quant::find_format("F32"), name);
-        io::GgufTensor added = stored;
-        added.format = quant::find_format("F32");
-        added.bytes = bytes;
-        tensors[name] = io::load_tensor({&added, weight.interleaved_heads});
+        tensors[name] = io::load_tensor(
+            {quant::find_format("F32"), stored.shape, bytes, weight.interleaved_heads});
       }
     }
     return model::Model::load(base.config(), model::Weights(tensors, folder)).forward(kIds);

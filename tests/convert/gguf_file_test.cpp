@@ -149,6 +149,108 @@ TEST_F(GgufFileTest, AModelOfEveryFamilyIsTheSameReadAgain) {
   }
 }
 
+/// What tells these apart is more than Llama's tensors under other numbers.
+std::vector<Family> other_families() {
+  const json longrope = {
+      {"rope_type", "longrope"}, {"short_factor", {1.0, 1.2}}, {"long_factor", {2.0, 4.0}}};
+  return {
+      {"granite",
+       {{"embedding_multiplier", 3.0},
+        {"attention_multiplier", 0.3},
+        {"residual_multiplier", 0.7},
+        {"logits_scaling", 2.0}}},
+      {"granite", {{"attention_bias", true}, {"mlp_bias", true}}},
+      {"olmo2", {{"tie_word_embeddings", false}}},
+      {"phi3", {{"sliding_window", 5}}},
+      {"phi3",
+       {{"rope_scaling", longrope},
+        {"partial_rotary_factor", 0.75},
+        {"original_max_position_embeddings", 32},
+        {"tie_word_embeddings", false}}},
+      {"gemma2", {{"sliding_window", 5}, {"query_pre_attn_scalar", 6}, {"num_hidden_layers", 3}}},
+      {"gemma3_text",
+       {{"sliding_window", 5},
+        {"sliding_window_pattern", 3},
+        {"num_hidden_layers", 4},
+        {"query_pre_attn_scalar", 6},
+        {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8.0}}}}},
+      {"mixtral", {{"num_local_experts", 11}, {"num_experts_per_tok", 2}}},
+      {"qwen2_moe",
+       {{"num_experts", 4},
+        {"num_experts_per_tok", 2},
+        {"moe_intermediate_size", 12},
+        {"shared_expert_intermediate_size", 20},
+        {"tie_word_embeddings", false}}},
+      {"qwen3_moe",
+       {{"num_experts", 4},
+        {"num_experts_per_tok", 2},
+        {"moe_intermediate_size", 12},
+        {"norm_topk_prob", true},
+        {"tie_word_embeddings", false}}},
+  };
+}
+
+TEST_F(GgufFileTest, ModelsOfOtherFamiliesAreTheSameReadAgain) {
+  int number = 0;
+  for (const Family& family : other_families()) {
+    SCOPED_TRACE(family.name + " " + family.config.dump());
+    const test::TinyModel model = test::make_tiny_model_of(family.name, family.config);
+    const fs::path folder = write(model, fmt::format("o{}", number++));
+    const io::Checkpoint again = exported(folder, "F32");
+    EXPECT_EQ(again.config()["model_type"], family.name);
+    EXPECT_LT(difference(logits(folder), logits(again)), 1e-4);
+    for (const auto& [name, tensor] : model.tensors) {
+      EXPECT_LT(difference(again.load(name), tensor), 1e-6) << name;
+    }
+    // From GGUF to a folder and back nothing is lost either.
+    const io::GgufFile file = io::GgufFile::open(again.path());
+    const io::GgufFile twice = io::GgufFile::open(exported(again.path()).path());
+    for (const auto& [name, tensor] : file.tensors()) {
+      EXPECT_EQ(twice.tensors().at(name).bytes, tensor.bytes) << name;
+    }
+  }
+}
+
+// Experts of a block are one tensor of the file, and q, k, v of Phi: in one format.
+TEST_F(GgufFileTest, IntegersStayThemWhereAllOfATensorDo) {
+  int number = 0;
+  const auto stored = [&](const char* family, const json& changes, const std::string& ignore,
+                          const std::string& tensor) {
+    json config = {{"hidden_size", 64},
+                   {"intermediate_size", 64},
+                   {"head_dim", 16},
+                   {"tie_word_embeddings", false}};
+    config.update(changes);
+    const std::string name = fmt::format("i{}", number++);
+    test::TinyModel model = test::make_tiny_model_of(family, config);
+    for (const char* layer : {"model.embed_tokens.weight", "lm_head.weight"}) {
+      model.tensors[layer] = 0.3 * torch::randn({264, 64});
+    }
+    const io::Checkpoint checkpoint = io::Checkpoint::open(write(model, name));
+    pipeline::QuantizeRecipe recipe;
+    recipe.bits = 4;
+    recipe.group = 32;
+    recipe.symmetric = true;
+    recipe.method = "nearest";
+    recipe.vocabulary_bits = std::nullopt;
+    recipe.selection.ignore = {ignore};
+    const fs::path out = tmp / (name + "-q");
+    compress_model(checkpoint, pipeline::compress_recipe(recipe, checkpoint), {.out = out}, {});
+    test::write_byte_tokenizer(out);
+    const io::Checkpoint again = exported(out);
+    EXPECT_LT(difference(logits(out), logits(again)), 1e-4) << name;
+    return io::GgufFile::open(again.path()).tensors().at(tensor).format->name;
+  };
+  const json experts = {{"num_local_experts", 3}, {"num_experts_per_tok", 2}};
+  EXPECT_EQ(stored("mixtral", experts, "none", "blk.0.ffn_up_exps.weight"), "Q4_0");
+  EXPECT_EQ(stored("mixtral", experts, "model.layers.0.block_sparse_moe.experts.1.w3",
+                   "blk.0.ffn_up_exps.weight"),
+            "F32");
+  EXPECT_EQ(stored("phi3", json::object(), "none", "blk.1.attn_qkv.weight"), "Q4_0");
+  EXPECT_EQ(stored("phi3", json::object(), "*.k_proj", "blk.1.attn_qkv.weight"), "F32");
+  EXPECT_EQ(stored("phi3", json::object(), "*.k_proj", "blk.1.ffn_up.weight"), "Q4_0");
+}
+
 TEST_F(GgufFileTest, EveryTypeHoldsTheEncodedMatrices) {
   for (const quant::Format& format : quant::formats()) {
     const test::TinyModel model = wide_model(format.values == 256 ? 512 : 128);
@@ -257,6 +359,18 @@ TEST_F(GgufFileTest, WhatLlamaCppLacksIsRefusedByName) {
   expect_refused(model, "dynamic");
   model.config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2.0}, {"truncate", false}};
   expect_refused(model, "truncate");
+  expect_refused(test::make_tiny_model_of("gemma2", {{"query_pre_attn_scalar", 7}}),
+                 "another root than that of a head's size in model.layers.0.self_attn and 1 more");
+  expect_refused(test::make_tiny_model_of("gemma2", {{"final_logit_softcapping", nullptr},
+                                                     {"query_pre_attn_scalar", 6}}),
+                 "logits without a cap in lm_head");
+  expect_refused(test::make_tiny_model_of("olmo2", json::object()),
+                 "no output layer beside the embedding");
+  expect_refused(test::make_tiny_model_of("qwen3_moe", {{"num_experts", 4},
+                                                        {"num_experts_per_tok", 2},
+                                                        {"moe_intermediate_size", 12},
+                                                        {"mlp_only_layers", {1}}}),
+                 "one MLP in model.layers.1.mlp");
 }
 
 TEST_F(GgufFileTest, ATypeThatARowDoesNotAllowIsRefusedWithTheNearest) {

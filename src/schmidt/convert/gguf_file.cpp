@@ -1,5 +1,6 @@
 #include "schmidt/convert/gguf_file.h"
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <utility>
@@ -23,11 +24,19 @@ namespace {
 using Keys = std::map<std::string, io::GgufValue>;
 
 /// A tensor of the model and what becomes of it.
-struct Planned {
-  std::string name;                          ///< Hugging Face's
-  io::GgufTensorSpec spec;                   ///< of the file
+struct ModelPart {
+  std::string name;  ///< Hugging Face's
+  std::vector<int64_t> shape;
+  const quant::Format* format = nullptr;     ///< that it would have alone
   int64_t interleaved_heads = 0;             ///< see io::GgufWeight
   std::function<std::string()> blocks = {};  ///< its rows encoded; none: what the writer gets is
+};
+
+/// A tensor of the file: one of the model's, or several one after the other.
+struct Planned {
+  io::GgufTensorSpec spec;
+  double offset = 0.0;  ///< added to what is written
+  std::vector<ModelPart> parts;
 };
 
 const quant::Format& format_of(torch::ScalarType dtype) {
@@ -36,14 +45,46 @@ const quant::Format& format_of(torch::ScalarType dtype) {
                                                          : "F32");
 }
 
-/// The format of blocks in which a weight's integers stay as they are in a file of that type
-/// (GgufOptions); null where they do not.
-const quant::Format* blocks_of(const StoredGroup& integers, const quant::Format* type,
-                               const std::filesystem::path& model) {
-  const quant::Format* blocks =
-      block_format_of(model::parse_integer_format(record_of(integers, model)));
-  return type == nullptr || type == blocks ? blocks : nullptr;
-}
+/// Which weights' integers stay as they are in a file, its matrices in `type` where that is given.
+class IntegerBlocks {
+ public:
+  IntegerBlocks(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
+                const quant::Format* type)
+      : model_(checkpoint.path()),
+        names_(gguf_architecture_of(config).names, checkpoint.config()),
+        type_(type) {
+    for (const StoredGroup& group : stored_groups(config, model_)) {
+      if (group.form.value("kind", "") != model::kQuantizedKind.name) continue;
+      alone_[group.layer.name + ".weight"] = format_alone(group);
+    }
+  }
+
+  /// The format of their blocks; null where they do not stay. What the file holds in one tensor
+  /// stays together.
+  const quant::Format* operator()(const StoredGroup& integers) const {
+    const quant::Format* format = format_alone(integers);
+    const auto in_file = names_.of_file(integers.layer.name + ".weight");
+    if (format == nullptr || !in_file) return format;
+    const std::vector<std::string> members = names_.of_model(*in_file);
+    const auto alike = [&](const std::string& member) {
+      const auto found = alone_.find(member);
+      return found != alone_.end() && found->second == format;
+    };
+    return members.size() == 1 || std::ranges::all_of(members, alike) ? format : nullptr;
+  }
+
+ private:
+  const quant::Format* format_alone(const StoredGroup& integers) const {
+    const quant::Format* blocks =
+        block_format_of(model::parse_integer_format(record_of(integers, model_)));
+    return type_ == nullptr || type_ == blocks ? blocks : nullptr;
+  }
+
+  std::filesystem::path model_;
+  io::GgufNames names_;
+  const quant::Format* type_;
+  std::map<std::string, const quant::Format*> alone_;  // by weight
+};
 
 /// What old checkpoints of Llama hold beside their weights and no program reads.
 bool is_left_out(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
@@ -51,31 +92,87 @@ bool is_left_out(const std::string& name) { return name.ends_with(".rotary_emb.i
 class Planner {
  public:
   Planner(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
-          const std::map<std::string, StoredGroup>& integers, const quant::Format* type)
+          const std::map<std::string, StoredGroup>& integers, const IntegerBlocks& blocks,
+          const quant::Format* type)
       : checkpoint_(checkpoint),
         config_(config),
+        architecture_(gguf_architecture_of(config)),
+        names_(architecture_.names, checkpoint.config()),
         type_(type),
         integers_(integers),
+        blocks_(blocks),
         of_model_(format_of(dense_dtype(checkpoint))) {}
 
-  Planned plan(const io::TensorSpec& tensor) const {
-    const auto name = io::gguf_name(tensor.name);
-    if (!name) {
-      throw FormatError(checkpoint_.path(), tensor.name,
-                        "expected a tensor that GGUF has a name for, found this one");
+  /// The file's tensors, in the order in which the last of each one's parts comes.
+  std::vector<Planned> plan(const std::vector<io::TensorSpec>& tensors) const {
+    std::map<std::string, Planned> begun;
+    std::vector<Planned> planned;
+    for (const io::TensorSpec& tensor : tensors) {
+      if (is_left_out(tensor.name)) continue;
+      const std::string name = name_in_file(tensor.name);
+      const std::vector<std::string> members = names_.of_model(name);
+      Planned& file = begun[name];
+      file.spec.name = name;
+      file.parts.resize(members.size());
+      const auto place = std::ranges::find(members, tensor.name) - members.begin();
+      file.parts[static_cast<size_t>(place)] = part(tensor, name);
+      const auto missing = [](const ModelPart& p) { return p.name.empty(); };
+      if (std::ranges::any_of(file.parts, missing)) continue;
+      finish(file);
+      planned.push_back(std::move(file));
+      begun.erase(name);
     }
-    Planned planned{tensor.name, {*name, tensor.shape, nullptr}, interleaved_heads(*name, config_)};
-    const auto integers = integers_.find(tensor.name);
-    if (integers == integers_.end()) {
-      planned.spec.format = &gguf_type_for(tensor.name, tensor.shape,
-                                           type_ != nullptr ? *type_ : stored(tensor.name));
-      return planned;
+    if (!begun.empty()) {
+      throw FormatError(checkpoint_.path(), begun.begin()->first,
+                        "expected all tensors that GGUF holds as this one, found some of them");
     }
-    plan_integers(integers->second, planned);
     return planned;
   }
 
  private:
+  std::string name_in_file(const std::string& tensor) const {
+    const auto name = names_.of_file(tensor);
+    if (!name) {
+      throw FormatError(checkpoint_.path(), tensor,
+                        "expected a tensor that GGUF has a name for, found this one");
+    }
+    return *name;
+  }
+
+  ModelPart part(const io::TensorSpec& tensor, const std::string& name_in_file) const {
+    ModelPart part{tensor.name, tensor.shape, nullptr, interleaved_heads(name_in_file, config_)};
+    const auto integers = integers_.find(tensor.name);
+    if (io::part_of_block(name_in_file).starts_with("ffn_gate_inp")) {
+      part.format = quant::find_format("F32");  // a router, as llama.cpp keeps it
+    } else if (integers != integers_.end()) {
+      plan_integers(integers->second, part);
+    } else {
+      part.format = &gguf_type_for(tensor.name, tensor.shape,
+                                   type_ != nullptr ? *type_ : stored(tensor.name));
+    }
+    return part;
+  }
+
+  /// One format for all parts, and their shape together.
+  void finish(Planned& file) const {
+    const ModelPart& first = file.parts.front();
+    const auto same = [&](const ModelPart& p) { return p.format == first.format; };
+    file.spec.format = std::ranges::all_of(file.parts, same)
+                           ? first.format
+                           : &gguf_type_for(first.name, first.shape, of_model_);
+    file.spec.shape = first.shape;
+    if (file.parts.size() > 1 && names_.row_shares(file.spec.name).empty()) {
+      file.spec.shape.insert(file.spec.shape.begin(), static_cast<int64_t>(file.parts.size()));
+    } else {
+      for (size_t i = 1; i < file.parts.size(); ++i) {
+        file.spec.shape.front() += file.parts[i].shape.front();
+      }
+    }
+    if (first.name.ends_with(".shared_expert_gate.weight"))
+      file.spec.shape.erase(file.spec.shape.begin());
+    if (architecture_.is_shifted(file.spec.name)) file.offset = architecture_.norm_offset;
+  }
+
   /// What a tensor is in, as far as it is in plain numbers, and else what the model is in.
   const quant::Format& stored(const std::string& name) const {
     const auto info = checkpoint_.tensors().find(name);
@@ -84,10 +181,10 @@ class Planner {
     return format != nullptr ? *format : of_model_;
   }
 
-  void plan_integers(const StoredGroup& group, Planned& planned) const {
-    if (const quant::Format* blocks = blocks_of(group, type_, checkpoint_.path())) {
-      planned.spec.format = blocks;
-      planned.blocks = [checkpoint = checkpoint_, group] {
+  void plan_integers(const StoredGroup& group, ModelPart& part) const {
+    if (const quant::Format* blocks = blocks_(group)) {
+      part.format = blocks;
+      part.blocks = [checkpoint = checkpoint_, group] {
         const model::Weights weights(checkpoint, {.dtype = torch::kFloat32});
         const model::LayerSpec& layer = group.layer;
         const model::QuantizedMatrix matrix =
@@ -102,52 +199,76 @@ class Planner {
         model::parse_integer_format(record_of(group, checkpoint_.path()));
     const quant::Format& eight = *quant::find_format("Q8_0");
     const bool fits = integers.bits == 8 && group.layer.in_features % eight.values == 0;
-    planned.spec.format = &gguf_type_for(planned.name, planned.spec.shape,
-                                         type_ != nullptr ? *type_
-                                         : fits           ? eight
-                                                          : of_model_);
+    part.format = &gguf_type_for(part.name, part.shape,
+                                 type_ != nullptr ? *type_
+                                 : fits           ? eight
+                                                  : of_model_);
   }
 
   const io::Checkpoint& checkpoint_;
   const model::ModelConfig& config_;
+  const io::GgufArchitecture& architecture_;
+  io::GgufNames names_;
   const quant::Format* type_;
   const std::map<std::string, StoredGroup>& integers_;
+  const IntegerBlocks& blocks_;
   const quant::Format& of_model_;
 };
 
-/// Takes a model's tensors under Hugging Face's names, in the order planned.
+/// Takes a model's tensors under Hugging Face's names, in the order planned. Parts of one wait in
+/// memory, encoded, for the last of them.
 class ModelWriter : public io::TensorWriter {
  public:
   ModelWriter(io::GgufWriter& file, const std::vector<Planned>& planned,
               const std::filesystem::path& model)
-      : file_(file), planned_(planned), model_(model) {}
+      : file_(file), model_(model) {
+    for (const Planned& file_tensor : planned) {
+      for (const ModelPart& part : file_tensor.parts) places_[part.name] = {&file_tensor, &part};
+    }
+  }
 
   void write(const std::string& name, const torch::Tensor& tensor) override {
     if (is_left_out(name)) return;
-    TORCH_INTERNAL_ASSERT(next_ < planned_.size() && planned_[next_].name == name);
-    const Planned& planned = planned_[next_++];
-    std::string bytes = planned.blocks
-                            ? planned.blocks()
-                            : encode_weight(tensor, *planned.spec.format, planned.name, model_);
-    if (planned.interleaved_heads != 0) {
-      bytes = io::interleaved_rows(bytes, planned.spec.shape.front(), planned.interleaved_heads);
+    const auto& [planned, part] = places_.at(name);
+    waiting_[name] = encoded(*planned, *part, tensor);
+    std::string bytes;
+    for (const ModelPart& p : planned->parts) {
+      if (!waiting_.contains(p.name)) return;
     }
-    file_.write(planned.spec.name, bytes);
+    for (const ModelPart& p : planned->parts) {
+      bytes += waiting_.at(p.name);
+      waiting_.erase(p.name);
+    }
+    file_.write(planned->spec.name, bytes);
   }
 
   void finish() override { file_.finish(); }
 
  private:
+  std::string encoded(const Planned& planned, const ModelPart& part,
+                      const torch::Tensor& tensor) const {
+    std::string bytes;
+    if (part.blocks) {
+      bytes = part.blocks();
+    } else {
+      const torch::Tensor shifted =
+          planned.offset == 0.0 ? tensor : tensor.to(torch::kFloat32) + planned.offset;
+      bytes = encode_weight(shifted, *planned.spec.format, part.name, model_);
+    }
+    if (part.interleaved_heads == 0) return bytes;
+    return io::interleaved_rows(bytes, part.shape.front(), part.interleaved_heads);
+  }
+
   io::GgufWriter& file_;
-  const std::vector<Planned>& planned_;
   const std::filesystem::path& model_;
-  size_t next_ = 0;
+  std::map<std::string, std::pair<const Planned*, const ModelPart*>> places_;
+  std::map<std::string, std::string> waiting_;
 };
 
 int64_t weights_in(const std::vector<io::GgufTensorSpec>& specs) {
   int64_t weights = 0;
   for (const io::GgufTensorSpec& spec : specs) {
-    if (spec.name != io::kGgufRopeFactors) weights += c10::multiply_integers(spec.shape);
+    if (!spec.name.starts_with("rope_")) weights += c10::multiply_integers(spec.shape);
   }
   return weights;
 }
@@ -159,29 +280,24 @@ int64_t write_folder(const io::Checkpoint& checkpoint, const GgufOptions& option
   keys.merge(text::gguf_keys(checkpoint.path(), config.vocab_size));
   keys[kGgufMadeBy] = {"schmidt export"};
 
+  const IntegerBlocks blocks(checkpoint, config, options.type);
   const DenseModel dense = dense_model(
-      checkpoint, {.dtype = torch::kFloat32,
-                   .without_low_ranks = options.without_low_ranks,
-                   .stays_integers = [&](const StoredGroup& integers) {
-                     return blocks_of(integers, options.type, checkpoint.path()) != nullptr;
-                   }});
-  const Planner planner(checkpoint, config, dense.integers, options.type);
+      checkpoint,
+      {.dtype = torch::kFloat32,
+       .without_low_ranks = options.without_low_ranks,
+       .stays_integers = [&](const StoredGroup& integers) { return blocks(integers) != nullptr; }});
+  const std::vector<Planned> planned =
+      Planner(checkpoint, config, dense.integers, blocks, options.type).plan(dense.weights.specs());
   const auto factors = gguf_rope_factors(config);
-  std::vector<Planned> planned;
   std::vector<io::GgufTensorSpec> specs;
-  if (factors) {
-    specs.push_back(
-        {std::string(io::kGgufRopeFactors), factors->sizes().vec(), &format_of(torch::kFloat32)});
+  for (const auto& [name, values] : factors) {
+    specs.push_back({name, values.sizes().vec(), &format_of(torch::kFloat32)});
   }
-  for (const io::TensorSpec& tensor : dense.weights.specs()) {
-    if (is_left_out(tensor.name)) continue;
-    planned.push_back(planner.plan(tensor));
-    specs.push_back(planned.back().spec);
-  }
+  for (const Planned& tensor : planned) specs.push_back(tensor.spec);
   add_file_type(keys, specs);
   io::GgufWriter out(file, keys, specs);
-  if (factors) {
-    out.write(specs.front().name, io::encode_tensor(*factors, *specs.front().format, "rope"));
+  for (const auto& [name, values] : factors) {
+    out.write(name, io::encode_tensor(values, format_of(torch::kFloat32), name));
   }
   ModelWriter writer(out, planned, checkpoint.path());
   dense.weights.write_to(writer, progress);

@@ -1,9 +1,11 @@
 #include "schmidt/convert/gguf_metadata.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <vector>
 
+#include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
@@ -37,22 +39,78 @@ struct Lack {
   std::vector<std::string> layers;
 };
 
+/// The divisor under which llama.cpp takes the root by which Gemma's scores are divided.
+double gemma_scale(const model::ModelConfig& config) {
+  const int64_t largest = config.model_type == "gemma2" ? 46 : 62;
+  const int64_t divisor =
+      config.num_layers == largest ? config.hidden_size / config.num_heads : config.head_dim;
+  return 1 / std::sqrt(static_cast<double>(divisor));
+}
+
+/// Every n-th block sees all positions and the others a window, as llama.cpp says it. None where
+/// the windows are no such pattern.
+std::optional<int64_t> window_pattern(const model::ModelConfig& config) {
+  for (int64_t n = 1; n <= config.num_layers + 1; ++n) {
+    bool fits = true;
+    for (int64_t b = 0; b < config.num_layers; ++b) {
+      fits &= config.windows[static_cast<size_t>(b)].has_value() == (b % n < n - 1);
+    }
+    if (fits) return n;
+  }
+  return std::nullopt;
+}
+
+/// What llama.cpp's code of Gemma does not read from a file.
+void add_gemma_lacks(const model::ModelConfig& config, std::vector<Lack>& lacks) {
+  const auto in_all = [&](const char* what) {
+    lacks.push_back({what, in_every_block(config, "self_attn")});
+  };
+  const double scale = gemma_scale(config);
+  if (std::abs(config.attention_scale.value_or(scale) - scale) > 1e-6 * scale) {
+    in_all("scores divided by another root than that of a head's size");
+  }
+  const bool second = config.model_type == "gemma2";
+  if (second != config.attention_softcap.has_value()) {
+    in_all(second ? "scores without a cap" : "capped scores");
+  }
+  if (second && !config.logit_softcap) lacks.push_back({"logits without a cap", {"lm_head"}});
+  if (!window_pattern(config)) in_all("windows in no pattern");
+  if (second && !config.tie_embeddings) lacks.push_back({"an output layer", {"lm_head"}});
+  if (config.attention_bias) in_all("a bias");
+}
+
+void add_expert_lacks(const model::ModelConfig& config, std::vector<Lack>& lacks) {
+  const model::ExpertsConfig& experts = *config.experts;
+  std::vector<std::string> single;
+  for (int64_t b = 0; b < config.num_layers; ++b) {
+    if (!config.mixes_experts(b)) single.push_back(model::block_prefix(b) + "mlp");
+  }
+  if (!single.empty()) lacks.push_back({"one MLP", single});
+  if (experts.normalized == (config.model_type == "qwen2_moe")) {
+    lacks.push_back({experts.normalized ? "shares of experts that add up to 1"
+                                        : "shares of experts that do not add up to 1",
+                     in_every_block(config, "mlp.gate")});
+  }
+}
+
 std::vector<Lack> lacks_of(const model::ModelConfig& config) {
   std::vector<Lack> lacks;
   const bool is_qwen = config.model_type.starts_with("qwen");
+  const bool is_olmo = config.model_type == "olmo2";
   std::vector<std::string> windows;
   for (int64_t block = 0; block < config.num_layers; ++block) {
     if (config.windows[block]) windows.push_back(model::block_prefix(block) + "self_attn");
   }
-  // Of Mistral all have one; llama.cpp reads it and attends to more.
+  // Of Mistral and Phi all have one; llama.cpp reads it and attends to more.
   if (is_qwen && !windows.empty()) lacks.push_back({"a sliding window", windows});
-  if (is_qwen && config.output_bias) {
+  if ((is_qwen || is_olmo) && config.output_bias) {
     lacks.push_back({"a bias", in_every_block(config, "self_attn.o_proj")});
   }
   if (is_qwen && config.mlp_bias) {
     lacks.push_back({"a bias", in_every_block(config, "mlp.gate_proj")});
   }
-  if (config.model_type == "qwen2" && config.q_features() != config.hidden_size) {
+  const bool of_hidden_size = config.model_type.starts_with("qwen2") || is_olmo;
+  if (of_hidden_size && config.q_features() != config.hidden_size) {
     lacks.push_back(
         {fmt::format("heads of {} values in all, not {}", config.q_features(), config.hidden_size),
          in_every_block(config, "self_attn.q_proj")});
@@ -64,12 +122,25 @@ std::vector<Lack> lacks_of(const model::ModelConfig& config) {
     lacks.push_back(
         {"RoPE scaling of the type yarn without truncate", in_every_block(config, "self_attn")});
   }
+  if (config.model_type.starts_with("gemma")) add_gemma_lacks(config, lacks);
+  if (config.experts) add_expert_lacks(config, lacks);
+  const bool needs_head = is_olmo || config.model_type == "qwen2_moe";
+  if (needs_head && config.tie_embeddings) {
+    lacks.push_back({"no output layer beside the embedding", {"lm_head"}});
+  }
   return lacks;
 }
 
 void add_rope(std::map<std::string, io::GgufValue>& keys, const std::string& prefix,
               const model::RopeConfig& rope) {
   keys[prefix + "rope.freq_base"] = {static_cast<float>(rope.theta)};
+  if (rope.local_theta) {
+    keys[prefix + "rope.freq_base_swa"] = {static_cast<float>(*rope.local_theta)};
+  }
+  if (rope.scaling == RopeScaling::kLongRope) {
+    keys[prefix + "rope.scaling.original_context_length"] = {rope.original_max_positions};
+    keys[prefix + "rope.scaling.attn_factor"] = {static_cast<float>(rope.attention_factor)};
+  }
   if (rope.scaling != RopeScaling::kLinear && rope.scaling != RopeScaling::kYarn) return;
   const bool yarn = rope.scaling == RopeScaling::kYarn;
   const std::string scaling = prefix + "rope.scaling.";
@@ -84,6 +155,32 @@ void add_rope(std::map<std::string, io::GgufValue>& keys, const std::string& pre
   const double attention = rope.attention_factor / derived;
   if (std::abs(attention - 1) > 1e-6) {
     keys[scaling + "attn_factor"] = {static_cast<float>(attention)};
+  }
+}
+
+void add_family(std::map<std::string, io::GgufValue>& keys, const std::string& prefix,
+                const model::ModelConfig& config) {
+  const auto set = [&](const char* key, double value) {
+    keys[prefix + key] = {static_cast<float>(value)};
+  };
+  if (config.model_type == "granite") {
+    set("embedding_scale", config.embedding_scale);
+    set("residual_scale", config.residual_scale);
+    set("attention.scale", *config.attention_scale);
+    set("logit_scale", 1 / config.logit_scale);
+  }
+  if (config.attention_softcap) set("attn_logit_softcapping", *config.attention_softcap);
+  if (config.logit_softcap) set("final_logit_softcapping", *config.logit_softcap);
+  if (config.model_type.starts_with("gemma")) {
+    keys[prefix + "attention.sliding_window_pattern"] = {*window_pattern(config)};
+  }
+  if (!config.experts) return;
+  keys[prefix + "expert_count"] = {config.experts->count};
+  keys[prefix + "expert_used_count"] = {config.experts->active};
+  if (config.model_type == "mixtral") return;
+  keys[prefix + "expert_feed_forward_length"] = {config.experts->intermediate_size};
+  if (config.experts->shared_size > 0) {
+    keys[prefix + "expert_shared_feed_forward_length"] = {config.experts->shared_size};
   }
 }
 
@@ -128,20 +225,32 @@ std::map<std::string, io::GgufValue> gguf_model_keys(const io::Checkpoint& check
   keys[prefix + "attention.key_length"] = {config.head_dim};
   keys[prefix + "attention.value_length"] = {config.head_dim};
   keys[prefix + "attention.layer_norm_rms_epsilon"] = {static_cast<float>(config.rms_norm_eps)};
-  keys[prefix + "rope.dimension_count"] = {config.head_dim};
-  if (!config.windows.empty() && config.windows.front()) {
-    keys[prefix + "attention.sliding_window"] = {*config.windows.front()};
+  keys[prefix + "rope.dimension_count"] = {model::rotary_dim(config.rope, config.head_dim)};
+  const auto window =
+      std::ranges::find_if(config.windows, [](const auto& w) { return w.has_value(); });
+  if (window != config.windows.end()) {
+    keys[prefix + "attention.sliding_window"] = {**window};
   }
   add_rope(keys, prefix, config.rope);
+  add_family(keys, prefix, config);
   return keys;
 }
 
-std::optional<torch::Tensor> gguf_rope_factors(const model::ModelConfig& config) {
-  if (config.rope.scaling != RopeScaling::kLlama3) return std::nullopt;
-  model::RopeConfig plain = config.rope;
+std::map<std::string, torch::Tensor> gguf_rope_factors(const model::ModelConfig& config) {
+  const auto vector = [](const std::vector<double>& values) {
+    return at::tensor(values, torch::kFloat64).to(torch::kFloat32);
+  };
+  const model::RopeConfig& rope = config.rope;
+  if (rope.scaling == RopeScaling::kLongRope) {
+    return {{std::string(io::kGgufLongFactors), vector(rope.long_factors)},
+            {std::string(io::kGgufShortFactors), vector(rope.short_factors)}};
+  }
+  if (rope.scaling != RopeScaling::kLlama3) return {};
+  model::RopeConfig plain = rope;
   plain.scaling = RopeScaling::kNone;
-  return model::rope_frequencies(plain, config.head_dim, 1) /
-         model::rope_frequencies(config.rope, config.head_dim, 1);
+  return {
+      {std::string(io::kGgufRopeFactors), model::rope_frequencies(plain, config.head_dim, 1) /
+                                              model::rope_frequencies(rope, config.head_dim, 1)}};
 }
 
 bool is_exported_gguf(const std::filesystem::path& file) {

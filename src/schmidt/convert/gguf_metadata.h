@@ -10,7 +10,7 @@
 
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/io/gguf.h"
-#include "schmidt/io/gguf_config.h"
+#include "schmidt/io/gguf_architecture.h"
 #include "schmidt/model/config.h"
 
 namespace schmidt::convert {
@@ -30,8 +30,9 @@ int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig
 std::map<std::string, io::GgufValue> gguf_model_keys(const io::Checkpoint& checkpoint,
                                                      const model::ModelConfig& config);
 
-/// kGgufRopeFactors of a model with Llama 3.1's scaling: float32 [head_dim / 2].
-std::optional<torch::Tensor> gguf_rope_factors(const model::ModelConfig& config);
+/// What a file holds of rotary frequencies beside the weights, by name, float32: kGgufRopeFactors
+/// [head_dim / 2] of Llama 3.1's scaling, the factors of longrope. Empty for other scalings.
+std::map<std::string, torch::Tensor> gguf_rope_factors(const model::ModelConfig& config);
 
 /// What marks a GGUF file that schmidt wrote: a key of its metadata.
 inline constexpr const char* kGgufMadeBy = "schmidt.made_by";

@@ -21,9 +21,8 @@ TensorInfo info(const HfTensor& tensor) {
 }
 
 TensorInfo info(const GgufWeight& weight) {
-  const GgufTensor& stored = *weight.stored;
-  return {stored.shape, decoded_dtype(*stored.format), std::string(stored.format->name),
-          stored.bytes.size()};
+  const auto dtype = weight.offset != 0.0 ? torch::kFloat32 : decoded_dtype(*weight.format);
+  return {weight.shape, dtype, std::string(weight.format->name), weight.bytes.size()};
 }
 
 EncodedTensor encoded_tensor(const HfTensor& tensor, std::shared_ptr<const void> file) {
@@ -45,7 +44,7 @@ std::vector<std::string_view> bytes_of(const HfTensor& tensor) {
   return {tensor.bytes, tensor.scales->bytes};
 }
 
-std::vector<std::string_view> bytes_of(const GgufWeight& weight) { return {weight.stored->bytes}; }
+std::vector<std::string_view> bytes_of(const GgufWeight& weight) { return {weight.bytes}; }
 
 template <typename Tensors>
 const auto& find_tensor(const Tensors& tensors, const std::string& name, const fs::path& path) {

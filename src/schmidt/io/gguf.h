@@ -20,6 +20,9 @@ namespace schmidt::io {
 /// Tensor data begins at multiples of so many bytes where general.alignment does not say.
 inline constexpr int64_t kGgufAlignment = 32;
 
+/// Of a tensor, at most.
+inline constexpr size_t kGgufDimensions = 4;
+
 /// A metadata value. Integers of every width are int64_t; an unsigned one beyond
 /// 2^63 - 1 is refused. An array holds one type; arrays of arrays are GgufArrays.
 struct GgufValue;

@@ -10,19 +10,13 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/dtype_names.h"
+#include "schmidt/io/gguf_architecture.h"
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::io {
 namespace {
 
 using nlohmann::json;
-
-constexpr GgufArchitecture kArchitectures[] = {
-    {"llama", "llama", "LlamaForCausalLM", true},
-    {"qwen2", "qwen2", "Qwen2ForCausalLM", false},
-    {"qwen3", "qwen3", "Qwen3ForCausalLM", false},
-};
-constexpr GgufArchitecture kMistral{"llama", "mistral", "MistralForCausalLM", true};
 
 // The metadata of one architecture: keys without its prefix.
 class Metadata {
@@ -64,12 +58,13 @@ class Metadata {
     return file_.get_float(full(key)) == 0.0 ? 0 : find_positive(key).value_or(fallback);
   }
 
+  double positive(std::string_view key, double fallback) const {
+    return find_positive(key).value_or(fallback);
+  }
+
   std::optional<std::string> text(std::string_view key) const {
     return file_.get_string(full(key));
   }
-
- private:
-  std::string full(std::string_view key) const { return fmt::format("{}.{}", prefix_, key); }
 
   // Almost all floats of GGUF are float32 copies of decimals.
   static double shortest(double value) {
@@ -77,9 +72,14 @@ class Metadata {
     return static_cast<double>(narrow) == value ? std::stod(fmt::format("{}", narrow)) : value;
   }
 
+ private:
+  std::string full(std::string_view key) const { return fmt::format("{}.{}", prefix_, key); }
+
   const GgufFile& file_;
   std::string_view prefix_;
 };
+
+constexpr const char* kRotaryDim = "rope.dimension_count";
 
 const GgufTensor* find_tensor(const GgufFile& file, const std::string& name) {
   const auto found = file.tensors().find(name);
@@ -174,40 +174,98 @@ json rope_scaling(const GgufFile& file, const Metadata& metadata, int64_t head_d
   return scaling;
 }
 
+void add_granite(const Metadata& metadata, int64_t head_dim, json& config) {
+  config["embedding_multiplier"] = metadata.positive_or_zero("embedding_scale");
+  config["residual_multiplier"] = metadata.positive_or_zero("residual_scale");
+  for (const char* key : {"embedding_multiplier", "residual_multiplier"}) {
+    if (config[key] == 0.0) config[key] = 1.0;  // as llama.cpp
+  }
+  const double scale = metadata.positive_or_zero("attention.scale");
+  config["attention_multiplier"] =
+      scale != 0 ? scale : 1 / std::sqrt(static_cast<double>(head_dim));
+  config["logits_scaling"] = metadata.positive("logit_scale");
+}
+
+// Of a vector of factors, one for each pair that turns; null where the file has none.
+json rotary_factors(const GgufFile& file, std::string_view name, int64_t pairs) {
+  const GgufTensor* tensor = find_tensor(file, std::string(name));
+  if (tensor == nullptr) return nullptr;
+  if (tensor->format->name != "F32" || tensor->shape != std::vector<int64_t>{pairs}) {
+    throw FormatError(file.path(), fmt::format("tensor {}", name),
+                      fmt::format("expected {} F32 values", pairs));
+  }
+  std::vector<float> factors(static_cast<size_t>(pairs));
+  std::memcpy(factors.data(), tensor->bytes.data(), tensor->bytes.size());
+  json shortest = json::array();
+  for (const float factor : factors) shortest.push_back(Metadata::shortest(factor));
+  return shortest;
+}
+
+void add_phi3(const GgufFile& file, const Metadata& metadata, int64_t head_dim, json& config) {
+  const int64_t turning = metadata.find_size(kRotaryDim).value_or(head_dim);
+  config["partial_rotary_factor"] = static_cast<double>(turning) / static_cast<double>(head_dim);
+  const int64_t window = file.get_int("phi3.attention.sliding_window").value_or(0);
+  config["sliding_window"] = window > 0 ? json(window) : json(nullptr);
+  const json longer = rotary_factors(file, kGgufLongFactors, turning / 2);
+  const json shorter = rotary_factors(file, kGgufShortFactors, turning / 2);
+  config["rope_scaling"] = nullptr;
+  if (longer.is_null() && shorter.is_null()) return;
+  const int64_t original = metadata.size("rope.scaling.original_context_length");
+  config["original_max_position_embeddings"] = original;
+  config["rope_scaling"] = {
+      {"rope_type", "longrope"},
+      {"long_factor", longer.is_null() ? shorter : longer},
+      {"short_factor", shorter.is_null() ? longer : shorter},
+      {"attention_factor", metadata.positive("rope.scaling.attn_factor", 1.0)}};
+}
+
+constexpr int64_t kBlocksOfGemma2With27B = 46, kBlocksOfGemma3With27B = 62;
+
+void add_gemma(const Metadata& metadata, bool third, json& config) {
+  config.erase("hidden_act");
+  config["hidden_activation"] = "gelu_pytorch_tanh";
+  // llama.cpp knows which models divide scores by another root than that of a head's size.
+  const int64_t hidden = config.at("hidden_size"), heads = config.at("num_attention_heads");
+  const bool largest =
+      config.at("num_hidden_layers") == (third ? kBlocksOfGemma3With27B : kBlocksOfGemma2With27B);
+  config["query_pre_attn_scalar"] = largest ? json(hidden / heads) : config.at("head_dim");
+  const auto cap = [&](const char* key, double fallback) {
+    const double value = metadata.positive_or_zero(key, fallback);
+    return value > 0 ? json(value) : json(nullptr);
+  };
+  config["attn_logit_softcapping"] = third ? json(nullptr) : cap("attn_logit_softcapping", 50.0);
+  config["final_logit_softcapping"] = cap("final_logit_softcapping", third ? 0.0 : 30.0);
+  if (third) config["rope_local_base_freq"] = metadata.positive("rope.freq_base_swa", 10000);
+  const auto window = metadata.find_size("attention.sliding_window");
+  const int64_t pattern =
+      metadata.find_size("attention.sliding_window_pattern").value_or(third ? 6 : 2);
+  config["sliding_window"] = window.value_or(4096);
+  // Gemma 3 without the key has none at all.
+  config["sliding_window_pattern"] = third && !window ? 1 : pattern;
+}
+
+void add_experts(const Metadata& metadata, std::string_view type, json& config) {
+  const bool mixtral = type == "mixtral";
+  config[mixtral ? "num_local_experts" : "num_experts"] = metadata.size("expert_count");
+  config["num_experts_per_tok"] = metadata.size("expert_used_count");
+  if (mixtral) return;
+  config["moe_intermediate_size"] = metadata.size("expert_feed_forward_length");
+  config["norm_topk_prob"] = type == "qwen3_moe";  // in llama.cpp's code
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = json::array();
+  if (type == "qwen2_moe") {
+    config["shared_expert_intermediate_size"] =
+        metadata.find_size("expert_shared_feed_forward_length")
+            .value_or(config.at("intermediate_size").get<int64_t>());
+  }
+}
+
 json token_id(const GgufFile& file, const char* name) {
   const auto id = file.get_int(fmt::format("tokenizer.ggml.{}_token_id", name));
   return id ? json(*id) : json(nullptr);
 }
 
 }  // namespace
-
-const GgufArchitecture& gguf_architecture(const GgufFile& file) {
-  const auto name = file.get_string("general.architecture");
-  if (!name) {
-    throw FormatError(file.path(), "metadata general.architecture", "expected a value, found none");
-  }
-  const auto* found = std::ranges::find(kArchitectures, *name, &GgufArchitecture::name);
-  if (found == std::end(kArchitectures)) {
-    std::string known;
-    for (const auto& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
-    throw FormatError(file.path(), "metadata general.architecture",
-                      fmt::format("expected one of {}, found {}", known, name->substr(0, 40)));
-  }
-  const bool slides = file.get_int(*name + ".attention.sliding_window").value_or(0) > 0;
-  return found->name == kMistral.name && slides ? kMistral : *found;
-}
-
-const GgufArchitecture* find_gguf_architecture(std::string_view model_type) {
-  if (model_type == kMistral.model_type) return &kMistral;
-  const auto* found = std::ranges::find(kArchitectures, model_type, &GgufArchitecture::model_type);
-  return found == std::end(kArchitectures) ? nullptr : found;
-}
-
-std::string known_gguf_model_types() {
-  std::string types;
-  for (const auto& a : kArchitectures) types += std::string(a.model_type) + ", ";
-  return types.substr(0, types.size() - 2) + " or " + std::string(kMistral.model_type);
-}
 
 json config_from_gguf(const GgufFile& file) {
   const GgufArchitecture& architecture = gguf_architecture(file);
@@ -217,11 +275,6 @@ json config_from_gguf(const GgufFile& file) {
     throw FormatError(file.path(), "tensor token_embd.weight", "expected a matrix, found none");
   }
 
-  if (file.get_int(fmt::format("{}.expert_count", architecture.name)).value_or(0) > 0) {
-    metadata.fail("expert_count",
-                  "expected a model with one MLP in each block, found a mixture of experts, which "
-                  "is read from a Hugging Face folder alone");
-  }
   const int64_t hidden = metadata.size("embedding_length");
   const int64_t heads = metadata.size("attention.head_count");
   if (heads > hidden) {
@@ -231,7 +284,8 @@ json config_from_gguf(const GgufFile& file) {
   const int64_t head_dim = metadata.find_size("attention.key_length").value_or(hidden / heads);
   for (const char* key : {"attention.value_length", "rope.dimension_count"}) {
     const int64_t other = metadata.find_size(key).value_or(head_dim);
-    if (other != head_dim) {
+    const bool part = architecture.model_type == "phi3" && key == std::string_view(kRotaryDim);
+    if (part ? other > head_dim : other != head_dim) {
       metadata.fail(key, fmt::format("expected {}, the size of a head, found {}", head_dim, other));
     }
   }
@@ -256,18 +310,25 @@ json config_from_gguf(const GgufFile& file) {
       {"torch_dtype", dtype_name(decoded_dtype(*embedding->format))},
       {"bos_token_id", token_id(file, "bos")},
       {"eos_token_id", token_id(file, "eos")},
+      // Null too: some families have a default of their own, beyond a smaller vocabulary.
+      {"pad_token_id", token_id(file, "padding")},
   };
-  if (const json padding = token_id(file, "padding"); !padding.is_null()) {
-    config["pad_token_id"] = padding;
+  const auto has_bias = [&](const char* layer) {
+    return find_tensor(file, fmt::format("blk.0.{}.bias", layer)) != nullptr;
+  };
+  const std::string_view type = architecture.model_type;
+  const int64_t window =
+      file.get_int(fmt::format("{}.attention.sliding_window", architecture.name)).value_or(0);
+  if (window > 0 && (type == "mistral" || type == "mixtral")) config["sliding_window"] = window;
+  // Qwen 2 always has biases on q, k and v, and Mistral and Phi none.
+  if (type == "llama" || type == "qwen3" || type == "granite") {
+    config["attention_bias"] = has_bias("attn_q");
   }
-  if (architecture.model_type == kMistral.model_type) {
-    config["sliding_window"] = metadata.size("attention.sliding_window");
-  } else if (architecture.model_type != "qwen2") {  // which always has biases on q, k and v
-    config["attention_bias"] = find_tensor(file, "blk.0.attn_q.bias") != nullptr;
-  }
-  if (architecture.model_type == "llama") {
-    config["mlp_bias"] = find_tensor(file, "blk.0.ffn_gate.bias") != nullptr;
-  }
+  if (type == "llama" || type == "granite") config["mlp_bias"] = has_bias("ffn_gate");
+  if (type == "granite") add_granite(metadata, head_dim, config);
+  if (type == "phi3") add_phi3(file, metadata, head_dim, config);
+  if (type == "gemma2" || type == "gemma3_text") add_gemma(metadata, type == "gemma3_text", config);
+  if (architecture.experts) add_experts(metadata, type, config);
   return config;
 }
 

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 #include <torch/types.h>
@@ -12,14 +14,18 @@
 
 namespace schmidt::io {
 
-/// A tensor of a GGUF file under its Hugging Face name.
+/// A tensor of the model in a GGUF file: one of the file's, or a part of one, as experts and layers
+/// that Phi holds as one are.
 struct GgufWeight {
-  const GgufTensor* stored = nullptr;  ///< owned by the file
+  const quant::Format* format = nullptr;
+  std::vector<int64_t> shape;  ///< row-major
+  std::string_view bytes;      ///< in the mapped file
   /// Heads whose rows are interleaved, 0 if the rows are in order. llama.cpp turns
   /// neighbouring pairs where transformers turns the halves of a head, so its
-  /// converter stores q and k of the architecture "llama" (Mistral's too) with row
+  /// converter stores q and k of the architectures "llama" (Mistral's too) and "granite" with row
   /// i + j * dim/2 of each head (j = 0, 1) at place 2 i + j.
   int64_t interleaved_heads = 0;
+  double offset = 0.0;  ///< what the stored numbers have more: 1 of Gemma's norms
 };
 
 /// A GGUF file seen as a Hugging Face model.
@@ -45,7 +51,7 @@ torch::Tensor load_tensor(const GgufWeight& weight);
 
 /// The same, encoded: mapped where the rows are in order, and else a copy. `file` is what keeps
 /// the weight's bytes mapped. A vector of blocks whose values would have to change places between
-/// blocks becomes F32.
+/// blocks becomes F32, and so does what has an offset.
 EncodedTensor load_encoded(const GgufWeight& weight, std::shared_ptr<const void> file);
 
 }  // namespace schmidt::io

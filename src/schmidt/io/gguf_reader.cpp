@@ -20,7 +20,6 @@ namespace {
 constexpr uint64_t kMaxNameBytes = 65'535;       // the format's own limit for keys
 constexpr uint64_t kMaxArrayItems = 1ULL << 26;  // a vocabulary has 2^18 at most
 constexpr int kMaxArrayDepth = 8;
-constexpr uint32_t kMaxDimensions = 4;  // ggml's GGML_MAX_DIMS
 
 // Walks over the file's head; every size is held against what is left of the
 // file before anything of that size is made.
@@ -225,8 +224,8 @@ Placed read_tensor_entry(Reader& in, uint64_t index, uint64_t alignment) {
   in.where = "tensor " + placed.name;
 
   const auto dimensions = in.number<uint32_t>();
-  if (dimensions == 0 || dimensions > kMaxDimensions) {
-    in.fail(fmt::format("expected 1 to {} dimensions, found {}", kMaxDimensions, dimensions));
+  if (dimensions == 0 || dimensions > kGgufDimensions) {
+    in.fail(fmt::format("expected 1 to {} dimensions, found {}", kGgufDimensions, dimensions));
   }
   std::vector<int64_t>& shape = placed.tensor.shape;
   int64_t values = 1;

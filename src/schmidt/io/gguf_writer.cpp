@@ -14,7 +14,6 @@
 namespace schmidt::io {
 namespace {
 
-constexpr size_t kMaxDimensions = 4;
 
 // The format's ids of types.
 enum Type : uint32_t {
@@ -190,8 +189,8 @@ std::string head_of(const std::map<std::string, GgufValue>& metadata,
 
 uint64_t gguf_tensor_bytes(const GgufTensorSpec& spec) {
   TORCH_CHECK_VALUE(
-      spec.format != nullptr && !spec.shape.empty() && spec.shape.size() <= kMaxDimensions,
-      "[gguf] expected a format and 1 to ", kMaxDimensions, " sizes for ", spec.name, ", got ",
+      spec.format != nullptr && !spec.shape.empty() && spec.shape.size() <= kGgufDimensions,
+      "[gguf] expected a format and 1 to ", kGgufDimensions, " sizes for ", spec.name, ", got ",
       spec.shape.size(), " sizes");
   TORCH_CHECK_VALUE(spec.shape.back() % spec.format->values == 0,
                     "[gguf] expected rows of a multiple of ", spec.format->values, " values for ",

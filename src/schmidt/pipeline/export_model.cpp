@@ -75,7 +75,8 @@ ExportResult export_folder(const io::Checkpoint& model, const convert::DenseMode
 /// What llama.cpp computes otherwise, without refusing to.
 void tell_of_windows(const model::ModelConfig& config, const Reporter& reporter) {
   const auto window = config.windows.front();
-  if (!window || *window >= config.max_positions) return;
+  const bool reads_it = config.model_type.starts_with("gemma");
+  if (!window || *window >= config.max_positions || reads_it) return;
   reporter.tell(fmt::format(
       "llama.cpp attends to all positions where this model has a window of {}; texts up to that "
       "length are the same",
