@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from served import served
@@ -37,9 +38,13 @@ class Schmidt:
         self.program = program
 
     def logprobs(self, model: Path, text: str, count: int) -> tuple[list[int], torch.Tensor]:
-        """The first ids of the text, and the log-probability of each but the first."""
+        """The first ids of the text, and the log-probability of each but the first; with a count of
+        0 all ids, and none."""
         with served(self.program, model, "--exact", "--dtype", "float32") as server:
-            ids = server.post("/tokenize", {"prompt": text})["tokens"][:count]
+            ids = server.post("/tokenize", {"prompt": text})["tokens"]
+            if not count:
+                return ids, torch.empty(0)
+            ids = ids[:count]
             answer = server.post("/v1/completions", {"prompt": [ids], "max_tokens": 0,
                                                      "echo": True, "logprobs": 1})
         scores = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
@@ -83,8 +88,8 @@ class LlamaCpp:
     """A GGUF file in llama.cpp, or a folder's base.gguf with its adapter. Keys and values are kept in
     float16, as it does by itself, or exactly."""
 
-    def __init__(self, path: Path, exact_cache: bool = False):
-        self.exact_cache = exact_cache
+    def __init__(self, path: Path, exact_cache: bool = False, threads: int | None = None):
+        self.exact_cache, self.threads = exact_cache, threads
         try:
             import llama_cpp
         except ImportError as e:
@@ -108,6 +113,8 @@ class LlamaCpp:
             raise RuntimeError("llama.cpp did not take the model")
         params = api.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = 512
+        if self.threads:
+            params.n_threads = params.n_threads_batch = self.threads
         if self.exact_cache:
             params.type_k = params.type_v = api.GGML_TYPE_F32
             params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -131,6 +138,16 @@ class LlamaCpp:
             self.api.llama_model_free(self.model)
         self.model = self.context = None
 
+    def forget(self) -> None:
+        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
+
+    def read(self, ids: list[int]) -> None:
+        """Goes on by these tokens; the logits of the last are computed."""
+        tokens = (self.api.llama_token * len(ids))(*ids)
+        if self.api.llama_decode(self.context, self.api.llama_batch_get_one(tokens, len(ids))):
+            raise RuntimeError("llama.cpp failed to decode")
+        self.api.llama_get_logits_ith(self.context, -1)
+
     def logits(self, ids: list[int]) -> torch.Tensor:
         api = self.api
         batch = api.llama_batch_init(len(ids), 0, 1)
@@ -144,8 +161,8 @@ class LlamaCpp:
         finally:
             api.llama_batch_free(batch)
         vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
-        rows = [torch.tensor(api.llama_get_logits_ith(self.context, i)[:vocab])
-                for i in range(len(ids))]
+        rows = [torch.from_numpy(np.ctypeslib.as_array(
+            api.llama_get_logits_ith(self.context, i), (vocab,)).copy()) for i in range(len(ids))]
         return torch.stack(rows)
 
 

@@ -164,21 +164,6 @@ TEST_P(FamiliesTest, ADenseExportHasTheSameLogitsInTransformersWithoutOurCode) {
   EXPECT_EQ(stored.contains("model.layers.0.mlp.gate_up_proj.weight"), fused);
 }
 
-TEST_P(FamiliesTest, NoGgufFileIsWritten) {
-  try {
-    export_model(checkpoint, {.target = ExportTarget::kGguf}, {.out = tmp / "m.gguf"}, {});
-    FAIL() << "written";
-  } catch (const c10::ValueError& error) {
-    EXPECT_NE(
-        std::string(error.what())
-            .find(fmt::format(
-                "expected a model of type llama, qwen2, qwen3 or mistral for a GGUF file, got {}",
-                GetParam().name)),
-        std::string::npos)
-        << error.what();
-  }
-}
-
 TEST_P(FamiliesTest, StatisticsHoldTheMomentsAndPredictWhatNoiseCosts) {
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
   windows = torch::randint(264, {64, 24}, torch::kInt64);

@@ -305,7 +305,8 @@ class Collector {
     embedding_.columns += (gradient.to(torch::kFloat32) * scale).flatten(0, 1).square().sum(0);
   }
 
-  /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group.
+  /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group; an expert's of the
+  /// tokens that take it alone.
   struct Pass {
     std::map<Group, torch::Tensor> inputs, gradients;
     torch::Tensor input_gradient;  // of the block's input [b, t, hidden]
@@ -315,10 +316,16 @@ class Collector {
     const at::AutoGradMode grad(true);
     h.requires_grad_();
     Pass pass;
+    std::map<Group, torch::Tensor> takers;
     std::vector<torch::Tensor> reached = {h};
     model::BlockPass at = block.begin(h, rope_);
     while (const auto group = at.group()) {
-      pass.inputs[*group] = at.input().detach().flatten(0, 1);
+      torch::Tensor inputs = at.input().detach().flatten(0, 1);
+      if (group->expert) {
+        const torch::Tensor rows = takers[*group] = model::rows_in_use(inputs);
+        inputs = inputs.index_select(0, rows);
+      }
+      pass.inputs[*group] = std::move(inputs);
       reached.push_back(at.outputs());
       // Those of an expert that no token takes hang on nothing.
       if (!reached.back().requires_grad()) reached.back().requires_grad_();
@@ -330,7 +337,10 @@ class Collector {
     for (size_t i = 0; i < block.groups().size(); ++i) {
       const torch::Tensor g =
           gradients[i + 1].defined() ? gradients[i + 1] : at::zeros_like(reached[i + 1]);
-      pass.gradients[block.groups()[i]] = g.flatten(0, 1).to(torch::kFloat32);
+      torch::Tensor& kept = pass.gradients[block.groups()[i]] = g.flatten(0, 1);
+      const auto rows = takers.find(block.groups()[i]);
+      if (rows != takers.end()) kept = kept.index_select(0, rows->second);
+      kept = kept.to(torch::kFloat32);
     }
     return pass;
   }

@@ -375,7 +375,12 @@ class Run {
     inputs.cross = inputs.moments.clone();
     for (const int64_t b : own()) {
       torch::Tensor before = wide(texts.original.input.read(b));
-      const torch::Tensor after = wide(texts.compressed.input.read(b));
+      torch::Tensor after = wide(texts.compressed.input.read(b));
+      if (layer.expert) {
+        const torch::Tensor rows = model::rows_in_use(after);
+        before = before.index_select(0, rows);
+        after = after.index_select(0, rows);
+      }
       inputs.moments.addmm_(after.t(), after);
       // A token that takes the expert in the compressed model alone has no input to drift from.
       if (layer.expert) before = at::where(before.ne(0).any(-1, true), before, after);

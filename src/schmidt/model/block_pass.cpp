@@ -139,4 +139,6 @@ torch::Tensor BlockPass::finish() {
   return state_.residual;
 }
 
+torch::Tensor rows_in_use(const torch::Tensor& x) { return x.ne(0).any(-1).nonzero().flatten(); }
+
 }  // namespace schmidt::model

@@ -84,4 +84,7 @@ class BlockPass {
   torch::Tensor shares_;  // [.., experts], of the tokens; while experts are gone through
 };
 
+/// Of what an expert reads, x [tokens, n], the rows of the tokens that take it: int64 [k].
+torch::Tensor rows_in_use(const torch::Tensor& x);
+
 }  // namespace schmidt::model
