@@ -24,12 +24,13 @@ constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kF32 = 0, kF16 = 1, kQ4_0
 
 // A model of one tensor, whose metadata the tests change.
 struct Source {
-  std::map<std::string, std::string> entries{
-      {"general.architecture", gguf_entry("general.architecture", kText, gguf_text("llama"))}};
+  std::string architecture;
+  std::map<std::string, std::string> entries;
   std::string data;  // of the tensors; empty: zeros
   std::vector<std::string> tensors{gguf_tensor("token_embd.weight", {8, 4}, kF32, 0)};
 
-  Source() {
+  explicit Source(const char* name = "llama") : architecture(name) {
+    entries["general.architecture"] = gguf_entry("general.architecture", kText, gguf_text(name));
     set("embedding_length", 8);
     set("feed_forward_length", 16);
     set("block_count", 1);
@@ -39,13 +40,13 @@ struct Source {
     set("attention.layer_norm_rms_epsilon", 1e-5F);
   }
   void set(const std::string& key, int value) {
-    entries[key] = gguf_entry("llama." + key, kU32, u32(static_cast<uint32_t>(value)));
+    entries[key] = gguf_entry(architecture + "." + key, kU32, u32(static_cast<uint32_t>(value)));
   }
   void set(const std::string& key, float value) {
-    entries[key] = gguf_entry("llama." + key, kF32Value, le(value));
+    entries[key] = gguf_entry(architecture + "." + key, kF32Value, le(value));
   }
   void set(const std::string& key, const char* value) {
-    entries[key] = gguf_entry("llama." + key, kText, gguf_text(value));
+    entries[key] = gguf_entry(architecture + "." + key, kText, gguf_text(value));
   }
   GgufModel open() const {
     std::vector<std::string> list;
@@ -203,8 +204,7 @@ TEST(GgufModel, RefusesAnotherArchitecture) {
       gguf_entry("general.architecture", kText, gguf_text("mamba"));
   source.expect_refused(
       "expected one of llama, qwen2, qwen3, qwen2moe, qwen3moe, granite, olmo2, phi3, gemma2, "
-      "gemma3, "
-      "found mamba");
+      "gemma3, found mamba");
   source.entries.erase("general.architecture");
   source.expect_refused("metadata general.architecture: expected a value, found none");
 }
@@ -229,6 +229,59 @@ TEST(GgufModel, RefusesTensorsThatDoNotBelong) {
   Source none;
   none.tensors.clear();
   none.expect_refused("tensor token_embd.weight: expected a matrix, found none");
+}
+
+TEST(GgufModel, RefusesTensorsThatAreNotSeveralInOne) {
+  const auto experts = [](std::vector<uint64_t> sizes) {
+    Source source;
+    source.set("expert_count", 2);
+    source.set("expert_used_count", 1);
+    source.data = std::string(2048, '\0');
+    source.tensors.push_back(gguf_tensor("blk.0.ffn_gate_exps.weight", sizes, kF32, 128));
+    return source;
+  };
+  const GgufModel model = experts({8, 16, 2}).open();
+  EXPECT_EQ(model.config["model_type"], "mixtral");
+  EXPECT_EQ(model.tensors.at("model.layers.0.block_sparse_moe.experts.1.w1.weight").shape,
+            (std::vector<int64_t>{16, 8}));
+  experts({8, 32}).expect_refused("expected the matrices of 2 experts");
+  experts({8, 16, 3}).expect_refused("expected the matrices of 2 experts");
+
+  Source fused("phi3");
+  fused.data = std::string(2048, '\0');
+  fused.tensors.push_back(gguf_tensor("blk.0.attn_qkv.weight", {8, 16}, kF32, 128));
+  EXPECT_EQ(fused.open().tensors.at("model.layers.0.self_attn.q_proj.weight").shape,
+            (std::vector<int64_t>{8, 8}));
+  fused.tensors.back() = gguf_tensor("blk.0.attn_qkv.weight", {8, 14}, kF32, 128);
+  fused.expect_refused("expected rows of 4 parts of one size, found 14");
+}
+
+TEST(GgufModel, RefusesExpertsWhereThereAreNone) {
+  Source many;
+  many.set("expert_count", 1'000'000);
+  many.expect_refused("llama.expert_count: expected at most 16384, found 1000000");
+  many.set("expert_count", 4);
+  many.expect_refused("llama.expert_used_count: expected a value, found none");
+  Source dense("qwen3");
+  dense.set("expert_count", 4);
+  dense.expect_refused("qwen3.expert_count: expected none");
+  Source("qwen3moe").expect_refused("qwen3moe.expert_count: expected the number of experts");
+}
+
+// Gemma's norms multiply by one more than their weights, and llama.cpp's by what the file has.
+TEST(GgufModel, TakesTheOffsetOffNorms) {
+  Source source("gemma2");
+  source.tensors.push_back(gguf_tensor("blk.0.post_ffw_norm.weight", {8}, kF32, 128));
+  source.data = std::string(128, '\0');
+  for (int i = 0; i < 8; ++i) source.data += le(1.0F + static_cast<float>(i));
+  const GgufModel model = source.open();
+  const GgufWeight& norm = model.tensors.at("model.layers.0.post_feedforward_layernorm.weight");
+  EXPECT_TRUE(torch::equal(load_tensor(norm), torch::arange(8).to(torch::kFloat32)));
+  const EncodedTensor encoded = load_encoded(norm, nullptr);
+  EXPECT_TRUE(torch::equal(decode_tensor(encoded.bytes, *encoded.format, encoded.shape),
+                           load_tensor(norm)));
+  EXPECT_EQ(model.config["attn_logit_softcapping"], 50.0);
+  EXPECT_EQ(model.config["query_pre_attn_scalar"], 4);
 }
 
 TEST(GgufModel, RefusesRopeFactorsThatAreNotLlama3s) {

@@ -244,9 +244,16 @@ void add_gemma(const Metadata& metadata, bool third, json& config) {
   config["sliding_window_pattern"] = third && !window ? 1 : pattern;
 }
 
+constexpr int64_t kMostExperts = int64_t{1} << 14;  // of a block: far above any real model
+
 void add_experts(const Metadata& metadata, std::string_view type, json& config) {
   const bool mixtral = type == "mixtral";
-  config[mixtral ? "num_local_experts" : "num_experts"] = metadata.size("expert_count");
+  const int64_t count = metadata.size("expert_count");
+  if (count > kMostExperts) {
+    metadata.fail("expert_count",
+                  fmt::format("expected at most {}, found {}", kMostExperts, count));
+  }
+  config[mixtral ? "num_local_experts" : "num_experts"] = count;
   config["num_experts_per_tok"] = metadata.size("expert_used_count");
   if (mixtral) return;
   config["moe_intermediate_size"] = metadata.size("expert_feed_forward_length");
