@@ -144,6 +144,12 @@ def schmidt_answers(options, task: str, limit: int, shots: int | None) -> tuple[
     return answers, result["results"][task], seconds
 
 
+def shown(scores: dict, key: str) -> str:
+    """A score with its standard error, which one question of each subject has none of."""
+    error = scores[key.replace(",", "_stderr,")]
+    return f"{scores[key]:.4f}" + (f" +- {error:.4f}" if isinstance(error, float) else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
@@ -180,10 +186,8 @@ def main() -> None:
             counts = f"{len(theirs)} | {100 * same / len(theirs):.1f} %" if first else " | "
             times = (f"{their_seconds:.1f} | {our_seconds:.1f} "
                      f"| {their_seconds / our_seconds:.2f}") if first else " | | "
-            error = key.replace(",", "_stderr,")
-            print(f"| {task if first else ''} | {counts} | {key} "
-                  f"| {their_scores[key]:.4f} +- {their_scores[error]:.4f} "
-                  f"| {our_scores[key]:.4f} +- {our_scores[error]:.4f} | {times} |", flush=True)
+            print(f"| {task if first else ''} | {counts} | {key} | {shown(their_scores, key)} "
+                  f"| {shown(our_scores, key)} | {times} |", flush=True)
         for key in theirs:
             if ours[key] != theirs[key]:
                 print(f"  differs: {key}: {theirs[key]!r}, schmidt {ours[key]!r}", flush=True)

@@ -37,10 +37,10 @@ FAMILIES = {
     "olmo2": tf.Olmo2Config(**SIZES),
     "phi3": tf.Phi3Config(**SIZES, sliding_window=None),
     "phi3, longrope": tf.Phi3Config(
-        **SIZES, sliding_window=None, original_max_position_embeddings=512,
+        **SIZES, sliding_window=None, original_max_position_embeddings=32,
         rope_parameters=dict(rope_type="longrope", rope_theta=500.0, partial_rotary_factor=0.75,
                              short_factor=[1.0 + 0.1 * i for i in range(12)],
-                             long_factor=[2.0] * 12)),
+                             long_factor=[2.0 + 0.2 * i for i in range(12)])),
     "gemma2": tf.Gemma2Config(**GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=4.0),
     "gemma3": tf.Gemma3TextConfig(
         **GEMMA, sliding_window_pattern=2,

@@ -13,6 +13,7 @@
 #include "schmidt/io/tensor_data.h"
 #include "schmidt/model/model.h"
 #include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/export_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -203,11 +204,47 @@ TEST_F(GgufFileTest, ModelsOfOtherFamiliesAreTheSameReadAgain) {
       EXPECT_LT(difference(again.load(name), tensor), 1e-6) << name;
     }
     // From GGUF to a folder and back nothing is lost either.
+    const fs::path back = tmp / fmt::format("back{}", number);
+    pipeline::export_model(again, {.target = pipeline::ExportTarget::kTransformers}, {.out = back},
+                           {});
     const io::GgufFile file = io::GgufFile::open(again.path());
-    const io::GgufFile twice = io::GgufFile::open(exported(again.path()).path());
+    const io::GgufFile twice = io::GgufFile::open(exported(back).path());
     for (const auto& [name, tensor] : file.tensors()) {
       EXPECT_EQ(twice.tensors().at(name).bytes, tensor.bytes) << name;
     }
+  }
+}
+
+TEST_F(GgufFileTest, WhatTheModelHasNoPlaceForIsRefused) {
+  test::TinyModel model =
+      test::make_tiny_model_of("mixtral", {{"num_local_experts", 3}, {"num_experts_per_tok", 2}});
+  const torch::Tensor weight = torch::ones({36, 24});
+  for (const char* name : {"model.layers.0.block_sparse_moe.experts.7.w1.weight",
+                           "model.layers.00.self_attn.q_proj.weight"}) {
+    test::TinyModel other = model;
+    other.tensors[name] = weight;
+    EXPECT_THROW(exported(write(other, "m"), "F32"), FormatError) << name;
+  }
+}
+
+// As llama.cpp keeps them, whatever the matrices are in and wherever they come from.
+TEST_F(GgufFileTest, RoutersStayInFloat32) {
+  const test::TinyModel model =
+      test::make_tiny_model_of("mixtral", {{"hidden_size", 64},
+                                           {"head_dim", 16},
+                                           {"intermediate_size", 64},
+                                           {"num_local_experts", 3},
+                                           {"num_experts_per_tok", 2},
+                                           {"tie_word_embeddings", false}});
+  test::TinyModel wide = model;
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+    wide.tensors[name] = torch::randn({264, 64});
+  }
+  const io::Checkpoint plain = exported(write(wide), "F32");
+  for (const fs::path& from : {tmp / "m", plain.path()}) {
+    const io::GgufFile file = io::GgufFile::open(exported(from, "Q4_0").path());
+    EXPECT_EQ(file.tensors().at("blk.0.ffn_gate_inp.weight").format->name, "F32");
+    EXPECT_EQ(file.tensors().at("blk.0.ffn_up_exps.weight").format->name, "Q4_0");
   }
 }
 
@@ -364,6 +401,8 @@ TEST_F(GgufFileTest, WhatLlamaCppLacksIsRefusedByName) {
   expect_refused(test::make_tiny_model_of("gemma2", {{"final_logit_softcapping", nullptr},
                                                      {"query_pre_attn_scalar", 6}}),
                  "logits without a cap in lm_head");
+  expect_refused(test::make_tiny_model_of("phi3", {{"head_dim", 8}}),
+                 "heads of 32 values in all, not 24");
   expect_refused(test::make_tiny_model_of("olmo2", json::object()),
                  "no output layer beside the embedding");
   expect_refused(test::make_tiny_model_of("qwen3_moe", {{"num_experts", 4},

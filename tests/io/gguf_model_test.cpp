@@ -20,7 +20,7 @@ using test::gguf_text;
 using test::le;
 using test::u32;
 
-constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kF32 = 0, kF16 = 1, kQ4_0 = 2;
+constexpr uint32_t kU32 = 4, kF32Value = 6, kText = 8, kArray = 9, kF32 = 0, kF16 = 1, kQ4_0 = 2;
 
 // A model of one tensor, whose metadata the tests change.
 struct Source {
@@ -259,13 +259,46 @@ TEST(GgufModel, RefusesTensorsThatAreNotSeveralInOne) {
 TEST(GgufModel, RefusesExpertsWhereThereAreNone) {
   Source many;
   many.set("expert_count", 1'000'000);
-  many.expect_refused("llama.expert_count: expected at most 16384, found 1000000");
+  many.expect_refused("llama.expert_count: expected at most 1024, found 1000000");
   many.set("expert_count", 4);
   many.expect_refused("llama.expert_used_count: expected a value, found none");
   Source dense("qwen3");
   dense.set("expert_count", 4);
   dense.expect_refused("qwen3.expert_count: expected none");
   Source("qwen3moe").expect_refused("qwen3moe.expert_count: expected the number of experts");
+}
+
+TEST(GgufModel, RefusesWhatLlamaCppComputesAndThisDoesNot) {
+  Source olmo3("olmo2");
+  olmo3.set("attention.sliding_window", 16);
+  olmo3.expect_refused("olmo2.attention.sliding_window: expected none, as in OLMo 2, found 16");
+  Source bias("qwen3moe");
+  bias.set("expert_count", 2);
+  bias.set("expert_used_count", 1);
+  bias.tensors.push_back(gguf_tensor("blk.0.attn_q.bias", {8}, kF32, 128));
+  bias.expect_refused("blk.0.attn_q.bias: expected no bias here in a qwen3_moe model");
+  Source scaled("phi3");
+  scaled.set("rope.scaling.factor", 2.0F);
+  scaled.expect_refused("phi3.rope.scaling.type: expected none, or factors");
+  Source beyond;
+  beyond.tensors.push_back(gguf_tensor("blk.1.attn_norm.weight", {8}, kF32, 128));
+  beyond.expect_refused("blk.1.attn_norm.weight: expected a block below 1");
+}
+
+TEST(GgufModel, TakesWhatLlamaCppDerives) {
+  Source source("qwen3moe");
+  source.set("expert_count", 4);
+  source.set("expert_used_count", 2);
+  EXPECT_EQ(source.open().config["moe_intermediate_size"], 8);  // feed_forward_length over 2
+  Source gemma("gemma3");
+  gemma.set("attention.sliding_window", 0);
+  EXPECT_EQ(gemma.open().config["sliding_window_pattern"], 1);  // no block has a window
+  Source each("granite");
+  each.set("logit_scale", 2.0F);
+  each.set("block_count", 2);
+  each.entries["attention.head_count_kv"] = gguf_entry("granite.attention.head_count_kv", kArray,
+                                                       u32(kU32) + test::u64(2) + u32(1) + u32(1));
+  EXPECT_EQ(each.open().config["num_key_value_heads"], 1);
 }
 
 // Gemma's norms multiply by one more than their weights, and llama.cpp's by what the file has.

@@ -245,6 +245,18 @@ TEST_F(GgufKeysTest, ATokenizerOfSentencePieceInJsonGivesTheSameIdsThroughAGguf)
   EXPECT_EQ(types[1], 3);
   EXPECT_EQ(types[3], 6);
 
+  // As Gemma has it: nothing is left to split at.
+  edit_tokenizer([](json& t) {
+    const json space = {{"String", " "}};
+    t["normalizer"] = {{"type", "Replace"}, {"pattern", space}, {"content", "\u2581"}};
+    t["pre_tokenizer"] = {{"type", "Split"},
+                          {"pattern", space},
+                          {"behavior", "MergedWithPrevious"},
+                          {"invert", false}};
+  });
+  EXPECT_EQ(through_gguf(280).encode(" hello world"),
+            Tokenizer::load(folder).encode(" hello world"));
+
   // As Metaspace says it, and what cannot be said by scores.
   edit_tokenizer([](json& t) {
     t["normalizer"] = nullptr;

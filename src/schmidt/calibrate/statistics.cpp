@@ -322,7 +322,7 @@ class Collector {
     while (const auto group = at.group()) {
       torch::Tensor inputs = at.input().detach().flatten(0, 1);
       if (group->expert) {
-        const torch::Tensor rows = takers[*group] = model::rows_in_use(inputs);
+        const torch::Tensor rows = takers[*group] = at.takers();
         inputs = inputs.index_select(0, rows);
       }
       pass.inputs[*group] = std::move(inputs);

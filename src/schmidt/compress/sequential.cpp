@@ -376,8 +376,8 @@ class Run {
     for (const int64_t b : own()) {
       torch::Tensor before = wide(texts.original.input.read(b));
       torch::Tensor after = wide(texts.compressed.input.read(b));
-      if (layer.expert) {
-        const torch::Tensor rows = model::rows_in_use(after);
+      if (layer.expert) {  // the tokens that take it: the others' inputs are zeros
+        const torch::Tensor rows = after.ne(0).any(-1).nonzero().flatten();
         before = before.index_select(0, rows);
         after = after.index_select(0, rows);
       }

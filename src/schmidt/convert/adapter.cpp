@@ -56,24 +56,21 @@ void for_each_member(const io::Checkpoint& checkpoint, const std::vector<LowRank
   }
 }
 
-/// An adapter has no place for layers that `program` holds several of as one tensor.
-void check_layers_stand_alone(const io::Checkpoint& checkpoint, const char* program) {
-  TORCH_CHECK_VALUE(io::fused_modules(checkpoint.config()).empty(),
-                    "[export] expected a model whose layers are layers in ", program, " too, got ",
-                    checkpoint.config().value("model_type", ""),
-                    ", which holds several as one: an adapter has no place for them");
-  TORCH_CHECK_VALUE(
-      !model::parse_config(checkpoint.config(), checkpoint.path()).experts,
-      "[export] expected a model with one MLP in each block, got a mixture of experts, which ",
-      program, " holds as one tensor: an adapter has no place for them");
-}
-
 }  // namespace
+
+void check_layers_stand_alone(const io::Checkpoint& checkpoint, const std::string& program,
+                              const std::string& instead) {
+  const bool experts =
+      model::parse_config(checkpoint.config(), checkpoint.path()).experts.has_value();
+  TORCH_CHECK_VALUE(!experts && io::fused_modules(checkpoint.config()).empty(),
+                    "[export] expected a model whose layers are layers in ", program, " too, got ",
+                    checkpoint.config().value("model_type", ""), ", of which it holds several as ",
+                    "one tensor: an adapter has no place for them", instead);
+}
 
 void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
                         const std::vector<LowRankGroup>& groups, const quant::Format& type,
                         const fs::path& file) {
-  check_layers_stand_alone(checkpoint, "llama.cpp");
   const int64_t alpha = largest_rank(groups);
   std::map<std::string, io::GgufValue> keys = gguf_model_keys(checkpoint, config);
   std::erase_if(keys, [](const auto& entry) { return !entry.first.starts_with("general."); });
@@ -119,7 +116,6 @@ void write_peft_adapter(const io::Checkpoint& checkpoint, const std::vector<LowR
   const auto name_of = [](const model::LayerSpec& member, const char* side) {
     return "base_model.model." + member.name + "." + side + ".weight";
   };
-  check_layers_stand_alone(checkpoint, "transformers");
   const int64_t rank = largest_rank(groups);
   nlohmann::json targets = nlohmann::json::array(), ranks = nlohmann::json::object();
   std::vector<io::TensorSpec> specs;

@@ -17,6 +17,11 @@
 
 namespace schmidt::convert {
 
+/// Throws c10::ValueError where `program` holds several layers of the model as one tensor: an
+/// adapter has no place for them. `instead` says what does.
+void check_layers_stand_alone(const io::Checkpoint& checkpoint, const std::string& program,
+                              const std::string& instead);
+
 /// Writes them as llama.cpp reads an adapter: NAME.lora_a [r, n] and NAME.lora_b [m, r] in `type`.
 /// A file has one alpha for all layers: the largest rank, B of layers of another rank times r /
 /// alpha. `config` is the model's. Throws FormatError, SystemError; c10::ValueError for low ranks

@@ -114,8 +114,7 @@ class Planner {
       Planned& file = begun[name];
       file.spec.name = name;
       file.parts.resize(members.size());
-      const auto place = std::ranges::find(members, tensor.name) - members.begin();
-      file.parts[static_cast<size_t>(place)] = part(tensor, name);
+      file.parts[place_of(tensor.name, members)] = part(tensor, name);
       const auto missing = [](const ModelPart& p) { return p.name.empty(); };
       if (std::ranges::any_of(file.parts, missing)) continue;
       finish(file);
@@ -130,20 +129,29 @@ class Planner {
   }
 
  private:
+  [[noreturn]] void fail_without_name(const std::string& tensor) const {
+    throw FormatError(checkpoint_.path(), tensor,
+                      "expected a tensor that GGUF has a name for, found this one");
+  }
+
   std::string name_in_file(const std::string& tensor) const {
     const auto name = names_.of_file(tensor);
-    if (!name) {
-      throw FormatError(checkpoint_.path(), tensor,
-                        "expected a tensor that GGUF has a name for, found this one");
-    }
+    if (!name) fail_without_name(tensor);
     return *name;
+  }
+
+  /// An expert or a block that the model does not have has no place.
+  size_t place_of(const std::string& tensor, const std::vector<std::string>& members) const {
+    const auto found = std::ranges::find(members, tensor);
+    if (found == members.end()) fail_without_name(tensor);
+    return static_cast<size_t>(found - members.begin());
   }
 
   ModelPart part(const io::TensorSpec& tensor, const std::string& name_in_file) const {
     ModelPart part{tensor.name, tensor.shape, nullptr, interleaved_heads(name_in_file, config_)};
     const auto integers = integers_.find(tensor.name);
-    if (io::part_of_block(name_in_file).starts_with("ffn_gate_inp")) {
-      part.format = quant::find_format("F32");  // a router, as llama.cpp keeps it
+    if (is_router(name_in_file)) {
+      part.format = quant::find_format("F32");
     } else if (integers != integers_.end()) {
       plan_integers(integers->second, part);
     } else {
@@ -312,7 +320,7 @@ int64_t write_again(const io::GgufFile& source, const quant::Format* type,
   keys[kGgufMadeBy] = {"schmidt export"};
   std::vector<io::GgufTensorSpec> specs;
   for (const auto& [name, tensor] : source.tensors()) {
-    const bool changes = type != nullptr && tensor.shape.size() > 1;
+    const bool changes = type != nullptr && tensor.shape.size() > 1 && !is_router(name);
     specs.push_back(
         {name, tensor.shape, changes ? &gguf_type_for(name, tensor.shape, *type) : tensor.format});
   }

@@ -39,11 +39,10 @@ struct Lack {
   std::vector<std::string> layers;
 };
 
-/// The divisor under which llama.cpp takes the root by which Gemma's scores are divided.
-double gemma_scale(const model::ModelConfig& config) {
-  const int64_t largest = config.model_type == "gemma2" ? 46 : 62;
-  const int64_t divisor =
-      config.num_layers == largest ? config.hidden_size / config.num_heads : config.head_dim;
+/// What llama.cpp multiplies Gemma's scores by.
+double gemma_scale(const model::ModelConfig& config, const io::GgufArchitecture& architecture) {
+  const bool wide = config.num_layers == architecture.wide_scale_blocks;
+  const int64_t divisor = wide ? config.hidden_size / config.num_heads : config.head_dim;
   return 1 / std::sqrt(static_cast<double>(divisor));
 }
 
@@ -61,11 +60,12 @@ std::optional<int64_t> window_pattern(const model::ModelConfig& config) {
 }
 
 /// What llama.cpp's code of Gemma does not read from a file.
-void add_gemma_lacks(const model::ModelConfig& config, std::vector<Lack>& lacks) {
+void add_gemma_lacks(const model::ModelConfig& config, const io::GgufArchitecture& architecture,
+                     std::vector<Lack>& lacks) {
   const auto in_all = [&](const char* what) {
     lacks.push_back({what, in_every_block(config, "self_attn")});
   };
-  const double scale = gemma_scale(config);
+  const double scale = gemma_scale(config, architecture);
   if (std::abs(config.attention_scale.value_or(scale) - scale) > 1e-6 * scale) {
     in_all("scores divided by another root than that of a head's size");
   }
@@ -79,21 +79,23 @@ void add_gemma_lacks(const model::ModelConfig& config, std::vector<Lack>& lacks)
   if (config.attention_bias) in_all("a bias");
 }
 
-void add_expert_lacks(const model::ModelConfig& config, std::vector<Lack>& lacks) {
+void add_expert_lacks(const model::ModelConfig& config, const io::GgufArchitecture& architecture,
+                      std::vector<Lack>& lacks) {
   const model::ExpertsConfig& experts = *config.experts;
   std::vector<std::string> single;
   for (int64_t b = 0; b < config.num_layers; ++b) {
     if (!config.mixes_experts(b)) single.push_back(model::block_prefix(b) + "mlp");
   }
   if (!single.empty()) lacks.push_back({"one MLP", single});
-  if (experts.normalized == (config.model_type == "qwen2_moe")) {
+  if (experts.normalized != architecture.normalized_shares) {
     lacks.push_back({experts.normalized ? "shares of experts that add up to 1"
                                         : "shares of experts that do not add up to 1",
                      in_every_block(config, "mlp.gate")});
   }
 }
 
-std::vector<Lack> lacks_of(const model::ModelConfig& config) {
+std::vector<Lack> lacks_of(const model::ModelConfig& config,
+                           const io::GgufArchitecture& architecture) {
   std::vector<Lack> lacks;
   const bool is_qwen = config.model_type.starts_with("qwen");
   const bool is_olmo = config.model_type == "olmo2";
@@ -109,8 +111,7 @@ std::vector<Lack> lacks_of(const model::ModelConfig& config) {
   if (is_qwen && config.mlp_bias) {
     lacks.push_back({"a bias", in_every_block(config, "mlp.gate_proj")});
   }
-  const bool of_hidden_size = config.model_type.starts_with("qwen2") || is_olmo;
-  if (of_hidden_size && config.q_features() != config.hidden_size) {
+  if (architecture.square_queries && config.q_features() != config.hidden_size) {
     lacks.push_back(
         {fmt::format("heads of {} values in all, not {}", config.q_features(), config.hidden_size),
          in_every_block(config, "self_attn.q_proj")});
@@ -122,10 +123,9 @@ std::vector<Lack> lacks_of(const model::ModelConfig& config) {
     lacks.push_back(
         {"RoPE scaling of the type yarn without truncate", in_every_block(config, "self_attn")});
   }
-  if (config.model_type.starts_with("gemma")) add_gemma_lacks(config, lacks);
-  if (config.experts) add_expert_lacks(config, lacks);
-  const bool needs_head = is_olmo || config.model_type == "qwen2_moe";
-  if (needs_head && config.tie_embeddings) {
+  if (config.model_type.starts_with("gemma")) add_gemma_lacks(config, architecture, lacks);
+  if (config.experts) add_expert_lacks(config, architecture, lacks);
+  if (architecture.own_head && config.tie_embeddings) {
     lacks.push_back({"no output layer beside the embedding", {"lm_head"}});
   }
   return lacks;
@@ -190,7 +190,7 @@ const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& confi
   const io::GgufArchitecture* architecture = io::find_gguf_architecture(config.model_type);
   TORCH_CHECK_VALUE(architecture != nullptr, "[export] expected a model of type ",
                     io::known_gguf_model_types(), " for a GGUF file, got ", config.model_type);
-  for (const Lack& lack : lacks_of(config)) {
+  for (const Lack& lack : lacks_of(config, *architecture)) {
     TORCH_CHECK_VALUE(false, "[export] expected a model that llama.cpp's architecture ",
                       std::string(architecture->name), " computes, got ", lack.what, " in ",
                       named(lack.layers));

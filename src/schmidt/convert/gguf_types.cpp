@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/io/gguf_names.h"
 #include "schmidt/io/tensor_data.h"
 
 namespace schmidt::convert {
@@ -74,6 +75,10 @@ const quant::Format& gguf_type_for(const std::string& name, const std::vector<in
                     name, "; the nearest type that fits is ",
                     lower(nearest_type(type, shape.back()).name));
   return type;
+}
+
+bool is_router(std::string_view gguf_name) {
+  return io::part_of_block(gguf_name).starts_with("ffn_gate_inp");
 }
 
 void check_finite(const torch::Tensor& weight, const std::string& name,

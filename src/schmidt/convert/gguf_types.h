@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torch/types.h>
@@ -24,6 +25,10 @@ const quant::Format& written_gguf_type(const std::string& name);
 /// divide a row, naming the type of the nearest number of bits that fits; `name` is the layer's.
 const quant::Format& gguf_type_for(const std::string& name, const std::vector<int64_t>& shape,
                                    const quant::Format& type);
+
+/// Whether a tensor of the file is a router of experts: those stay in float32 in a file of any
+/// type, as llama.cpp's do.
+bool is_router(std::string_view gguf_name);
 
 /// Throws FormatError for a weight of `model` that holds NaN or infinite numbers.
 void check_finite(const torch::Tensor& weight, const std::string& name,

@@ -27,8 +27,9 @@ class Metadata {
     throw FormatError(file_.path(), "metadata " + full(key), reason);
   }
 
+  /// An array that says the same of every block is one value.
   std::optional<int64_t> find_size(std::string_view key) const {
-    const auto value = file_.get_int(full(key));
+    const auto value = of_all_blocks(full(key));
     if (value && *value <= 0) fail(key, fmt::format("expected 1 or more, found {}", *value));
     return value;
   }
@@ -73,6 +74,16 @@ class Metadata {
   }
 
  private:
+  std::optional<int64_t> of_all_blocks(const std::string& key) const {
+    const auto found = file_.metadata().find(key);
+    const auto* each = found == file_.metadata().end()
+                           ? nullptr
+                           : std::get_if<std::vector<int64_t>>(&found->second.data);
+    const bool one = each != nullptr && !each->empty() &&
+                     std::ranges::count(*each, each->front()) == std::ssize(*each);
+    return one ? each->front() : file_.get_int(key);
+  }
+
   std::string full(std::string_view key) const { return fmt::format("{}.{}", prefix_, key); }
 
   const GgufFile& file_;
@@ -159,6 +170,8 @@ json rope_scaling(const GgufFile& file, const Metadata& metadata, int64_t head_d
   }
   // As llama.cpp: a factor without a type is linear, 0 is none, and older files name it otherwise.
   const std::string type = metadata.text("rope.scaling.type").value_or("linear");
+  const bool longrope = type == "longrope" && find_tensor(file, std::string(kGgufLongFactors));
+  if (longrope) return nullptr;  // Phi's, in its factors
   if (type != "none" && type != "linear" && type != "yarn") {
     metadata.fail("rope.scaling.type",
                   fmt::format("expected none, linear or yarn, found {}", type.substr(0, 40)));
@@ -172,6 +185,11 @@ json rope_scaling(const GgufFile& file, const Metadata& metadata, int64_t head_d
   }
   if (type == "yarn") add_yarn(metadata, scaling);
   return scaling;
+}
+
+/// The latest positions that a token attends to; 0: all.
+int64_t window_of(const GgufFile& file, const GgufArchitecture& architecture) {
+  return file.get_int(fmt::format("{}.attention.sliding_window", architecture.name)).value_or(0);
 }
 
 void add_granite(const Metadata& metadata, int64_t head_dim, json& config) {
@@ -204,12 +222,15 @@ json rotary_factors(const GgufFile& file, std::string_view name, int64_t pairs) 
 void add_phi3(const GgufFile& file, const Metadata& metadata, int64_t head_dim, json& config) {
   const int64_t turning = metadata.find_size(kRotaryDim).value_or(head_dim);
   config["partial_rotary_factor"] = static_cast<double>(turning) / static_cast<double>(head_dim);
-  const int64_t window = file.get_int("phi3.attention.sliding_window").value_or(0);
-  config["sliding_window"] = window > 0 ? json(window) : json(nullptr);
   const json longer = rotary_factors(file, kGgufLongFactors, turning / 2);
   const json shorter = rotary_factors(file, kGgufShortFactors, turning / 2);
-  config["rope_scaling"] = nullptr;
-  if (longer.is_null() && shorter.is_null()) return;
+  if (longer.is_null() && shorter.is_null()) {
+    if (!config.at("rope_scaling").is_null()) {
+      metadata.fail("rope.scaling.type",
+                    "expected none, or factors for every pair, as Phi has them");
+    }
+    return;
+  }
   const int64_t original = metadata.size("rope.scaling.original_context_length");
   config["original_max_position_embeddings"] = original;
   config["rope_scaling"] = {
@@ -219,16 +240,14 @@ void add_phi3(const GgufFile& file, const Metadata& metadata, int64_t head_dim, 
       {"attention_factor", metadata.positive("rope.scaling.attn_factor", 1.0)}};
 }
 
-constexpr int64_t kBlocksOfGemma2With27B = 46, kBlocksOfGemma3With27B = 62;
-
-void add_gemma(const Metadata& metadata, bool third, json& config) {
+void add_gemma(const GgufFile& file, const Metadata& metadata, const GgufArchitecture& architecture,
+               json& config) {
+  const bool third = architecture.model_type == "gemma3_text";
   config.erase("hidden_act");
   config["hidden_activation"] = "gelu_pytorch_tanh";
-  // llama.cpp knows which models divide scores by another root than that of a head's size.
   const int64_t hidden = config.at("hidden_size"), heads = config.at("num_attention_heads");
-  const bool largest =
-      config.at("num_hidden_layers") == (third ? kBlocksOfGemma3With27B : kBlocksOfGemma2With27B);
-  config["query_pre_attn_scalar"] = largest ? json(hidden / heads) : config.at("head_dim");
+  const bool wide = config.at("num_hidden_layers") == architecture.wide_scale_blocks;
+  config["query_pre_attn_scalar"] = wide ? json(hidden / heads) : config.at("head_dim");
   const auto cap = [&](const char* key, double fallback) {
     const double value = metadata.positive_or_zero(key, fallback);
     return value > 0 ? json(value) : json(nullptr);
@@ -236,17 +255,18 @@ void add_gemma(const Metadata& metadata, bool third, json& config) {
   config["attn_logit_softcapping"] = third ? json(nullptr) : cap("attn_logit_softcapping", 50.0);
   config["final_logit_softcapping"] = cap("final_logit_softcapping", third ? 0.0 : 30.0);
   if (third) config["rope_local_base_freq"] = metadata.positive("rope.freq_base_swa", 10000);
-  const auto window = metadata.find_size("attention.sliding_window");
+  const int64_t window = window_of(file, architecture);
   const int64_t pattern =
       metadata.find_size("attention.sliding_window_pattern").value_or(third ? 6 : 2);
-  config["sliding_window"] = window.value_or(4096);
-  // Gemma 3 without the key has none at all.
-  config["sliding_window_pattern"] = third && !window ? 1 : pattern;
+  config["sliding_window"] = window > 0 ? window : 4096;
+  // Gemma 3 without a window has none in any block.
+  config["sliding_window_pattern"] = third && window == 0 ? 1 : pattern;
 }
 
-constexpr int64_t kMostExperts = int64_t{1} << 14;  // of a block: far above any real model
+constexpr int64_t kMostExperts = 1024;  // of a block, as llama.cpp
 
-void add_experts(const Metadata& metadata, std::string_view type, json& config) {
+void add_experts(const Metadata& metadata, const GgufArchitecture& architecture, json& config) {
+  const std::string_view type = architecture.model_type;
   const bool mixtral = type == "mixtral";
   const int64_t count = metadata.size("expert_count");
   if (count > kMostExperts) {
@@ -254,10 +274,13 @@ void add_experts(const Metadata& metadata, std::string_view type, json& config) 
                   fmt::format("expected at most {}, found {}", kMostExperts, count));
   }
   config[mixtral ? "num_local_experts" : "num_experts"] = count;
-  config["num_experts_per_tok"] = metadata.size("expert_used_count");
+  const int64_t active = metadata.size("expert_used_count");
+  config["num_experts_per_tok"] = active;
   if (mixtral) return;
-  config["moe_intermediate_size"] = metadata.size("expert_feed_forward_length");
-  config["norm_topk_prob"] = type == "qwen3_moe";  // in llama.cpp's code
+  config["moe_intermediate_size"] =
+      metadata.find_size("expert_feed_forward_length")
+          .value_or(config.at("intermediate_size").get<int64_t>() / active);
+  config["norm_topk_prob"] = architecture.normalized_shares;
   config["decoder_sparse_step"] = 1;
   config["mlp_only_layers"] = json::array();
   if (type == "qwen2_moe") {
@@ -324,18 +347,22 @@ json config_from_gguf(const GgufFile& file) {
     return find_tensor(file, fmt::format("blk.0.{}.bias", layer)) != nullptr;
   };
   const std::string_view type = architecture.model_type;
-  const int64_t window =
-      file.get_int(fmt::format("{}.attention.sliding_window", architecture.name)).value_or(0);
+  const int64_t window = window_of(file, architecture);
   if (window > 0 && (type == "mistral" || type == "mixtral")) config["sliding_window"] = window;
+  if (type == "phi3") config["sliding_window"] = window > 0 ? json(window) : json(nullptr);
+  if (window > 0 && type == "olmo2") {  // OLMo 3's
+    metadata.fail("attention.sliding_window",
+                  fmt::format("expected none, as in OLMo 2, found {}", window));
+  }
   // Qwen 2 always has biases on q, k and v, and Mistral and Phi none.
   if (type == "llama" || type == "qwen3" || type == "granite") {
-    config["attention_bias"] = has_bias("attn_q");
+    config["attention_bias"] = has_bias("attn_q") || has_bias("attn_k");
   }
   if (type == "llama" || type == "granite") config["mlp_bias"] = has_bias("ffn_gate");
   if (type == "granite") add_granite(metadata, head_dim, config);
   if (type == "phi3") add_phi3(file, metadata, head_dim, config);
-  if (type == "gemma2" || type == "gemma3_text") add_gemma(metadata, type == "gemma3_text", config);
-  if (architecture.experts) add_experts(metadata, type, config);
+  if (type.starts_with("gemma")) add_gemma(file, metadata, architecture, config);
+  if (architecture.experts) add_experts(metadata, architecture, config);
   return config;
 }
 

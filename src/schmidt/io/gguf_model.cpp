@@ -41,7 +41,8 @@ std::vector<GgufWeight> parts_of(const GgufWeight& whole, const std::vector<int6
   const int64_t all =
       shares.empty() ? count : std::accumulate(shares.begin(), shares.end(), int64_t{0});
   const int64_t front = whole.shape.front();
-  if (shares.empty() ? whole.shape.size() != 3 || front != count : front % all != 0) {
+  const int64_t unit = whole.shape.size() == 1 ? whole.format->values : 1;  // stays in one piece
+  if (shares.empty() ? whole.shape.size() != 3 || front != count : front % (all * unit) != 0) {
     fail(shares.empty()
              ? fmt::format("expected the matrices of {} experts", count)
              : fmt::format("expected rows of {} parts of one size, found {}", all, front));
@@ -64,6 +65,15 @@ std::vector<GgufWeight> parts_of(const GgufWeight& whole, const std::vector<int6
   return parts;
 }
 
+/// Whether the model of that config adds a bias of that part of a block.
+bool computes_bias(const nlohmann::json& config, std::string_view part) {
+  const auto is_set = [&](const char* key) { return config.value(key, false); };
+  if (part.starts_with("ffn_")) return is_set("mlp_bias");
+  const std::string type = config.at("model_type");
+  const bool always = (type == "qwen2" || type == "qwen2_moe") && part != "attn_output";
+  return part.starts_with("attn_") && (always || is_set("attention_bias"));
+}
+
 }  // namespace
 
 GgufModel as_hugging_face(GgufFile file) {
@@ -79,14 +89,22 @@ GgufModel as_hugging_face(GgufFile file) {
                    {"attn_k", model.config.at("num_key_value_heads").get<int64_t>()}};
   }
   for (const auto& [name, stored] : model.file.tensors()) {
-    if (name == kGgufRopeFactors || name == kGgufShortFactors || name == kGgufLongFactors) continue;
+    const bool longrope = name == kGgufShortFactors || name == kGgufLongFactors;
+    if (name == kGgufRopeFactors || (longrope && architecture.model_type == "phi3")) continue;
     const auto fail = [&, &name = name](const std::string& reason) {
       throw FormatError(model.file.path(), "tensor " + name, reason);
     };
+    const int64_t blocks = model.config.at("num_hidden_layers");
+    if (const auto block = number_of_block(name); block && *block >= blocks) {
+      fail(fmt::format("expected a block below {}, the number of blocks", blocks));
+    }
     const std::vector<std::string> translated = names.of_model(name);
     if (translated.empty()) {
       fail(fmt::format("expected a tensor of a {} model, found one that has no place in it",
                        architecture.model_type));
+    }
+    if (name.ends_with(".bias") && !computes_bias(model.config, part_of_block(name))) {
+      fail(fmt::format("expected no bias here in a {} model", architecture.model_type));
     }
     GgufWeight weight{stored.format, stored.shape, stored.bytes};
     if (architecture.is_shifted(name)) weight.offset = architecture.norm_offset;

@@ -92,7 +92,7 @@ std::string_view leaf_of(std::string_view name) {
 
 GgufNames::GgufNames(std::span<const GgufName> own, const nlohmann::json& config)
     : own_(own), modules_(fused_modules(config)) {
-  for (const char* key : {"num_local_experts", "num_experts"}) {
+  for (const char* key : {"num_experts", "num_local_experts"}) {  // the latter counts
     const auto count = config.find(key);
     if (count != config.end() && count->is_number_integer()) experts_ = count->get<int64_t>();
   }
@@ -145,5 +145,10 @@ std::vector<int64_t> GgufNames::row_shares(std::string_view gguf) const {
 }
 
 std::string_view part_of_block(std::string_view gguf) { return in_block(gguf, kGgufBlocks).part; }
+
+std::optional<int64_t> number_of_block(std::string_view gguf) {
+  const InBlock found = in_block(gguf, kGgufBlocks);
+  return found.part.empty() ? std::nullopt : std::optional<int64_t>(found.block);
+}
 
 }  // namespace schmidt::io

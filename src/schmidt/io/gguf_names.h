@@ -54,4 +54,7 @@ class GgufNames {
 /// "attn_q" of "blk.3.attn_q.weight"; empty for what lies in no block.
 std::string_view part_of_block(std::string_view gguf);
 
+/// 3 of it; none for what lies in no block.
+std::optional<int64_t> number_of_block(std::string_view gguf);
+
 }  // namespace schmidt::io

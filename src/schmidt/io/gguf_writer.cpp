@@ -14,7 +14,6 @@
 namespace schmidt::io {
 namespace {
 
-
 // The format's ids of types.
 enum Type : uint32_t {
   kUint8 = 0,

@@ -20,9 +20,6 @@ torch::Tensor grown(const torch::Tensor& h, torch::Tensor update) {
   return recorded(h, update) ? h + update : update.add_(h);
 }
 
-// Of share [.., 1], the tokens that take the expert, int64 [n] among all.
-torch::Tensor takers(const torch::Tensor& share) { return share.flatten().nonzero().flatten(); }
-
 }  // namespace
 
 BlockPass::BlockPass(const Block& block, Attention attention, torch::Tensor h)
@@ -37,6 +34,10 @@ BlockPass::BlockPass(const Block& block, Attention attention, BlockState state)
 
 torch::Tensor BlockPass::share(int64_t expert) const { return shares_.narrow(-1, expert, 1); }
 
+torch::Tensor BlockPass::takers() const {
+  return share(state_.group->expert.value()).flatten().nonzero().flatten();
+}
+
 torch::Tensor BlockPass::outputs() const {
   TORCH_CHECK_VALUE(state_.group, "[block] expected a pass with layers left, got one at its end");
   return outputs(*block_->projection(*state_.group));
@@ -45,7 +46,7 @@ torch::Tensor BlockPass::outputs() const {
 torch::Tensor BlockPass::outputs(const Projection& projection) const {
   const torch::Tensor& x = state_.input;
   if (!state_.group || !state_.group->expert) return projection.apply(x);
-  const torch::Tensor rows = takers(share(*state_.group->expert));
+  const torch::Tensor rows = takers();
   if (rows.size(0) == shares_.numel() / shares_.size(-1)) return projection.apply(x);
   torch::Tensor all = at::zeros({x.numel() / x.size(-1), projection.out_features()}, x.options());
   if (rows.size(0) > 0) {
@@ -138,7 +139,5 @@ torch::Tensor BlockPass::finish() {
   }
   return state_.residual;
 }
-
-torch::Tensor rows_in_use(const torch::Tensor& x) { return x.ne(0).any(-1).nonzero().flatten(); }
 
 }  // namespace schmidt::model

@@ -51,6 +51,9 @@ class BlockPass {
   std::optional<Group> group() const { return state_.group; }
   const torch::Tensor& input() const { return state_.input; }
 
+  /// Of the tokens, counted through, those that take the expert whose group is next: int64 [k].
+  torch::Tensor takers() const;
+
   /// After the last group the block's output [.., hidden].
   const torch::Tensor& residual() const { return state_.residual; }
 
@@ -83,8 +86,5 @@ class BlockPass {
   BlockState state_;
   torch::Tensor shares_;  // [.., experts], of the tokens; while experts are gone through
 };
-
-/// Of what an expert reads, x [tokens, n], the rows of the tokens that take it: int64 [k].
-torch::Tensor rows_in_use(const torch::Tensor& x);
 
 }  // namespace schmidt::model

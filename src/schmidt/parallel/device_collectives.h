@@ -14,8 +14,8 @@ namespace schmidt::parallel {
 class Exchange;
 
 /// The collectives of ring.h among a group of ranks, on contiguous tensors that stay on a device.
-/// All ranks call them in the same order; no call waits. A message is done when the tensor holds
-/// the result, and keeps it until then.
+/// All ranks call them in the same order; a call waits at most until all have called it. A message
+/// is done when the tensor holds the result, and keeps it until then.
 class DeviceCollectives {
  public:
   virtual ~DeviceCollectives() = default;

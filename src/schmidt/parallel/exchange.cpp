@@ -249,6 +249,9 @@ Exchange::~Exchange() {
 }
 
 int64_t Exchange::rank() const { return state_ == nullptr ? 0 : state_->transport->rank(); }
+double Exchange::deadline_seconds() const {
+  return state_ == nullptr ? ExchangeOptions{}.deadline_seconds : state_->options.deadline_seconds;
+}
 int64_t Exchange::size() const { return state_ == nullptr ? 1 : state_->transport->size(); }
 double Exchange::share_sent(const torch::Tensor& x) const {
   const auto ranks = static_cast<double>(size());

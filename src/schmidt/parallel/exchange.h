@@ -23,10 +23,10 @@ using Ticket = std::shared_ptr<Operation>;
 
 /// Exchanges tensors among a group of ranks, here numbered 0 .. size - 1.
 ///
-/// `start_*` returns at once, and a thread of its own does the exchange: sums, gathers and
-/// broadcasts one after another in the order of the calls, which must be the same on all
-/// ranks; sends and receives beside them. The tensor is the thread's until `wait` has
-/// returned.
+/// `start_*` returns at once (NCCL's first calls when all ranks have called), and a thread of its
+/// own does the exchange: sums, gathers and broadcasts one after another in the order of the calls,
+/// which must be the same on all ranks; sends and receives beside them. The tensor is the thread's
+/// until `wait` has returned.
 ///
 /// A rank that waits throws LostRank once nothing has arrived for the deadline: a rank that
 /// died, was stopped or hangs ends the others so. Then, and when an exchange ends before
@@ -53,6 +53,7 @@ class Exchange {
 
   int64_t rank() const;
   int64_t size() const;
+  double deadline_seconds() const;
 
   /// x of any shape becomes its sum over the ranks, as `sum` in ring.h: equal to the last
   /// bit on all of them, and from run to run with as many ranks. float32, float64, int64.

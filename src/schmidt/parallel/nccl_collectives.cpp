@@ -3,7 +3,9 @@
 #ifdef SCHMIDT_NCCL
 
 #include <array>
+#include <chrono>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -17,13 +19,19 @@
 
 #include "schmidt/parallel/exchange.h"
 #include "schmidt/parallel/lost_rank.h"
+#include "schmidt/parallel/pause.h"
 
 namespace schmidt::parallel {
 namespace {
 
+/// Throws LostRank for what a rank that is gone looks like, and c10::Error for what is wrong here.
 void check_nccl(ncclResult_t code) {
   if (code == ncclSuccess || code == ncclInProgress) return;
-  throw LostRank(fmt::format("another rank is out of reach (NCCL): {}", ncclGetErrorString(code)));
+  const std::string reason = fmt::format("(NCCL) {}", ncclGetErrorString(code));
+  if (code == ncclRemoteError || code == ncclSystemError) {
+    throw LostRank("another rank is out of reach " + reason);
+  }
+  TORCH_CHECK(false, "[exchange] ", reason, ": ", ncclGetLastError(nullptr));
 }
 
 ncclDataType_t type_of(const torch::Tensor& x) {
@@ -44,41 +52,78 @@ char* slice_of(const torch::Tensor& flat, int64_t begin) {
   return static_cast<char*>(flat.mutable_data_ptr()) + begin * flat.element_size();
 }
 
-class NcclMessage final : public Message {
+/// A communicator none of whose calls waits for the other ranks.
+class Communicator {
  public:
-  NcclMessage(ncclComm_t communicator, torch::Tensor x, at::cuda::CUDAEvent ended)
-      : communicator_(communicator), tensor_(std::move(x)), ended_(std::move(ended)) {}
+  Communicator(const ncclUniqueId& id, int64_t rank, int64_t size, double deadline_seconds)
+      : deadline_(deadline_seconds) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    check_nccl(ncclCommInitRankConfig(&communicator_, static_cast<int>(size), id,
+                                      static_cast<int>(rank), &config));
+    settle();
+  }
 
-  bool done() override {
+  // What goes on is given up: the others may be gone. Whoever ends in order has met them before.
+  ~Communicator() { ncclCommAbort(communicator_); }
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  ncclComm_t get() const { return communicator_; }
+
+  /// Throws as check_nccl for what has gone wrong since.
+  ncclResult_t state() const {
     ncclResult_t state = ncclSuccess;
     check_nccl(ncclCommGetAsyncError(communicator_, &state));
     check_nccl(state);
+    return state;
+  }
+
+  /// Returns when the last call is under way on all ranks. Throws LostRank after the deadline.
+  void settle() const {
+    const auto begun = std::chrono::steady_clock::now();
+    for (Pause pause; state() == ncclInProgress; pause()) {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begun;
+      if (waited.count() > deadline_) {
+        throw LostRank(fmt::format("the other ranks did not answer for {} s (NCCL)", deadline_));
+      }
+    }
+  }
+
+ private:
+  ncclComm_t communicator_ = nullptr;
+  double deadline_;
+};
+
+class NcclMessage final : public Message {
+ public:
+  NcclMessage(const Communicator& communicator, torch::Tensor x, at::cuda::CUDAEvent ended)
+      : communicator_(communicator), tensor_(std::move(x)), ended_(std::move(ended)) {}
+
+  bool done() override {
+    communicator_.state();
     return ended_.query();
   }
 
  private:
-  ncclComm_t communicator_;
+  const Communicator& communicator_;
   torch::Tensor tensor_;
   at::cuda::CUDAEvent ended_;
 };
 
 class NcclCollectives final : public DeviceCollectives {
  public:
-  NcclCollectives(const ncclUniqueId& id, int64_t rank, int64_t size, torch::Device device)
+  NcclCollectives(const ncclUniqueId& id, const Exchange& exchange, torch::Device device)
       : stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {
     const c10::cuda::CUDAGuard guard(device);
-    check_nccl(
-        ncclCommInitRank(&communicator_, static_cast<int>(size), id, static_cast<int>(rank)));
+    communicator_.emplace(id, exchange.rank(), exchange.size(), exchange.deadline_seconds());
   }
-  ~NcclCollectives() override { ncclCommAbort(communicator_); }  // the others may be gone
-  NcclCollectives(const NcclCollectives&) = delete;
-  NcclCollectives& operator=(const NcclCollectives&) = delete;
 
   std::unique_ptr<Message> sum(const torch::Tensor& x) override {
     return start(x, [&] {
       void* values = x.mutable_data_ptr();
       check_nccl(ncclAllReduce(values, values, static_cast<size_t>(x.numel()), type_of(x), ncclSum,
-                               communicator_, stream_));
+                               communicator_->get(), stream_));
     });
   }
 
@@ -88,7 +133,8 @@ class NcclCollectives final : public DeviceCollectives {
       for (size_t r = 0; r + 1 < offsets.size(); ++r) {
         char* slice = slice_of(flat, offsets[r]);
         check_nccl(ncclReduce(slice, slice, static_cast<size_t>(offsets[r + 1] - offsets[r]),
-                              type_of(flat), ncclSum, static_cast<int>(r), communicator_, stream_));
+                              type_of(flat), ncclSum, static_cast<int>(r), communicator_->get(),
+                              stream_));
       }
     });
   }
@@ -111,7 +157,7 @@ class NcclCollectives final : public DeviceCollectives {
  private:
   void send_to_all(void* bytes, int64_t count, int64_t root) {
     check_nccl(ncclBroadcast(bytes, bytes, static_cast<size_t>(count), ncclUint8,
-                             static_cast<int>(root), communicator_, stream_));
+                             static_cast<int>(root), communicator_->get(), stream_));
   }
 
   /// Beside the stream that computes, after what makes x there.
@@ -124,12 +170,13 @@ class NcclCollectives final : public DeviceCollectives {
     check_nccl(ncclGroupStart());
     calls();
     check_nccl(ncclGroupEnd());
+    communicator_->settle();  // on the stream, in front of the event
     ended.record(stream_);
-    return std::make_unique<NcclMessage>(communicator_, x, std::move(ended));
+    return std::make_unique<NcclMessage>(*communicator_, x, std::move(ended));
   }
 
   c10::cuda::CUDAStream stream_;
-  ncclComm_t communicator_ = nullptr;
+  std::optional<Communicator> communicator_;
 };
 
 /// NCCL refuses two ranks on one GPU.
@@ -157,7 +204,7 @@ std::unique_ptr<DeviceCollectives> nccl_collectives(Exchange& exchange, torch::D
   std::memcpy(shared.mutable_data_ptr(), id.internal, NCCL_UNIQUE_ID_BYTES);
   exchange.broadcast(shared, 0);
   std::memcpy(id.internal, shared.const_data_ptr(), NCCL_UNIQUE_ID_BYTES);
-  return std::make_unique<NcclCollectives>(id, exchange.rank(), exchange.size(), device);
+  return std::make_unique<NcclCollectives>(id, exchange, device);
 }
 
 }  // namespace schmidt::parallel

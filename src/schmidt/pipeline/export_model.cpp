@@ -106,6 +106,8 @@ ExportResult export_gguf(const io::Checkpoint& model, const ExportRecipe& recipe
   } else {
     const quant::Format* wide = quant::find_format("F32");
     const quant::Format& type = recipe.type == wide ? *wide : *quant::find_format("F16");
+    convert::check_layers_stand_alone(model, "llama.cpp",
+                                      "; -o OUT.gguf has one file, multiplied out");
     const fs::path out = output_folder(run.out, {}, inputs_of(model));
     int64_t parameters = numbers_in(groups);
     write_folder(out, run.force, convert::gguf_adapter_folder(), [&](const fs::path& folder) {
@@ -130,6 +132,7 @@ ExportResult export_peft(const io::Checkpoint& model, const ExportRecipe& recipe
                     model.path().string());
   const convert::DenseModel base =
       convert::dense_model(model, {.dtype = recipe.dtype, .without_low_ranks = true});
+  convert::check_layers_stand_alone(model, "transformers", "");
   // Factors have more to say than a bfloat16 holds, and less than its range.
   const auto dense = recipe.dtype.value_or(convert::dense_dtype(model));
   const auto dtype = dense == torch::kFloat32 ? torch::kFloat32 : torch::kFloat16;

@@ -111,7 +111,12 @@ std::optional<Spaces> sentencepiece_spaces(const json& tokenizer) {
       model.value("ignore_merges", json(false)) != json(false)) {
     return std::nullopt;
   }
-  const json cut = as_it_acts(tokenizer.value("pre_tokenizer", json()));
+  json cut = as_it_acts(tokenizer.value("pre_tokenizer", json()));
+  // Gemma's, which finds no space any more: the normalizer has replaced them.
+  if (cut.is_object() && cut.value("type", "") == "Split" &&
+      cut.value("pattern", json()) == json{{"String", " "}}) {
+    cut = nullptr;
+  }
   const json normalizer = as_it_acts(tokenizer.value("normalizer", json()));
   const json replace = {
       {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSentencePieceSpace}};
