@@ -49,12 +49,12 @@ model::ProjectionPtr load_changed_group(const io::Checkpoint& checkpoint,
   const auto specs = model::group_layers(config, block, group);
   std::vector<model::LayerSpec> stored = specs;
   if (const auto fused = model::fused_layer(specs)) stored.push_back(*fused);
-  for (const auto& [name, info] : checkpoint.tensors()) {
-    const bool here = std::any_of(stored.begin(), stored.end(), [&](const auto& spec) {
-      return name.starts_with(spec.name + ".");
-    });
-    if (here && !dropped.contains(name) && !tensors.contains(name)) {
-      tensors[name] = checkpoint.load(name);
+  for (const model::LayerSpec& spec : stored) {
+    const std::string prefix = spec.name + ".";
+    for (auto at = checkpoint.tensors().lower_bound(prefix);
+         at != checkpoint.tensors().end() && at->first.starts_with(prefix); ++at) {
+      const std::string& name = at->first;
+      if (!dropped.contains(name) && !tensors.contains(name)) tensors[name] = checkpoint.load(name);
     }
   }
   return model::load_group(specs, config,

@@ -53,24 +53,27 @@ class IntegerBlocks {
       : model_(checkpoint.path()),
         names_(gguf_architecture_of(config).names, checkpoint.config()),
         type_(type) {
+    std::map<std::string, size_t> seen;
     for (const StoredGroup& group : stored_groups(config, model_)) {
       if (group.form.value("kind", "") != model::kQuantizedKind.name) continue;
-      alone_[group.layer.name + ".weight"] = format_alone(group);
+      const auto file = names_.of_file(group.layer.name + ".weight");
+      if (!file) continue;
+      const quant::Format* format = format_alone(group);
+      const auto [at, first] = together_.try_emplace(*file, format);
+      if (at->second != format) at->second = nullptr;
+      ++seen[*file];
+    }
+    for (auto& [file, format] : together_) {
+      if (seen.at(file) != names_.of_model(file).size()) format = nullptr;
     }
   }
 
   /// The format of their blocks; null where they do not stay. What the file holds in one tensor
   /// stays together.
   const quant::Format* operator()(const StoredGroup& integers) const {
-    const quant::Format* format = format_alone(integers);
-    const auto in_file = names_.of_file(integers.layer.name + ".weight");
-    if (format == nullptr || !in_file) return format;
-    const std::vector<std::string> members = names_.of_model(*in_file);
-    const auto alike = [&](const std::string& member) {
-      const auto found = alone_.find(member);
-      return found != alone_.end() && found->second == format;
-    };
-    return members.size() == 1 || std::ranges::all_of(members, alike) ? format : nullptr;
+    const auto file = names_.of_file(integers.layer.name + ".weight");
+    const auto found = file ? together_.find(*file) : together_.end();
+    return found == together_.end() ? format_alone(integers) : found->second;
   }
 
  private:
@@ -83,7 +86,7 @@ class IntegerBlocks {
   std::filesystem::path model_;
   io::GgufNames names_;
   const quant::Format* type_;
-  std::map<std::string, const quant::Format*> alone_;  // by weight
+  std::map<std::string, const quant::Format*> together_;  // by the file's tensor
 };
 
 /// What old checkpoints of Llama hold beside their weights and no program reads.
@@ -105,21 +108,29 @@ class Planner {
 
   /// The file's tensors, in the order in which the last of each one's parts comes.
   std::vector<Planned> plan(const std::vector<io::TensorSpec>& tensors) const {
-    std::map<std::string, Planned> begun;
+    struct Begun {
+      Planned file;
+      std::vector<std::string> members;
+      size_t left = 0;  ///< of its parts
+    };
+    std::map<std::string, Begun> begun;
     std::vector<Planned> planned;
     for (const io::TensorSpec& tensor : tensors) {
       if (is_left_out(tensor.name)) continue;
       const std::string name = name_in_file(tensor.name);
-      const std::vector<std::string> members = names_.of_model(name);
-      Planned& file = begun[name];
-      file.spec.name = name;
-      file.parts.resize(members.size());
+      const auto [at, first] = begun.try_emplace(name);
+      auto& [file, members, left] = at->second;
+      if (first) {
+        members = names_.of_model(name);
+        left = members.size();
+        file.spec.name = name;
+        file.parts.resize(left);
+      }
       file.parts[place_of(tensor.name, members)] = part(tensor, name);
-      const auto missing = [](const ModelPart& p) { return p.name.empty(); };
-      if (std::ranges::any_of(file.parts, missing)) continue;
+      if (--left > 0) continue;
       finish(file);
       planned.push_back(std::move(file));
-      begun.erase(name);
+      begun.erase(at);
     }
     if (!begun.empty()) {
       throw FormatError(checkpoint_.path(), begun.begin()->first,
@@ -231,6 +242,7 @@ class ModelWriter : public io::TensorWriter {
               const std::filesystem::path& model)
       : file_(file), model_(model) {
     for (const Planned& file_tensor : planned) {
+      left_[&file_tensor] = file_tensor.parts.size();
       for (const ModelPart& part : file_tensor.parts) places_[part.name] = {&file_tensor, &part};
     }
   }
@@ -239,10 +251,8 @@ class ModelWriter : public io::TensorWriter {
     if (is_left_out(name)) return;
     const auto& [planned, part] = places_.at(name);
     waiting_[name] = encoded(*planned, *part, tensor);
+    if (--left_.at(planned) > 0) return;
     std::string bytes;
-    for (const ModelPart& p : planned->parts) {
-      if (!waiting_.contains(p.name)) return;
-    }
     for (const ModelPart& p : planned->parts) {
       bytes += waiting_.at(p.name);
       waiting_.erase(p.name);
@@ -270,6 +280,7 @@ class ModelWriter : public io::TensorWriter {
   io::GgufWriter& file_;
   const std::filesystem::path& model_;
   std::map<std::string, std::pair<const Planned*, const ModelPart*>> places_;
+  std::map<const Planned*, size_t> left_;  // parts that have not come
   std::map<std::string, std::string> waiting_;
 };
 

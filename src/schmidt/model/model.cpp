@@ -21,7 +21,7 @@ namespace {
 // A config that names fewer layers than are stored would silently drop the rest.
 void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
   constexpr std::string_view kPrefix = "model.layers.";
-  for (const auto& [name, shape] : weights.shapes()) {
+  for (const std::string& name : weights.names()) {
     if (!name.starts_with(kPrefix)) continue;
     int64_t index = -1;
     std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), index);
@@ -34,7 +34,7 @@ void check_no_layers_left(const ModelConfig& config, const Weights& weights) {
 }
 
 void check_experts_apart(const Weights& weights) {
-  for (const auto& [name, shape] : weights.shapes()) {
+  for (const std::string& name : weights.names()) {
     if (!name.ends_with(".experts.gate_up_proj") && !name.ends_with(".experts.down_proj")) continue;
     throw FormatError(weights.path(), name,
                       "expected each expert's layers as tensors of their own, found those of all "

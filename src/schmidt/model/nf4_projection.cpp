@@ -54,9 +54,9 @@ void check_magnitudes(const Weights& weights, const std::string& name, const tor
 
 /// The bytes of the state's text.
 torch::Tensor read_text(const Weights& weights, const std::string& name) {
-  const auto found = weights.shapes().find(name);
-  const bool is_text = found != weights.shapes().end() && found->second.size() == 1;
-  return weights.read_stored(name, is_text ? found->second : std::vector<int64_t>{1},
+  const auto shape = weights.shape_of(name);
+  const bool is_text = shape && shape->size() == 1;
+  return weights.read_stored(name, is_text ? *shape : std::vector<int64_t>{1},
                              torch::kUInt8);
 }
 

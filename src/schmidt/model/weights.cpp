@@ -36,41 +36,58 @@ bool all_finite(const torch::Tensor& tensor) {
 }  // namespace
 
 Weights::Weights(const io::Checkpoint& checkpoint, const LoadOptions& options)
-    : path_(checkpoint.path()),
-      options_(options),
-      load_([checkpoint, device = options.device](const std::string& name) {
-        if (!device.is_meta()) return checkpoint.load(name);
-        const io::TensorInfo& info = checkpoint.tensors().at(name);
-        return at::empty(info.shape, at::TensorOptions(device).dtype(info.dtype));
-      }) {
+    : path_(checkpoint.path()), options_(options), checkpoint_(checkpoint) {
   check_options(options);
-  for (const auto& [name, info] : checkpoint.tensors()) shapes_[name] = info.shape;
 }
 
 Weights::Weights(std::map<std::string, torch::Tensor> tensors, std::filesystem::path path,
                  const LoadOptions& options)
-    : path_(std::move(path)), options_(options) {
+    : path_(std::move(path)), options_(options), held_(std::move(tensors)) {
   check_options(options);
-  for (const auto& [name, tensor] : tensors) shapes_[name] = tensor.sizes().vec();
-  load_ = [held = std::move(tensors)](const std::string& name) { return held.at(name); };
+}
+
+std::optional<std::vector<int64_t>> Weights::shape_of(const std::string& name) const {
+  if (checkpoint_) {
+    const auto found = checkpoint_->tensors().find(name);
+    return found == checkpoint_->tensors().end() ? std::nullopt
+                                                 : std::optional(found->second.shape);
+  }
+  const auto found = held_.find(name);
+  return found == held_.end() ? std::nullopt : std::optional(found->second.sizes().vec());
+}
+
+std::vector<std::string> Weights::names() const {
+  std::vector<std::string> names;
+  if (checkpoint_) {
+    for (const auto& [name, info] : checkpoint_->tensors()) names.push_back(name);
+  }
+  for (const auto& [name, tensor] : held_) names.push_back(name);
+  return names;
+}
+
+torch::Tensor Weights::load(const std::string& name) const {
+  if (!checkpoint_) return held_.at(name);
+  if (!options_.device.is_meta()) return checkpoint_->load(name);
+  const io::TensorInfo& info = checkpoint_->tensors().at(name);
+  return at::empty(info.shape, at::TensorOptions(options_.device).dtype(info.dtype));
 }
 
 void Weights::require(const std::string& name, torch::IntArrayRef expected) const {
-  const auto found = shapes_.find(name);
-  if (found == shapes_.end()) {
+  const auto found = shape_of(name);
+  if (!found) {
     throw FormatError(path_, name,
                       fmt::format("expected a tensor [{}], found none", fmt::join(expected, ", ")));
   }
-  if (expected != torch::IntArrayRef(found->second)) {
+  if (expected != torch::IntArrayRef(*found)) {
     throw FormatError(path_, name,
                       fmt::format("expected shape [{}], found [{}]", fmt::join(expected, ", "),
-                                  fmt::join(found->second, ", ")));
+                                  fmt::join(*found, ", ")));
   }
 }
 
 torch::Tensor Weights::load_checked(const std::string& name, torch::IntArrayRef expected) const {
   require(name, expected);
-  const torch::Tensor tensor = load_(name);
+  const torch::Tensor tensor = load(name);
   if (!tensor.is_floating_point()) {
     throw FormatError(
         path_, name,
@@ -93,7 +110,7 @@ torch::Tensor Weights::read(const std::string& name, torch::IntArrayRef expected
 
 torch::Tensor Weights::read_indices(const std::string& name, torch::IntArrayRef expected) const {
   require(name, expected);
-  const torch::Tensor tensor = load_(name);
+  const torch::Tensor tensor = load(name);
   if (tensor.scalar_type() != torch::kInt32) {
     throw FormatError(
         path_, name,
@@ -107,7 +124,7 @@ torch::Tensor Weights::read_stored(const std::string& name, torch::IntArrayRef e
                                    std::optional<torch::ScalarType> dtype) const {
   if (!dtype) return load_checked(name, expected).to(options_.device).contiguous();
   require(name, expected);
-  const torch::Tensor tensor = load_(name);
+  const torch::Tensor tensor = load(name);
   if (tensor.scalar_type() != *dtype) {
     throw FormatError(path_, name,
                       fmt::format("expected type {}, found {}", c10::toString(*dtype),

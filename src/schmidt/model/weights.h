@@ -50,8 +50,9 @@ class Weights {
   const std::filesystem::path& path() const { return path_; }
   const LoadOptions& options() const { return options_; }
 
-  bool contains(const std::string& name) const { return shapes_.contains(name); }
-  const std::map<std::string, std::vector<int64_t>>& shapes() const { return shapes_; }
+  bool contains(const std::string& name) const { return shape_of(name).has_value(); }
+  std::optional<std::vector<int64_t>> shape_of(const std::string& name) const;
+  std::vector<std::string> names() const;
 
   /// Throws FormatError if the tensor is missing or has another shape.
   void require(const std::string& name, torch::IntArrayRef expected) const;
@@ -75,12 +76,14 @@ class Weights {
   void read_into(const std::string& name, const torch::Tensor& destination) const;
 
  private:
+  torch::Tensor load(const std::string& name) const;
   torch::Tensor load_checked(const std::string& name, torch::IntArrayRef expected) const;
 
   std::filesystem::path path_;
   LoadOptions options_;
-  std::map<std::string, std::vector<int64_t>> shapes_;
-  std::function<torch::Tensor(const std::string&)> load_;
+  // One of the two. Weights are made anew for every layer: neither is copied then.
+  std::optional<io::Checkpoint> checkpoint_;
+  std::map<std::string, torch::Tensor> held_;
 };
 
 }  // namespace schmidt::model
