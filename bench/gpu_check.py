@@ -60,6 +60,8 @@ class Check:
             step["tokens_per_second"] for step in steps if "tokens_per_second" in step)
         times = json.loads(self.run("factorize_bench", f"--benchmark_filter=^on/{device}/",
                                     "--benchmark_format=json"))["benchmarks"]
+        if not times:
+            sys.exit(f"error: expected cpu or cuda, of a build and a machine that have it, got {device}")
         found["low rank 1024 of 4096 x 11008, s"] = times[0]["real_time"] / 1000
         return found
 

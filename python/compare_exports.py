@@ -87,18 +87,16 @@ def main() -> None:
     for named in options.models:
         name, _, model = named.partition("=")
         path, _, kind = model.partition(":")
-        out = options.out / (name.replace(" ", "-") + ".gguf")
-        try:
-            out = schmidt.export(Path(path), "gguf", out.with_suffix(""), *(["--type", kind] if kind else []))
-        except RuntimeError as e:  # without low ranks it is one file
-            if "gguf" not in str(e):
-                raise
-            out = schmidt.export(Path(path), "gguf", out, *(["--type", kind] if kind else []))
+        # A file, or a folder of base and adapter where there are low ranks beside weights.
+        out = schmidt.export(Path(path), "gguf", options.out / name.replace(" ", "-"),
+                             *(["--type", kind] if kind else []))
+        if kind and out.is_dir():
+            sys.exit(f"error: {name}: expected no type beside an adapter, whose base it would round")
         opened[name] = LlamaCpp(out, threads=options.threads)
         ids, _ = schmidt.logprobs(Path(path), text, 0)
         ids = ids[:options.tokens]
         theirs = nll(opened[name], ids)
-        ours = our_nll(options.schmidt, out if kind and out.is_file() else Path(path), ids)
+        ours = our_nll(options.schmidt, out if kind else Path(path), ids)
         found[name] = {"bytes": size_of(out), "llama.cpp": math.exp(theirs),
                        "schmidt": math.exp(ours), "ratio": math.exp(theirs - ours)}
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
@@ -108,7 +106,8 @@ def main() -> None:
         for name, model in opened.items():
             rounds[name].append(speeds(model))
     first = next(iter(opened))
-    print("| export | MB | llama.cpp | schmidt | ratio | prefill | decode |\n|---|---|---|---|---|---|---|")
+    print("| export | MB | llama.cpp | schmidt | ratio | prefill | decode |\n"
+          "|---|---|---|---|---|---|---|")
     for name, of in found.items():
         for test in ("prefill", "decode"):
             of[test] = statistics.median(mine[test] / base[test] for mine, base in

@@ -16,9 +16,9 @@ import json
 import socket
 import statistics
 import subprocess
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from in_turns import ROOT
@@ -39,7 +39,7 @@ def asked(port: int, prompt: str, tokens: int, seed: int) -> tuple[float, int]:
                        {"Content-Type": "application/json"})
     answer = connection.getresponse()
     if answer.status != 200:
-        raise SystemExit(f"status {answer.status}: {answer.read()[:200]!r}")
+        raise RuntimeError(f"status {answer.status}: {answer.read()[:200]!r}")
     first, count = None, 0
     for line in answer:
         if not line.startswith(b"data: {"):
@@ -69,11 +69,9 @@ def load(port: int, options: argparse.Namespace, number: int) -> dict[str, float
             counts.append(count)
 
     begun = time.perf_counter()
-    threads = [threading.Thread(target=client, args=(place,)) for place in range(options.clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(options.clients) as pool:
+        for done in [pool.submit(client, place) for place in range(options.clients)]:
+            done.result()
     return {"tokens/s": sum(counts) / (time.perf_counter() - begun),
             "time to first token, s": statistics.median(firsts)}
 
@@ -94,6 +92,8 @@ def llama_server(options: argparse.Namespace):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
                     break
                 time.sleep(0.1)
+            else:
+                raise SystemExit("error: llama-server did not start within a minute")
             yield port
         finally:
             process.terminate()

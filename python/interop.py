@@ -215,13 +215,8 @@ def main() -> None:
             return by_transformers(out, ids, False)
 
         def gguf() -> torch.Tensor:
-            try:
-                out = schmidt.export(model, "gguf", folder / "gguf", "--type", "f32")
-            except RuntimeError as e:
-                if "gguf" not in str(e):
-                    raise
-                out = schmidt.export(model, "gguf", folder / "model.gguf", "--type", "f32")
-            return by_llama_cpp(out, ids)
+            # A file, or a folder of base and adapter where there are low ranks beside weights.
+            return by_llama_cpp(schmidt.export(model, "gguf", folder / "gguf", "--type", "f32"), ids)
 
         cells = [cell(f"{name} in transformers", lambda: by_transformers(model, ids, False), ours),
                  cell(f"{name} with its files", lambda: by_transformers(model, ids, True), ours),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds with a LibTorch that has CUDA, compares the GPU with the CPU, and prints a table of both.
 # LibTorch is CMAKE_PREFIX_PATH's, or else that of the python3 in the path. An NCCL that it brings
-# is used. usage: scripts/gpu_check.sh [MODEL]      by default models/smollm2.gguf
+# is linked, but several GPUs are not tried. usage: scripts/gpu_check.sh [MODEL]      by default models/smollm2.gguf
 set -eu
 cd "$(dirname "$0")/.."
 model=${1:-models/smollm2.gguf}

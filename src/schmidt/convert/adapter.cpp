@@ -79,7 +79,7 @@ void write_gguf_adapter(const io::Checkpoint& checkpoint, const model::ModelConf
   keys["adapter.lora.alpha"] = {static_cast<float>(alpha)};
   keys[kGgufMadeBy] = {"schmidt export"};
 
-  const io::GgufNames names(gguf_architecture_of(config).names, checkpoint.config());
+  const io::GgufNames names = gguf_names_of(checkpoint, config);
   const auto name_of = [&](const model::LayerSpec& member) {
     return names.of_file(member.name + ".weight").value();
   };

@@ -50,9 +50,7 @@ class IntegerBlocks {
  public:
   IntegerBlocks(const io::Checkpoint& checkpoint, const model::ModelConfig& config,
                 const quant::Format* type)
-      : model_(checkpoint.path()),
-        names_(gguf_architecture_of(config).names, checkpoint.config()),
-        type_(type) {
+      : model_(checkpoint.path()), names_(gguf_names_of(checkpoint, config)), type_(type) {
     std::map<std::string, size_t> seen;
     for (const StoredGroup& group : stored_groups(config, model_)) {
       if (group.form.value("kind", "") != model::kQuantizedKind.name) continue;
@@ -100,7 +98,7 @@ class Planner {
       : checkpoint_(checkpoint),
         config_(config),
         architecture_(gguf_architecture_of(config)),
-        names_(architecture_.names, checkpoint.config()),
+        names_(gguf_names_of(checkpoint, config)),
         type_(type),
         integers_(integers),
         blocks_(blocks),
@@ -140,21 +138,21 @@ class Planner {
   }
 
  private:
-  [[noreturn]] void fail_without_name(const std::string& tensor) const {
-    throw FormatError(checkpoint_.path(), tensor,
-                      "expected a tensor that GGUF has a name for, found this one");
-  }
-
   std::string name_in_file(const std::string& tensor) const {
     const auto name = names_.of_file(tensor);
-    if (!name) fail_without_name(tensor);
+    if (!name) {
+      throw FormatError(checkpoint_.path(), tensor,
+                        "expected a tensor that GGUF has a name for, found this one");
+    }
     return *name;
   }
 
-  /// An expert or a block that the model does not have has no place.
   size_t place_of(const std::string& tensor, const std::vector<std::string>& members) const {
     const auto found = std::ranges::find(members, tensor);
-    if (found == members.end()) fail_without_name(tensor);
+    if (found == members.end()) {
+      throw FormatError(checkpoint_.path(), tensor,
+                        "expected an expert or a block that the model has, found another");
+    }
     return static_cast<size_t>(found - members.begin());
   }
 
@@ -331,9 +329,12 @@ int64_t write_again(const io::GgufFile& source, const quant::Format* type,
   keys[kGgufMadeBy] = {"schmidt export"};
   std::vector<io::GgufTensorSpec> specs;
   for (const auto& [name, tensor] : source.tensors()) {
-    const bool changes = type != nullptr && tensor.shape.size() > 1 && !is_router(name);
-    specs.push_back(
-        {name, tensor.shape, changes ? &gguf_type_for(name, tensor.shape, *type) : tensor.format});
+    const quant::Format* format = tensor.format;
+    if (type != nullptr && tensor.shape.size() > 1) {
+      format =
+          is_router(name) ? quant::find_format("F32") : &gguf_type_for(name, tensor.shape, *type);
+    }
+    specs.push_back({name, tensor.shape, format});
   }
   if (type != nullptr) add_file_type(keys, specs);
   io::GgufWriter out(file, keys, specs);

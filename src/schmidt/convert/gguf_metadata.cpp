@@ -198,6 +198,11 @@ const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& confi
   return *architecture;
 }
 
+io::GgufNames gguf_names_of(const io::Checkpoint& checkpoint, const model::ModelConfig& config) {
+  return {gguf_architecture_of(config).names, checkpoint.config(),
+          config.experts ? config.experts->count : 0};
+}
+
 int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig& config) {
   const io::GgufArchitecture* architecture = io::find_gguf_architecture(config.model_type);
   if (architecture == nullptr || !architecture->interleaved_qk) return 0;

@@ -21,6 +21,9 @@ namespace schmidt::convert {
 /// of another size than the model's, RoPE scaling "dynamic" and "yarn" without truncate.
 const io::GgufArchitecture& gguf_architecture_of(const model::ModelConfig& config);
 
+/// The names of the model's tensors in its file.
+io::GgufNames gguf_names_of(const io::Checkpoint& checkpoint, const model::ModelConfig& config);
+
 /// Heads whose rows llama.cpp's architecture holds interleaved in a tensor (io::GgufWeight), by
 /// GGUF's name of it; 0 where rows are in order.
 int64_t interleaved_heads(const std::string& gguf_name, const model::ModelConfig& config);

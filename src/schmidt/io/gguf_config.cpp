@@ -27,9 +27,8 @@ class Metadata {
     throw FormatError(file_.path(), "metadata " + full(key), reason);
   }
 
-  /// An array that says the same of every block is one value.
   std::optional<int64_t> find_size(std::string_view key) const {
-    const auto value = of_all_blocks(full(key));
+    const auto value = file_.get_int(full(key));
     if (value && *value <= 0) fail(key, fmt::format("expected 1 or more, found {}", *value));
     return value;
   }
@@ -38,6 +37,20 @@ class Metadata {
     const auto value = find_size(key);
     if (!value) fail(key, "expected a value, found none");
     return *value;
+  }
+
+  /// A size of every block: one value, or an array that says the same of each. 0 is none.
+  std::optional<int64_t> find_size_of_blocks(std::string_view key) const {
+    const auto found = file_.metadata().find(full(key));
+    if (found == file_.metadata().end()) return std::nullopt;
+    const auto* each = std::get_if<std::vector<int64_t>>(&found->second.data);
+    if (each == nullptr) {
+      return file_.get_int(full(key)) == 0 ? std::nullopt : find_size(key);
+    }
+    const bool alike = !each->empty() && each->front() > 0 &&
+                       std::ranges::count(*each, each->front()) == std::ssize(*each);
+    if (!alike) fail(key, "expected the same size, 1 or more, for every block, found others");
+    return each->front();
   }
 
   std::optional<double> find_positive(std::string_view key) const {
@@ -74,16 +87,6 @@ class Metadata {
   }
 
  private:
-  std::optional<int64_t> of_all_blocks(const std::string& key) const {
-    const auto found = file_.metadata().find(key);
-    const auto* each = found == file_.metadata().end()
-                           ? nullptr
-                           : std::get_if<std::vector<int64_t>>(&found->second.data);
-    const bool one = each != nullptr && !each->empty() &&
-                     std::ranges::count(*each, each->front()) == std::ssize(*each);
-    return one ? each->front() : file_.get_int(key);
-  }
-
   std::string full(std::string_view key) const { return fmt::format("{}.{}", prefix_, key); }
 
   const GgufFile& file_;
@@ -278,7 +281,7 @@ void add_experts(const Metadata& metadata, const GgufArchitecture& architecture,
   config["num_experts_per_tok"] = active;
   if (mixtral) return;
   config["moe_intermediate_size"] =
-      metadata.find_size("expert_feed_forward_length")
+      metadata.find_size_of_blocks("expert_feed_forward_length")
           .value_or(config.at("intermediate_size").get<int64_t>() / active);
   config["norm_topk_prob"] = architecture.normalized_shares;
   config["decoder_sparse_step"] = 1;
@@ -329,7 +332,8 @@ json config_from_gguf(const GgufFile& file) {
       {"intermediate_size", metadata.size("feed_forward_length")},
       {"num_hidden_layers", metadata.size("block_count")},
       {"num_attention_heads", heads},
-      {"num_key_value_heads", metadata.find_size("attention.head_count_kv").value_or(heads)},
+      {"num_key_value_heads",
+       metadata.find_size_of_blocks("attention.head_count_kv").value_or(heads)},
       {"head_dim", head_dim},
       {"hidden_act", "silu"},
       {"rms_norm_eps", metadata.positive("attention.layer_norm_rms_epsilon")},

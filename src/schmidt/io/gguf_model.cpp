@@ -68,6 +68,7 @@ std::vector<GgufWeight> parts_of(const GgufWeight& whole, const std::vector<int6
 /// Whether the model of that config adds a bias of that part of a block.
 bool computes_bias(const nlohmann::json& config, std::string_view part) {
   const auto is_set = [&](const char* key) { return config.value(key, false); };
+  if (part.ends_with("norm")) return false;
   if (part.starts_with("ffn_")) return is_set("mlp_bias");
   const std::string type = config.at("model_type");
   const bool always = (type == "qwen2" || type == "qwen2_moe") && part != "attn_output";
@@ -82,7 +83,9 @@ GgufModel as_hugging_face(GgufFile file) {
   model.config = config_from_gguf(model.file);
   model.generation_config = generation_config_from_gguf(model.file);
 
-  const GgufNames names(architecture.names, model.config);
+  const char* counted =
+      model.config.contains("num_local_experts") ? "num_local_experts" : "num_experts";
+  const GgufNames names(architecture.names, model.config, model.config.value(counted, int64_t{0}));
   std::map<std::string_view, int64_t> interleaved;
   if (architecture.interleaved_qk) {
     interleaved = {{"attn_q", model.config.at("num_attention_heads").get<int64_t>()},

@@ -90,13 +90,8 @@ std::string_view leaf_of(std::string_view name) {
 
 }  // namespace
 
-GgufNames::GgufNames(std::span<const GgufName> own, const nlohmann::json& config)
-    : own_(own), modules_(fused_modules(config)) {
-  for (const char* key : {"num_experts", "num_local_experts"}) {  // the latter counts
-    const auto count = config.find(key);
-    if (count != config.end() && count->is_number_integer()) experts_ = count->get<int64_t>();
-  }
-}
+GgufNames::GgufNames(std::span<const GgufName> own, const nlohmann::json& config, int64_t experts)
+    : own_(own), modules_(fused_modules(config)), experts_(experts) {}
 
 const FusedModule* GgufNames::fused(std::string_view hugging_face) const {
   const auto found = std::ranges::find(modules_, leaf_of(hugging_face), &FusedModule::name);

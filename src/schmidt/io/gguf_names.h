@@ -30,7 +30,8 @@ struct GgufName {
 class GgufNames {
  public:
   /// `own`: what the architecture calls otherwise than Llama does. `config`: config.json.
-  GgufNames(std::span<const GgufName> own, const nlohmann::json& config);
+  /// `experts`: of a block.
+  GgufNames(std::span<const GgufName> own, const nlohmann::json& config, int64_t experts);
 
   /// "model.layers.3.self_attn.q_proj.weight" of "blk.3.attn_q.weight": the tensors of the model
   /// that one of the file's holds, one after the other. Empty for other names.

@@ -35,6 +35,8 @@ BlockPass::BlockPass(const Block& block, Attention attention, BlockState state)
 torch::Tensor BlockPass::share(int64_t expert) const { return shares_.narrow(-1, expert, 1); }
 
 torch::Tensor BlockPass::takers() const {
+  TORCH_CHECK_VALUE(state_.group && state_.group->expert,
+                    "[block] expected a pass before a group of an expert, got another");
   return share(state_.group->expert.value()).flatten().nonzero().flatten();
 }
 

@@ -24,14 +24,13 @@
 namespace schmidt::parallel {
 namespace {
 
-/// Throws LostRank for what a rank that is gone looks like, and c10::Error for what is wrong here.
+/// Throws LostRank, and c10::Error for a call that is wrong in itself.
 void check_nccl(ncclResult_t code) {
   if (code == ncclSuccess || code == ncclInProgress) return;
-  const std::string reason = fmt::format("(NCCL) {}", ncclGetErrorString(code));
-  if (code == ncclRemoteError || code == ncclSystemError) {
-    throw LostRank("another rank is out of reach " + reason);
-  }
-  TORCH_CHECK(false, "[exchange] ", reason, ": ", ncclGetLastError(nullptr));
+  TORCH_CHECK(code != ncclInvalidArgument && code != ncclInvalidUsage,
+              "[exchange] NCCL: ", ncclGetErrorString(code), ": ", ncclGetLastError(nullptr));
+  throw LostRank(fmt::format("NCCL gave up: another rank is out of reach, or a GPU has failed ({})",
+                             ncclGetErrorString(code)));
 }
 
 ncclDataType_t type_of(const torch::Tensor& x) {
@@ -59,9 +58,14 @@ class Communicator {
       : deadline_(deadline_seconds) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    check_nccl(ncclCommInitRankConfig(&communicator_, static_cast<int>(size), id,
-                                      static_cast<int>(rank), &config));
-    settle();
+    try {
+      check_nccl(ncclCommInitRankConfig(&communicator_, static_cast<int>(size), id,
+                                        static_cast<int>(rank), &config));
+      settle();
+    } catch (...) {
+      if (communicator_ != nullptr) ncclCommAbort(communicator_);
+      throw;
+    }
   }
 
   // What goes on is given up: the others may be gone. Whoever ends in order has met them before.
@@ -120,21 +124,20 @@ class NcclCollectives final : public DeviceCollectives {
   }
 
   std::unique_ptr<Message> sum(const torch::Tensor& x) override {
-    return start(x, [&] {
+    return start(x, [&, type = type_of(x)] {
       void* values = x.mutable_data_ptr();
-      check_nccl(ncclAllReduce(values, values, static_cast<size_t>(x.numel()), type_of(x), ncclSum,
+      check_nccl(ncclAllReduce(values, values, static_cast<size_t>(x.numel()), type, ncclSum,
                                communicator_->get(), stream_));
     });
   }
 
   std::unique_ptr<Message> reduce_scatter(const torch::Tensor& flat,
                                           const std::vector<int64_t>& offsets) override {
-    return start(flat, [&] {
+    return start(flat, [&, type = type_of(flat)] {
       for (size_t r = 0; r + 1 < offsets.size(); ++r) {
         char* slice = slice_of(flat, offsets[r]);
-        check_nccl(ncclReduce(slice, slice, static_cast<size_t>(offsets[r + 1] - offsets[r]),
-                              type_of(flat), ncclSum, static_cast<int>(r), communicator_->get(),
-                              stream_));
+        check_nccl(ncclReduce(slice, slice, static_cast<size_t>(offsets[r + 1] - offsets[r]), type,
+                              ncclSum, static_cast<int>(r), communicator_->get(), stream_));
       }
     });
   }
