@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
+#include <string>
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -411,17 +413,33 @@ void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& stat
     for (size_t i = 0; i < ready.size(); ++i) draw({ready[i]}, states, {last[i]});
     return;
   }
-  for (size_t i = 0; i < ready.size(); ++i) {
-    const auto row = static_cast<int64_t>(i);
-    Running& running = *slots_[ready[i]].running;
-    try {
-      DrawnToken token{running.sampler.draw(drawable[row], running.tokens)};
-      token.ends_text = !running.job.request.ignore_eos &&
-                        std::ranges::find(options_.eos_ids, token.id) != options_.eos_ids.end();
-      if (const auto top = running.job.request.top_scores) {
-        token.score = score_tokens(logits.narrow(0, row, 1), {token.id}, *top).front();
+  // A draw looks at the whole vocabulary: several at a time.
+  std::vector<DrawnToken> tokens(ready.size());
+  std::vector<std::optional<std::string>> errors(ready.size());
+  at::parallel_for(0, static_cast<int64_t>(ready.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto i = static_cast<size_t>(row);
+      Running& running = *slots_[ready[i]].running;
+      try {
+        DrawnToken& token = tokens[i];
+        token.id = running.sampler.draw(drawable[row], running.tokens);
+        token.ends_text = !running.job.request.ignore_eos &&
+                          std::ranges::find(options_.eos_ids, token.id) != options_.eos_ids.end();
+        if (const auto top = running.job.request.top_scores) {
+          token.score = score_tokens(logits.narrow(0, row, 1), {token.id}, *top).front();
+        }
+      } catch (const std::exception& e) {
+        errors[i] = one_line(e);
       }
-      hand_out(ready[i], std::move(token));
+    }
+  });
+  for (size_t i = 0; i < ready.size(); ++i) {
+    try {
+      if (errors[i]) {
+        end(ready[i], Ending::kFailed, *errors[i]);
+      } else {
+        hand_out(ready[i], std::move(tokens[i]));
+      }
     } catch (const std::exception& e) {
       end(ready[i], Ending::kFailed, one_line(e));
     }
