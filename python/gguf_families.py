@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import torch  # noqa: E402
 import transformers as tf  # noqa: E402
 from interop import LlamaCpp, Schmidt  # noqa: E402
+from oracles.model import random_model  # noqa: E402
 from random_model import write_tokenizer  # noqa: E402
 
 SIZES = dict(vocab_size=256, hidden_size=128, intermediate_size=192, num_hidden_layers=3,
@@ -54,16 +55,7 @@ FAMILIES = {
 
 
 def make(config, folder: Path) -> None:
-    torch.manual_seed(7)
-    model = tf.AutoModelForCausalLM.from_config(config).float().eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name:  # Gemma's weights are distances from 1
-                shift = 1.0 if config.model_type.startswith("gemma") else 0.0
-                parameter.uniform_(0.5 - shift, 1.5 - shift)
-            if name.endswith("bias"):
-                parameter.normal_(0, 0.3)
-    model.save_pretrained(folder)
+    random_model(config, 7).save_pretrained(folder)
     write_tokenizer(folder)
 
 

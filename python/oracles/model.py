@@ -263,9 +263,9 @@ def by_layer(config, name: str, gradient: torch.Tensor) -> dict[str, torch.Tenso
     return {name: gradient.clone()}
 
 
-def make_family(config, out: Path) -> None:
-    config._attn_implementation = "eager"
-    torch.manual_seed(len(out.name))
+def random_model(config, seed: int):
+    """A model in which norms and biases count too."""
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -274,6 +274,12 @@ def make_family(config, out: Path) -> None:
                 parameter.uniform_(0.5 - shift, 1.5 - shift)
             if name.endswith("bias"):
                 parameter.normal_(0, 0.3)
+    return model
+
+
+def make_family(config, out: Path) -> None:
+    config._attn_implementation = "eager"
+    model = random_model(config, len(out.name))
     model.save_pretrained(out)
     saved = json.loads((out / "config.json").read_text())
     (out / "config_v4.json").write_text(json.dumps(old_spelling(saved)))

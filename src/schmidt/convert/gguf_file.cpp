@@ -248,7 +248,9 @@ class ModelWriter : public io::TensorWriter {
   void write(const std::string& name, const torch::Tensor& tensor) override {
     if (is_left_out(name)) return;
     const auto& [planned, part] = places_.at(name);
-    waiting_[name] = encoded(*planned, *part, tensor);
+    std::string encoded_part = encoded(*planned, *part, tensor);
+    if (planned->parts.size() == 1) return file_.write(planned->spec.name, encoded_part);
+    waiting_[name] = std::move(encoded_part);
     if (--left_.at(planned) > 0) return;
     std::string bytes;
     for (const ModelPart& p : planned->parts) {

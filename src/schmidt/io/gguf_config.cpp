@@ -113,17 +113,25 @@ double llama3_divisor(double wavelength, double factor) {
   return 1 / ((1 - smooth) / factor + smooth);
 }
 
+// What a tensor divides the frequencies of so many pairs by.
+std::vector<float> factors_of(const GgufFile& file, std::string_view name, const GgufTensor& tensor,
+                              int64_t pairs) {
+  if (tensor.format->name != "F32" || tensor.shape != std::vector<int64_t>{pairs}) {
+    throw FormatError(file.path(), fmt::format("tensor {}", name),
+                      fmt::format("expected {} F32 values", pairs));
+  }
+  std::vector<float> factors(static_cast<size_t>(pairs));
+  std::memcpy(factors.data(), tensor.bytes.data(), tensor.bytes.size());
+  return factors;
+}
+
 // rope_freqs.weight [head_dim / 2] -> rope_scaling; null if nothing is scaled.
 json scaling_from_factors(const GgufFile& file, const GgufTensor& tensor, int64_t head_dim,
                           double theta) {
   const auto fail = [&](const std::string& reason) {
     throw FormatError(file.path(), "tensor rope_freqs.weight", reason);
   };
-  if (tensor.format->name != "F32" || tensor.shape != std::vector<int64_t>{head_dim / 2}) {
-    fail(fmt::format("expected {} F32 values", head_dim / 2));
-  }
-  std::vector<float> factors(static_cast<size_t>(head_dim / 2));
-  std::memcpy(factors.data(), tensor.bytes.data(), tensor.bytes.size());
+  const std::vector<float> factors = factors_of(file, kGgufRopeFactors, tensor, head_dim / 2);
   const double factor = std::ranges::max(factors);
   for (size_t i = 0; i < factors.size(); ++i) {
     const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
@@ -207,18 +215,14 @@ void add_granite(const Metadata& metadata, int64_t head_dim, json& config) {
   config["logits_scaling"] = metadata.positive("logit_scale");
 }
 
-// Of a vector of factors, one for each pair that turns; null where the file has none.
+// One for each pair that turns; null where the file has none.
 json rotary_factors(const GgufFile& file, std::string_view name, int64_t pairs) {
   const GgufTensor* tensor = find_tensor(file, std::string(name));
   if (tensor == nullptr) return nullptr;
-  if (tensor->format->name != "F32" || tensor->shape != std::vector<int64_t>{pairs}) {
-    throw FormatError(file.path(), fmt::format("tensor {}", name),
-                      fmt::format("expected {} F32 values", pairs));
-  }
-  std::vector<float> factors(static_cast<size_t>(pairs));
-  std::memcpy(factors.data(), tensor->bytes.data(), tensor->bytes.size());
   json shortest = json::array();
-  for (const float factor : factors) shortest.push_back(Metadata::shortest(factor));
+  for (const float factor : factors_of(file, name, *tensor, pairs)) {
+    shortest.push_back(Metadata::shortest(factor));
+  }
   return shortest;
 }
 
