@@ -9,8 +9,8 @@
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
-#include "schmidt/kernels/bfloat16_gemm.h"
 #include "schmidt/kernels/decoded_gemm.h"
+#include "schmidt/kernels/panel_gemm.h"
 #include "schmidt/kernels/quantized_decode.h"
 #include "schmidt/kernels/quantized_linear.h"
 
@@ -168,8 +168,8 @@ TEST(QuantizedGemm, ServesManyRowsUnlessTheyHaveToBeExact) {
 }
 
 TEST(DecodedGemm, IsTheProductWithTheRoundedWeight) {
-  if (bfloat16_gemm_implementations().empty() ||
-      !supported(bfloat16_gemm_implementations().front().set)) {
+  const auto& products = panel_gemm_implementations<c10::BFloat16>();
+  if (products.empty() || !supported(products.front().set)) {
     GTEST_SKIP() << "no products of bfloat16 on this CPU";
   }
   for (Case c : cases()) {

@@ -10,7 +10,7 @@
 
 #include <immintrin.h>
 
-#include "schmidt/kernels/bfloat16_tiles_x86.h"
+#include "schmidt/kernels/word_tiles_x86.h"
 
 #define SCHMIDT_AMX [[gnu::target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl")]]
 

@@ -16,7 +16,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include "schmidt/kernels/bfloat16_tiles_x86.h"
+#include "schmidt/kernels/word_tiles_x86.h"
 
 namespace schmidt::kernels {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <ATen/Parallel.h>
 
-#include "schmidt/kernels/bfloat16_gemm.h"
+#include "schmidt/kernels/panel_gemm.h"
 #include "schmidt/kernels/quantized_decode.h"
 
 namespace schmidt::kernels {
@@ -13,7 +13,7 @@ namespace {
 
 using c10::BFloat16;
 
-/// Rows of W that are turned into numbers at once: as many as Bfloat16Gemm puts side by side.
+/// Rows of W that are turned into numbers at once: as many as PanelGemm puts side by side.
 constexpr int64_t kRows = 64;
 
 /// From so many rows of x on, tiles make up for what turning all of W into numbers costs more than
@@ -27,7 +27,8 @@ bool decoded_gemm_is_fast(const QuantizedWeight& w, int64_t rows) {
 }
 
 void decoded_gemm(const QuantizedWeight& w, const BFloat16* x, int64_t rows, BFloat16* y) {
-  static const Bfloat16Gemm* const multiply = fastest(bfloat16_gemm_implementations());
+  static const PanelGemm<BFloat16>* const multiply =
+      fastest(panel_gemm_implementations<BFloat16>());
   static const DecodeKernel<BFloat16> decode = fastest(decode_implementations())->bfloat16;
   TORCH_INTERNAL_ASSERT(multiply != nullptr && w.n % 2 == 0);
   at::parallel_for(0, (w.m + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {

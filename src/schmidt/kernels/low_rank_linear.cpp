@@ -63,7 +63,7 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
                            .w_stride = weight.others.stride(0)};
     const RowKernel<T> kernel = row_kernel(problem);
     // Behind an odd number of columns the next weight's would be read, which may be NaN.
-    if (kernel.run == nullptr || weight.begin % 2 != 0) return {};
+    if (kernel.run == nullptr || (kernel.pairs && weight.begin % 2 != 0)) return {};
     others.push_back({problem, kernel, &weight, columns});
     columns += m + r;
     between += m;

@@ -16,4 +16,12 @@ bool has_tiles_of_bfloat16() {
 #endif
 }
 
+bool made_by_intel() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace schmidt::kernels

@@ -12,4 +12,7 @@ bool multiplies_bfloat16(const torch::Device& device);
 /// Whether this CPU multiplies tiles of bfloat16 (AMX), which libraries then use.
 bool has_tiles_of_bfloat16();
 
+/// Whether Intel made this CPU: MKL uses AVX-512 on those alone.
+bool made_by_intel();
+
 }  // namespace schmidt::kernels

@@ -1,8 +1,9 @@
 #include "schmidt/kernels/row_kernel.h"
 
 #include <algorithm>
+#include <type_traits>
 
-#include "schmidt/kernels/bfloat16_gemm.h"
+#include "schmidt/kernels/panel_gemm.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -23,27 +24,33 @@ RowKernel<T> few_rows(const GemvProblem<T>& p) {
   return {.run = gemv_kernel<T>(), .grain = std::max<int64_t>(1, kBytesPerThread / row_bytes(p))};
 }
 
-}  // namespace
-
-// Bounds were measured on AVX-512: of gemv kernels against Bfloat16Gemm, or where that is none
-// against MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20
-// microseconds before it starts. A small product is done by then.
-
-RowKernel<float> row_kernel(const GemvProblem<float>& p) {
-  return gemv_is_fast() && p.rows <= 16 ? few_rows(p) : RowKernel<float>{};
-}
-
-RowKernel<c10::BFloat16> row_kernel(const GemvProblem<c10::BFloat16>& p) {
-  const bool small = p.m * row_bytes(p) <= kSmall;
-  const Bfloat16Gemm gemm = bfloat16_gemm(p);
-  const int64_t few = gemm != nullptr ? (small ? 8 : 4) : (small ? 16 : 8);
-  if (gemv_is_fast() && p.rows <= few) return few_rows(p);
+template <typename T>
+RowKernel<T> many_rows(const GemvProblem<T>& p, PanelGemm<T> gemm) {
   constexpr int64_t kLanes = 16;
   const int64_t products = std::max<int64_t>(1, kLanes * p.n * p.rows);
   return {.run = gemm,
           .unit = kLanes,
           .grain = kLanes * std::max<int64_t>(1, kProductsPerThread / products),
-          .pairs = true};
+          .pairs = std::is_same_v<T, c10::BFloat16>};
+}
+
+}  // namespace
+
+// Bounds were measured on AVX-512: of gemv kernels against PanelGemm, or where that is none against
+// MKL (float32) and oneDNN with its matrix unit (bfloat16), which needs some 20 microseconds before
+// it starts. A small product is done by then.
+
+RowKernel<float> row_kernel(const GemvProblem<float>& p) {
+  const auto gemm = panel_gemm(p);
+  const int64_t few = gemm != nullptr ? 64 : 16;
+  return gemv_is_fast() && p.rows <= few ? few_rows(p) : many_rows(p, gemm);
+}
+
+RowKernel<c10::BFloat16> row_kernel(const GemvProblem<c10::BFloat16>& p) {
+  const bool small = p.m * row_bytes(p) <= kSmall;
+  const auto gemm = panel_gemm(p);
+  const int64_t few = gemm != nullptr ? (small ? 8 : 4) : (small ? 16 : 8);
+  return gemv_is_fast() && p.rows <= few ? few_rows(p) : many_rows(p, gemm);
 }
 
 InputRows input_rows(const torch::Tensor& x) {

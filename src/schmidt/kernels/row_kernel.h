@@ -14,7 +14,7 @@ struct RowKernel {
   GemvKernel<T> run = nullptr;  ///< null where a library's product is faster
   int64_t unit = 1;             ///< outputs that are computed together: ranges begin at multiples
   int64_t grain = 1;            ///< outputs for which another thread is worth waking
-  bool pairs = false;           ///< reads x as Bfloat16Gemm does
+  bool pairs = false;           ///< reads x as PanelGemm of bfloat16 does
 };
 
 /// The fastest for this product; the problem's pointers may be null.

@@ -56,8 +56,7 @@ void check_magnitudes(const Weights& weights, const std::string& name, const tor
 torch::Tensor read_text(const Weights& weights, const std::string& name) {
   const auto shape = weights.shape_of(name);
   const bool is_text = shape && shape->size() == 1;
-  return weights.read_stored(name, is_text ? *shape : std::vector<int64_t>{1},
-                             torch::kUInt8);
+  return weights.read_stored(name, is_text ? *shape : std::vector<int64_t>{1}, torch::kUInt8);
 }
 
 /// The state whose layout has to be the form's.

@@ -1,14 +1,18 @@
-#include "schmidt/kernels/bfloat16_gemm.h"
+#include "schmidt/kernels/panel_gemm.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
 
 #include "schmidt/kernels/processor.h"
 
 #if defined(__x86_64__)
 #include "schmidt/kernels/amx_tiles_x86.h"
-#include "schmidt/kernels/bfloat16_tiles_x86.h"
 #include "schmidt/kernels/transpose_x86.h"
+#include "schmidt/kernels/word_tiles_x86.h"
 #endif
 
 namespace schmidt::kernels {
@@ -19,6 +23,12 @@ namespace {
 using c10::BFloat16;
 using tiles::Word;
 using Problem = GemvProblem<BFloat16>;
+
+template <typename T>
+using WordsOf = std::conditional_t<std::is_same_v<T, float>, tiles::Singles, tiles::Pairs>;
+
+template <typename T>
+constexpr int64_t kHalves = sizeof(T) / sizeof(BFloat16);  // of a word, in a number
 
 constexpr int64_t kPanel = 64;  // rows of W
 
@@ -32,38 +42,54 @@ SCHMIDT_BF16_INLINE __mmask16 first(int64_t count) {
   return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
 }
 
-int64_t pairs_of(const Problem& p) { return (p.n + 1) / 2; }
+template <typename T>
+int64_t words_of(const GemvProblem<T>& p) {
+  return (p.n * kHalves<T> + 1) / 2;
+}
 
-/// Rows of n numbers, `stride` from row to row.
+/// Rows of n halves of words, `stride` from row to row.
 struct Rows {
-  const BFloat16* data;
+  const uint16_t* data;
   int64_t stride, n;
 };
 
-/// `count` rows to words [pairs, to_row] with pairs along n, zeros up to a whole sixteen of rows
-/// and behind the pairs of n, of which there are at most 15 fewer.
-SCHMIDT_BF16 void pack(const Rows& from, int64_t count, int64_t pairs, Word* to, int64_t to_row) {
+/// `count` rows to words [words, to_row], zeros up to a whole sixteen of rows and behind n, where
+/// at most 15 words are more than that.
+SCHMIDT_BF16 void pack(const Rows& from, int64_t count, int64_t words, Word* to, int64_t to_row) {
   for (int64_t o = 0; o < count; o += 16) {
-    for (int64_t j = 0; j < pairs; j += 16) {
+    for (int64_t j = 0; j < words; j += 16) {
       const __mmask32 here = ~__mmask32{0} >> std::clamp<int64_t>(2 * j + 32 - from.n, 0, 31);
       __m512i rows[16];
 #pragma GCC unroll 16
       for (int64_t r = 0; r < 16; ++r) {
-        const BFloat16* const row = from.data + (o + r) * from.stride + 2 * j;
+        const uint16_t* const row = from.data + (o + r) * from.stride + 2 * j;
         // The processor does not foresee as many streams: the same place of the next panel.
         _mm_prefetch((const char*)(row + kPanel * from.stride), _MM_HINT_T1);
         rows[r] = _mm512_maskz_loadu_epi16(o + r < count ? here : __mmask32{0}, row);
       }
       transpose(rows);
-      const int64_t words = std::min<int64_t>(16, pairs - j);
-      for (int64_t k = 0; k < words; ++k) _mm512_store_si512(to + (j + k) * to_row + o, rows[k]);
+      const int64_t there = std::min<int64_t>(16, words - j);
+      for (int64_t k = 0; k < there; ++k) _mm512_store_si512(to + (j + k) * to_row + o, rows[k]);
     }
   }
 }
 
-Rows weights_from(const Problem& p, int64_t i) { return {p.w + i * p.w_stride, p.w_stride, p.n}; }
+template <typename T>
+Rows rows_of(const T* data, int64_t stride, int64_t n) {
+  return {reinterpret_cast<const uint16_t*>(data), stride * kHalves<T>, n * kHalves<T>};
+}
+
+template <typename T>
+Rows weights_from(const GemvProblem<T>& p, int64_t i) {
+  return rows_of(p.w + i * p.w_stride, p.w_stride, p.n);
+}
 
 /// Sums of 16 outputs from output i on, with their bias, as 16 numbers.
+SCHMIDT_BF16_INLINE void store_outputs(const GemvProblem<float>& p, __m512 sums, int64_t row,
+                                       int64_t i, __mmask16 here) {
+  if (p.bias != nullptr) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(here, p.bias + i));
+  _mm512_mask_storeu_ps(p.y + row * p.y_stride + i, here, sums);
+}
 SCHMIDT_BF16_INLINE void store_outputs(const Problem& p, __m512 sums, int64_t row, int64_t i,
                                        __mmask16 here) {
   if (p.bias != nullptr) {
@@ -74,8 +100,9 @@ SCHMIDT_BF16_INLINE void store_outputs(const Problem& p, __m512 sums, int64_t ro
 }
 
 /// sums [rows, kPanel] and bias to y from output i on, `count` of them.
-SCHMIDT_BF16 void finish(const Problem& p, const float* sums, int64_t row, int64_t rows, int64_t i,
-                         int64_t count) {
+template <typename T>
+SCHMIDT_BF16 void finish(const GemvProblem<T>& p, const float* sums, int64_t row, int64_t rows,
+                         int64_t i, int64_t count) {
   for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
     for (int64_t o = 0; o < count; o += 16) {
       store_outputs(p, _mm512_load_ps(sums + o), row + r, i + o, first(count - o));
@@ -110,18 +137,19 @@ Word* panel_memory(int64_t words) {
   return memory.data()->words;
 }
 
-void avx512_bf16(const Problem& p, int64_t begin, int64_t end) {
-  const int64_t pairs = pairs_of(p);
-  Word* const panel = panel_memory((pairs + kTogether) * kPanel);
-  auto* const sums = reinterpret_cast<float*>(panel + pairs * kPanel);
+template <typename T>
+void by_vectors(const GemvProblem<T>& p, int64_t begin, int64_t end) {
+  const int64_t words = words_of(p);
+  Word* const panel = panel_memory((words + kTogether) * kPanel);
+  auto* const sums = reinterpret_cast<float*>(panel + words * kPanel);
   for (int64_t i = begin; i < end; i += kPanel) {
     const int64_t count = std::min(kPanel, end - i);
-    pack(weights_from(p, i), count, pairs, panel, kPanel);
+    pack(weights_from(p, i), count, words, panel, kPanel);
     for (int64_t row = 0; row < p.rows; row += kTogether) {
       const int64_t rows = std::min(kTogether, p.rows - row);
       const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
-      tiles::multiply({x, p.x_stride / 2, 1}, panel, kPanel, sums, kPanel, rows,
-                      (count + 15) / 16 * 16, pairs, /*add=*/false);
+      tiles::multiply<WordsOf<T>>({x, p.x_stride * kHalves<T> / 2, 1}, panel, kPanel, sums, kPanel,
+                                  rows, (count + 15) / 16 * 16, words, /*add=*/false);
       finish(p, sums, row, rows, i, count);
     }
   }
@@ -132,12 +160,12 @@ void avx512_bf16(const Problem& p, int64_t begin, int64_t end) {
 SCHMIDT_AMX void amx_bf16_turned(const Problem& p, int64_t begin, int64_t end) {
   thread_local std::vector<amx::Line> copies;
   const amx::LeftTiles w(reinterpret_cast<const Word*>(p.w + begin * p.w_stride), p.w_stride / 2,
-                         end - begin, pairs_of(p), copies);
+                         end - begin, words_of(p), copies);
   const int64_t pairs = w.blocks() * amx::kSide;
   const int64_t columns = (p.rows + amx::kSide - 1) / amx::kSide * amx::kSide;
   Word* const x = panel_memory((pairs + 2 * amx::kSide) * columns);
   auto* const sums = reinterpret_cast<float*>(x + pairs * columns);
-  pack({p.x, p.x_stride, p.n}, p.rows, pairs, x, columns);
+  pack(rows_of(p.x, p.x_stride, p.n), p.rows, pairs, x, columns);
   _tile_loadconfig(&amx::kWholeTiles);
   for (int64_t i = begin; i < end; i += 2 * amx::kSide) {
     const int64_t count = std::min(2 * amx::kSide, end - i);
@@ -153,7 +181,7 @@ SCHMIDT_AMX void amx_bf16(const Problem& p, int64_t begin, int64_t end) {
     return amx_bf16_turned(p, begin, end);
   }
   thread_local std::vector<amx::Line> copies;
-  const amx::LeftTiles x(reinterpret_cast<const Word*>(p.x), p.x_stride / 2, p.rows, pairs_of(p),
+  const amx::LeftTiles x(reinterpret_cast<const Word*>(p.x), p.x_stride / 2, p.rows, words_of(p),
                          copies);
   const int64_t pairs = x.blocks() * amx::kSide;
   Word* const panel = panel_memory((pairs + kTogetherByTiles) * kPanel);
@@ -173,16 +201,29 @@ SCHMIDT_AMX void amx_bf16(const Problem& p, int64_t begin, int64_t end) {
 
 }  // namespace
 
-const Implementations<Bfloat16Gemm>& bfloat16_gemm_implementations() {
-  static const Implementations<Bfloat16Gemm> all = {{InstructionSet::kAvx512Bf16, avx512_bf16},
-                                                    {InstructionSet::kAmxBf16, amx_bf16}};
+template <>
+const Implementations<PanelGemm<float>>& panel_gemm_implementations<float>() {
+  static const Implementations<PanelGemm<float>> all = {
+      {InstructionSet::kAvx512Bf16, by_vectors<float>}};
+  return all;
+}
+
+template <>
+const Implementations<PanelGemm<BFloat16>>& panel_gemm_implementations<BFloat16>() {
+  static const Implementations<PanelGemm<BFloat16>> all = {
+      {InstructionSet::kAvx512Bf16, by_vectors<BFloat16>}, {InstructionSet::kAmxBf16, amx_bf16}};
   return all;
 }
 #else
-const Implementations<Bfloat16Gemm>& bfloat16_gemm_implementations() {
-  static const Implementations<Bfloat16Gemm> none;
+template <typename T>
+const Implementations<PanelGemm<T>>& panel_gemm_implementations() {
+  static const Implementations<PanelGemm<T>> none;
   return none;
 }
+
+template const Implementations<PanelGemm<float>>& panel_gemm_implementations<float>();
+template const Implementations<PanelGemm<c10::BFloat16>>&
+panel_gemm_implementations<c10::BFloat16>();
 #endif
 
 namespace {
@@ -198,11 +239,25 @@ bool beats_the_library(const GemvProblem<c10::BFloat16>& p) {
   return p.rows <= kMostRows && (!library_has_tiles || p.rows * p.m * p.n <= kMostWorkBesideAmx);
 }
 
+/// Most numbers in a row of W whose panel a second cache of a megabyte holds, and fewest rows of W
+/// for each thread: outputs alone are shared among them.
+constexpr int64_t kLongestRow = 2048, kRowsPerThread = 32;
+
+bool beats_the_library(const GemvProblem<float>& p) {
+  static const bool library_has_vectors = made_by_intel() || !at::hasMKL();
+  return !library_has_vectors && p.n <= kLongestRow &&
+         p.m >= kRowsPerThread * at::get_num_threads();
+}
+
 }  // namespace
 
-Bfloat16Gemm bfloat16_gemm(const GemvProblem<c10::BFloat16>& p) {
-  static const Bfloat16Gemm* const kernel = fastest(bfloat16_gemm_implementations());
+template <typename T>
+PanelGemm<T> panel_gemm(const GemvProblem<T>& p) {
+  static const PanelGemm<T>* const kernel = fastest(panel_gemm_implementations<T>());
   return kernel != nullptr && p.n >= 1 && beats_the_library(p) ? *kernel : nullptr;
 }
+
+template PanelGemm<float> panel_gemm(const GemvProblem<float>&);
+template PanelGemm<c10::BFloat16> panel_gemm(const GemvProblem<c10::BFloat16>&);
 
 }  // namespace schmidt::kernels

@@ -1,7 +1,7 @@
 #pragma once
 
-// Small matrix products of bfloat16 in float32, for kernels that keep their operands in
-// cache. x86 with AVX-512 BF16 only; include it from files that check for that.
+// Small matrix products of words, two bfloat16 or a float32 each, in float32, for kernels that keep
+// their operands in cache. x86 with AVX-512 BF16 only; include it from files that check for that.
 
 #include <algorithm>
 #include <cstdint>
@@ -15,26 +15,37 @@
 
 namespace schmidt::kernels::tiles {
 
-/// Two bfloat16 that are neighbours along the summed dimension, the first one low.
+/// A float32, or two bfloat16 that are neighbours along the summed dimension, the first one low.
 using Word = uint32_t;
 
-/// A [rows, pairs]: the word of row r and pair p is at data + r row + p pair.
-struct Left {
-  const Word* data;
-  int64_t row, pair;
+/// What words hold that are multiplied.
+struct Pairs {
+  SCHMIDT_BF16_INLINE __m512 sum(__m512 sum, __m512i left, __m512i right) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)left, (__m512bh)right);
+  }
+};
+struct Singles {
+  SCHMIDT_BF16_INLINE __m512 sum(__m512 sum, __m512i left, __m512i right) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(left), _mm512_castsi512_ps(right), sum);
+  }
 };
 
-SCHMIDT_BF16_INLINE __m512bh broadcast(const Word* word) {
+/// A [rows, words]: the word of row r and place p is at data + r row + p word.
+struct Left {
+  const Word* data;
+  int64_t row, word;
+};
+
+SCHMIDT_BF16_INLINE __m512i broadcast(const Word* word) {
   int32_t value;
   std::memcpy(&value, word, sizeof(value));
-  return (__m512bh)_mm512_set1_epi32(value);
+  return _mm512_set1_epi32(value);
 }
 
-/// c [R, 16 V] = (add ? c : 0) + A B. b [pairs, 16 V] of words, b_row and c_row from
-/// row to row.
-template <int R, int V>
+/// c [R, 16 V] = (add ? c : 0) + A B. b [words, 16 V], b_row and c_row from row to row.
+template <typename Words, int R, int V>
 SCHMIDT_BF16_INLINE void tile(Left a, const Word* b, int64_t b_row, float* c, int64_t c_row,
-                              int64_t pairs, bool add) {
+                              int64_t words, bool add) {
   __m512 sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -43,17 +54,15 @@ SCHMIDT_BF16_INLINE void tile(Left a, const Word* b, int64_t b_row, float* c, in
       sum[r][v] = add ? _mm512_loadu_ps(c + r * c_row + 16 * v) : _mm512_setzero_ps();
     }
   }
-  for (int64_t p = 0; p < pairs; ++p) {
-    __m512bh right[V];
+  for (int64_t p = 0; p < words; ++p) {
+    __m512i right[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      right[v] = (__m512bh)_mm512_loadu_si512(b + p * b_row + 16 * v);
-    }
+    for (int v = 0; v < V; ++v) right[v] = _mm512_loadu_si512(b + p * b_row + 16 * v);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512bh left = broadcast(a.data + r * a.row + p * a.pair);
+      const __m512i left = broadcast(a.data + r * a.row + p * a.word);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], left, right[v]);
+      for (int v = 0; v < V; ++v) sum[r][v] = Words::sum(sum[r][v], left, right[v]);
     }
   }
 #pragma GCC unroll 8
@@ -64,49 +73,50 @@ SCHMIDT_BF16_INLINE void tile(Left a, const Word* b, int64_t b_row, float* c, in
 }
 
 /// 6 x 4 sums, 4 words of b and one of a fill 29 of the 32 registers.
-template <int V>
+template <typename Words, int V>
 SCHMIDT_BF16 inline void all_rows(Left a, const Word* b, int64_t b_row, float* c, int64_t c_row,
-                                  int64_t rows, int64_t pairs, bool add) {
+                                  int64_t rows, int64_t words, bool add) {
   while (rows >= 6) {
-    tile<6, V>(a, b, b_row, c, c_row, pairs, add);
+    tile<Words, 6, V>(a, b, b_row, c, c_row, words, add);
     a.data += 6 * a.row;
     c += 6 * c_row;
     rows -= 6;
   }
   switch (rows) {
     case 5:
-      return tile<5, V>(a, b, b_row, c, c_row, pairs, add);
+      return tile<Words, 5, V>(a, b, b_row, c, c_row, words, add);
     case 4:
-      return tile<4, V>(a, b, b_row, c, c_row, pairs, add);
+      return tile<Words, 4, V>(a, b, b_row, c, c_row, words, add);
     case 3:
-      return tile<3, V>(a, b, b_row, c, c_row, pairs, add);
+      return tile<Words, 3, V>(a, b, b_row, c, c_row, words, add);
     case 2:
-      return tile<2, V>(a, b, b_row, c, c_row, pairs, add);
+      return tile<Words, 2, V>(a, b, b_row, c, c_row, words, add);
     case 1:
-      return tile<1, V>(a, b, b_row, c, c_row, pairs, add);
+      return tile<Words, 1, V>(a, b, b_row, c, c_row, words, add);
     default:
       return;
   }
 }
 
 /// c [rows, columns] = (add ? c : 0) + A B; columns a multiple of 16.
+template <typename Words = Pairs>
 SCHMIDT_BF16 inline void multiply(Left a, const Word* b, int64_t b_row, float* c, int64_t c_row,
-                                  int64_t rows, int64_t columns, int64_t pairs, bool add) {
+                                  int64_t rows, int64_t columns, int64_t words, bool add) {
   for (int64_t done = 0; done < columns; done += 64) {
     const Word* right = b + done;
     float* out = c + done;
     switch (std::min<int64_t>(64, columns - done) / 16) {
       case 4:
-        all_rows<4>(a, right, b_row, out, c_row, rows, pairs, add);
+        all_rows<Words, 4>(a, right, b_row, out, c_row, rows, words, add);
         break;
       case 3:
-        all_rows<3>(a, right, b_row, out, c_row, rows, pairs, add);
+        all_rows<Words, 3>(a, right, b_row, out, c_row, rows, words, add);
         break;
       case 2:
-        all_rows<2>(a, right, b_row, out, c_row, rows, pairs, add);
+        all_rows<Words, 2>(a, right, b_row, out, c_row, rows, words, add);
         break;
       default:
-        all_rows<1>(a, right, b_row, out, c_row, rows, pairs, add);
+        all_rows<Words, 1>(a, right, b_row, out, c_row, rows, words, add);
     }
   }
 }
