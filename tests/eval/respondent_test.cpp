@@ -183,16 +183,33 @@ TEST_F(RespondentTest, GroupsHoldEveryQuestionOnceTheLongestFirst) {
   std::vector<Question> questions;
   for (size_t i = 0; i < 200; ++i) questions.push_back({std::string(1 + i * 37 % 900, 'x'), {"a"}});
   const Respondent respondent(model, tokenizer);
-  const auto all = pointers(questions);
+  const std::vector<std::vector<const Question*>> sets = {pointers(questions)};
   std::vector<int> seen(questions.size(), 0);
   size_t before = 1000;
-  for (const auto& group : respondent.groups(find_task("mmlu"), all)) {
+  for (const auto& group : respondent.groups(find_task("mmlu"), sets, 1000)) {
     EXPECT_LE(group.size(), 64u);
     EXPECT_LE(questions[group.front()].prompt.size(), before + 2);  // lengths are guessed
     before = questions[group.back()].prompt.size();
     for (const size_t q : group) ++seen[q];
   }
   EXPECT_EQ(seen, std::vector<int>(questions.size(), 1));
+}
+
+TEST_F(RespondentTest, AGroupHoldsSmallSetsOneAfterAnother) {
+  using Groups = std::vector<std::vector<size_t>>;
+  const std::vector<Question> questions = {
+      {"a", {"x"}}, {"a longer one", {"x"}}, {std::string(600, 'b'), {"x"}}, {"b", {"x"}}};
+  const auto all = pointers(questions);
+  const std::vector<std::vector<const Question*>> sets = {{all[0], all[1]}, {}, {all[3], all[2]}};
+  const Respondent respondent(model, tokenizer);
+  EXPECT_EQ(respondent.groups(find_task("mmlu"), sets, 9), (Groups{{1, 0, 3, 2}}));
+  EXPECT_EQ(respondent.groups(find_task("mmlu"), sets, 3), (Groups{{1, 0, 3}, {2}}));
+  EXPECT_EQ(respondent.groups(find_task("triviaqa"), sets, 9), (Groups{{1}, {0}, {3}, {2}}));
+  // One that fills the cache is asked alone, and what follows it together again.
+  const Question long_one = {std::string(24000, 'c'), {"x"}};
+  const std::vector<std::vector<const Question*>> with_long = {
+      {all[0], all[1]}, {&long_one}, {all[3]}};
+  EXPECT_EQ(respondent.groups(find_task("mmlu"), with_long, 9), (Groups{{1, 0}, {2}, {3}}));
 }
 
 }  // namespace

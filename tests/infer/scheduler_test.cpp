@@ -96,6 +96,10 @@ TEST_F(SchedulerTest, EveryAnswerIsTheOneGivenAlone) {
       request.sampling = {
           .temperature = 0.9, .top_k = i % 2 == 0 ? 40 : 0, .seed = static_cast<uint64_t>(i)};
     }
+    if (i % 4 == 1) {  // beside prompts of which the last state alone is asked for
+      request.score_prompt = true;
+      request.top_scores = 1;
+    }
     requests.push_back(request);
   }
   Scheduler scheduler(model_, options());
@@ -109,6 +113,16 @@ TEST_F(SchedulerTest, EveryAnswerIsTheOneGivenAlone) {
     EXPECT_EQ(all[i]->answer.ids, alone(requests[i])) << i;
     EXPECT_EQ(all[i]->answer.outcome.ending, Ending::kLength);
     EXPECT_EQ(all[i]->answer.outcome.prompt_tokens, requests[i].prompt.size());
+    if (!requests[i].score_prompt) continue;
+    const std::vector<int64_t>& ids = requests[i].prompt;
+    const std::vector<TokenScore>& scores = all[i]->answer.prompt_scores;
+    const torch::Tensor log_p =
+        torch::log_softmax(model_.forward(torch::tensor(ids).unsqueeze(0))[0], -1);
+    ASSERT_EQ(scores.size() + 1, ids.size()) << i;
+    for (size_t t = 0; t < scores.size(); ++t) {
+      const auto row = log_p[static_cast<int64_t>(t)];
+      EXPECT_NEAR(scores[t].log_p, row[ids[t + 1]].item<float>(), 1e-4) << i << " " << t;
+    }
   }
   const SchedulerStats stats = scheduler.stats();
   EXPECT_EQ(stats.completed, 40);

@@ -107,6 +107,23 @@ TEST_F(Cache, AStepOfManySpansEqualsEachAlone) {
   }
 }
 
+TEST_F(Cache, StatesOfSomeTokensAreThoseAmongAll) {
+  KvCache a = make(4), b = make(4);
+  const torch::Tensor before = some_ids(4, 9), now = some_ids(4, 30);
+  const std::vector<int64_t> past = {9, 0, 4, 0}, next = {1, 30, 20, 0}, some = {1, 2, 0, 0};
+  model_.step(before, past, a);
+  model_.step(before, past, b);
+  const torch::Tensor all = model_.step_states(now, next, next, a);
+  ASSERT_EQ(all.size(0), 51);
+  const torch::Tensor wanted = at::tensor({0, 29, 30}, at::kLong);
+  expect_near(model_.step_states(now, next, some, b), all.index_select(0, wanted));
+  // Keys and values of the other tokens are there all the same.
+  expect_near(model_.step(before, {1, 1, 1, 1}, b), model_.step(before, {1, 1, 1, 1}, a));
+  for (const std::vector<int64_t>& wrong : {std::vector<int64_t>{2, 0, 0, 0}, {-1, 0, 0, 0}, {1}}) {
+    EXPECT_THROW(model_.step_states(now, {1, 1, 1, 0}, wrong, a), c10::ValueError);
+  }
+}
+
 TEST_F(Cache, ARowBeginsWithAnothersPrefix) {
   const torch::Tensor ids = some_ids(1, 40)[0], other = some_ids(1, 40)[0];
   for (const int64_t shared : {0, 1, 7, 8, 20, 24}) {

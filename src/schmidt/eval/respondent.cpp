@@ -1,7 +1,6 @@
 #include "schmidt/eval/respondent.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
 
 #include <ATen/core/grad_mode.h>
@@ -98,20 +97,30 @@ int64_t Respondent::tokens_in_cache() const {
 }
 
 std::vector<std::vector<size_t>> Respondent::groups(
-    const Task& task, std::span<const Question* const> questions) const {
-  std::vector<size_t> order(questions.size());
-  std::iota(order.begin(), order.end(), size_t{0});
+    const Task& task, std::span<const std::vector<const Question*>> sets, int64_t most) const {
+  std::vector<size_t> order;
   std::vector<int64_t> tokens;
-  for (const Question* question : questions) tokens.push_back(guessed_tokens(*question));
-  std::ranges::stable_sort(order, [&](size_t a, size_t b) { return tokens[a] > tokens[b]; });
+  for (const std::vector<const Question*>& set : sets) {
+    const auto begin = static_cast<std::ptrdiff_t>(order.size());
+    for (const Question* question : set) {
+      order.push_back(tokens.size());
+      tokens.push_back(guessed_tokens(*question));
+    }
+    std::stable_sort(order.begin() + begin, order.end(),
+                     [&](size_t a, size_t b) { return tokens[a] > tokens[b]; });
+  }
+  most = task.asks == Asks::kText ? 1 : std::clamp<int64_t>(most, 1, kMostQuestions);
   std::vector<std::vector<size_t>> all;
-  for (size_t at = 0; at < order.size();) {
-    const int64_t room = task.asks == Asks::kText ? 1 : tokens_in_cache() / tokens[order[at]];
-    const auto count = static_cast<size_t>(std::clamp<int64_t>(room, 1, kMostQuestions));
-    const size_t end = std::min(order.size(), at + count);
-    all.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(at),
-                     order.begin() + static_cast<std::ptrdiff_t>(end));
-    at = end;
+  int64_t longest = 0;  // of the last group, which as many rows of the cache are to hold
+  for (const size_t question : order) {
+    longest = std::max(longest, tokens[question]);
+    const bool fits = !all.empty() && std::ssize(all.back()) < most &&
+                      (std::ssize(all.back()) + 1) * longest <= tokens_in_cache();
+    if (!fits) {
+      all.emplace_back();
+      longest = tokens[question];
+    }
+    all.back().push_back(question);
   }
   return all;
 }
@@ -149,6 +158,7 @@ void Respondent::score_choices(std::span<const Question* const> questions, const
   std::vector<size_t> done(questions.size(), 0);
   while (true) {
     std::vector<Ids> next(static_cast<size_t>(prefixes.rows()));
+    std::vector<int64_t> wanted(next.size(), 0);
     std::vector<size_t> running;
     for (size_t row = 0; row < readings.size(); ++row) {
       if (done[row] == readings[row].size()) continue;
@@ -162,20 +172,20 @@ void Respondent::score_choices(std::span<const Question* const> questions, const
       if (waits) continue;
       const int64_t kept = prefixes.open(static_cast<int64_t>(row), reading.ids, begin);
       next[row].assign(reading.ids.begin() + kept, reading.ids.end());
+      wanted[row] = std::ssize(reading.ids) - begin;
       running.push_back(row);
     }
     if (running.empty()) break;
-    const torch::Tensor hidden = prefixes.run(next);
+    const torch::Tensor hidden = prefixes.run(next, wanted);
     std::vector<int64_t> places;
     Ids tokens;
     int64_t end = 0;  // of a row in `hidden`
     for (const size_t row : running) {
       const Reading& reading = readings[row][done[row]];
-      end += static_cast<int64_t>(next[row].size());
+      end += wanted[row];
       for (const Reading::Choice& choice : reading.choices) {
         for (size_t i = 0; i < choice.tokens.size(); ++i) {
-          places.push_back(end - static_cast<int64_t>(reading.ids.size()) + choice.begin +
-                           static_cast<int64_t>(i));
+          places.push_back(end - std::ssize(reading.ids) + choice.begin + static_cast<int64_t>(i));
         }
         tokens.insert(tokens.end(), choice.tokens.begin(), choice.tokens.end());
       }
@@ -226,8 +236,8 @@ void Respondent::write_texts(const Task& task, std::span<const Question* const> 
 
   while (true) {
     std::vector<Ids> next(static_cast<size_t>(prefixes.rows()));
+    std::vector<int64_t> wanted(next.size(), 0);
     std::vector<size_t> running;
-    std::vector<int64_t> lasts;  // the last token of each running row
     int64_t tokens = 0;
     for (size_t row = 0; row < writings.size(); ++row) {
       if (writings[row]) {
@@ -243,15 +253,13 @@ void Respondent::write_texts(const Task& task, std::span<const Question* const> 
         continue;
       }
       tokens += std::ssize(next[row]);
+      wanted[row] = 1;
       running.push_back(row);
-      lasts.push_back(tokens - 1);
     }
     if (running.empty()) return;
-    const torch::Tensor hidden = prefixes.run(next);
-    const torch::Tensor index = at::tensor(lasts, at::kLong).to(hidden.device());
+    const torch::Tensor hidden = prefixes.run(next, wanted);
     const at::NoGradGuard no_grad;
-    const torch::Tensor drawn =
-        model_.logits(hidden.index_select(0, index)).to(at::kFloat).argmax(-1).to(at::kCPU);
+    const torch::Tensor drawn = model_.logits(hidden).to(at::kFloat).argmax(-1).to(at::kCPU);
     std::vector<Answered> answered;
     for (size_t i = 0; i < running.size(); ++i) {
       Writing& writing = *writings[running[i]];

@@ -32,10 +32,12 @@ class Respondent {
  public:
   Respondent(const model::Model& model, const text::Tokenizer& tokenizer);
 
-  /// Questions that are asked together, by their places: those of a set that are about equally
-  /// long, the longest first, as many as memory allows.
+  /// Questions that are asked together, by their places, counted through all sets: those of a set
+  /// one after another, for they share what they begin with, and its longest first, as many as
+  /// memory allows, and at most `most`.
   std::vector<std::vector<size_t>> groups(const Task& task,
-                                          std::span<const Question* const> questions) const;
+                                          std::span<const std::vector<const Question*>> sets,
+                                          int64_t most) const;
 
   /// Asks all at once where log-likelihoods are wanted, and a few at a time, in this order, where
   /// texts are. Prompts beyond the model's context lose their beginning.

@@ -50,7 +50,8 @@ int64_t SharedPrefixes::open(int64_t row, const std::vector<int64_t>& ids, int64
   return kept;
 }
 
-torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next) {
+torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next,
+                                  const std::vector<int64_t>& wanted) {
   TORCH_CHECK_VALUE(std::cmp_equal(next.size(), rows()), "[prefixes] expected tokens for ", rows(),
                     " rows, got ", next.size());
   size_t widest = 0;
@@ -64,7 +65,7 @@ torch::Tensor SharedPrefixes::run(const std::vector<std::vector<int64_t>>& next)
     std::copy(next[row].begin(), next[row].end(), ids.mutable_data_ptr<int64_t>() + row * widest);
     held_[row].insert(held_[row].end(), next[row].begin(), next[row].end());
   }
-  return model_.step_states(ids, lengths, cache_);
+  return model_.step_states(ids, lengths, wanted, cache_);
 }
 
 }  // namespace schmidt::eval

@@ -32,9 +32,10 @@ class SharedPrefixes {
   /// forgetting or sharing, and nothing else; -> how many.
   int64_t open(int64_t row, const std::vector<int64_t>& ids, int64_t at_most);
 
-  /// Appends tokens to the rows, none to some of them; -> states after the final norm
-  /// [n, hidden] of all tokens, row after row. Records no gradient.
-  torch::Tensor run(const std::vector<std::vector<int64_t>>& next);
+  /// Appends tokens to the rows, none to some of them; -> states after the final norm of each
+  /// row's last `wanted` tokens, row after row [sum of wanted, hidden]. Records no gradient.
+  torch::Tensor run(const std::vector<std::vector<int64_t>>& next,
+                    const std::vector<int64_t>& wanted);
 
  private:
   int64_t common(int64_t row, const std::vector<int64_t>& ids, int64_t at_most) const;

@@ -270,20 +270,27 @@ void Scheduler::decode() {
   if (!pieces.empty()) step(pieces);
 }
 
-/// The model's states of the pieces, in the order of slots; [tokens, hidden].
+/// How many of a piece's last states are asked for: all where the prompt is scored.
+int64_t Scheduler::wanted_states(const Piece& piece) const {
+  const Running& running = *slots_[piece.slot].running;
+  return running.job.request.score_prompt && !running.has_drawn() ? piece.tokens : 1;
+}
+
+/// The model's states that are asked for, piece by piece in the order of slots; [states, hidden].
 torch::Tensor Scheduler::states_of(const std::vector<Piece>& pieces) {
   int64_t widest = 0;
   for (const Piece& piece : pieces) widest = std::max(widest, piece.tokens);
-  std::vector<int64_t> lengths(slots_.size(), 0);
+  std::vector<int64_t> lengths(slots_.size(), 0), wanted(slots_.size(), 0);
   const torch::Tensor ids = at::zeros({options_.slots, widest}, torch::kInt64);
   for (const Piece& piece : pieces) {
     const Slot& slot = slots_[piece.slot];
     lengths[piece.slot] = piece.tokens;
+    wanted[piece.slot] = wanted_states(piece);
     std::copy_n(slot.running->tokens.begin() + static_cast<std::ptrdiff_t>(slot.held.size()),
                 piece.tokens,
                 ids.mutable_data_ptr<int64_t>() + static_cast<int64_t>(piece.slot) * widest);
   }
-  return model_.step_states(ids, lengths, cache_);
+  return model_.step_states(ids, lengths, wanted, cache_);
 }
 
 /// One step of the model over pieces of some slots. Where it fails, as for want of memory, each
@@ -316,8 +323,9 @@ void Scheduler::step(const std::vector<Piece>& pieces) try {
   std::vector<size_t> ready;
   int64_t begin = 0;
   for (const Piece& piece : in_order) {
-    take_up(piece, states.narrow(0, begin, piece.tokens));
-    begin += piece.tokens;
+    const int64_t wanted = wanted_states(piece);
+    take_up(piece, states.narrow(0, begin, wanted));
+    begin += wanted;
     const auto& running = slots_[piece.slot].running;
     if (running && std::cmp_equal(slots_[piece.slot].held.size(), running->size())) {
       ready.push_back(piece.slot);
@@ -369,7 +377,7 @@ void Scheduler::forget(size_t slot) {
   slots_[slot].scores.clear();
 }
 
-/// The slot holds the piece's tokens now; states [piece.tokens, hidden].
+/// The slot holds the piece's tokens now; states [wanted_states(piece), hidden].
 void Scheduler::take_up(const Piece& piece, const torch::Tensor& states) {
   Slot& slot = slots_[piece.slot];
   Running& running = *slot.running;

@@ -116,6 +116,7 @@ class Scheduler {
     size_t slot = 0;
     int64_t tokens = 0;
   };
+  int64_t wanted_states(const Piece& piece) const;
   torch::Tensor states_of(const std::vector<Piece>& pieces);
   void step(const std::vector<Piece>& pieces);
   void retry(const std::vector<Piece>& pieces, const std::string& error);

@@ -103,15 +103,18 @@ torch::Tensor Block::forward(const torch::Tensor& h, const RopeTable& rope,
   return begin(h, rope, packing).finish();
 }
 
-torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan,
-                          const KvCache& cache) const {
+torch::Tensor Block::step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache,
+                          const torch::Tensor& wanted) const {
   const auto attention = [&](const torch::Tensor& qkv) {
     const Heads heads = split_heads(qkv, plan.rope);
     return step_attention(heads.q, heads.k, heads.v, plan, config_.windows[index_], cache, index_,
                           scores())
         .flatten(-2);
   };
-  return BlockPass(*this, attention, h).finish();
+  BlockPass pass(*this, attention, h);
+  pass.apply_until(Group::kOut);
+  if (wanted.defined()) pass.select(wanted);
+  return pass.finish();
 }
 
 torch::Tensor Block::norm(Group group, const torch::Tensor& h) const {

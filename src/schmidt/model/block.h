@@ -40,9 +40,11 @@ class Block {
   /// A pass that was put aside, of states [b, t, ..].
   BlockPass resume(BlockState state, const RopeTable& rope, const Packing& packing = {}) const;
 
-  /// h [n, hidden] of the plan's packed tokens -> [n, hidden]; their keys and values
-  /// go into the blocks that the cache has for them. Not differentiable.
-  torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache) const;
+  /// h [n, hidden] of the plan's packed tokens -> [n, hidden], or of those alone that are
+  /// `wanted`, int64 [k]; keys and values of all go into the blocks that the cache has for them.
+  /// Not differentiable.
+  torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache,
+                     const torch::Tensor& wanted = {}) const;
 
   /// What a group that reads the residual stream reads of it: normed, where the model has a norm
   /// there. h [.., hidden] -> [.., hidden].

@@ -100,6 +100,13 @@ void BlockPass::advance(torch::Tensor outputs) {
   }
 }
 
+void BlockPass::select(const torch::Tensor& tokens) {
+  TORCH_CHECK_VALUE(state_.group == Group::kOut,
+                    "[block] expected a pass after its attention, got another");
+  state_.residual = state_.residual.index_select(0, tokens);
+  state_.input = state_.input.index_select(0, tokens);
+}
+
 void BlockPass::apply_until(Group group) {
   while (state_.group != group) apply();
 }

@@ -70,6 +70,10 @@ class BlockPass {
   void apply() { advance(outputs()); }
   void apply(const Projection& projection) { advance(outputs(projection)); }
 
+  /// Before kOut: goes on with these tokens alone, int64 [k], of h [n, hidden]. No token asks for
+  /// another one's states from here on.
+  void select(const torch::Tensor& tokens);
+
   /// Applies the block's own projections up to `group`.
   void apply_until(Group group);
 

@@ -147,15 +147,27 @@ torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   return logits_of(config_, output_->apply(hidden));
 }
 
-/// Takes the plan's tokens up: hidden states of all [n, hidden], before the final norm.
-torch::Tensor Model::advance(const StepPlan& plan, KvCache& cache) const {
+/// Takes the plan's tokens up: hidden states after the final norm of the last `wanted` of each row.
+torch::Tensor Model::advance(const StepPlan& plan, const std::vector<int64_t>& wanted,
+                             KvCache& cache) const {
+  std::vector<int64_t> places;
+  for (const auto& span : plan.spans) {
+    const int64_t count = wanted[span.row];
+    TORCH_CHECK_VALUE(count >= 0 && count <= span.length, "[step] expected up to ", span.length,
+                      " states of row ", span.row, ", got ", count);
+    for (int64_t i = span.length - count; i < span.length; ++i) places.push_back(span.begin + i);
+  }
   torch::Tensor h = embed(plan.ids);
+  torch::Tensor some;  // undefined where all are wanted
+  if (std::cmp_less(places.size(), h.size(0))) some = at::tensor(places, at::kLong).to(device());
   std::vector<int64_t> tokens(static_cast<size_t>(cache.batch()), 0);
   for (const auto& span : plan.spans) tokens[span.row] = span.length;
   cache.make_room(tokens);
-  for (const Block& block : blocks_) h = block.step(h, plan, cache);
+  for (const Block& block : blocks_) {
+    h = block.step(h, plan, cache, &block == &blocks_.back() ? some : torch::Tensor());
+  }
   for (const auto& span : plan.spans) cache.advance(span.row, span.length);
-  return h;
+  return final_norm(h);
 }
 
 torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
@@ -163,29 +175,23 @@ torch::Tensor Model::step(const torch::Tensor& ids, const std::vector<int64_t>& 
   const at::NoGradGuard no_grad;
   const StepPlan plan = plan_step(ids, lengths, cache);
   if (plan.spans.empty()) return at::zeros({cache.batch(), config_.vocab_size}, like_.options());
-  const torch::Tensor h = advance(plan, cache);
-
-  std::vector<int64_t> last;
+  const std::vector<int64_t> last(lengths.size(), 1);
+  const torch::Tensor scores = logits(advance(plan, last, cache));
+  if (std::cmp_equal(plan.spans.size(), cache.batch())) return scores;
   std::vector<int64_t> rows;
-  for (const auto& span : plan.spans) {
-    last.push_back(span.begin + span.length - 1);
-    rows.push_back(span.row);
-  }
-  const auto index = [&](const std::vector<int64_t>& values) {
-    return at::tensor(values, torch::kInt64).to(device());
-  };
-  const torch::Tensor scores = logits(final_norm(h.index_select(0, index(last))));
-  if (std::cmp_equal(rows.size(), cache.batch())) return scores;
+  for (const auto& span : plan.spans) rows.push_back(span.row);
   return at::zeros({cache.batch(), config_.vocab_size}, scores.options())
-      .index_copy_(0, index(rows), scores);
+      .index_copy_(0, at::tensor(rows, torch::kInt64).to(device()), scores);
 }
 
 torch::Tensor Model::step_states(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                                 KvCache& cache) const {
+                                 const std::vector<int64_t>& wanted, KvCache& cache) const {
   const at::NoGradGuard no_grad;
+  TORCH_CHECK_VALUE(wanted.size() == lengths.size(), "[step] expected ", lengths.size(),
+                    " numbers of wanted states, got ", wanted.size());
   const StepPlan plan = plan_step(ids, lengths, cache);
   if (plan.spans.empty()) return at::zeros({0, config_.hidden_size}, like_.options());
-  return final_norm(advance(plan, cache));
+  return advance(plan, wanted, cache);
 }
 
 torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
@@ -194,8 +200,7 @@ torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64
   TORCH_CHECK_VALUE(cache.batch() == 1 && lengths.size() == 1 && count >= 1 && count <= lengths[0],
                     "[step] expected a row of ", count, " tokens or more, got ", lengths.size(),
                     " rows");
-  const torch::Tensor h = advance(plan_step(ids, lengths, cache), cache);
-  return logits(final_norm(h.narrow(0, h.size(0) - count, count)));
+  return logits(advance(plan_step(ids, lengths, cache), {count}, cache));
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity, std::optional<int64_t> blocks) const {

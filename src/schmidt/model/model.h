@@ -68,10 +68,12 @@ class Model {
   torch::Tensor step(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                      KvCache& cache) const;
 
-  /// The same, -> hidden states after the final norm of all valid tokens, row after row
-  /// [sum of lengths, hidden], which `logits` takes.
+  /// The same, -> hidden states after the final norm of each row's last `wanted` tokens, row after
+  /// row [sum of wanted, hidden], which `logits` takes; of a row without tokens the number is not
+  /// looked at. Other tokens go no further in the last block than its attention.
+  /// Throws c10::ValueError also for more of them than a row has tokens.
   torch::Tensor step_states(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                            KvCache& cache) const;
+                            const std::vector<int64_t>& wanted, KvCache& cache) const;
 
   /// The same as `step`, -> logits after each of the last `count` tokens of a cache's only row
   /// [count, vocab]. Throws c10::ValueError also for several rows or fewer tokens.
@@ -115,7 +117,8 @@ class Model {
 
  private:
   Model() = default;
-  torch::Tensor advance(const StepPlan& plan, KvCache& cache) const;
+  torch::Tensor advance(const StepPlan& plan, const std::vector<int64_t>& wanted,
+                        KvCache& cache) const;
   static Model load_blocks(const nlohmann::json& config, const Weights& weights, int64_t begin,
                            std::optional<int64_t> end);
   /// `share`: of each group's bytes.

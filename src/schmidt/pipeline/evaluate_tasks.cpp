@@ -169,23 +169,28 @@ class Asking {
     for (const eval::TaskResult& result : results_) {
       const bool texts = result.task->asks == eval::Asks::kText;
       if (texts) shares.push_back({result.task, {}, {}});
+      std::vector<std::vector<const eval::Question*>> open;  // by set
+      std::vector<const eval::Question*> questions;          // of all sets
+      std::vector<int64_t> numbers;
       for (const eval::QuestionSet& set : result.sets) {
-        std::vector<const eval::Question*> open;
-        std::vector<int64_t> numbers;
+        open.emplace_back();
         for (const eval::Question& question : set.questions) {
           if (is_open(first)) {
-            open.push_back(&question);
+            open.back().push_back(&question);
+            questions.push_back(&question);
             numbers.push_back(first);
           }
           ++first;
         }
-        for (const std::vector<size_t>& group : respondent.groups(*result.task, open)) {
-          if (dealt++ % parallel::size() != parallel::rank()) continue;
-          if (!texts) shares.push_back({result.task, {}, {}});
-          for (const size_t i : group) {
-            shares.back().questions.push_back(open[i]);
-            shares.back().numbers.push_back(numbers[i]);
-          }
+      }
+      // Not more than a rank's share.
+      const int64_t most = (std::ssize(questions) + parallel::size() - 1) / parallel::size();
+      for (const std::vector<size_t>& group : respondent.groups(*result.task, open, most)) {
+        if (dealt++ % parallel::size() != parallel::rank()) continue;
+        if (!texts) shares.push_back({result.task, {}, {}});
+        for (const size_t i : group) {
+          shares.back().questions.push_back(questions[i]);
+          shares.back().numbers.push_back(numbers[i]);
         }
       }
     }
