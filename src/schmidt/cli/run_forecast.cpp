@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <map>
+#include <set>
 #include <system_error>
 
 #include <c10/util/Exception.h>
@@ -14,6 +16,7 @@
 #include "schmidt/cli/interrupted.h"
 #include "schmidt/cli/options.h"
 #include "schmidt/cli/sizes.h"
+#include "schmidt/compress/learned_rounding.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/kernels/product_speed.h"
 #include "schmidt/pipeline/plan_model.h"
@@ -96,7 +99,9 @@ class Forecaster {
     if (verb == "compress") forecast.bytes = bytes_asked(stage, model);
     if (model) {
       made_[index] = made_of(stage, *model);
-      if (verb == "heal") forecast.seconds = healing_seconds(stage, *model);
+      if (const auto flops = flops_of(stage, *model, other)) {
+        forecast.seconds = *flops / speed_on(device_of(stage));
+      }
     }
     if (made_[index]) forecast.bytes = made_[index]->bytes;
     forecast.memory = memory_of(stage, model, other);
@@ -204,11 +209,74 @@ class Forecaster {
     return pipeline::forecast_quantized(model, recipe);
   }
 
-  std::optional<double> healing_seconds(const StageCommand& stage, const ModelForecast& model) {
-    if (!model.healing_flops) return std::nullopt;
-    if (speed_ == 0.0) speed_ = kernels::measure_product_speed(device_of(stage));
-    const auto tokens = static_cast<double>(parse_token_count(text_of(stage, "--tokens")));
-    return *model.healing_flops * tokens / speed_;
+  double speed_on(const torch::Device& device) {
+    double& speed = speeds_[device.str()];
+    if (speed == 0.0) speed = kernels::measure_product_speed(device);
+    return speed;
+  }
+
+  /// Operations in products: what other work takes, search and files, comes on top.
+  std::optional<double> flops_of(const StageCommand& stage, const ModelForecast& model,
+                                 const std::optional<ModelForecast>& other) {
+    const std::string_view verb = stage.verb->name;
+    if (!model.multiplications || (other && !other->multiplications)) return std::nullopt;
+    const double token = *model.multiplications, beside = other ? *other->multiplications : 0.0;
+    if (verb == "heal") return tokens_given(stage, "--tokens") * (6.0 * token + 2.0 * beside);
+    if (verb == "sample") return tokens_given(stage, "--tokens") * 2.0 * token;
+    if (verb == "compress" || verb == "quantize") return fitting_flops(stage, model);
+    if (verb != "eval" || has(stage, "--tasks")) return std::nullopt;
+    const std::optional<double> tokens = tokens_read(stage);
+    return tokens ? std::optional(*tokens * 2.0 * (token + beside)) : std::nullopt;
+  }
+
+  static double tokens_given(const StageCommand& stage, const char* option) {
+    return static_cast<double>(parse_token_count(text_of(stage, option)));
+  }
+
+  /// Of all texts of an evaluation; none where one is longer than is known.
+  std::optional<double> tokens_read(const StageCommand& stage) const {
+    const auto most = static_cast<double>(integer_of(stage, "--max-tokens"));
+    double tokens = 0.0;
+    for (const std::string& text : stage.given("--text")) {
+      double length = text == "self" ? tokens_given(stage, "--self-tokens") : 0.0;
+      for (const StageInput& from : stage.inputs) {
+        if (from.option != "text" || from.path != text || from.stage < 0) continue;
+        length = tokens_given(stages_[static_cast<size_t>(from.stage)], "--tokens");
+      }
+      if (length == 0.0) length = most;
+      if (length == 0.0) return std::nullopt;
+      tokens += most > 0.0 ? std::min(most, length) : length;
+    }
+    return tokens;
+  }
+
+  /// Of calibration, as far as no stage before it has measured the same, and of learned rounding.
+  std::optional<double> fitting_flops(const StageCommand& stage, const ModelForecast& model) {
+    const bool compresses = stage.verb->name == std::string_view("compress");
+    const bool has_budget = has(stage, "--size") || has(stage, "--bits-per-weight");
+    std::string method = text_of(stage, "--method");
+    if (method.empty() && compresses) {
+      if (has(stage, "--bond") || has(stage, "--plan") || has(stage, "--speedup")) return {};
+      method = has_budget ? "learned" : "fisher";
+    } else if (method.empty()) {
+      const bool is_near = integer_of(stage, "--bits") == 8 || text_of(stage, "--scheme") == "nf4";
+      method = is_near ? "nearest" : "learned";
+    }
+    const compress::Method& known = compress::find_method(method);
+    if (!known.needs_inputs && !known.needs_gradient) return std::nullopt;
+    const double tokens = tokens_given(stage, "--calibration-tokens");
+    double flops = 0.0;
+    const std::string statistics = text_of(stage, "--statistics");
+    const bool is_measured =
+        !statistics.empty() && (path_exists(statistics) || !statistics_.insert(statistics).second);
+    const auto per_token = pipeline::calibration_flops(model, known.needs_gradient || has_budget);
+    if (!is_measured) flops += tokens * per_token.value_or(0.0);
+    if (known.reads(compress::MethodSetting::kSteps)) {
+      const double rows = static_cast<double>(compress::LearningOptions().rows);
+      flops += number_of(stage, "--steps") * rows * number_of(stage, "--calibration-context") *
+               6.0 * *model.multiplications;
+    }
+    return flops > 0.0 ? std::optional(flops) : std::nullopt;
   }
 
   /// Of the verbs that hold whole models; others hold a part of one at a time.
@@ -275,7 +343,8 @@ class Forecaster {
   std::vector<std::optional<ModelForecast>> made_;  ///< by each stage
   std::map<int, fs::path> plans_;                   ///< that were made ahead, by stage
   std::optional<TemporaryFolder> folder_;
-  double speed_ = 0.0;
+  std::map<std::string, double> speeds_;  ///< of products, by device
+  std::set<std::string> statistics_;      ///< folders that stages will have filled
 };
 
 }  // namespace

@@ -24,7 +24,7 @@ class KnownModels {
 struct StageForecast {
   std::optional<double> bytes;    ///< of the weights that it writes
   std::optional<double> memory;   ///< while it runs: models that are in memory whole
-  std::optional<double> seconds;  ///< of healing, by the measured speed of products
+  std::optional<double> seconds;  ///< by its products and their measured speed
 };
 
 /// Of all stages of a run; `finished` says whose result is there. A plan that can be made already

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
+#include <utility>
 
 #include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/capacity.h"
@@ -46,7 +47,7 @@ ModelForecast forecast_of(const plan::Outline& model) {
   ModelForecast forecast{model, static_cast<double>(io::written_bytes(specs_of(model))),
                          std::nullopt};
   if (model.config.compressed_layers.empty()) {
-    forecast.healing_flops = plan::footprint(model, {}).healing_flops();
+    forecast.multiplications = plan::footprint(model, {}).multiplications;
   }
   return forecast;
 }
@@ -62,7 +63,7 @@ ModelForecast forecast_compressed(const ModelForecast& model,
   if (has_network(plan)) {
     const bool is_original = before.config.compressed_layers.empty() &&
                              plan::layers_of(before.config).size() == before.layers.size();
-    after.healing_flops = is_original ? std::optional(footprint.healing_flops()) : std::nullopt;
+    after.multiplications = is_original ? std::optional(footprint.multiplications) : std::nullopt;
   }
   std::set<std::string> taken;
   for (const plan::LayerPlan& p : plan) {
@@ -113,6 +114,23 @@ double healing_bytes(const plan::Outline& student, const plan::Outline* teacher,
   if (teacher == nullptr) return bytes;
   for (const auto& [name, spec] : teacher->tensors) bytes += loaded_bytes_of(spec, dtype);
   return bytes;
+}
+
+std::optional<double> calibration_flops(const ModelForecast& model, bool gradient) {
+  if (!model.multiplications) return std::nullopt;
+  const auto& experts = model.outline.config.experts;
+  std::set<std::pair<int64_t, model::Group>> seen;  // layers that read the same share its moments
+  double sums = 0.0;
+  for (const plan::Layer& layer : model.outline.layers) {
+    const bool is_chosen = experts && layer.expert.value_or(experts->count) < experts->count;
+    const double taken =
+        is_chosen ? static_cast<double>(experts->active) / static_cast<double>(experts->count)
+                  : 1.0;
+    const auto rows = static_cast<double>(layer.rows), cols = static_cast<double>(layer.cols);
+    if (gradient) sums += taken * rows * rows;
+    if (seen.emplace(layer.block, layer.group()).second) sums += taken * cols * cols;
+  }
+  return (gradient ? 6.0 : 2.0) * *model.multiplications + 2.0 * sums;
 }
 
 }  // namespace schmidt::pipeline

@@ -16,8 +16,8 @@ namespace schmidt::pipeline {
 struct ModelForecast {
   plan::Outline outline;  ///< layers that will still be dense, tensors as they will be written
   double bytes = 0.0;     ///< of all weights' files
-  /// Operations that a token of healing takes, the original its teacher; none where it is unknown.
-  std::optional<double> healing_flops;
+  /// Multiplications for a token; none where the forms of the layers are unknown.
+  std::optional<double> multiplications;
 };
 
 /// A model that is there. Throws as plan::open_outline.
@@ -42,5 +42,10 @@ double loaded_bytes(const plan::Outline& model, torch::ScalarType dtype);
 /// number that is trained (none of embedding and head), and the teacher.
 double healing_bytes(const plan::Outline& student, const plan::Outline* teacher,
                      torch::ScalarType dtype);
+
+/// Operations that a token of calibration takes whose moments are measured for every layer: those
+/// of its inputs, forward, and where `gradient` those of its outputs' gradients too, forward and
+/// back. None where the model's multiplications are unknown.
+std::optional<double> calibration_flops(const ModelForecast& model, bool gradient);
 
 }  // namespace schmidt::pipeline
