@@ -49,6 +49,21 @@ TEST(Config, ReadsTheSizes) {
   EXPECT_TRUE(c.compressed_layers.empty());
 }
 
+// As transformers 5 does where a user adds the older key to what it has saved.
+TEST(Config, TheOlderKeyOfRopeGoesBeforeTheNewerOne) {
+  const json saved = {{"rope_type", "default"}, {"rope_theta", 500.0}};
+  const json linear = {{"type", "linear"}, {"factor", 2.0}};
+  const ModelConfig both = parse_config(
+      with(llama(), {{"rope_parameters", saved}, {"rope_scaling", linear}}), "config.json");
+  EXPECT_EQ(both.rope.scaling, RopeScaling::kLinear);
+  for (const json& none : {json(), json::object()}) {
+    const ModelConfig c = parse_config(
+        with(llama(), {{"rope_parameters", saved}, {"rope_scaling", none}}), "config.json");
+    EXPECT_EQ(c.rope.scaling, RopeScaling::kNone);
+    EXPECT_EQ(c.rope.theta, 500.0);
+  }
+}
+
 TEST(Config, TakesBothSpellingsOfRopeAndDtype) {
   const json scaling = {{"factor", 8.0},
                         {"low_freq_factor", 1.0},

@@ -141,6 +141,7 @@ TEST_F(RunRecipeTest, SaysWhereARecipeIsWrong) {
       {"stages:\n  - eval: {}\n", "line 2, column 5: expected a \"name\""},
       {"stages:\n  - name: s\n", "line 2, column 5: stage \"s\": expected a verb"},
       {"stages:\n  - name: ../s\n    eval: {}\n", "line 2, column 11: expected a name of letters"},
+      {"stages:\n  - name: run\n    eval: {}\n", "line 2, column 11: expected another name"},
       {"stages:\n  - name: s\n    eval: {}\n    bench: {}\n",
        "line 4, column 12: expected one verb in a stage, got \"eval\" and \"bench\""},
       {"stages:\n  - {name: s, eval: {}}\n  - {name: s, bench: {}}\n",

@@ -126,6 +126,18 @@ TEST_F(RequestTest, RefusesInOneLineThatNamesTheField) {
   for (int i = 0; i < 1025; ++i) many += "\"a\",";
   many.back() = ']';
   refuses("{\"prompt\": " + many + "}", "at most 1024 prompts");
+  refuses(R"({"prompt": "a", "min_tokens": 3})", "min_tokens");
+  refuses(R"({"prompt": "a", "stop_token_ids": [5]})", "stop_token_ids");
+  refuses(R"({"prompt": "a", "guided_json": {}})", "guided_json");
+  const std::string chat_of_one = R"({"messages": [{"role": "user", "content": "a"}], )";
+  for (const char* field : {R"("chat_template_kwargs": {"enable_thinking": false})",
+                            R"("chat_template": "x")", R"("continue_final_message": true)",
+                            R"("add_generation_prompt": false)", R"("reasoning_effort": "low")"}) {
+    const std::string text = field;
+    refuses(chat_of_one + text + "}", text.substr(1, text.find('"', 1) - 1));
+  }
+  refuses(R"({"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]})",
+          "messages[0].tool_calls");
   refuses(R"({"messages": []})", "messages");
   refuses(R"({"messages": {}})", "messages");
   refuses(R"({"messages": [7]})", "messages[0]");

@@ -27,6 +27,24 @@ Tokenizer tokenizer_with(const std::string& chat_template, const std::vector<std
   return Tokenizer::load(folder.path());
 }
 
+// transformers' templates know the tokens that the tokenizer names, not those of the model's ids.
+TEST(Chat, ATokenThatTheTokenizerDoesNotNameIsNoVariable) {
+  const std::string source = "{{ bos_token }}|{{ messages[0].content }}{{ messages[0].note }}";
+  const auto text = [&](const json& config) {
+    const test::TemporaryFolder folder;
+    test::write_file(folder / "tokenizer.json",
+                     R"({"model": {"vocab": {"<s>": 0, "</s>": 1}, "merges": []}})");
+    test::write_file(folder / "tokenizer_config.json", config.dump());
+    test::write_file(folder / "config.json", R"({"bos_token_id": 0, "eos_token_id": -1})");
+    test::write_file(folder / "chat_template.jinja", source);
+    return format_chat(Tokenizer::load(folder.path()), "", {{"user", "Q", {{"note", "!"}}}}, false);
+  };
+  EXPECT_EQ(text({{"bos_token", "<s>"}}), "<s>|Q!");
+  EXPECT_EQ(text({{"bos_token", nullptr}}), "|Q!");
+  EXPECT_EQ(text({{"tokenizer_class", "PreTrainedTokenizerFast"}}), "|Q!");
+  EXPECT_EQ(text({{"tokenizer_class", "LlamaTokenizer"}}), "<s>|Q!");
+}
+
 TEST(Chat, WritesWhatTheTemplatesWrite) {
   const json truths = json::parse(test::read_file(test::text_oracle("chats.json")));
   ASSERT_GE(truths.size(), 20u);

@@ -67,6 +67,28 @@ TEST_F(DocumentsTest, NullsPartsAndForeignKeysAreRead) {
   }
 }
 
+TEST_F(DocumentsTest, WhatStandsBesideTheTurnsIsReadToo) {
+  const Documents read_all =
+      read(R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],)"
+           R"( "system": "S", "tools": "[]"})"
+           "\n"
+           R"({"instruction": "Q2", "history": [["Q", "A"]], "output": "A2", "system": "S"})");
+  ASSERT_EQ(read_all.documents.size(), 2u);
+  ASSERT_EQ(read_all.documents[0].messages.size(), 3u);
+  ASSERT_EQ(read_all.documents[1].messages.size(), 5u);
+  for (const Document& document : read_all.documents) {
+    EXPECT_EQ(document.messages[0].role, "system");
+    EXPECT_EQ(document.messages[0].content, "S");
+    EXPECT_EQ(document.messages[1].content, "Q");
+    EXPECT_EQ(document.messages[2].content, "A");
+  }
+  EXPECT_EQ(read_all.documents[1].messages[4].content, "A2");
+  const auto thought = read(R"({"messages": [{"role": "assistant", "content": "A", "weight": 1,)"
+                            R"( "reasoning_content": "R"}]})");
+  using Texts = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(thought.documents.at(0).messages.at(0).fields, (Texts{{"reasoning_content", "R"}}));
+}
+
 TEST_F(DocumentsTest, WrongTypesAreToldInWordsWithTheirPlace) {
   for (const auto& [line, place] : std::vector<std::pair<std::string, std::string>>{
            {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: expected a"},
@@ -77,7 +99,10 @@ TEST_F(DocumentsTest, WrongTypesAreToldInWordsWithTheirPlace) {
            {R"({"messages": {"role": "user"}})", "messages: expected an array"},
            {R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})", "image_url"},
            {R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]})", "tools"},
+           {R"({"messages": [{"role": "user", "content": "x"}], "tools": [{}]})", "without tools"},
            {R"({"conversations": ["x"]})", "conversations[0]: expected an object"},
+           {R"({"instruction": "x", "history": [["q"]], "output": "y"})",
+            "history[0]: expected a question and its answer"},
            {R"({"data": [null]})", "data[0]: expected a string"},
            {R"({"instruction": "x", "output": null})", "expected a key \"output\""},
            {R"({"instruction": "x", "input": [], "output": ""})", "input: expected a string"}}) {

@@ -44,6 +44,7 @@ TEST(Jinja, ExpressionsBindAsInPython) {
 
 TEST(Jinja, MethodsAndFilters) {
   EXPECT_EQ(render("{{ 'a</think>b</think>c'.split('</think>')[-1] }}"), "c");
+  EXPECT_EQ(render("{{ 'a,b,c'.split(',', maxsplit=1) | join('|') }}"), "a|b,c");
   EXPECT_EQ(render("{{ 'a,b,c'.split(',', 1) | join('|') }}{{ ' a  b '.split() | join('|') }}"),
             "a|b,ca|b");
   EXPECT_EQ(render("{{ '\\n\\nx\\n'.lstrip('\\n') }}|{{ 'xxay'.strip('xy') }}"), "x\n|a");
@@ -55,6 +56,7 @@ TEST(Jinja, MethodsAndFilters) {
   EXPECT_EQ(render("{{ messages | map(attribute='role') | join(',') }}"), "user,assistant");
   EXPECT_EQ(render("{{ messages | rejectattr('role', 'in', ['user']) | list | length }}"), "1");
   EXPECT_EQ(render("{{ strftime_now('%d %b %Y') }}"), "26 Jul 2024");
+  EXPECT_EQ(render("{{ strftime_now('%-m/%-d') }}"), "7/26");
 }
 
 TEST(Jinja, ScopesAreThoseOfJinja) {

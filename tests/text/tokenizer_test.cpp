@@ -197,6 +197,26 @@ TEST(TokenizerFolder, IdsOfPaddingRowsHaveNoText) {
   EXPECT_THROW(Tokenizer::load(folder.path()), FormatError);
 }
 
+// As transformers adds them, and as it lets those of the configuration replace the file's own.
+TEST(TokenizerFolder, TokensBesideTheFileAreAdded) {
+  const test::TemporaryFolder folder;
+  test::write_file(folder / "tokenizer.json", small().dump());
+  const auto id = [&](const char* token) {
+    return Tokenizer::load(folder.path()).token_to_id(token).value_or(-1);
+  };
+  const int64_t call = id("<call>");
+  EXPECT_EQ(id("<extra>"), -1);
+  test::write_file(folder / "tokenizer_config.json",
+                   R"({"added_tokens_decoder": {"20": {"content": "<extra>", "special": true},
+                                                "21": {"content": "<call>", "rstrip": true}}})");
+  test::write_file(folder / "added_tokens.json", R"({"<more>": 22, "<extra>": 23})");
+  EXPECT_EQ(id("<extra>"), 20);
+  EXPECT_EQ(id("<more>"), 22);
+  EXPECT_EQ(id("<call>"), call) << "an id of the file stays";
+  const Tokenizer tokenizer = Tokenizer::load(folder.path());
+  EXPECT_EQ(tokenizer.encode("<call> <extra><more>", {.parse_special = true}), (Ids{call, 20, 22}));
+}
+
 TEST(TokenizerFolder, SavesCopiesOfItsFiles) {
   const test::TemporaryFolder from, to;
   test::write_file(from / "tokenizer.json", small().dump(3));

@@ -11,6 +11,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/text/utf8.h"
 
 namespace schmidt::cli {
 namespace {
@@ -154,6 +155,7 @@ void run(const ChatOptions& options) {
     if (terminal) std::fputs("> ", stderr);
     if (!std::getline(std::cin, line)) break;
     drop_line_end(line);
+    text::utf8_text(line, "standard input");
     const std::string_view command = without_space_behind(line);
     if (command.empty()) continue;
     if (command == "/exit") break;

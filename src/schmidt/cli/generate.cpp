@@ -10,6 +10,7 @@
 #include "schmidt/cli/read_options.h"
 #include "schmidt/cli/sampling.h"
 #include "schmidt/cli/verbs.h"
+#include "schmidt/text/utf8.h"
 
 namespace schmidt::cli {
 namespace {
@@ -46,6 +47,7 @@ std::vector<std::string> prompts_of(const GenerateVerbOptions& options) {
     TORCH_CHECK_VALUE(!prompt.empty(),
                       "[generate] expected a prompt (--prompt, --prompt-file or standard input), "
                       "got an empty one");
+    text::utf8_text(prompt, "--prompt");
   }
   return prompts;
 }

@@ -19,6 +19,9 @@ struct NllSum {
 
   void add(const torch::Tensor& nll) {  // [rows]
     const torch::Tensor wide = nll.to(torch::kFloat64);
+    TORCH_CHECK_VALUE(!wide.isnan().any().item<bool>(),
+                      "[eval] expected probabilities, got values that are no numbers: the model's "
+                      "products overflow");
     sum += wide.sum().item<double>();
     squares += wide.square().sum().item<double>();
     tokens += wide.numel();

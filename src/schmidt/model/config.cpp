@@ -289,7 +289,10 @@ RopeConfig parse_rope(const Fields& top, const json& config, const fs::path& pat
     const auto it = parent->find(key);
     return it == parent->end() || it->is_null() ? none : *it;
   };
-  const char* key = top.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
+  // transformers 5 takes what stands in the older place where a user has put it beside its own.
+  const bool is_new =
+      top.find("rope_parameters") != nullptr && block(&config, "rope_scaling").empty();
+  const char* key = is_new ? "rope_parameters" : "rope_scaling";
   const json& outer = block(&config, key);
   const std::string prefix = std::string(key) + ".";
   if (!local || key == std::string_view("rope_scaling")) {

@@ -292,6 +292,11 @@ class RecipeReader {
                                   "most {} of them, got \"{}\"",
                                   kMaxNameBytes, stage.name));
         }
+        if (stage.name == "run" || stage.name == "run.json") {
+          fail(value, fmt::format("expected another name of a stage than \"{}\": run.json is the "
+                                  "run's own file",
+                                  stage.name));
+        }
       } else if (key == "if") {
         result.is_wanted = is_yes(value);
       } else if (stage.verb.empty()) {

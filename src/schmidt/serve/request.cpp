@@ -44,6 +44,12 @@ void refuse(const Fields& fields, const char* name, const std::vector<json>& wit
 AnswerOptions common_options(const Fields& fields, const RequestLimits& limits) {
   for (const char* name : {"frequency_penalty", "presence_penalty"}) refuse(fields, name, {0});
   refuse(fields, "logit_bias", {json::object()});
+  refuse(fields, "min_tokens", {0});
+  refuse(fields, "stop_token_ids", {json::array()});
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar",
+                           "structured_outputs", "grammar", "json_schema"}) {
+    refuse(fields, name, {});
+  }
   AnswerOptions options;
   options.n = fields.integer("n", 1, limits.max_choices).value_or(1);
   options.max_tokens = fields.integer("max_tokens", 0, kMostTokens);
@@ -132,6 +138,13 @@ std::vector<text::Message> parse_messages(const json& list) {
       message.fail("role", "\"system\", \"user\" or \"assistant\"", message.at("role"));
     }
     if (role == "user") message.at("content");
+    for (const char* calls : {"tool_calls", "function_call"}) {
+      const json* made = message.find(calls);
+      if (made != nullptr && !made->empty()) {
+        throw invalid_request(fmt::format("{}.{}: this server knows no tools", where, calls),
+                              "unsupported_value");
+      }
+    }
     messages.push_back({std::move(role), content_of(message, where)});
   }
   return messages;
@@ -156,6 +169,12 @@ ChatRequest parse_chat(const json& body, const RequestLimits& limits) {
   for (const char* name : {"tool_choice", "function_call"}) refuse(fields, name, {"none", "auto"});
   refuse(fields, "response_format", {json{{"type", "text"}}});
   refuse(fields, "modalities", {json::array({"text"})});
+  refuse(fields, "add_generation_prompt", {true});
+  refuse(fields, "continue_final_message", {false});
+  refuse(fields, "chat_template_kwargs", {json::object()});
+  for (const char* name : {"chat_template", "documents", "reasoning_effort"}) {
+    refuse(fields, name, {});
+  }
   ChatRequest request;
   request.options = common_options(fields, limits);
   if (const auto most = fields.integer("max_completion_tokens", 0, kMostTokens)) {

@@ -14,7 +14,9 @@ jinja::Dict variables_of(const Tokenizer& tokenizer, const std::vector<Message>&
                          const ChatOptions& options) {
   jinja::List turns;
   for (const Message& message : messages) {
-    turns.emplace_back(jinja::Dict{{"role", message.role}, {"content", message.content}});
+    jinja::Dict turn = {{"role", message.role}, {"content", message.content}};
+    for (const auto& [name, text] : message.fields) turn.emplace_back(name, text);
+    turns.emplace_back(std::move(turn));
   }
   jinja::Dict variables = {{"messages", std::move(turns)},
                            {"tools", jinja::None{}},
@@ -23,8 +25,8 @@ jinja::Dict variables_of(const Tokenizer& tokenizer, const std::vector<Message>&
   const auto token = [&](const char* name, std::optional<int64_t> id) {
     if (id) variables.emplace_back(name, tokenizer.id_to_token(*id));
   };
-  token("bos_token", tokenizer.bos_id());
-  token("eos_token", tokenizer.eos_id());
+  if (tokenizer.names_bos()) token("bos_token", tokenizer.bos_id());
+  if (tokenizer.names_eos()) token("eos_token", tokenizer.eos_id());
   if (!options.thinking) variables.emplace_back("enable_thinking", false);
   if (!options.date.empty()) variables.emplace_back("date_string", options.date);
   return variables;

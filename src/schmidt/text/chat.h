@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "schmidt/text/tokenizer.h"
@@ -12,6 +13,8 @@ namespace schmidt::text {
 struct Message {
   std::string role;  ///< "system", "user" or "assistant"
   std::string content;
+  /// Other texts of the turn, which some templates write: "reasoning_content", "name".
+  std::vector<std::pair<std::string, std::string>> fields = {};
 };
 
 struct ChatOptions {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -64,6 +65,29 @@ JsonView member(const JsonView& turn, const char* name, const char* other) {
   return found ? *found : turn.find(other) ? turn.at(other) : turn.at(name);
 }
 
+/// What else a turn says in words; numbers and the like are for programs.
+std::vector<std::pair<std::string, std::string>> other_texts(const JsonView& turn) {
+  static const std::set<std::string> kKnown = {"role", "from", "content", "value", "tool_calls"};
+  std::vector<std::pair<std::string, std::string>> texts;
+  for (const auto& [name, value] : turn.value().items()) {
+    if (value.is_string() && !kKnown.contains(name)) texts.emplace_back(name, value);
+  }
+  return texts;
+}
+
+/// Throws FormatError where the model was offered tools.
+void check_no_tools(const JsonView& record) {
+  const std::optional<JsonView> tools = record.find("tools");
+  if (!tools || tools->value().empty() || tools->value() == "" || tools->value() == "[]") return;
+  tools->fail("expected a conversation without tools, which are not supported");
+}
+
+/// A turn of the system that stands beside the others, first.
+void begin_with_system(Document& document, const JsonView& record) {
+  const std::string text = record.string_or("system", "");
+  if (!text.empty()) document.messages.insert(document.messages.begin(), {"system", text});
+}
+
 Document conversation(const JsonView& turns) {
   Document document;
   for (const JsonView& turn : turns.items()) {
@@ -72,19 +96,26 @@ Document conversation(const JsonView& turns) {
     if (calls && !calls->value().empty()) {
       calls->fail("expected a turn of text, got calls of tools, which are not supported");
     }
-    document.messages.push_back({std::move(role), content_of(member(turn, "content", "value"))});
+    document.messages.push_back(
+        {std::move(role), content_of(member(turn, "content", "value")), other_texts(turn)});
   }
   return document;
 }
 
 std::optional<Document> read_messages(const JsonView& record) {
   const auto turns = record.find("messages");
-  return turns ? std::optional(conversation(*turns)) : std::nullopt;
+  if (!turns) return std::nullopt;
+  check_no_tools(record);
+  return conversation(*turns);
 }
 
 std::optional<Document> read_sharegpt(const JsonView& record) {
   const auto turns = record.find("conversations");
-  return turns ? std::optional(conversation(*turns)) : std::nullopt;
+  if (!turns) return std::nullopt;
+  check_no_tools(record);
+  Document document = conversation(*turns);
+  begin_with_system(document, record);
+  return document;
 }
 
 std::optional<Document> read_turns(const JsonView& record) {
@@ -104,7 +135,19 @@ std::optional<Document> read_instruction(const JsonView& record) {
   std::string question = instruction->string();
   const std::string input = record.string_or("input", "");
   if (!input.empty()) question += "\n" + input;
-  return Document{{{"user", question}, {"assistant", record.at("output").string()}}, {}};
+  Document document;
+  if (const auto history = record.find("history")) {
+    for (const JsonView& turn : history->items()) {
+      const std::vector<JsonView> both = turn.items();
+      if (both.size() != 2) turn.fail("expected a question and its answer");
+      document.messages.push_back({"user", both[0].string()});
+      document.messages.push_back({"assistant", both[1].string()});
+    }
+  }
+  document.messages.push_back({"user", question});
+  document.messages.push_back({"assistant", record.at("output").string()});
+  begin_with_system(document, record);
+  return document;
 }
 
 std::optional<Document> read_plain(const JsonView& record) {

@@ -47,10 +47,10 @@ std::string written_date(const std::string& date, const std::string& format, int
     day.tm_isdst = -1;
     std::mktime(&day);
   }
-  std::ostringstream out;
-  out.imbue(std::locale::classic());
-  out << std::put_time(&day, format.c_str());
-  return out.str();
+  // Not std::put_time, which does not know the flags of "%-d" as Python and C do.
+  std::vector<char> text(64 + 16 * format.size());
+  text.resize(std::strftime(text.data(), text.size(), format.c_str(), &day));
+  return {text.begin(), text.end()};
 }
 
 class Renderer {

@@ -33,8 +33,9 @@ const std::string& string_argument(const Arguments& a, size_t i, std::string_vie
   return *value->string();
 }
 
-int64_t integer_argument(const Arguments& a, size_t i, int64_t otherwise) {
-  const Value* value = argument(a, i);
+int64_t integer_argument(const Arguments& a, size_t i, int64_t otherwise,
+                         std::string_view name = {}) {
+  const Value* value = argument(a, i, name);
   int64_t number = otherwise;
   if (value != nullptr && !value->integer(number)) {
     fail(a.line, fmt::format("expected an integer as argument {}, got {}", i + 1, kind_of(*value)));
@@ -92,7 +93,7 @@ Value replaced(const std::string& text, const std::string& old, const std::strin
 Value split(const std::string& text, const Arguments& a) {
   List parts;
   const Value* separator = argument(a, 0, "sep");
-  int64_t most = integer_argument(a, 1, -1);
+  int64_t most = integer_argument(a, 1, -1, "maxsplit");
   if (separator == nullptr || separator->is<None>()) {
     if (most != -1) refuse(a, "method", "split");
     std::string word;

@@ -81,6 +81,8 @@ std::vector<int64_t> Tokenizer::ids_without_token(int64_t vocab_size) const {
 bool Tokenizer::is_special(int64_t id) const { return impl_->added->is_special(id); }
 std::optional<int64_t> Tokenizer::bos_id() const { return impl_->bos_id; }
 std::optional<int64_t> Tokenizer::eos_id() const { return impl_->eos_id; }
+bool Tokenizer::names_bos() const { return impl_->names_bos; }
+bool Tokenizer::names_eos() const { return impl_->names_eos; }
 const std::vector<int64_t>& Tokenizer::stop_ids() const { return impl_->stop_ids; }
 const std::vector<std::string>& Tokenizer::notes() const { return impl_->notes; }
 const std::string& Tokenizer::chat_template() const { return impl_->chat_template; }

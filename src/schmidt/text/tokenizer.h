@@ -52,6 +52,10 @@ class Tokenizer {
   bool is_special(int64_t id) const;
   std::optional<int64_t> bos_id() const;
   std::optional<int64_t> eos_id() const;
+  /// Whether the tokenizer's own files name the token, or leave it to a class that has one: chat
+  /// templates know no other. An id in the model's configuration alone does not count.
+  bool names_bos() const;
+  bool names_eos() const;
   /// Every id that ends a generation: `eos_id` and what the model's
   /// generation_config.json or GGUF adds; ascending.
   const std::vector<int64_t>& stop_ids() const;

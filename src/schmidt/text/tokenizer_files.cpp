@@ -1,4 +1,5 @@
 // Tokenizer::load: which files a tokenizer lies in.
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -71,6 +72,50 @@ std::vector<AddedToken> added_tokens_beside_model(const JsonView& config, const 
   return tokens;
 }
 
+/// Whether transformers' class of the tokenizer may have a token of its own for a role that
+/// tokenizer_config.json does not name.
+bool class_names(const json& config, const char* role) {
+  static const std::set<std::string> kWithout = {"PreTrainedTokenizer", "PreTrainedTokenizerFast",
+                                                 "TokenizersBackend"};
+  if (config.contains(role)) return !config[role].is_null();
+  const auto name = config.find("tokenizer_class");
+  return name == config.end() || !name->is_string() || !kWithout.contains(name->get<std::string>());
+}
+
+/// Adds tokens that stand beside tokenizer.json to its own, and, where `replace`, puts them in the
+/// place of those with the same text. Ids are the file's where it has one.
+void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool replace) {
+  if (!tokenizer.is_object()) return;
+  json& added = tokenizer["added_tokens"];
+  if (added.is_null()) added = json::array();
+  if (!added.is_array()) return;
+  static const json kNone = json::object();
+  const auto model = tokenizer.find("model");
+  const bool has_names = model != tokenizer.end() && model->is_object() &&
+                         model->contains("vocab") && (*model)["vocab"].is_object();
+  const json& vocabulary = has_names ? (*model)["vocab"] : kNone;
+  const auto is_of = [](const char* key, const json& value) {
+    return [key, &value](const json& t) { return t.is_object() && t.value(key, json()) == value; };
+  };
+  for (const AddedToken& token : beside) {
+    json entry = {{"id", static_cast<uint64_t>(token.id)},
+                  {"content", token.content},
+                  {"special", token.special},
+                  {"lstrip", token.lstrip},
+                  {"rstrip", token.rstrip},
+                  {"single_word", token.single_word},
+                  {"normalized", token.normalized}};
+    const auto same = std::ranges::find_if(added, is_of("content", entry["content"]));
+    if (same != added.end()) {
+      entry["id"] = same->value("id", entry["id"]);
+      if (replace) *same = std::move(entry);
+      continue;
+    }
+    if (vocabulary.contains(token.content)) entry["id"] = vocabulary[token.content];
+    if (std::ranges::none_of(added, is_of("id", entry["id"]))) added.push_back(std::move(entry));
+  }
+}
+
 std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   std::map<std::string, std::string> files;
   std::set<std::string> outside;  // read, but not handed on
@@ -94,7 +139,14 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   std::shared_ptr<Tokenizer::Impl> impl;
   if (files.contains("tokenizer.json")) {
     const fs::path path = folder / "tokenizer.json";
-    impl = build_from_json(io::parse_json(files["tokenizer.json"], path), path);
+    json tokenizer = io::parse_json(files["tokenizer.json"], path);
+    const json added = object("added_tokens.json"), none = json::object();
+    const JsonView configured(config, config_path);
+    add_tokens(tokenizer, added_tokens_beside_model(configured, JsonView(none, path)), true);
+    add_tokens(tokenizer,
+               added_tokens_beside_model(configured, JsonView(added, folder / "added_tokens.json")),
+               false);
+    impl = build_from_json(tokenizer, path);
   } else if (files.contains("tokenizer.model")) {
     const fs::path added_path = folder / "added_tokens.json";
     const json added = object("added_tokens.json");
@@ -125,6 +177,8 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   // The map first: what the configuration says replaces it.
   apply_tokenizer_config(*impl, JsonView(map, map_path));
   apply_tokenizer_config(*impl, JsonView(config, config_path));
+  impl->names_bos = impl->bos_id || class_names(config, "bos_token");
+  impl->names_eos = impl->eos_id || class_names(config, "eos_token");
   if (files.contains("chat_template.jinja")) {
     impl->chat_template = to_valid_utf8(files["chat_template.jinja"]);
   }

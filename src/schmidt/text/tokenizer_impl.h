@@ -23,6 +23,7 @@ struct Tokenizer::Impl {
   SpecialFrame frame;
 
   std::optional<int64_t> bos_id, eos_id;
+  bool names_bos = true, names_eos = true;  ///< see Tokenizer::names_bos
   std::vector<int64_t> stop_ids;
   std::string chat_template;
   std::map<std::string, std::string> files;  ///< name -> content, what `save` writes

@@ -147,6 +147,7 @@ void apply_generation_config(Tokenizer::Impl& impl, const JsonView& config) {
     std::vector<int64_t> result;
     const auto value = config.find(key);
     if (!value) return result;
+    if (value->value() == -1) return result;  // how some say that there is none
     if (!value->value().is_array()) return std::vector<int64_t>{value->integer()};
     for (const JsonView& item : value->items()) result.push_back(item.integer());
     return result;
