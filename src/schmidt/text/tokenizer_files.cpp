@@ -140,7 +140,8 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   if (files.contains("tokenizer.json")) {
     const fs::path path = folder / "tokenizer.json";
     json tokenizer = io::parse_json(files["tokenizer.json"], path);
-    const json added = object("added_tokens.json"), none = json::object();
+    const json none = json::object();
+    const json added = outside.contains("added_tokens.json") ? none : object("added_tokens.json");
     const JsonView configured(config, config_path);
     add_tokens(tokenizer, added_tokens_beside_model(configured, JsonView(none, path)), true);
     add_tokens(tokenizer,
