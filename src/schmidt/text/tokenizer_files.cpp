@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -94,9 +95,13 @@ void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool rep
   const bool has_names = model != tokenizer.end() && model->is_object() &&
                          model->contains("vocab") && (*model)["vocab"].is_object();
   const json& vocabulary = has_names ? (*model)["vocab"] : kNone;
-  const auto is_of = [](const char* key, const json& value) {
-    return [key, &value](const json& t) { return t.is_object() && t.value(key, json()) == value; };
-  };
+  std::map<json, size_t> places;  // by the text
+  std::set<json> ids;
+  for (size_t i = 0; i < added.size(); ++i) {
+    if (!added[i].is_object()) return;  // which is told when it is read
+    places.emplace(added[i].value("content", json()), i);
+    ids.insert(added[i].value("id", json()));
+  }
   for (const AddedToken& token : beside) {
     json entry = {{"id", static_cast<uint64_t>(token.id)},
                   {"content", token.content},
@@ -105,14 +110,14 @@ void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool rep
                   {"rstrip", token.rstrip},
                   {"single_word", token.single_word},
                   {"normalized", token.normalized}};
-    const auto same = std::ranges::find_if(added, is_of("content", entry["content"]));
-    if (same != added.end()) {
-      entry["id"] = same->value("id", entry["id"]);
-      if (replace) *same = std::move(entry);
+    if (const auto same = places.find(entry["content"]); same != places.end()) {
+      json& own = added[same->second];
+      entry["id"] = own.value("id", entry["id"]);
+      if (replace) own = std::move(entry);
       continue;
     }
     if (vocabulary.contains(token.content)) entry["id"] = vocabulary[token.content];
-    if (std::ranges::none_of(added, is_of("id", entry["id"]))) added.push_back(std::move(entry));
+    if (ids.insert(entry["id"]).second) added.push_back(std::move(entry));
   }
 }
 
