@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
@@ -54,6 +55,20 @@ TEST_P(Dtypes, TakesViewsAndAnyLeadingDimensions) {
     EXPECT_LE(relative_difference(y, at::linear(x.to(at::kDouble), w.to(at::kDouble))), tolerance);
   }
   EXPECT_EQ(kernels::linear(x[0][0], wide.slice(1, 0, 33)).sizes(), std::vector<int64_t>{10});
+}
+
+TEST_P(Dtypes, GoesIntoAPartOfWiderRows) {
+  const auto [dtype, tolerance] = GetParam();
+  for (const int64_t rows : {1, 7, 70, 130}) {
+    const torch::Tensor x = at::randn({rows, 48}).to(dtype), w = at::randn({80, 48}).to(dtype);
+    const torch::Tensor y = at::full({rows, 100}, 3.0).to(dtype);
+    linear_into(x, w, y.narrow(1, 5, 80));
+    EXPECT_LE(
+        relative_difference(y.narrow(1, 5, 80), at::linear(x.to(at::kDouble), w.to(at::kDouble))),
+        tolerance);
+    EXPECT_TRUE(y.narrow(1, 0, 5).eq(3.0).all().item<bool>());
+    EXPECT_TRUE(y.narrow(1, 85, 15).eq(3.0).all().item<bool>());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Linear, Dtypes,

@@ -4,7 +4,8 @@
 #include <vector>
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
+
+#include "schmidt/kernels/linear.h"
 
 namespace schmidt::model {
 namespace {
@@ -27,8 +28,7 @@ torch::Tensor tiled_product(const TiledMatrix& w, const torch::Tensor& x) {
   const torch::Tensor flat = x.reshape({-1, w.columns});
   const torch::Tensor y = at::empty({flat.size(0), w.rows}, flat.options());
   for_each_tile(w, [&](int64_t begin, const torch::Tensor& tile) {
-    torch::Tensor part = y.narrow(1, begin, tile.size(0));
-    at::mm_out(part, flat, tile.t());
+    kernels::linear_into(flat, tile, y.narrow(1, begin, tile.size(0)));
   });
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = w.rows;
