@@ -83,9 +83,9 @@ bool class_names(const json& config, const char* role) {
   return name == config.end() || !name->is_string() || !kWithout.contains(name->get<std::string>());
 }
 
-/// Adds tokens that stand beside tokenizer.json to its own, and, where `replace`, puts them in the
+/// Adds tokens that stand beside tokenizer.json to its own; the first `replacing` of them take the
 /// place of those with the same text. Ids are the file's where it has one.
-void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool replace) {
+void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, size_t replacing) {
   if (!tokenizer.is_object()) return;
   json& added = tokenizer["added_tokens"];
   if (added.is_null()) added = json::array();
@@ -102,7 +102,8 @@ void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool rep
     places.emplace(added[i].value("content", json()), i);
     ids.insert(added[i].value("id", json()));
   }
-  for (const AddedToken& token : beside) {
+  for (size_t i = 0; i < beside.size(); ++i) {
+    const AddedToken& token = beside[i];
     json entry = {{"id", static_cast<uint64_t>(token.id)},
                   {"content", token.content},
                   {"special", token.special},
@@ -113,7 +114,7 @@ void add_tokens(json& tokenizer, const std::vector<AddedToken>& beside, bool rep
     if (const auto same = places.find(entry["content"]); same != places.end()) {
       json& own = added[same->second];
       entry["id"] = own.value("id", entry["id"]);
-      if (replace) own = std::move(entry);
+      if (i < replacing) own = std::move(entry);
       continue;
     }
     if (vocabulary.contains(token.content)) entry["id"] = vocabulary[token.content];
@@ -147,11 +148,10 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
     json tokenizer = io::parse_json(files["tokenizer.json"], path);
     const json none = json::object();
     const json added = outside.contains("added_tokens.json") ? none : object("added_tokens.json");
-    const JsonView configured(config, config_path);
-    add_tokens(tokenizer, added_tokens_beside_model(configured, JsonView(none, path)), true);
-    add_tokens(tokenizer,
-               added_tokens_beside_model(configured, JsonView(added, folder / "added_tokens.json")),
-               false);
+    const fs::path added_path = folder / "added_tokens.json";
+    const auto beside =
+        added_tokens_beside_model(JsonView(config, config_path), JsonView(added, added_path));
+    add_tokens(tokenizer, beside, config.value("added_tokens_decoder", none).size());
     impl = build_from_json(tokenizer, path);
   } else if (files.contains("tokenizer.model")) {
     const fs::path added_path = folder / "added_tokens.json";
