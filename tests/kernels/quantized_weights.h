@@ -78,7 +78,7 @@ inline std::vector<Case> cases() {
   for (const int bits : quant::kIntegerWidths) {
     for (const auto& [n, group] : kShapes) {
       for (const bool symmetric : {false, true}) {
-        const int64_t m = 1 + static_cast<int64_t>(next % 11);
+        const int64_t m = 1 + static_cast<int64_t>(next % 37);
         all.push_back({bits, m, n, group, symmetric, kTypes[next++ % 3]});
       }
     }

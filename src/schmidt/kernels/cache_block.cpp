@@ -10,6 +10,7 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "schmidt/kernels/cache_memory.h"
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/loops.h"
 
@@ -158,17 +159,52 @@ void store_all(const torch::Tensor& x, Half half, const CacheRow& row, int64_t l
   });
 }
 
+/// Calls `run` with a null pointer of the C++ type that a cache holds.
+template <typename Run>
+void with_held_type(torch::ScalarType dtype, const Run& run) {
+  switch (dtype) {
+    case torch::kFloat32:
+      return run(static_cast<float*>(nullptr));
+    case torch::kBFloat16:
+      return run(static_cast<c10::BFloat16*>(nullptr));
+    default:
+      return run(static_cast<int8_t*>(nullptr));
+  }
+}
+
 template <typename T>
 void store_as(const torch::Tensor& x, Half half, const CacheRow& row, int64_t layer,
               int64_t first) {
-  switch (row.front()->values.scalar_type()) {
-    case torch::kFloat32:
-      return store_all<T, float>(x, half, row, layer, first);
-    case torch::kBFloat16:
-      return store_all<T, c10::BFloat16>(x, half, row, layer, first);
-    default:
-      return store_all<T, int8_t>(x, half, row, layer, first);
-  }
+  with_held_type(row.front()->values.scalar_type(),
+                 [&]<typename C>(C* /*type*/) { store_all<T, C>(x, half, row, layer, first); });
+}
+
+template <typename T>
+void store_one(const CacheMemory& memory, int64_t layer, int64_t row, int64_t position,
+               int64_t kv_head, const T* key, const T* value) {
+  const CacheMemory::Block& block = memory.blocks(row)[position / memory.tokens];
+  const int64_t offset = position % memory.tokens, d = memory.d;
+  const int64_t of_head = layer * memory.numbers_of_layer() + kv_head * memory.tokens * d;
+  const int64_t scale = layer * memory.scales_of_layer() + kv_head * memory.tokens + offset;
+  with_held_type(memory.dtype, [&]<typename C>(C* /*type*/) {
+    thread_local std::vector<C> buffer;
+    buffer.resize(d);
+    const auto store = [&](const T* from, void* to, int64_t place, float* scales, bool keys) {
+      const StoreTask<T, C> task = {from,
+                                    static_cast<C*>(to) + of_head + place,
+                                    scales == nullptr ? nullptr : scales + scale,
+                                    buffer.data(),
+                                    keys,
+                                    d,
+                                    1,
+                                    1,
+                                    memory.tokens,
+                                    d};
+      run_fastest<Store<T, C>>(&task);
+    };
+    store(key, block.keys, offset, block.key_scales, true);
+    store(value, block.values, offset * d, block.value_scales, false);
+  });
 }
 
 // Views of what a block holds at some of its tokens in one layer.
@@ -264,6 +300,38 @@ void store_in_cache(const torch::Tensor& keys, const torch::Tensor& values, cons
     store_as<T>(by_token(keys), Half::kKeys, row, layer, first);
     store_as<T>(by_token(values), Half::kValues, row, layer, first);
   });
+}
+
+void CacheMemory::look_up(const std::vector<CacheRow>& rows, const std::vector<int64_t>& wanted) {
+  if (rows_.size() < rows.size()) rows_.resize(rows.size());
+  for (std::vector<Block>& blocks : rows_) blocks.clear();
+  for (const int64_t row : wanted) {
+    TORCH_CHECK_VALUE(row >= 0 && std::cmp_less(row, rows.size()) && !rows[row].empty(),
+                      "[cache] expected a row below ", rows.size(), " with a block, got ", row);
+    std::vector<Block>& blocks = rows_[row];
+    if (!blocks.empty()) continue;
+    const torch::Tensor& like = rows[row].front()->values;
+    kv_heads = like.size(1);
+    tokens = like.size(2);
+    d = like.size(3);
+    dtype = like.scalar_type();
+    const auto scales = [](const torch::Tensor& all) {
+      return all.defined() ? all.mutable_data_ptr<float>() : nullptr;
+    };
+    for (const auto& block : rows[row]) {
+      blocks.push_back({block->keys.mutable_data_ptr(), block->values.mutable_data_ptr(),
+                        scales(block->key_scales), scales(block->value_scales)});
+    }
+  }
+}
+
+void store_head(const CacheMemory& memory, int64_t layer, int64_t row, int64_t position,
+                int64_t kv_head, const float* key, const float* value) {
+  store_one(memory, layer, row, position, kv_head, key, value);
+}
+void store_head(const CacheMemory& memory, int64_t layer, int64_t row, int64_t position,
+                int64_t kv_head, const c10::BFloat16* key, const c10::BFloat16* value) {
+  store_one(memory, layer, row, position, kv_head, key, value);
 }
 
 KeysAndValues gather_from_cache(const CacheRow& row, int64_t layer, int64_t first, int64_t n,

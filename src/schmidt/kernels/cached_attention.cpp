@@ -16,21 +16,13 @@
 namespace schmidt::kernels {
 namespace {
 
-// One block of a row, in one layer: see CacheBlock.
-template <typename C>
-struct BlockMemory {
-  const C* keys;
-  const C* values;
-  const float* key_scales;  // of int8 alone
-  const float* value_scales;
-};
-
 // One query head over positions first .. first + count - 1 of a row.
 template <typename C>
 struct HeadTask {
-  const float* q;                // [d], times the scale of scores
-  const BlockMemory<C>* blocks;  // of the row
-  int64_t kv_head, first, count, tokens, d;
+  const float* q;                    // [d], times the scale of scores
+  const CacheMemory::Block* blocks;  // of the row
+  int64_t numbers, scales;           // where the layer's head begins in each
+  int64_t first, count, tokens, d;
   float softcap;   // of scores; 0: none
   float* weights;  // [count], for the kernel's use
   float* out;      // [d]
@@ -77,17 +69,17 @@ struct Attend {
   SCHMIDT_INLINE_LOOP static void run(const HeadTask<C>* task) {
     const HeadTask<C> t = *task;
     const int64_t end = t.first + t.count;
-    const int64_t head = t.kv_head * t.tokens * t.d;
     for (int64_t j = 0; j < t.count; ++j) t.weights[j] = 0.0F;
     float largest = -std::numeric_limits<float>::infinity();
     for (int64_t at = t.first; at < end;) {
-      const BlockMemory<C>& block = t.blocks[at / t.tokens];
+      const CacheMemory::Block& block = t.blocks[at / t.tokens];
       const int64_t offset = at % t.tokens;
       const int64_t count = std::min(end - at, t.tokens - offset);
       float* scores = t.weights + (at - t.first);
-      add_rows(block.keys + head + offset, t.tokens, t.q, t.d, count, scores);
+      add_rows(static_cast<const C*>(block.keys) + t.numbers + offset, t.tokens, t.q, t.d, count,
+               scores);
       if constexpr (kCodes) {
-        const float* scales = block.key_scales + t.kv_head * t.tokens + offset;
+        const float* scales = block.key_scales + t.scales + offset;
         for (int64_t j = 0; j < count; ++j) scores[j] *= scales[j];
       }
       if (t.softcap > 0.0F) cap_scores(scores, count, t.softcap);
@@ -103,15 +95,16 @@ struct Attend {
     }
     for (int64_t i = 0; i < t.d; ++i) t.out[i] = 0.0F;
     for (int64_t at = t.first; at < end;) {
-      const BlockMemory<C>& block = t.blocks[at / t.tokens];
+      const CacheMemory::Block& block = t.blocks[at / t.tokens];
       const int64_t offset = at % t.tokens;
       const int64_t count = std::min(end - at, t.tokens - offset);
       float* weights = t.weights + (at - t.first);
       if constexpr (kCodes) {
-        const float* scales = block.value_scales + t.kv_head * t.tokens + offset;
+        const float* scales = block.value_scales + t.scales + offset;
         for (int64_t j = 0; j < count; ++j) weights[j] *= scales[j];
       }
-      add_rows(block.values + head + offset * t.d, t.d, weights, count, t.d, t.out);
+      add_rows(static_cast<const C*>(block.values) + t.numbers + offset * t.d, t.d, weights, count,
+               t.d, t.out);
       at += count;
     }
     const float inverse = 1.0F / total;
@@ -135,60 +128,63 @@ struct StoreOutput {
   }
 };
 
-// Where the blocks of each row lie that a query reads.
-template <typename C>
-std::vector<std::vector<BlockMemory<C>>> memory_of(const std::vector<CacheRow>& rows, int64_t layer,
-                                                   const CachedQueries& queries) {
-  const auto in_layer = [&]<typename N>(const torch::Tensor& all, const N*) -> const N* {
-    if (!all.defined()) return nullptr;
-    return static_cast<const N*>(all.const_data_ptr()) + layer * all.stride(0);
-  };
-  constexpr const C* kNumbers = nullptr;
-  constexpr const float* kScales = nullptr;
-  std::vector<std::vector<BlockMemory<C>>> memory(rows.size());
-  for (const int64_t row : queries.rows) {
-    if (!memory[row].empty()) continue;
-    for (const auto& block : rows[row]) {
-      memory[row].push_back({in_layer(block->keys, kNumbers), in_layer(block->values, kNumbers),
-                             in_layer(block->key_scales, kScales),
-                             in_layer(block->value_scales, kScales)});
-    }
-  }
-  return memory;
+template <typename T, typename C>
+void attend_one(const CacheMemory& memory, const HeadQuery& query, const T* q, T* out,
+                float* numbers) {
+  const int64_t seen = query.position + 1, d = memory.d;
+  const int64_t count = std::min(seen, query.window.value_or(seen));
+  float* const scaled = numbers;
+  float* const mixed = scaled + d;
+  run_fastest<LoadQuery<T>>(q, query.scale, scaled, d);
+  const int64_t head = query.kv_head * memory.tokens;
+  const HeadTask<C> task = {scaled,
+                            memory.blocks(query.row),
+                            query.layer * memory.numbers_of_layer() + head * d,
+                            query.layer * memory.scales_of_layer() + head,
+                            seen - count,
+                            count,
+                            memory.tokens,
+                            d,
+                            query.softcap,
+                            mixed + d,
+                            mixed};
+  run_fastest<Attend<C>>(&task);
+  run_fastest<StoreOutput<T>>(static_cast<const float*>(mixed), out, d);
 }
 
-template <typename T, typename C>
-void attend_all(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
+template <typename T>
+void attend_as(const CacheMemory& memory, const HeadQuery& query, const T* q, T* out,
+               float* numbers) {
+  switch (memory.dtype) {
+    case torch::kFloat32:
+      return attend_one<T, float>(memory, query, q, out, numbers);
+    case torch::kBFloat16:
+      return attend_one<T, c10::BFloat16>(memory, query, q, out, numbers);
+    default:
+      return attend_one<T, int8_t>(memory, query, q, out, numbers);
+  }
+}
+
+template <typename T>
+void attend_all(const torch::Tensor& q, const CacheMemory& memory, int64_t layer,
                 const CachedQueries& queries, double scale, double softcap,
                 const torch::Tensor& out) {
-  const torch::Tensor& like = rows[queries.rows.front()].front()->values;
-  const int64_t heads = q.size(1), d = q.size(2), kv_heads = like.size(1), tokens = like.size(2);
-  const auto memory = memory_of<C>(rows, layer, queries);
+  const int64_t heads = q.size(1), d = q.size(2), group = heads / memory.kv_heads;
   const int64_t longest = *std::max_element(queries.positions.begin(), queries.positions.end()) + 1;
   const int64_t grain = std::max<int64_t>(1, kGrain / (longest * d));
   at::parallel_for(0, q.size(0) * heads, grain, [&](int64_t begin, int64_t end) {
-    std::vector<float> buffer(longest + 2 * d);
-    float* const query = buffer.data();
-    float* const mixed = query + d;
+    std::vector<float> numbers(longest + 2 * d);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t token = item / heads;
-      const int64_t seen = queries.positions[token] + 1;
-      const int64_t count = std::min(seen, queries.window.value_or(seen));
-      run_fastest<LoadQuery<T>>(q.const_data_ptr<T>() + item * d, static_cast<float>(scale), query,
-                                d);
-      const HeadTask<C> task = {query,
-                                memory[queries.rows[token]].data(),
-                                item % heads / (heads / kv_heads),
-                                seen - count,
-                                count,
-                                tokens,
-                                d,
-                                static_cast<float>(softcap),
-                                mixed + d,
-                                mixed};
-      run_fastest<Attend<C>>(&task);
-      run_fastest<StoreOutput<T>>(static_cast<const float*>(mixed),
-                                  out.mutable_data_ptr<T>() + item * d, d);
+      const HeadQuery query = {.layer = layer,
+                               .row = queries.rows[token],
+                               .position = queries.positions[token],
+                               .kv_head = item % heads / group,
+                               .window = queries.window,
+                               .scale = static_cast<float>(scale),
+                               .softcap = static_cast<float>(softcap)};
+      attend_as(memory, query, q.const_data_ptr<T>() + item * d,
+                out.mutable_data_ptr<T>() + item * d, numbers.data());
     }
   });
 }
@@ -221,20 +217,6 @@ void check(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t la
   }
 }
 
-template <typename T>
-void attend_as(const torch::Tensor& q, const std::vector<CacheRow>& rows, int64_t layer,
-               const CachedQueries& queries, double scale, double softcap,
-               const torch::Tensor& out) {
-  switch (rows[queries.rows.front()].front()->values.scalar_type()) {
-    case torch::kFloat32:
-      return attend_all<T, float>(q, rows, layer, queries, scale, softcap, out);
-    case torch::kBFloat16:
-      return attend_all<T, c10::BFloat16>(q, rows, layer, queries, scale, softcap, out);
-    default:
-      return attend_all<T, int8_t>(q, rows, layer, queries, scale, softcap, out);
-  }
-}
-
 }  // namespace
 
 torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
@@ -258,6 +240,15 @@ torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vect
   return outputs.empty() ? at::empty_like(q) : at::stack(outputs);
 }
 
+void attend_head(const CacheMemory& memory, const HeadQuery& query, const float* q, float* out,
+                 float* numbers) {
+  attend_as(memory, query, q, out, numbers);
+}
+void attend_head(const CacheMemory& memory, const HeadQuery& query, const c10::BFloat16* q,
+                 c10::BFloat16* out, float* numbers) {
+  attend_as(memory, query, q, out, numbers);
+}
+
 torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRow>& rows,
                                int64_t layer, const CachedQueries& queries, double scale,
                                std::optional<double> softcap) {
@@ -267,8 +258,10 @@ torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRo
   if (!fast) return cached_attention_reference(q, rows, layer, queries, scale, softcap);
   const torch::Tensor packed = q.contiguous();
   torch::Tensor out = at::empty_like(packed);
+  CacheMemory memory;
+  memory.look_up(rows, queries.rows);
   with_fast_type(q.scalar_type(), [&]<typename T>(T*) {
-    attend_as<T>(packed, rows, layer, queries, scale, softcap.value_or(0.0), out);
+    attend_all<T>(packed, memory, layer, queries, scale, softcap.value_or(0.0), out);
   });
   return out;
 }

@@ -7,6 +7,7 @@
 #include <torch/types.h>
 
 #include "schmidt/kernels/cache_block.h"
+#include "schmidt/kernels/cache_memory.h"
 
 namespace schmidt::kernels {
 
@@ -28,7 +29,22 @@ torch::Tensor cached_attention(const torch::Tensor& q, const std::vector<CacheRo
                                int64_t layer, const CachedQueries& queries, double scale,
                                std::optional<double> softcap = std::nullopt);
 
-/// The same by ATen operations only, token by token.
+/// One query head of one token, which sees its own position last.
+struct HeadQuery {
+  int64_t layer = 0, row = 0, position = 0, kv_head = 0;
+  std::optional<int64_t> window = {};  ///< as in CachedQueries
+  float scale = 1.0F;                  ///< of scores
+  float softcap = 0.0F;                ///< of scores; 0: none
+};
+
+/// The attention of a head, q [d] -> out [d], on this thread. `numbers` [position + 1 + 2 d] is for
+/// its use.
+void attend_head(const CacheMemory& memory, const HeadQuery& query, const float* q, float* out,
+                 float* numbers);
+void attend_head(const CacheMemory& memory, const HeadQuery& query, const c10::BFloat16* q,
+                 c10::BFloat16* out, float* numbers);
+
+/// cached_attention by ATen operations only, token by token.
 torch::Tensor cached_attention_reference(const torch::Tensor& q, const std::vector<CacheRow>& rows,
                                          int64_t layer, const CachedQueries& queries, double scale,
                                          std::optional<double> softcap = std::nullopt);

@@ -7,106 +7,152 @@
 
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/linear.h"
-#include "schmidt/kernels/parallel_steps.h"
 #include "schmidt/kernels/row_kernel.h"
+#include "schmidt/kernels/team_products.h"
 
 namespace schmidt::kernels {
 namespace {
 
-/// The outputs of one weight that are no rows of the right factor.
+/// Outputs that a kernel sums together have neighbours in one share.
+constexpr int64_t kUnit = 4;
+
 template <typename T>
-struct Others {
-  GemvProblem<T> problem;
-  RowKernel<T> kernel;
-  const LowRankWeight* weight;
-  int64_t offset;  // of its outputs in the result
+void multiply(const RowKernel<T>& kernel, const GemvProblem<T>& problem, const Share& share) {
+  if (!share.empty()) kernel.run(problem, share.begin, share.end);
+}
+
+/// First the outputs that are rows of the right factors, then, once the team has met, all others
+/// and every output to its place.
+template <typename T>
+class LowRanks : public TeamProduct {
+ public:
+  LowRanks(torch::Tensor right, std::span<const LowRankWeight> weights)
+      : TeamProduct(outputs_of(weights), right.size(1)),
+        right_(std::move(right)),
+        weights_(weights.begin(), weights.end()),
+        even_(right_.size(0) + right_.size(0) % 2) {
+    for (const LowRankWeight& weight : weights_) others_ += weight.others.size(0);
+  }
+
+  int64_t between() const override { return even_ + others_; }
+
+  int64_t bytes() const override {
+    auto bytes = static_cast<int64_t>(right_.nbytes());
+    for (const LowRankWeight& weight : weights_) {
+      bytes += static_cast<int64_t>(weight.others.nbytes());
+    }
+    return bytes;
+  }
+
+  /// How many threads are worth waking; 0: a library's products are faster.
+  int64_t threads(int64_t rows, int64_t x_stride) const {
+    const RowKernel<T> first = row_kernel(first_problem(rows));
+    if (first.run == nullptr || (first.pairs && (n() % 2 != 0 || x_stride % 2 != 0))) return 0;
+    int64_t threads = right_.size(0) / first.grain;
+    for (const LowRankWeight& weight : weights_) {
+      const RowKernel<T> kernel = row_kernel(second_problem(weight, rows));
+      // Behind an odd number of columns the next weight's would be read, which may be NaN.
+      if (kernel.run == nullptr || (kernel.pairs && weight.begin % 2 != 0)) return 0;
+      threads += weight.others.size(0) / kernel.grain;
+    }
+    return std::max<int64_t>(threads, 1);
+  }
+
+  void run(const Member& member, const TeamRows& rows, TeamScratch& /*scratch*/) const override {
+    T* const chosen = static_cast<T*>(rows.between);
+    T* second = chosen + rows.rows * even_;
+    GemvProblem<T> first = first_problem(rows.rows);
+    first.x = static_cast<const T*>(rows.x);
+    first.x_stride = rows.x_stride;
+    first.y = chosen;
+    share_out(member, first);
+    if (even_ != right_.size(0) && member.index() == 0) {
+      for (int64_t row = 0; row < rows.rows; ++row) chosen[row * even_ + right_.size(0)] = T(0);
+    }
+    member.meet();
+    T* to = static_cast<T*>(rows.y);
+    for (const LowRankWeight& weight : weights_) {
+      GemvProblem<T> problem = second_problem(weight, rows.rows);
+      problem.x = chosen + weight.begin;
+      problem.y = second;
+      const Share share = share_out(member, problem);
+      if (problem.m > 0 || member.index() == 0) {  // where there are none, one puts down them all
+        merge_columns(*weight.order, span_of_second(*weight.order, share.begin, share.end),
+                      RowsToMerge<T>{.first = problem.x,
+                                     .second = problem.y,
+                                     .result = to,
+                                     .rows = rows.rows,
+                                     .first_stride = even_,
+                                     .second_stride = others_,
+                                     .result_stride = rows.y_stride});
+      }
+      second += problem.m;
+      to += weight.order->columns();
+    }
+  }
+
+ private:
+  static int64_t outputs_of(std::span<const LowRankWeight> weights) {
+    int64_t m = 0;
+    for (const LowRankWeight& weight : weights) m += weight.order->columns();
+    return m;
+  }
+
+  GemvProblem<T> first_problem(int64_t rows) const {
+    return {.w = right_.const_data_ptr<T>(),
+            .rows = rows,
+            .m = right_.size(0),
+            .n = n(),
+            .x_stride = n(),
+            .w_stride = right_.stride(0),
+            .y_stride = even_};
+  }
+
+  GemvProblem<T> second_problem(const LowRankWeight& weight, int64_t rows) const {
+    return {.w = weight.others.const_data_ptr<T>(),
+            .rows = rows,
+            .m = weight.others.size(0),
+            .n = weight.others.size(1),
+            .x_stride = even_,
+            .w_stride = weight.others.stride(0),
+            .y_stride = others_};
+  }
+
+  static Share share_out(const Member& member, const GemvProblem<T>& problem) {
+    const RowKernel<T> kernel = row_kernel(problem);
+    const Share share = member.share(problem.m, std::max(kernel.unit, kUnit));
+    multiply(kernel, problem, share);
+    return share;
+  }
+
+  torch::Tensor right_;
+  std::vector<LowRankWeight> weights_;
+  int64_t even_;  // numbers of a row that the right factors give, made even
+  int64_t others_ = 0;
 };
-
-/// The first of the outputs of a share, of m in whole units.
-int64_t share_begin(int64_t m, int64_t unit, int64_t share, int64_t shares) {
-  return share == shares ? m : m * share / shares / unit * unit;
-}
-
-template <typename T>
-void run(const RowKernel<T>& kernel, const GemvProblem<T>& problem, int64_t begin, int64_t end) {
-  if (begin < end) kernel.run(problem, begin, end);
-}
 
 /// Both steps on the same threads; undefined where a library's products are faster.
 template <typename T>
 torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
                     std::span<const LowRankWeight> weights, int64_t rows) {
-  const int64_t n = right.size(1), stacked = right.size(0);
+  const LowRanks<T> product(right, weights);
   const InputRows input = input_rows(x);
-  const int64_t even = stacked + stacked % 2;
-  GemvProblem<T> first{.x = input.held.const_data_ptr<T>(),
-                       .w = right.const_data_ptr<T>(),
-                       .rows = rows,
-                       .m = stacked,
-                       .n = n,
-                       .x_stride = input.stride,
-                       .w_stride = right.stride(0),
-                       .y_stride = even};
-  const RowKernel<T> first_kernel = row_kernel(first);
-  if (first_kernel.run == nullptr) return {};
-  if (first_kernel.pairs && (n % 2 != 0 || first.x_stride % 2 != 0)) return {};
-
-  std::vector<Others<T>> others;
-  int64_t columns = 0, between = 0, threads = stacked / first_kernel.grain;
-  for (const LowRankWeight& weight : weights) {
-    const int64_t m = weight.others.size(0), r = weight.others.size(1);
-    GemvProblem<T> problem{.w = weight.others.const_data_ptr<T>(),
-                           .rows = rows,
-                           .m = m,
-                           .n = r,
-                           .x_stride = even,
-                           .w_stride = weight.others.stride(0)};
-    const RowKernel<T> kernel = row_kernel(problem);
-    // Behind an odd number of columns the next weight's would be read, which may be NaN.
-    if (kernel.run == nullptr || (kernel.pairs && weight.begin % 2 != 0)) return {};
-    others.push_back({problem, kernel, &weight, columns});
-    columns += m + r;
-    between += m;
-    threads += m / kernel.grain;
-  }
-
-  torch::Tensor chosen = at::empty({rows, even}, x.options());
-  torch::Tensor second = at::empty({rows, between}, x.options());
+  const int64_t threads = product.threads(rows, input.stride);
+  if (threads == 0) return {};
   std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = columns;
-  torch::Tensor y = at::empty(shape, x.options());
-  first.y = chosen.mutable_data_ptr<T>();
-  T* const to = y.mutable_data_ptr<T>();
-  for (T* place = second.mutable_data_ptr<T>(); Others<T> & other : others) {
-    other.problem.x = first.y + other.weight->begin;
-    other.problem.y = place;
-    other.problem.y_stride = between;
-    place += other.problem.m;
-  }
-
-  const auto multiply_right = [&](int64_t share, int64_t shares) {
-    run(first_kernel, first, share_begin(stacked, first_kernel.unit, share, shares),
-        share_begin(stacked, first_kernel.unit, share + 1, shares));
-    if (even == stacked || share != 0) return;
-    for (int64_t row = 0; row < rows; ++row) first.y[row * even + stacked] = T(0);
-  };
-  const auto multiply_others = [&](int64_t share, int64_t shares) {
-    for (const auto& [problem, kernel, weight, offset] : others) {
-      const int64_t begin = share_begin(problem.m, kernel.unit, share, shares);
-      const int64_t end = share_begin(problem.m, kernel.unit, share + 1, shares);
-      run(kernel, problem, begin, end);
-      if (problem.m == 0 && share != 0) continue;  // the first has them all
-      merge_columns(*weight->order, span_of_second(*weight->order, begin, end),
-                    RowsToMerge<T>{.first = problem.x,
-                                   .second = problem.y,
-                                   .result = to + offset,
-                                   .rows = rows,
-                                   .first_stride = even,
-                                   .second_stride = between,
-                                   .result_stride = columns});
-    }
-  };
-  parallel_steps(threads < 2, multiply_right, multiply_others);
+  shape.back() = product.m();
+  const torch::Tensor y = at::empty(shape, x.options());
+  const torch::Tensor between = at::empty({rows, product.between()}, x.options());
+  const TeamRows of_team = {.x = input.held.const_data_ptr<T>(),
+                            .y = y.mutable_data_ptr<T>(),
+                            .between = between.mutable_data_ptr<T>(),
+                            .rows = rows,
+                            .x_stride = input.stride,
+                            .y_stride = product.m()};
+  run_team(threads == 1, [&](const Member& member) {
+    TeamScratch none;
+    product.run(member, of_team, none);
+  });
   return y;
 }
 
@@ -148,6 +194,19 @@ torch::Tensor low_rank_linear_reference(const torch::Tensor& x, const torch::Ten
     all.push_back({first, kernels::linear(first, others), order});
   }
   return interleave(all);
+}
+
+TeamProductPtr low_rank_team_product(const torch::Tensor& right,
+                                     std::span<const LowRankWeight> weights) {
+  TeamProductPtr made;
+  with_fast_type(right.scalar_type(), [&]<typename T>(T*) {
+    auto product = std::make_unique<const LowRanks<T>>(right, weights);
+    for (int64_t rows = 1; rows <= kMostTeamRows; ++rows) {
+      if (product->threads(rows, right.size(1)) == 0) return;
+    }
+    made = std::move(product);
+  });
+  return made;
 }
 
 torch::Tensor low_rank_linear(const torch::Tensor& x, const torch::Tensor& right,

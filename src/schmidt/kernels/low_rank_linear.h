@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include "schmidt/kernels/interleave.h"
+#include "schmidt/kernels/team_product.h"
 
 namespace schmidt::kernels {
 
@@ -24,7 +25,12 @@ struct LowRankWeight {
 torch::Tensor low_rank_linear(const torch::Tensor& x, const torch::Tensor& right,
                               std::span<const LowRankWeight> weights);
 
-/// The same by a product after the other, on any device.
+/// The same for a team, in the dtype of the weights: float32 or bfloat16 on the CPU, rows
+/// contiguous. Their orders are kept by the caller. Null where a library's products are faster.
+TeamProductPtr low_rank_team_product(const torch::Tensor& right,
+                                     std::span<const LowRankWeight> weights);
+
+/// low_rank_linear by a product after the other, on any device.
 torch::Tensor low_rank_linear_reference(const torch::Tensor& x, const torch::Tensor& right,
                                         std::span<const LowRankWeight> weights);
 

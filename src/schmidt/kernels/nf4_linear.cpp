@@ -47,22 +47,33 @@ void multiply(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
 }
 
 /// x [rows, n] in the order that Nf4Dot reads.
-std::vector<float> in_runs(const float* x, int64_t count, int64_t lanes) {
-  std::vector<float> to(count);
+void put_in_runs(const float* x, int64_t count, int64_t lanes, float* to) {
   for (int64_t run = 0; run < count; run += 2 * lanes) {
     for (int64_t i = 0; i < lanes; ++i) {
       to[run + i] = x[run + 2 * i];
       to[run + lanes + i] = x[run + 2 * i + 1];
     }
   }
-  return to;
+}
+
+template <typename T>
+void multiply_share(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+                    const Outputs<T>& to, std::vector<float>& numbers) {
+  numbers.resize(rows * (w.n + w.m));
+  put_in_runs(x, rows * w.n, chosen().lanes, numbers.data());
+  float* const sums = numbers.data() + rows * w.n;
+  chosen().dot(w, numbers.data(), rows, begin, end, sums);
+  for (int64_t row = 0; row < rows; ++row) {
+    std::copy(sums + row * w.m + begin, sums + row * w.m + end, to.y + row * to.stride + begin);
+  }
 }
 
 /// The same for at most kMostDotRows rows of x.
 template <typename T>
 void multiply_by_dots(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
   const Nf4Kernels& kernels = chosen();
-  const std::vector<float> runs = in_runs(x, rows * w.n, kernels.lanes);
+  std::vector<float> runs(rows * w.n);
+  put_in_runs(x, rows * w.n, kernels.lanes, runs.data());
   const auto dots = [&](float* to) {
     at::parallel_for(0, w.m, grain_of(w), [&](int64_t begin, int64_t end) {
       kernels.dot(w, runs.data(), rows, begin, end, to);
@@ -86,6 +97,17 @@ const Implementations<Nf4Kernels>& nf4_implementations() {
     return found;
   }();
   return all;
+}
+
+bool has_nf4_dots(const Nf4Weight& w) { return suits_dot(w, chosen()); }
+
+void multiply_nf4(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+                  const Outputs<float>& y, std::vector<float>& numbers) {
+  multiply_share(w, x, rows, begin, end, y, numbers);
+}
+void multiply_nf4(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+                  const Outputs<c10::BFloat16>& y, std::vector<float>& numbers) {
+  multiply_share(w, x, rows, begin, end, y, numbers);
 }
 
 void decode_nf4_rows(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {

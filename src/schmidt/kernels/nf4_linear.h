@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/held_rows.h"
 #include "schmidt/kernels/instruction_sets.h"
 #include "schmidt/quant/nf4.h"
 
@@ -36,6 +38,16 @@ struct Nf4Kernels {
 constexpr bool suits_dot(const Nf4Weight& w, const Nf4Kernels& kernels) {
   return kernels.dot != nullptr && w.n % w.block == 0 && w.block % (2 * kernels.lanes) == 0;
 }
+
+/// Whether the fastest implementation here has dot products for W.
+bool has_nf4_dots(const Nf4Weight& w);
+
+/// Outputs begin .. end - 1 of y for at most kMostDotRows rows x [rows, n], on this thread, where
+/// has_nf4_dots(). `numbers` is memory that it may use.
+void multiply_nf4(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+                  const Outputs<float>& y, std::vector<float>& numbers);
+void multiply_nf4(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
+                  const Outputs<c10::BFloat16>& y, std::vector<float>& numbers);
 
 /// quant::decode_nf4, and what was written for the vectors of x86-64. All decode to the same bits.
 const Implementations<Nf4Kernels>& nf4_implementations();

@@ -66,6 +66,33 @@ const Int8Kernels& chosen() {
   return *kernels;
 }
 
+void lay_out(const QuantizedWeight& w, int64_t rows, Int8Rows& to) {
+  to.rows = rows;
+  to.columns = round_up(w.n, 64);
+  to.groups = round_up(w.groups(), 16);
+  const int64_t blocks = to.columns / kInt8Block;
+  to.codes.assign(rows * to.columns, 0);
+  to.scales.assign(rows * blocks * 8, 0.0F);
+  to.sums.resize(rows * blocks);
+  to.group_sums.assign(rows * to.groups, 0.0F);
+  to.group_of.resize(blocks);
+  for (int64_t b = 0; b < blocks; ++b) {
+    to.group_of[b] =
+        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
+  }
+}
+
+void round_one(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x, int64_t row,
+               Int8Rows& to) {
+  const int64_t blocks = to.columns / kInt8Block;
+  float* const sums = to.sums.data() + row * blocks;
+  kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
+                    to.scales.data() + row * blocks * 8, sums);
+  for (int64_t b = 0; b < (w.n + kInt8Block - 1) / kInt8Block; ++b) {
+    to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
+  }
+}
+
 /// Numbers of x that a thread rounds at least, for it to be worth waking.
 constexpr int64_t kRoundedPerThread = 32 << 10;
 
@@ -102,28 +129,27 @@ const Implementations<Int8Kernels>& int8_implementations() {
 
 Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x,
                    int64_t rows) {
-  Int8Rows to{rows, round_up(w.n, 64), round_up(w.groups(), 16), {}, {}, {}, {}};
-  const int64_t blocks = to.columns / kInt8Block;
-  to.codes.resize(rows * to.columns);
-  to.scales.resize(rows * blocks * 8);
-  to.group_sums.resize(rows * to.groups);
-  to.group_of.resize(blocks);
-  for (int64_t b = 0; b < blocks; ++b) {
-    to.group_of[b] =
-        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
-  }
+  Int8Rows to;
+  lay_out(w, rows, to);
   const int64_t grain = std::max<int64_t>(1, kRoundedPerThread / std::max<int64_t>(1, w.n));
   at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
-    std::vector<float> sums(blocks);
-    for (int64_t row = begin; row < end; ++row) {
-      kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
-                        to.scales.data() + row * blocks * 8, sums.data());
-      for (int64_t b = 0; b < blocks; ++b) {
-        to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
-      }
-    }
+    for (int64_t row = begin; row < end; ++row) round_one(kernels, w, x, row, to);
   });
   return to;
+}
+
+void round_rows(const QuantizedWeight& w, const float* x, int64_t rows, Int8Rows& to) {
+  lay_out(w, rows, to);
+  for (int64_t row = 0; row < rows; ++row) round_one(chosen(), w, x, row, to);
+}
+
+void multiply_int8(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64_t end,
+                   const Outputs<float>& y) {
+  chosen().float32(w, x, begin, end, y);
+}
+void multiply_int8(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64_t end,
+                   const Outputs<c10::BFloat16>& y) {
+  chosen().bfloat16(w, x, begin, end, y);
 }
 
 Int8Rows int8_rows(const QuantizedWeight& w, const float* x, int64_t rows) {

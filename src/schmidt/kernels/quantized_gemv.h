@@ -33,7 +33,8 @@ struct Int8Rows {
   int64_t groups = 0;             ///< of W in a row, filled up to a multiple of 16
   std::vector<int8_t> codes;      ///< p [rows, columns]
   std::vector<float> scales;      ///< t [rows, columns / 32, 8], the same for each of 8 lanes
-  std::vector<float> group_sums;  ///< sum of t_B p_j over a group of W [rows, groups]
+  std::vector<float> sums;        ///< t_B p_j of each block, added up [rows, columns / 32]
+  std::vector<float> group_sums;  ///< the same over a group of W [rows, groups]
   std::vector<int32_t> group_of;  ///< W's group of each block [columns / 32]
 };
 
@@ -59,6 +60,15 @@ Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const f
 
 /// The same by the fastest implementation here.
 Int8Rows int8_rows(const QuantizedWeight& w, const float* x, int64_t rows);
+
+/// The same on this thread, into memory that was used before.
+void round_rows(const QuantizedWeight& w, const float* x, int64_t rows, Int8Rows& to);
+
+/// Outputs begin .. end - 1 of every row, on this thread.
+void multiply_int8(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64_t end,
+                   const Outputs<float>& y);
+void multiply_int8(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64_t end,
+                   const Outputs<c10::BFloat16>& y);
 
 /// x [rows, n] contiguous, by the fastest implementations here and on several threads where W is
 /// large enough. With int8 activations only where W suits_int8_blocks(), exact otherwise.

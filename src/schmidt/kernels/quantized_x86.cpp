@@ -39,6 +39,15 @@ struct Bytes {
   const uint8_t* row(int64_t i) const { return begin + i * stride; }
 };
 
+/// Those that belong to the codes that are asked for beside row i.
+void ask_for_scales(const QuantizedWeight& w, const Bytes& bytes, int64_t i) {
+  const int64_t groups_ahead = (i + kPrefetchBytes / bytes.stride) * w.groups();
+  _mm_prefetch(static_cast<const char*>(w.scales) +
+                   groups_ahead * static_cast<int64_t>(c10::elementSize(w.scale_type)),
+               _MM_HINT_T1);
+  if (w.zeros != nullptr) _mm_prefetch((const char*)(w.zeros + groups_ahead), _MM_HINT_T1);
+}
+
 std::vector<int32_t> groups_of_blocks(const QuantizedWeight& w) {
   std::vector<int32_t> group_of((w.n + 63) / 64 * 2);
   for (size_t b = 0; b < group_of.size(); ++b) {
@@ -337,12 +346,13 @@ struct Vector : Floats, Shuffles, Products<Shuffles> {};
 #define SCHMIDT_VBMI
 namespace avx512_vbmi {
 #include "schmidt/kernels/quantized_avx512.inc"
-struct Vector : Floats, Permutations, Products<Permutations> {};
+struct Vector : Floats, Permutations {};
+#include "schmidt/kernels/quantized_vbmi.inc"
+#undef SCHMIDT_INT8
 #include "schmidt/kernels/quantized_kernel.inc"
 }  // namespace avx512_vbmi
 #undef SCHMIDT_VBMI
 #undef SCHMIDT_TARGET
-#undef SCHMIDT_INT8
 
 }  // namespace
 

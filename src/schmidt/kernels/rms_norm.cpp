@@ -120,6 +120,15 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 
 }  // namespace
 
+void rms_norm_rows(const float* x, const float* weight, float* y, int64_t rows, int64_t d,
+                   float eps) {
+  run_fastest<Normalize<float>>(x, weight, y, rows, d, eps);
+}
+void rms_norm_rows(const c10::BFloat16* x, const c10::BFloat16* weight, c10::BFloat16* y,
+                   int64_t rows, int64_t d, float eps) {
+  run_fastest<Normalize<c10::BFloat16>>(x, weight, y, rows, d, eps);
+}
+
 torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
   const torch::Tensor wide = x.to(torch::kFloat32);
   const torch::Tensor unit = wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);

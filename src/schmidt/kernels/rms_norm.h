@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include <torch/types.h>
 
 namespace schmidt::kernels {
@@ -12,7 +14,13 @@ namespace schmidt::kernels {
 /// Source: Zhang and Sennrich 2019, arXiv:1910.07467.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps);
 
-/// The same by ATen operations only: what `rms_norm` runs where its own kernel does not
+/// Rows x [rows, d] into y [rows, d], on this thread.
+void rms_norm_rows(const float* x, const float* weight, float* y, int64_t rows, int64_t d,
+                   float eps);
+void rms_norm_rows(const c10::BFloat16* x, const c10::BFloat16* weight, c10::BFloat16* y,
+                   int64_t rows, int64_t d, float eps);
+
+/// rms_norm by ATen operations only: what it runs where its own kernel does not
 /// apply.
 torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Tensor& weight, double eps);
 

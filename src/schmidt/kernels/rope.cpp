@@ -39,6 +39,13 @@ struct Rotate {
   }
 };
 
+template <typename T>
+void rotate_one(T* x, const float* cos, const float* sin, int64_t d) {
+  constexpr int64_t kFirst = 0, kOne = 1;
+  run_fastest<Rotate<T>>(static_cast<const T*>(x), d, cos, sin, 1.0F, x, kFirst, kOne, kOne, kOne,
+                         d);
+}
+
 torch::Tensor rotated(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
                       float direction) {
   const int64_t heads = x.size(-2);
@@ -75,6 +82,13 @@ struct Rope : torch::autograd::Function<Rope> {
 };
 
 }  // namespace
+
+void rope_head(float* x, const float* cos, const float* sin, int64_t d) {
+  rotate_one(x, cos, sin, d);
+}
+void rope_head(c10::BFloat16* x, const float* cos, const float* sin, int64_t d) {
+  rotate_one(x, cos, sin, d);
+}
 
 torch::Tensor rope_reference(const torch::Tensor& x, const torch::Tensor& cos,
                              const torch::Tensor& sin) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include <torch/types.h>
 
 namespace schmidt::kernels {
@@ -12,7 +14,11 @@ namespace schmidt::kernels {
 /// Source: Su et al. 2021, arXiv:2104.09864, pairs (i, i + d/2) as Hugging Face has.
 torch::Tensor rope(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin);
 
-/// The same by ATen operations only.
+/// One head x [d] of a token in place, cos and sin [d / 2], on this thread.
+void rope_head(float* x, const float* cos, const float* sin, int64_t d);
+void rope_head(c10::BFloat16* x, const float* cos, const float* sin, int64_t d);
+
+/// rope by ATen operations only.
 torch::Tensor rope_reference(const torch::Tensor& x, const torch::Tensor& cos,
                              const torch::Tensor& sin);
 

@@ -91,6 +91,13 @@ struct Swiglu : torch::autograd::Function<Swiglu> {
 
 }  // namespace
 
+void swiglu_rows(const float* gate_up, float* y, int64_t rows, int64_t m) {
+  run_fastest<Gate<float>>(gate_up, y, rows, m);
+}
+void swiglu_rows(const c10::BFloat16* gate_up, c10::BFloat16* y, int64_t rows, int64_t m) {
+  run_fastest<Gate<c10::BFloat16>>(gate_up, y, rows, m);
+}
+
 torch::Tensor swiglu_reference(const torch::Tensor& gate_up) {
   const int64_t m = gate_up.size(-1) / 2;
   return at::silu(gate_up.narrow(-1, 0, m)) * gate_up.narrow(-1, m, m);

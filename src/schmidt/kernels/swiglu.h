@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include <torch/types.h>
 
 namespace schmidt::kernels {
@@ -11,7 +13,11 @@ namespace schmidt::kernels {
 /// Source: Shazeer 2020, arXiv:2002.05202.
 torch::Tensor swiglu(const torch::Tensor& gate_up);
 
-/// The same by ATen operations only.
+/// Rows [rows, 2 m] into [rows, m], on this thread.
+void swiglu_rows(const float* gate_up, float* y, int64_t rows, int64_t m);
+void swiglu_rows(const c10::BFloat16* gate_up, c10::BFloat16* y, int64_t rows, int64_t m);
+
+/// swiglu by ATen operations only.
 torch::Tensor swiglu_reference(const torch::Tensor& gate_up);
 
 /// gelu(gate) * up, gelu by tanh: z / 2 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))), by ATen

@@ -57,6 +57,9 @@ class Block {
   /// Outputs of gate and up [.., 2 m] -> what down reads [.., m].
   torch::Tensor gated(const torch::Tensor& gate_up) const;
 
+  /// Of a norm; undefined where the model has none there.
+  const torch::Tensor& weight(Norm norm) const { return norms_[static_cast<size_t>(norm)]; }
+
   /// In the order of the computation.
   const std::vector<Group>& groups() const { return groups_; }
 
@@ -85,7 +88,6 @@ class Block {
   };
 
   size_t slot(Group group) const;  // among the projections
-  const torch::Tensor& weight(Norm norm) const { return norms_[static_cast<size_t>(norm)]; }
   torch::Tensor normed_heads(const torch::Tensor& x, Norm norm) const;
   torch::Tensor turned(const torch::Tensor& x, const RopeTable& rope) const;
   kernels::Scores scores() const;

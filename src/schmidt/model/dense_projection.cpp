@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/linear.h"
+#include "schmidt/kernels/team_products.h"
 
 namespace schmidt::model {
 namespace {
@@ -93,6 +94,11 @@ torch::Tensor DenseProjection::apply(const torch::Tensor& x) const {
 torch::Tensor DenseProjection::rows(const torch::Tensor& ids) const {
   // The leaf of a single layer, which a gradient belongs to.
   return at::embedding(members_.size() == 1 ? members_.front().weight : weight_, ids);
+}
+
+kernels::TeamProductPtr DenseProjection::team_product(torch::ScalarType dtype) const {
+  const bool fits = weight_.is_cpu() && weight_.scalar_type() == dtype && weight_.stride(1) == 1;
+  return fits ? kernels::dense_team_product(weight_, bias_) : nullptr;
 }
 
 std::vector<NamedTensor> DenseProjection::parameters() const {

@@ -25,6 +25,7 @@ class DenseProjection : public Projection {
   torch::Tensor apply(const torch::Tensor& x) const override;
   torch::Tensor rows(const torch::Tensor& ids) const override;
   int64_t out_features() const override { return weight_.size(0); }
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   std::vector<NamedTensor> parameters() const override;
   torch::Tensor weight() const override { return weight_; }
 

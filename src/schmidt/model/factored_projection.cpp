@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/quantized_projection.h"
 
 namespace schmidt::model {
@@ -96,6 +97,12 @@ FactoredProjection::FactoredProjection(std::string name, QuantizedMatrix left,
 torch::Tensor FactoredProjection::apply(const torch::Tensor& x) const {
   const torch::Tensor y = left_.multiply(right_.multiply(x));
   return bias_ ? y + *bias_ : y;
+}
+
+kernels::TeamProductPtr FactoredProjection::team_product(torch::ScalarType dtype) const {
+  return kernels::biased(kernels::chained(left_.team_product(std::nullopt, dtype),
+                                          right_.team_product(std::nullopt, dtype), dtype),
+                         bias_);
 }
 
 torch::Tensor FactoredProjection::weight() const {

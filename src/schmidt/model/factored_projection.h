@@ -18,6 +18,7 @@ class FactoredProjection : public Projection {
                      std::optional<torch::Tensor> bias, torch::ScalarType dtype);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override { return left_.rows(); }
   /// NAME.left.weight_scale, NAME.right.weight_scale, NAME.bias
   std::vector<NamedTensor> parameters() const override;

@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "schmidt/kernels/low_rank_linear.h"
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/network.h"
 
 namespace schmidt::model {
@@ -45,12 +46,28 @@ LowRankProjection::LowRankProjection(std::vector<LowRankLayer> layers) {
   }
 }
 
-torch::Tensor LowRankProjection::outputs(const torch::Tensor& x) const {
+std::vector<kernels::LowRankWeight> LowRankProjection::weights() const {
   std::vector<kernels::LowRankWeight> weights;
   for (const auto& [layer, order, row] : members_) {
     weights.push_back({row, layer.weight.cores[0], &order});
   }
-  return kernels::low_rank_linear(x, stacked_, weights);
+  return weights;
+}
+
+torch::Tensor LowRankProjection::outputs(const torch::Tensor& x) const {
+  return kernels::low_rank_linear(x, stacked_, weights());
+}
+
+kernels::TeamProductPtr LowRankProjection::team_product(torch::ScalarType dtype) const {
+  const auto fits = [&](const torch::Tensor& t) {
+    return t.is_cpu() && t.scalar_type() == dtype && t.dim() >= 2 && t.stride(-1) == 1;
+  };
+  if (!fits(stacked_) || !std::ranges::all_of(members_, [&](const Member& member) {
+        return fits(member.layer.weight.cores[0]);
+      })) {
+    return nullptr;
+  }
+  return kernels::biased(kernels::low_rank_team_product(stacked_, weights()), bias_);
 }
 
 bool LowRankProjection::is_trained() const {

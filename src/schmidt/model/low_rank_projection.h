@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "schmidt/kernels/interleave.h"
+#include "schmidt/kernels/low_rank_linear.h"
 #include "schmidt/model/projection.h"
 #include "schmidt/tn/gauge.h"
 
@@ -31,6 +31,7 @@ class LowRankProjection : public Projection {
   explicit LowRankProjection(std::vector<LowRankLayer> layers);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override;
   std::vector<NamedTensor> parameters() const override;  ///< NAME.cores.0, NAME.cores.1, NAME.bias
   std::vector<NamedTensor> tensors() const override;
@@ -44,6 +45,7 @@ class LowRankProjection : public Projection {
   };
 
   bool is_trained() const;
+  std::vector<kernels::LowRankWeight> weights() const;
   torch::Tensor outputs(const torch::Tensor& x) const;  // without biases
 
   std::vector<Member> members_;

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/model/decode_engine.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/norm.h"
 #include "schmidt/model/require_model.h"
@@ -103,6 +104,9 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
     model.embedding_ = load_group({&embedding, 1}, c, weights);
   }
   for (int64_t i = begin; i < stop; ++i) model.blocks_.emplace_back(c, i, weights);
+  if (begin == 0) {
+    model.engine_ = DecodeEngine::make(c, model.blocks_, weights.options().dtype);
+  }
   if (head) {
     const LayerSpec output = output_layer(c);
     model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
@@ -147,6 +151,18 @@ torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   return logits_of(config_, output_->apply(hidden));
 }
 
+torch::Tensor Model::step_blocks(torch::Tensor h, const StepPlan& plan, const KvCache& cache,
+                                 const torch::Tensor& wanted) const {
+  if (engine_ != nullptr && engine_->suits(plan)) {
+    h = engine_->step(h, plan, cache);
+    return wanted.defined() ? h.index_select(0, wanted) : h;
+  }
+  for (const Block& block : blocks_) {
+    h = block.step(h, plan, cache, &block == &blocks_.back() ? wanted : torch::Tensor());
+  }
+  return h;
+}
+
 /// Takes the plan's tokens up: hidden states after the final norm of the last `wanted` of each row.
 torch::Tensor Model::advance(const StepPlan& plan, const std::vector<int64_t>& wanted,
                              KvCache& cache) const {
@@ -163,9 +179,7 @@ torch::Tensor Model::advance(const StepPlan& plan, const std::vector<int64_t>& w
   std::vector<int64_t> tokens(static_cast<size_t>(cache.batch()), 0);
   for (const auto& span : plan.spans) tokens[span.row] = span.length;
   cache.make_room(tokens);
-  for (const Block& block : blocks_) {
-    h = block.step(h, plan, cache, &block == &blocks_.back() ? some : torch::Tensor());
-  }
+  h = step_blocks(std::move(h), plan, cache, some);
   for (const auto& span : plan.spans) cache.advance(span.row, span.length);
   return final_norm(h);
 }
@@ -214,7 +228,10 @@ const Block& Model::block(int64_t index) const {
   return blocks_[index];
 }
 
-Block& Model::block(int64_t index) { return const_cast<Block&>(std::as_const(*this).block(index)); }
+Block& Model::block(int64_t index) {
+  engine_ = nullptr;  // it would go on with what the block was
+  return const_cast<Block&>(std::as_const(*this).block(index));
+}
 
 RopeTable Model::rope(int64_t t) const { return rope_table(config_, t, device()); }
 

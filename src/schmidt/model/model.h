@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -16,6 +17,8 @@
 #include "schmidt/model/weights.h"
 
 namespace schmidt::model {
+
+class DecodeEngine;
 
 /// A decoder-only language model of the Llama family:
 ///
@@ -109,7 +112,13 @@ class Model {
   torch::Tensor embed(const torch::Tensor& ids) const;
   int64_t num_blocks() const { return static_cast<int64_t>(blocks_.size()); }
   const Block& block(int64_t index) const;
+  /// To train it, or to put other layers in their places: steps of a few tokens take longer from
+  /// then on.
   Block& block(int64_t index);
+  /// h [n, hidden] of a plan's tokens through the blocks that are here, -> [n, hidden], or of those
+  /// alone that are `wanted`, int64 [k]. The cache has room for them already.
+  torch::Tensor step_blocks(torch::Tensor h, const StepPlan& plan, const KvCache& cache,
+                            const torch::Tensor& wanted = {}) const;
   /// Angles of positions 0 .. t - 1, as Block::forward takes them.
   RopeTable rope(int64_t t) const;
   /// h [..., hidden] -> [..., hidden].
@@ -129,6 +138,7 @@ class Model {
   CacheType cache_type_ = CacheType::kModel;
   ProjectionPtr embedding_;  // W [vocab, hidden]; null in a part that needs none
   std::vector<Block> blocks_;
+  std::shared_ptr<const DecodeEngine> engine_;  // of the blocks; null where there is none
   torch::Tensor norm_;    // [hidden]; undefined in a part without the last block
   ProjectionPtr output_;  // to [vocab]; the embedding where it is tied, null without the last block
 };

@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/nf4_linear.h"
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/tiled_product.h"
 
 namespace schmidt::model {
@@ -154,6 +155,10 @@ torch::Tensor Nf4Matrix::multiply(const torch::Tensor& x) const {
     if (kernels::suits_nf4_linear(x, w)) return kernels::nf4_linear(x, w);
   }
   return Product::apply(x, this);
+}
+
+kernels::TeamProductPtr Nf4Matrix::team_product(torch::ScalarType dtype) const {
+  return parts_.codes.is_cpu() ? kernels::nf4_team_product(kernel_weight(parts_), dtype) : nullptr;
 }
 
 torch::Tensor nf4_decoded_by_library(const Nf4Matrix& w, int64_t begin, int64_t end) {

@@ -5,6 +5,7 @@
 
 #include <torch/types.h>
 
+#include "schmidt/model/projection.h"
 #include "schmidt/quant/nf4.h"
 
 namespace schmidt::model {
@@ -50,6 +51,9 @@ class Nf4Matrix {
 
   /// x W^T, x [..., n] -> [..., m] in x's dtype. Differentiable with respect to x.
   torch::Tensor multiply(const torch::Tensor& x) const;
+
+  /// The same as Projection::team_product.
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const;
 
  private:
   Nf4Parts parts_;

@@ -11,6 +11,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/dtype_names.h"
 #include "schmidt/io/nf4_state.h"
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/stored_layer.h"
 
 namespace schmidt::model {
@@ -179,6 +180,10 @@ Nf4Projection::Nf4Projection(std::string name, Nf4Matrix weight, StoredWeight st
       stored_(std::move(stored)),
       bias_(std::move(bias)),
       dtype_(dtype) {}
+
+kernels::TeamProductPtr Nf4Projection::team_product(torch::ScalarType dtype) const {
+  return kernels::biased(weight_.team_product(dtype), bias_);
+}
 
 torch::Tensor Nf4Projection::apply(const torch::Tensor& x) const {
   const torch::Tensor y = weight_.multiply(x);

@@ -18,6 +18,7 @@ class Nf4Projection : public Projection {
                 std::optional<torch::Tensor> bias, torch::ScalarType dtype);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override { return weight_.rows(); }
   std::vector<NamedTensor> parameters() const override;  ///< NAME.bias
   std::vector<NamedTensor> tensors() const override;

@@ -3,6 +3,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 
+#include "schmidt/kernels/team_products.h"
+
 namespace schmidt::model {
 namespace {
 
@@ -14,6 +16,10 @@ class Concatenation : public Projection {
     std::vector<torch::Tensor> outputs;
     for (const ProjectionPtr& part : parts_) outputs.push_back(part->apply(x));
     return at::cat(outputs, -1);
+  }
+
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override {
+    return kernels::side_by_side(team_products(parts_, dtype), dtype);
   }
 
   int64_t out_features() const override {
@@ -44,6 +50,19 @@ class Concatenation : public Projection {
 };
 
 }  // namespace
+
+std::vector<kernels::TeamProductPtr> team_products(std::span<const ProjectionPtr> projections,
+                                                   torch::ScalarType dtype) {
+  std::vector<kernels::TeamProductPtr> products;
+  for (const ProjectionPtr& projection : projections) {
+    products.push_back(projection->team_product(dtype));
+  }
+  return products;
+}
+
+kernels::TeamProductPtr Projection::team_product(torch::ScalarType /*dtype*/) const {
+  return nullptr;
+}
 
 torch::Tensor Projection::rows(const torch::Tensor& ids) const {
   return at::embedding(weight(), ids);

@@ -2,11 +2,17 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include <torch/types.h>
 
 #include "schmidt/model/named_tensor.h"
+
+namespace schmidt::kernels {
+class TeamProduct;
+using TeamProductPtr = std::unique_ptr<const TeamProduct>;
+}  // namespace schmidt::kernels
 
 namespace schmidt::model {
 
@@ -25,6 +31,10 @@ class Projection {
 
   virtual int64_t out_features() const = 0;  ///< sum of m_i
 
+  /// The same product for a few rows by a team of threads (kernels/team_product.h), in `dtype`.
+  /// Reads the projection's memory, which it does not keep. Null where there is none.
+  virtual kernels::TeamProductPtr team_product(torch::ScalarType dtype) const;
+
   /// What training may change, under the names of a checkpoint. Leaf tensors: a caller may
   /// set requires_grad and write to them in place.
   virtual std::vector<NamedTensor> parameters() const = 0;
@@ -37,6 +47,10 @@ class Projection {
 };
 
 using ProjectionPtr = std::shared_ptr<const Projection>;
+
+/// Those of each, of which some may be null.
+std::vector<kernels::TeamProductPtr> team_products(std::span<const ProjectionPtr> projections,
+                                                   torch::ScalarType dtype);
 
 /// Several projections of one input as one: outputs stand in the order given.
 /// A single one is returned as it is.

@@ -6,6 +6,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 
+#include "schmidt/kernels/team_product.h"
+
 namespace schmidt::model {
 namespace {
 
@@ -54,6 +56,10 @@ QuantizedGroup::QuantizedGroup(const std::vector<Layer>& layers, torch::ScalarTy
     row += m;
   }
   each_ = concatenate(std::move(parts));
+}
+
+kernels::TeamProductPtr QuantizedGroup::team_product(torch::ScalarType dtype) const {
+  return stacked_.team_product(bias_, dtype);
 }
 
 torch::Tensor QuantizedGroup::apply(const torch::Tensor& x) const {

@@ -21,6 +21,7 @@ class QuantizedGroup : public Projection {
   QuantizedGroup(const std::vector<Layer>& layers, torch::ScalarType dtype);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override { return stacked_.rows(); }
   std::vector<NamedTensor> parameters() const override { return each_->parameters(); }
   std::vector<NamedTensor> tensors() const override { return each_->tensors(); }

@@ -10,6 +10,7 @@
 
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/quantized_linear.h"
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/tiled_product.h"
 
 namespace schmidt::model {
@@ -186,6 +187,18 @@ torch::Tensor QuantizedMatrix::multiply(const torch::Tensor& x) const {
   return kernels::suits_quantized_linear(x, w, activations_)
              ? kernels::quantized_linear(x, w, activations_)
              : product(*this, x);
+}
+
+kernels::TeamProductPtr QuantizedMatrix::team_product(const std::optional<torch::Tensor>& bias,
+                                                      torch::ScalarType dtype) const {
+  if (!packed_.is_cpu() || activations_ != kernels::Activations::kInt8 ||
+      !packed_.is_contiguous() || !scales_.is_contiguous() ||
+      (zeros_.defined() && !zeros_.is_contiguous())) {
+    return nullptr;
+  }
+  const kernels::QuantizedWeight w = kernels::quantized_weight(format_, packed_, scales_, zeros_);
+  if (w.m == 0 || !kernels::suits_int8_blocks(w)) return nullptr;
+  return kernels::biased(kernels::quantized_team_product(w, dtype), bias);
 }
 
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 
 #include "schmidt/kernels/activations.h"
 #include "schmidt/model/named_tensor.h"
+#include "schmidt/model/projection.h"
 #include "schmidt/quant/integer_format.h"
 
 namespace schmidt::model {
@@ -48,6 +50,10 @@ class QuantizedMatrix {
 
   /// x W^T, x [..., n] -> [..., m] in x's dtype. Differentiable with respect to x and the scales.
   torch::Tensor multiply(const torch::Tensor& x) const;
+
+  /// The same plus bias [m], as Projection::team_product.
+  kernels::TeamProductPtr team_product(const std::optional<torch::Tensor>& bias,
+                                       torch::ScalarType dtype) const;
 
  private:
   quant::IntegerFormat format_;

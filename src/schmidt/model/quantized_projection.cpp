@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/kernels/team_product.h"
 #include "schmidt/model/quantized_group.h"
 #include "schmidt/model/trained_codes.h"
 
@@ -173,6 +174,10 @@ StoredWeight quantized_weight(const std::string& name, const QuantizedMatrix& we
 QuantizedProjection::QuantizedProjection(std::string name, QuantizedMatrix weight,
                                          std::optional<torch::Tensor> bias, torch::ScalarType dtype)
     : name_(std::move(name)), weight_(std::move(weight)), bias_(std::move(bias)), dtype_(dtype) {}
+
+kernels::TeamProductPtr QuantizedProjection::team_product(torch::ScalarType dtype) const {
+  return weight_.team_product(bias_, dtype);
+}
 
 torch::Tensor QuantizedProjection::apply(const torch::Tensor& x) const {
   const torch::Tensor y = weight_.multiply(x);

@@ -18,6 +18,7 @@ class QuantizedProjection : public Projection {
                       torch::ScalarType dtype);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   torch::Tensor rows(const torch::Tensor& ids) const override {
     return weight_.gather(ids, dtype_);
   }

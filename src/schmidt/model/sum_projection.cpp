@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/kernels/team_products.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/mpo_projection.h"
 #include "schmidt/model/network.h"
@@ -130,6 +131,10 @@ torch::Tensor SumProjection::apply(const torch::Tensor& x) const {
   torch::Tensor y = terms_.front()->apply(x);
   for (size_t i = 1; i < terms_.size(); ++i) y = y + terms_[i]->apply(x);
   return bias_ ? y + *bias_ : y;
+}
+
+kernels::TeamProductPtr SumProjection::team_product(torch::ScalarType dtype) const {
+  return kernels::biased(kernels::summed(team_products(terms_, dtype), dtype), bias_);
 }
 
 std::vector<NamedTensor> SumProjection::parameters() const {

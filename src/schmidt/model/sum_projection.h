@@ -21,6 +21,7 @@ class SumProjection : public Projection {
                 std::optional<torch::Tensor> bias);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override { return terms_.front()->out_features(); }
   /// Those of the terms, NAME.terms.0.cores.0 .., and NAME.bias
   std::vector<NamedTensor> parameters() const override;

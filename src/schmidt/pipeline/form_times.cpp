@@ -17,13 +17,14 @@
 #include <fmt/format.h>
 
 #include "schmidt/model/dense_projection.h"
+#include "schmidt/model/factored_projection.h"
 #include "schmidt/model/model.h"
-#include "schmidt/model/quantized_matrix.h"
+#include "schmidt/model/products_in_turn.h"
+#include "schmidt/model/quantized_projection.h"
+#include "schmidt/model/sum_projection.h"
 
 namespace schmidt::pipeline {
 namespace {
-
-using Product = std::function<torch::Tensor(const torch::Tensor&)>;
 
 constexpr int kRounds = 8;
 constexpr double kEnough = 0.02;  // seconds, after which no more rounds are needed
@@ -42,28 +43,27 @@ model::QuantizedMatrix integers(const quant::IntegerFormat& format, int64_t m, i
   return {format, packed, scales, zeros, kernels::Activations::kInt8};
 }
 
-/// A layer's product in a form.
-Product product_of(const plan::Layer& layer, const std::optional<plan::LayerPlan>& plan,
-                   torch::ScalarType dtype) {
+/// A layer in a form.
+model::ProjectionPtr in_form(const plan::Layer& layer, const std::optional<plan::LayerPlan>& plan,
+                             torch::ScalarType dtype) {
   const int64_t m = layer.rows, n = layer.cols;
   if (!plan) {
     const model::LayerSpec spec{layer.name, m, n, false};
-    const model::DenseProjection dense({spec}, at::ones({m, n}, at::TensorOptions(dtype)), {});
-    return [dense](const torch::Tensor& x) { return dense.apply(x); };
+    return std::make_shared<model::DenseProjection>(
+        std::vector{spec}, at::ones({m, n}, at::TensorOptions(dtype)), std::nullopt);
   }
-  Product whole, low_rank;
+  std::vector<model::ProjectionPtr> terms;
   if (plan->integers) {
-    whole = [w = integers(*plan->integers, m, n)](const torch::Tensor& x) { return w.multiply(x); };
+    terms.push_back(std::make_shared<model::QuantizedProjection>(
+        layer.name, integers(*plan->integers, m, n), std::nullopt, dtype));
   }
   if (plan->factor_integers) {
-    low_rank = [left = integers(plan->left_integers(), m, plan->rank()),
-                right = integers(*plan->factor_integers, plan->rank(), n)](const torch::Tensor& x) {
-      return left.multiply(right.multiply(x));
-    };
+    terms.push_back(std::make_shared<model::FactoredProjection>(
+        layer.name, integers(plan->left_integers(), m, plan->rank()),
+        integers(*plan->factor_integers, plan->rank(), n), std::nullopt, dtype));
   }
-  if (!low_rank) return whole;
-  if (!whole) return low_rank;
-  return [whole, low_rank](const torch::Tensor& x) { return whole(x) + low_rank(x); };
+  if (terms.size() == 1) return terms.front();
+  return std::make_shared<model::SumProjection>(layer.name, std::move(terms), std::nullopt);
 }
 
 double seconds_of(const std::function<void()>& work) {
@@ -89,12 +89,11 @@ double measured(const plan::Layer& layer, const std::optional<plan::LayerPlan>& 
                 int64_t rows, torch::ScalarType dtype) {
   const int64_t most = rows > kManyRows ? 2 : kMostInTurn;
   const int64_t count = std::clamp<int64_t>(kBytesInTurn / std::max<int64_t>(1, bytes), 2, most);
-  std::vector<Product> products;
-  for (int64_t i = 0; i < count; ++i) products.push_back(product_of(layer, plan, dtype));
+  std::vector<model::ProjectionPtr> projections;
+  for (int64_t i = 0; i < count; ++i) projections.push_back(in_form(layer, plan, dtype));
   const torch::Tensor x = at::randn({rows, layer.cols}, at::TensorOptions(dtype));
-  const double all = least_seconds([&] {
-    for (const Product& product : products) product(x);
-  });
+  model::ProductsInTurn products(std::move(projections), dtype);
+  const double all = least_seconds([&] { products.run(x); });
   return all / static_cast<double>(count);
 }
 
@@ -123,8 +122,7 @@ double step_of_a_block(const io::Checkpoint& checkpoint, const Workload& workloa
     const std::vector<int64_t> lengths(workload.batch, tokens);
     const model::StepPlan plan = model::plan_step(ids, lengths, cache);
     cache.make_room(lengths);
-    torch::Tensor h = part.embed(plan.ids);
-    for (int64_t i = 0; i < count; ++i) h = part.block(i).step(h, plan, cache);
+    part.step_blocks(part.embed(plan.ids), plan, cache);
   });
   return all / static_cast<double>(count);
 }

@@ -1,0 +1,51 @@
+#include "schmidt/kernels/team.h"
+
+#include <algorithm>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace schmidt::kernels {
+namespace {
+
+/// Turns that a member waits awake: some 20 microseconds, more than shares of a step differ by.
+/// Where another program has the core that a member needs, the others give theirs up then.
+constexpr int kTurns = 2000;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+}  // namespace
+
+void Member::meet() const {
+  if (size_ == 1) return;
+  const int32_t before = team_->meetings.load(std::memory_order_relaxed);
+  if (team_->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+    team_->arrived.store(0, std::memory_order_relaxed);
+    team_->meetings.store(before + 1, std::memory_order_release);
+    team_->meetings.notify_all();
+    return;
+  }
+  for (int turn = 0; turn < kTurns; ++turn) {
+    if (team_->meetings.load(std::memory_order_acquire) != before) return;
+    pause();
+  }
+  team_->meetings.wait(before, std::memory_order_acquire);
+}
+
+Share Member::share(int64_t count, int64_t unit) const {
+  const int64_t units = (count + unit - 1) / unit;
+  const auto begin = [&](int64_t member) { return std::min(count, units * member / size_ * unit); };
+  return {begin(index_), begin(index_ + 1)};
+}
+
+int64_t largest_team() {
+  at::internal::lazy_init_num_threads();
+  return at::in_parallel_region() ? 1 : at::get_num_threads();
+}
+
+}  // namespace schmidt::kernels
