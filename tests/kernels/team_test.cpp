@@ -1,6 +1,7 @@
 #include "schmidt/kernels/team.h"
 
 #include <chrono>
+#include <new>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -39,6 +40,19 @@ TEST(Team, SleepsUntilTheLastHasCome) {
     if (member.index() == 1) seen = late ? 1 : 0;
   });
   EXPECT_EQ(seen, 1);
+}
+
+TEST(Team, EndsWithWhatOneThrew) {
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THROW(run_team(false,
+                          [&](const Member& member) {
+                            member.meet();
+                            if (member.index() == 0) throw std::bad_alloc();
+                            member.meet();
+                            member.meet();
+                          }),
+                 std::bad_alloc);
+  }
 }
 
 TEST(Team, SharesAreAllThatThereIs) {

@@ -28,6 +28,10 @@ class CacheMemory {
   void look_up(const std::vector<CacheRow>& rows, const std::vector<int64_t>& wanted);
 
   const Block* blocks(int64_t row) const { return rows_[static_cast<size_t>(row)].data(); }
+  /// Positions that its blocks have.
+  int64_t positions(int64_t row) const {
+    return tokens * static_cast<int64_t>(rows_[static_cast<size_t>(row)].size());
+  }
 
   int64_t kv_heads = 0, tokens = 0, d = 0;    ///< of every block
   torch::ScalarType dtype = torch::kFloat32;  ///< of keys and values

@@ -1,6 +1,7 @@
 #include "schmidt/kernels/low_rank_linear.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include <ATen/ops/empty.h>
@@ -16,11 +17,6 @@ namespace {
 /// Outputs that a kernel sums together have neighbours in one share.
 constexpr int64_t kUnit = 4;
 
-template <typename T>
-void multiply(const RowKernel<T>& kernel, const GemvProblem<T>& problem, const Share& share) {
-  if (!share.empty()) kernel.run(problem, share.begin, share.end);
-}
-
 /// First the outputs that are rows of the right factors, then, once the team has met, all others
 /// and every output to its place.
 template <typename T>
@@ -32,6 +28,14 @@ class LowRanks : public TeamProduct {
         weights_(weights.begin(), weights.end()),
         even_(right_.size(0) + right_.size(0) % 2) {
     for (const LowRankWeight& weight : weights_) others_ += weight.others.size(0);
+    others_ += others_ % 2;
+    for (size_t i = 0; i < of_few_rows_.size(); ++i) {
+      of_few_rows_[i] = kernels_of(static_cast<int64_t>(i) + 1, n());
+    }
+  }
+
+  bool suits_teams() const {
+    return std::ranges::none_of(of_few_rows_, [](const auto& kernels) { return kernels.empty(); });
   }
 
   int64_t between() const override { return even_ + others_; }
@@ -44,38 +48,54 @@ class LowRanks : public TeamProduct {
     return bytes;
   }
 
-  /// How many threads are worth waking; 0: a library's products are faster.
-  int64_t threads(int64_t rows, int64_t x_stride) const {
-    const RowKernel<T> first = row_kernel(first_problem(rows));
-    if (first.run == nullptr || (first.pairs && (n() % 2 != 0 || x_stride % 2 != 0))) return 0;
-    int64_t threads = right_.size(0) / first.grain;
+  /// The kernels of so many rows: of the right factors, then of each weight's other outputs. Empty
+  /// where a library's products are faster.
+  std::vector<RowKernel<T>> kernels_of(int64_t rows, int64_t x_stride) const {
+    std::vector<RowKernel<T>> kernels = {row_kernel(first_problem(rows))};
+    if (kernels[0].pairs && (n() % 2 != 0 || x_stride % 2 != 0)) return {};
     for (const LowRankWeight& weight : weights_) {
-      const RowKernel<T> kernel = row_kernel(second_problem(weight, rows));
+      kernels.push_back(row_kernel(second_problem(weight, rows)));
       // Behind an odd number of columns the next weight's would be read, which may be NaN.
-      if (kernel.run == nullptr || (kernel.pairs && weight.begin % 2 != 0)) return 0;
-      threads += weight.others.size(0) / kernel.grain;
+      if (kernels.back().pairs && weight.begin % 2 != 0) return {};
     }
-    return std::max<int64_t>(threads, 1);
+    const bool all = std::ranges::all_of(
+        kernels, [](const RowKernel<T>& kernel) { return kernel.run != nullptr; });
+    return all ? kernels : std::vector<RowKernel<T>>();
+  }
+
+  /// How many threads are worth waking.
+  int64_t threads(const std::vector<RowKernel<T>>& kernels) const {
+    int64_t threads = right_.size(0) / kernels[0].grain;
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      threads += weights_[i].others.size(0) / kernels[i + 1].grain;
+    }
+    return threads;
   }
 
   void run(const Member& member, const TeamRows& rows, TeamScratch& /*scratch*/) const override {
+    run_by(of_few_rows_[static_cast<size_t>(rows.rows - 1)], member, rows);
+  }
+
+  void run_by(const std::vector<RowKernel<T>>& kernels, const Member& member,
+              const TeamRows& rows) const {
     T* const chosen = static_cast<T*>(rows.between);
     T* second = chosen + rows.rows * even_;
     GemvProblem<T> first = first_problem(rows.rows);
     first.x = static_cast<const T*>(rows.x);
     first.x_stride = rows.x_stride;
     first.y = chosen;
-    share_out(member, first);
+    multiply(kernels[0], first, member);
     if (even_ != right_.size(0) && member.index() == 0) {
       for (int64_t row = 0; row < rows.rows; ++row) chosen[row * even_ + right_.size(0)] = T(0);
     }
     member.meet();
     T* to = static_cast<T*>(rows.y);
-    for (const LowRankWeight& weight : weights_) {
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      const LowRankWeight& weight = weights_[i];
       GemvProblem<T> problem = second_problem(weight, rows.rows);
       problem.x = chosen + weight.begin;
       problem.y = second;
-      const Share share = share_out(member, problem);
+      const Share share = multiply(kernels[i + 1], problem, member);
       if (problem.m > 0 || member.index() == 0) {  // where there are none, one puts down them all
         merge_columns(*weight.order, span_of_second(*weight.order, share.begin, share.end),
                       RowsToMerge<T>{.first = problem.x,
@@ -118,10 +138,10 @@ class LowRanks : public TeamProduct {
             .y_stride = others_};
   }
 
-  static Share share_out(const Member& member, const GemvProblem<T>& problem) {
-    const RowKernel<T> kernel = row_kernel(problem);
+  static Share multiply(const RowKernel<T>& kernel, const GemvProblem<T>& problem,
+                        const Member& member) {
     const Share share = member.share(problem.m, std::max(kernel.unit, kUnit));
-    multiply(kernel, problem, share);
+    if (!share.empty()) kernel.run(problem, share.begin, share.end);
     return share;
   }
 
@@ -129,6 +149,7 @@ class LowRanks : public TeamProduct {
   std::vector<LowRankWeight> weights_;
   int64_t even_;  // numbers of a row that the right factors give, made even
   int64_t others_ = 0;
+  std::array<std::vector<RowKernel<T>>, kMostTeamRows> of_few_rows_;  // of 1, 2, .. rows
 };
 
 /// Both steps on the same threads; undefined where a library's products are faster.
@@ -137,8 +158,8 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
                     std::span<const LowRankWeight> weights, int64_t rows) {
   const LowRanks<T> product(right, weights);
   const InputRows input = input_rows(x);
-  const int64_t threads = product.threads(rows, input.stride);
-  if (threads == 0) return {};
+  const std::vector<RowKernel<T>> kernels = product.kernels_of(rows, input.stride);
+  if (kernels.empty()) return {};
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = product.m();
   const torch::Tensor y = at::empty(shape, x.options());
@@ -149,10 +170,8 @@ torch::Tensor fused(const torch::Tensor& x, const torch::Tensor& right,
                             .rows = rows,
                             .x_stride = input.stride,
                             .y_stride = product.m()};
-  run_team(threads == 1, [&](const Member& member) {
-    TeamScratch none;
-    product.run(member, of_team, none);
-  });
+  run_team(product.threads(kernels) < 2,
+           [&](const Member& member) { product.run_by(kernels, member, of_team); });
   return y;
 }
 
@@ -201,10 +220,7 @@ TeamProductPtr low_rank_team_product(const torch::Tensor& right,
   TeamProductPtr made;
   with_fast_type(right.scalar_type(), [&]<typename T>(T*) {
     auto product = std::make_unique<const LowRanks<T>>(right, weights);
-    for (int64_t rows = 1; rows <= kMostTeamRows; ++rows) {
-      if (product->threads(rows, right.size(1)) == 0) return;
-    }
-    made = std::move(product);
+    if (product->suits_teams()) made = std::move(product);
   });
   return made;
 }

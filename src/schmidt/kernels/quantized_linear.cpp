@@ -12,9 +12,12 @@
 namespace schmidt::kernels {
 namespace {
 
-/// Most rows for which passes over the integers as they lie are the fastest way: up to here where
-/// the others are products by panels, and where they are numbers by tiles and the library.
-constexpr int64_t kMostRowsBeforePanels = 4, kMostRows = 16;
+/// Most rows for which passes over the integers as they lie are the fastest way where the others
+/// are numbers by tiles and the library.
+constexpr int64_t kMostRows = 16;
+
+/// The same where the others are products by panels.
+int64_t most_rows_before_panels() { return supported(InstructionSet::kAvx512Vbmi) ? 8 : 4; }
 
 int64_t rows_of(const torch::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
 
@@ -23,7 +26,7 @@ bool suits_tiles(const torch::Tensor& x, const QuantizedWeight& w) {
 }
 
 bool suits_panels(int64_t rows, const QuantizedWeight& w, Activations activations) {
-  return rows > kMostRowsBeforePanels && activations == Activations::kInt8 &&
+  return rows > most_rows_before_panels() && activations == Activations::kInt8 &&
          suits_int8_blocks(w) && quantized_gemm_is_fast();
 }
 

@@ -348,7 +348,7 @@ namespace avx512_vbmi {
 #include "schmidt/kernels/quantized_avx512.inc"
 struct Vector : Floats, Permutations {};
 #include "schmidt/kernels/quantized_vbmi.inc"
-#undef SCHMIDT_INT8
+#undef SCHMIDT_INT8  // those were its products, in place of quantized_kernel.inc's
 #include "schmidt/kernels/quantized_kernel.inc"
 }  // namespace avx512_vbmi
 #undef SCHMIDT_VBMI

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 
 #include <ATen/Parallel.h>
 
@@ -10,8 +11,16 @@ namespace schmidt::kernels {
 /// What the members of a team have in common.
 struct Team {
   alignas(64) std::atomic<int64_t> arrived = 0;   // at the next meeting
-  alignas(64) std::atomic<int32_t> meetings = 0;  // that were held
+  alignas(64) std::atomic<int32_t> meetings = 0;  // that were held, and one more where one failed
+  std::atomic<bool> failed = false;
+  std::exception_ptr error;  // of the first that failed
+
+  /// Ends the work of all, with the exception that is being handled.
+  void fail();
 };
+
+/// What a member that waits for another one, which failed, is left with.
+struct TeamFailed {};
 
 /// Neighbours among things that are shared out.
 struct Share {
@@ -29,7 +38,7 @@ class Member {
   int64_t index() const { return index_; }  ///< below the size of the team
 
   /// Returns once every member has called it as often: what each wrote before is there for all.
-  /// Waits awake for some microseconds, then asleep.
+  /// Waits awake for some microseconds, then asleep. Throws TeamFailed where another has failed.
   void meet() const;
 
   /// This member's share of `count` things, of which `unit` neighbours stay together.
@@ -44,8 +53,8 @@ class Member {
 /// another parallel region.
 int64_t largest_team();
 
-/// Runs work(member) on every thread of a team, or on this thread alone. `work` throws nothing: the
-/// others would wait for it.
+/// Runs work(member) on every thread of a team, or on this thread alone. Throws what the first
+/// member threw that failed.
 template <typename Work>
 void run_team(bool alone, const Work& work) {
   Team team;
@@ -53,14 +62,19 @@ void run_team(bool alone, const Work& work) {
   if (!alone && largest_team() > 1) {
 #pragma omp parallel
     {
-      Member member(team, omp_get_thread_num(), omp_get_num_threads());
-      work(member);
+      try {
+        work(Member(team, omp_get_thread_num(), omp_get_num_threads()));
+      } catch (const TeamFailed&) {
+        // Who failed has said why.
+      } catch (...) {
+        team.fail();
+      }
     }
+    if (team.error) std::rethrow_exception(team.error);
     return;
   }
 #endif
-  Member member(team, 0, 1);
-  work(member);
+  work(Member(team, 0, 1));
 }
 
 }  // namespace schmidt::kernels

@@ -6,12 +6,16 @@
 #include "schmidt/kernels/add.h"
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
+#include "schmidt/kernels/row_kernel.h"
 
 namespace schmidt::kernels {
 namespace {
 
-/// Outputs of a share begin where a line of memory does, so that no two members write to one.
-constexpr int64_t kUnit = 16;
+/// Outputs of a share fill whole lines of memory, so that hardly any two members write to one.
+constexpr int64_t kUnit = 32;
+
+/// So that every region of `between` begins at an even number, as kernels read pairs.
+int64_t even(int64_t numbers) { return numbers + numbers % 2; }
 
 template <typename T>
 T* at(void* memory, int64_t numbers) {
@@ -51,8 +55,11 @@ class Dense : public TeamProduct {
                                  .x_stride = rows.x_stride,
                                  .w_stride = w_.stride(0),
                                  .y_stride = rows.y_stride};
-    const auto [begin, end] = member.share(m(), kUnit);
-    if (begin < end) gemv_kernel<T>()(problem, begin, end);
+    RowKernel<T> kernel = row_kernel(problem);
+    const bool fits = !kernel.pairs || (n() % 2 == 0 && rows.x_stride % 2 == 0);
+    if (kernel.run == nullptr || !fits) kernel = {.run = gemv_kernel<T>()};
+    const auto [begin, end] = member.share(m(), std::max(kUnit, kernel.unit));
+    if (begin < end) kernel.run(problem, begin, end);
   }
 
  private:
@@ -89,8 +96,11 @@ class Nf4 : public TeamProduct {
   void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
     const auto [begin, end] = member.share(m(), kUnit);
     if (begin >= end) return;
-    multiply_nf4(w_, widened<T>(rows, n(), scratch.numbers), rows.rows, begin, end,
-                 Outputs<T>{static_cast<T*>(rows.y), rows.y_stride}, scratch.sums);
+    const float* const x = widened<T>(rows, n(), scratch.numbers);
+    for (int64_t row = 0; row < rows.rows; row += kMostDotRows) {
+      multiply_nf4(w_, x + row * n(), std::min(kMostDotRows, rows.rows - row), begin, end,
+                   Outputs<T>{at<T>(rows.y, row * rows.y_stride), rows.y_stride}, scratch.sums);
+    }
   }
 
  private:
@@ -110,7 +120,7 @@ class Chained : public TeamProduct {
   int64_t bytes() const override { return left_->bytes() + right_->bytes(); }
 
   void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
-    const int64_t r = right_->m();
+    const int64_t r = even(right_->m());
     void* const own = at<T>(rows.between, rows.rows * r);
     TeamRows first = rows, second = rows;
     first.y = rows.between;
@@ -186,12 +196,12 @@ class Summed : public TeamProduct {
       : TeamProduct(terms.front()->m(), terms.front()->n()), terms_(std::move(terms)) {}
 
   int64_t between() const override {
-    return (static_cast<int64_t>(terms_.size()) - 1) * m() + between_of(terms_);
+    return (static_cast<int64_t>(terms_.size()) - 1) * even(m()) + between_of(terms_);
   }
   int64_t bytes() const override { return bytes_of(terms_); }
 
   void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
-    const int64_t others = rows.rows * m();
+    const int64_t stride = even(m()), others = rows.rows * stride;
     TeamRows of_term = rows;
     of_term.between = at<T>(rows.between, (static_cast<int64_t>(terms_.size()) - 1) * others);
     T* next = static_cast<T*>(rows.between);
@@ -199,13 +209,13 @@ class Summed : public TeamProduct {
       term->run(member, of_term, scratch);
       of_term.between = at<T>(of_term.between, rows.rows * term->between());
       of_term.y = next;
-      of_term.y_stride = m();
+      of_term.y_stride = stride;
       next += others;
     }
     member.meet();
     const T* const outputs = static_cast<const T*>(rows.between);
     for (size_t i = 1; i < terms_.size(); ++i) {
-      add_share(member, rows, m(), outputs + static_cast<int64_t>(i - 1) * others, m());
+      add_share(member, rows, m(), outputs + static_cast<int64_t>(i - 1) * others, stride);
     }
   }
 
@@ -280,9 +290,11 @@ TeamProductPtr summed(std::vector<TeamProductPtr> terms, torch::ScalarType dtype
   return make<Summed>(dtype, std::move(terms));
 }
 
-TeamProductPtr biased(TeamProductPtr product, const std::optional<torch::Tensor>& bias) {
+TeamProductPtr biased(TeamProductPtr product, const std::optional<torch::Tensor>& bias,
+                      torch::ScalarType dtype) {
   if (product == nullptr || !bias) return product;
-  return make<Biased>(bias->scalar_type(), std::move(product), *bias);
+  if (bias->scalar_type() != dtype || !bias->is_contiguous()) return nullptr;
+  return make<Biased>(dtype, std::move(product), *bias);
 }
 
 }  // namespace schmidt::kernels

@@ -40,7 +40,8 @@ TeamProductPtr side_by_side(std::vector<TeamProductPtr> parts, torch::ScalarType
 /// The sum of their outputs, from left to right, each sum rounded to the dtype.
 TeamProductPtr summed(std::vector<TeamProductPtr> terms, torch::ScalarType dtype);
 
-/// Outputs + bias [m], rounded to its dtype, where there is one.
-TeamProductPtr biased(TeamProductPtr product, const std::optional<torch::Tensor>& bias);
+/// Outputs + bias [m] of the dtype, rounded to it, where there is a bias.
+TeamProductPtr biased(TeamProductPtr product, const std::optional<torch::Tensor>& bias,
+                      torch::ScalarType dtype);
 
 }  // namespace schmidt::kernels

@@ -21,13 +21,6 @@ constexpr int64_t kBytesPerThread = 128 << 10;
 /// Lines of memory: what members write lies in lines of their own.
 int64_t whole_lines(int64_t numbers) { return (numbers + 31) / 32 * 32; }
 
-bool is_plain(const ModelConfig& config) {
-  return config.norms == NormPlacement::kBefore && config.norm_offset == 0.0 &&
-         config.qk_norm != QkNorm::kWhole && config.activation == Activation::kSilu &&
-         !config.experts && !config.rope.local_theta &&
-         rotary_dim(config.rope, config.head_dim) == config.head_dim;
-}
-
 }  // namespace
 
 /// Memory of one calling thread, kept from step to step.
@@ -58,6 +51,12 @@ class DecodeEngine::Pass {
       : e_(engine), plan_(plan), workspace_(workspace), rows_(h.size(0)) {
     rope_ = {plan.rope.cos.contiguous(), plan.rope.sin.contiguous()};
     workspace.cache.look_up(cache.rows(), plan.queries.rows);
+    for (int64_t token = 0; token < rows_; ++token) {
+      const int64_t row = plan.queries.rows[token], position = plan.queries.positions[token];
+      TORCH_CHECK_VALUE(position < workspace.cache.positions(row),
+                        "[step] expected room for position ", position, " in row ", row,
+                        " of the cache, got ", workspace.cache.positions(row), " positions");
+    }
     qkv_row_ = e_.layers_.front().qkv->m();
     mixed_row_ = e_.heads_ * e_.d_;
     const int64_t sizes[] = {qkv_row_, mixed_row_, e_.hidden_, 2 * e_.intermediate_, e_.between_};
@@ -88,7 +87,7 @@ class DecodeEngine::Pass {
     T* const gated = normed + whole_lines(e_.hidden_ * rows_);
     std::copy_n(h, rows_ * e_.hidden_, residual);
     for (size_t i = 0; i < e_.layers_.size(); ++i) {
-      const Layers& layers = e_.layers_[i];
+      const BlockLayers& layers = e_.layers_[i];
       norm(layers.qkv_norm, residual, normed);
       multiply(*layers.qkv, normed, qkv_, member, own);
       turn_and_store(layers, static_cast<int64_t>(i), member);
@@ -116,7 +115,8 @@ class DecodeEngine::Pass {
   }
 
   /// Queries and keys to their places, keys and values into the cache.
-  void turn_and_store(const Layers& layers, int64_t layer, const kernels::Member& member) const {
+  void turn_and_store(const BlockLayers& layers, int64_t layer,
+                      const kernels::Member& member) const {
     const int64_t turning = e_.heads_ + e_.kv_heads_, half = e_.d_ / 2;
     const kernels::Share share = member.share(rows_ * turning);
     for (int64_t item = share.begin; item < share.end; ++item) {
@@ -138,7 +138,7 @@ class DecodeEngine::Pass {
     member.meet();
   }
 
-  void attend(const Layers& layers, int64_t layer, const kernels::Member& member,
+  void attend(const BlockLayers& layers, int64_t layer, const kernels::Member& member,
               Workspace::OfMember& own) const {
     const int64_t group = e_.heads_ / e_.kv_heads_;
     const kernels::Share share = member.share(rows_ * e_.heads_);
@@ -166,7 +166,7 @@ class DecodeEngine::Pass {
   T *qkv_, *mixed_, *update_, *gate_up_, *between_;  // shared, [rows, ..]
 };
 
-DecodeEngine::DecodeEngine(const ModelConfig& config, std::vector<Layers> layers,
+DecodeEngine::DecodeEngine(const ModelConfig& config, std::vector<BlockLayers> layers,
                            torch::ScalarType dtype)
     : hidden_(config.hidden_size),
       heads_(config.num_heads),
@@ -179,7 +179,7 @@ DecodeEngine::DecodeEngine(const ModelConfig& config, std::vector<Layers> layers
       dtype_(dtype),
       layers_(std::move(layers)) {
   int64_t bytes = 0;
-  for (const Layers& block : layers_) {
+  for (const BlockLayers& block : layers_) {
     for (const auto* product : {&block.qkv, &block.out, &block.gate_up, &block.down}) {
       between_ = std::max(between_, (*product)->between());
       bytes += (*product)->bytes();
@@ -188,23 +188,32 @@ DecodeEngine::DecodeEngine(const ModelConfig& config, std::vector<Layers> layers
   small_ = bytes < 2 * kBytesPerThread * static_cast<int64_t>(layers_.size());
 }
 
+bool DecodeEngine::suits(const ModelConfig& config) {
+  return config.norms == NormPlacement::kBefore && config.norm_offset == 0.0 &&
+         config.qk_norm != QkNorm::kWhole && config.activation == Activation::kSilu &&
+         !config.experts && !config.rope.local_theta &&
+         rotary_dim(config.rope, config.head_dim) == config.head_dim &&
+         kernels::team_products_are_fast();
+}
+
 std::shared_ptr<const DecodeEngine> DecodeEngine::make(const ModelConfig& config,
                                                        const std::vector<Block>& blocks,
                                                        torch::ScalarType dtype) {
   const bool fast_type = dtype == torch::kFloat32 || dtype == torch::kBFloat16;
-  if (!fast_type || !is_plain(config) || blocks.empty() || !kernels::team_products_are_fast()) {
+  if (!fast_type || !suits(config) || blocks.empty()) {
     return nullptr;
   }
-  std::vector<Layers> all;
+  std::vector<BlockLayers> all;
   for (const Block& block : blocks) {
-    Layers layers{.qkv_norm = block.weight(Norm::kQkvInput),
-                  .q_norm = block.weight(Norm::kQ),
-                  .k_norm = block.weight(Norm::kK),
-                  .gate_up_norm = block.weight(Norm::kGateUpInput),
-                  .window = config.windows[all.size()]};
+    BlockLayers layers{.qkv_norm = block.weight(Norm::kQkvInput),
+                       .q_norm = block.weight(Norm::kQ),
+                       .k_norm = block.weight(Norm::kK),
+                       .gate_up_norm = block.weight(Norm::kGateUpInput),
+                       .window = config.windows[all.size()]};
     for (const auto& [group, product] :
-         {std::pair{Group::kQkv, &Layers::qkv}, std::pair{Group::kOut, &Layers::out},
-          std::pair{Group::kGateUp, &Layers::gate_up}, std::pair{Group::kDown, &Layers::down}}) {
+         {std::pair{Group::kQkv, &BlockLayers::qkv}, std::pair{Group::kOut, &BlockLayers::out},
+          std::pair{Group::kGateUp, &BlockLayers::gate_up},
+          std::pair{Group::kDown, &BlockLayers::down}}) {
       layers.held.push_back(block.projection(group));
       layers.*product = layers.held.back()->team_product(dtype);
       if (layers.*product == nullptr) return nullptr;
@@ -217,7 +226,7 @@ std::shared_ptr<const DecodeEngine> DecodeEngine::make(const ModelConfig& config
 }
 
 bool DecodeEngine::suits(const StepPlan& plan) const {
-  return !plan.single_tokens.defined() &&
+  return !plan.queries.rows.empty() && !plan.single_tokens.defined() &&
          std::cmp_less_equal(plan.queries.rows.size(), kernels::kMostTeamRows);
 }
 

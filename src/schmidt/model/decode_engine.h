@@ -33,8 +33,12 @@ namespace schmidt::model {
 /// Numbers are rounded where Block::step rounds them, so that both give the same.
 class DecodeEngine {
  public:
-  /// Null where a block has a part that only Block::step computes: norms behind what it adds, a
-  /// mixture of experts, another gate than SiLU, a layer without a team product.
+  /// Whether blocks of such a model may have one: norms before what reads the residual stream, one
+  /// MLP with SiLU, heads that turn as a whole.
+  static bool suits(const ModelConfig& config);
+
+  /// Null where only Block::step computes a block: it does not suit, or a layer has no team
+  /// product.
   static std::shared_ptr<const DecodeEngine> make(const ModelConfig& config,
                                                   const std::vector<Block>& blocks,
                                                   torch::ScalarType dtype);
@@ -48,7 +52,7 @@ class DecodeEngine {
   torch::Tensor step(const torch::Tensor& h, const StepPlan& plan, const KvCache& cache) const;
 
  private:
-  struct Layers {
+  struct BlockLayers {
     std::vector<ProjectionPtr> held;  // whose memory the products read
     kernels::TeamProductPtr qkv, out, gate_up, down;
     torch::Tensor qkv_norm, q_norm, k_norm, gate_up_norm;  // q_norm, k_norm where heads have any
@@ -58,13 +62,13 @@ class DecodeEngine {
   template <typename T>
   class Pass;
 
-  DecodeEngine(const ModelConfig& config, std::vector<Layers> layers, torch::ScalarType dtype);
+  DecodeEngine(const ModelConfig& config, std::vector<BlockLayers> layers, torch::ScalarType dtype);
 
   int64_t hidden_, heads_, kv_heads_, d_, intermediate_;
   float eps_, residual_scale_;
   kernels::Scores scores_;
   torch::ScalarType dtype_;
-  std::vector<Layers> layers_;
+  std::vector<BlockLayers> layers_;
   int64_t between_ = 0;  // the most numbers of a row within a product
   bool small_ = false;   // so that threads are not worth waking
 };

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/linear.h"
 #include "schmidt/kernels/team_products.h"
 
@@ -97,7 +98,8 @@ torch::Tensor DenseProjection::rows(const torch::Tensor& ids) const {
 }
 
 kernels::TeamProductPtr DenseProjection::team_product(torch::ScalarType dtype) const {
-  const bool fits = weight_.is_cpu() && weight_.scalar_type() == dtype && weight_.stride(1) == 1;
+  const bool fits =
+      weight_.scalar_type() == dtype && kernels::fast_types({&weight_}) && weight_.stride(1) == 1;
   return fits ? kernels::dense_team_product(weight_, bias_) : nullptr;
 }
 

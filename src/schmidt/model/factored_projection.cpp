@@ -102,7 +102,7 @@ torch::Tensor FactoredProjection::apply(const torch::Tensor& x) const {
 kernels::TeamProductPtr FactoredProjection::team_product(torch::ScalarType dtype) const {
   return kernels::biased(kernels::chained(left_.team_product(std::nullopt, dtype),
                                           right_.team_product(std::nullopt, dtype), dtype),
-                         bias_);
+                         bias_, dtype);
 }
 
 torch::Tensor FactoredProjection::weight() const {

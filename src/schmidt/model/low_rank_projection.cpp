@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 
+#include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/low_rank_linear.h"
 #include "schmidt/kernels/team_products.h"
 #include "schmidt/model/network.h"
@@ -60,14 +61,15 @@ torch::Tensor LowRankProjection::outputs(const torch::Tensor& x) const {
 
 kernels::TeamProductPtr LowRankProjection::team_product(torch::ScalarType dtype) const {
   const auto fits = [&](const torch::Tensor& t) {
-    return t.is_cpu() && t.scalar_type() == dtype && t.dim() >= 2 && t.stride(-1) == 1;
+    return t.scalar_type() == dtype && kernels::fast_types({&t}) && t.dim() >= 2 &&
+           t.stride(-1) == 1;
   };
   if (!fits(stacked_) || !std::ranges::all_of(members_, [&](const Member& member) {
         return fits(member.layer.weight.cores[0]);
       })) {
     return nullptr;
   }
-  return kernels::biased(kernels::low_rank_team_product(stacked_, weights()), bias_);
+  return kernels::biased(kernels::low_rank_team_product(stacked_, weights()), bias_, dtype);
 }
 
 bool LowRankProjection::is_trained() const {

@@ -182,7 +182,7 @@ Nf4Projection::Nf4Projection(std::string name, Nf4Matrix weight, StoredWeight st
       dtype_(dtype) {}
 
 kernels::TeamProductPtr Nf4Projection::team_product(torch::ScalarType dtype) const {
-  return kernels::biased(weight_.team_product(dtype), bias_);
+  return kernels::biased(weight_.team_product(dtype), bias_, dtype);
 }
 
 torch::Tensor Nf4Projection::apply(const torch::Tensor& x) const {

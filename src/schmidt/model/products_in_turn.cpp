@@ -6,13 +6,12 @@
 
 namespace schmidt::model {
 
-ProductsInTurn::ProductsInTurn(std::vector<ProjectionPtr> projections, torch::ScalarType dtype)
+ProductsInTurn::ProductsInTurn(std::vector<ProjectionPtr> projections, torch::ScalarType dtype,
+                               bool by_team)
     : projections_(std::move(projections)) {
-  if (kernels::team_products_are_fast()) products_ = team_products(projections_, dtype);
+  if (by_team) products_ = team_products(projections_, dtype);
   if (!products_.empty() && products_.front() == nullptr) products_.clear();
 }
-
-ProductsInTurn::~ProductsInTurn() = default;
 
 void ProductsInTurn::run(const torch::Tensor& x) {
   const int64_t rows = x.size(0);

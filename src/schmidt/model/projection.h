@@ -7,12 +7,8 @@
 
 #include <torch/types.h>
 
+#include "schmidt/kernels/team_product.h"
 #include "schmidt/model/named_tensor.h"
-
-namespace schmidt::kernels {
-class TeamProduct;
-using TeamProductPtr = std::unique_ptr<const TeamProduct>;
-}  // namespace schmidt::kernels
 
 namespace schmidt::model {
 

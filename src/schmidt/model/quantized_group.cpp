@@ -6,8 +6,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 
-#include "schmidt/kernels/team_product.h"
-
 namespace schmidt::model {
 namespace {
 

@@ -198,7 +198,7 @@ kernels::TeamProductPtr QuantizedMatrix::team_product(const std::optional<torch:
   }
   const kernels::QuantizedWeight w = kernels::quantized_weight(format_, packed_, scales_, zeros_);
   if (w.m == 0 || !kernels::suits_int8_blocks(w)) return nullptr;
-  return kernels::biased(kernels::quantized_team_product(w, dtype), bias);
+  return kernels::biased(kernels::quantized_team_product(w, dtype), bias, dtype);
 }
 
 torch::Tensor packed_zeros(const torch::Tensor& zeros, int bits) {

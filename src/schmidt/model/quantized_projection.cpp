@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
-#include "schmidt/kernels/team_product.h"
 #include "schmidt/model/quantized_group.h"
 #include "schmidt/model/trained_codes.h"
 

@@ -134,7 +134,7 @@ torch::Tensor SumProjection::apply(const torch::Tensor& x) const {
 }
 
 kernels::TeamProductPtr SumProjection::team_product(torch::ScalarType dtype) const {
-  return kernels::biased(kernels::summed(team_products(terms_, dtype), dtype), bias_);
+  return kernels::biased(kernels::summed(team_products(terms_, dtype), dtype), bias_, dtype);
 }
 
 std::vector<NamedTensor> SumProjection::parameters() const {

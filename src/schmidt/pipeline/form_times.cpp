@@ -16,6 +16,7 @@
 #include <ATen/ops/randn.h>
 #include <fmt/format.h>
 
+#include "schmidt/model/decode_engine.h"
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/factored_projection.h"
 #include "schmidt/model/model.h"
@@ -86,13 +87,13 @@ double least_seconds(const std::function<void()>& work) {
 
 /// Seconds of one product of a form with x of so many rows.
 double measured(const plan::Layer& layer, const std::optional<plan::LayerPlan>& plan, int64_t bytes,
-                int64_t rows, torch::ScalarType dtype) {
+                int64_t rows, torch::ScalarType dtype, bool by_team) {
   const int64_t most = rows > kManyRows ? 2 : kMostInTurn;
   const int64_t count = std::clamp<int64_t>(kBytesInTurn / std::max<int64_t>(1, bytes), 2, most);
   std::vector<model::ProjectionPtr> projections;
   for (int64_t i = 0; i < count; ++i) projections.push_back(in_form(layer, plan, dtype));
   const torch::Tensor x = at::randn({rows, layer.cols}, at::TensorOptions(dtype));
-  model::ProductsInTurn products(std::move(projections), dtype);
+  model::ProductsInTurn products(std::move(projections), dtype, by_team);
   const double all = least_seconds([&] { products.run(x); });
   return all / static_cast<double>(count);
 }
@@ -154,7 +155,10 @@ StepTimes measure_times(const io::Checkpoint& model, const Competition& competit
       if (free) return 0.0;
       const auto [found, unknown] =
           known.try_emplace(key(layer.layer, plan) + fmt::format(" {}", rows), 0.0);
-      if (unknown) found->second = measured(layer.layer, plan, bytes, rows, workload.dtype);
+      if (unknown) {
+        found->second = measured(layer.layer, plan, bytes, rows, workload.dtype,
+                                 !vocabulary && model::DecodeEngine::suits(config));
+      }
       return found->second;
     };
     const auto scalar = static_cast<int64_t>(c10::elementSize(workload.dtype));
