@@ -87,5 +87,21 @@ TEST(StoredBytes, AreThoseOfCodesScalesAndZeroPoints) {
   EXPECT_EQ(stored_bytes(integers(4, 32, true), 2) - without, 6 * 2 * 4);
 }
 
+TEST(LeftIntegers, HaveGroupsOfWholeBlocksOrOfWholeRows) {
+  const auto group = [](int64_t rank, int64_t of_right) {
+    LayerPlan plan{.layer = layer(6, 64), .max_bonds = {rank}};
+    plan.factor_integers = quant::IntegerFormat{4, of_right, false};
+    return plan.left_integers().group;
+  };
+  EXPECT_EQ(group(96, 64), 32);
+  EXPECT_EQ(group(128, 64), 64);
+  EXPECT_EQ(group(320, 64), 64);
+  EXPECT_EQ(group(92, 64), 46);  // of none, but still small
+  EXPECT_EQ(group(122, 64), 61);
+  EXPECT_EQ(group(8, 64), 8);
+  EXPECT_EQ(group(101, 64), 101);
+  EXPECT_EQ(group(96, 16), 16);
+}
+
 }  // namespace
 }  // namespace schmidt::plan

@@ -31,16 +31,21 @@ struct LayerPlan {
   bool is_rounded() const { return integers || factor_integers || nf4; }
   int64_t rank() const { return max_bonds.front(); }  ///< of a low rank
   /// Those of the left one: groups of the largest divisor of the rank that is no more than the
-  /// right one's and at least half of that, or else whole rows, whose numbers are of one size.
+  /// right one's and at least half of that, of whole blocks of inputs where there is one, since
+  /// products of 8-bit integers ask for that; or else whole rows, whose numbers are of one size.
   quant::IntegerFormat left_integers() const {
     quant::IntegerFormat format = *factor_integers;
     const int64_t most = format.group;
-    format.group = rank();
-    for (int64_t group = std::min(most, rank()); 2 * group >= most; --group) {
-      if (rank() % group != 0) continue;
-      format.group = group;
-      break;
-    }
+    const auto largest_divisor = [&](int64_t multiple_of) -> int64_t {
+      for (int64_t group = std::min(most, rank()); 2 * group >= most; --group) {
+        if (rank() % group == 0 && group % multiple_of == 0) return group;
+      }
+      return 0;
+    };
+    constexpr int64_t kBlock = 32;
+    const int64_t of_blocks = largest_divisor(kBlock);
+    const int64_t group = of_blocks > 0 ? of_blocks : largest_divisor(1);
+    format.group = group > 0 ? group : rank();
     return format;
   }
 
