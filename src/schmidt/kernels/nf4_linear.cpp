@@ -56,6 +56,7 @@ void put_in_runs(const float* x, int64_t count, int64_t lanes, float* to) {
   }
 }
 
+/// Outputs begin .. end - 1 by dot products, on this thread.
 template <typename T>
 void multiply_share(const Nf4Weight& w, const float* x, int64_t rows, int64_t begin, int64_t end,
                     const Outputs<T>& to, std::vector<float>& numbers) {
@@ -68,7 +69,7 @@ void multiply_share(const Nf4Weight& w, const float* x, int64_t rows, int64_t be
   }
 }
 
-/// The same for at most kMostDotRows rows of x.
+/// All outputs so, on several threads.
 template <typename T>
 void multiply_by_dots(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
   const Nf4Kernels& kernels = chosen();

@@ -19,7 +19,7 @@ namespace schmidt::model {
 /// All blocks of a model for steps of a few tokens, as in decoding: one team of threads goes
 /// through them, where Block::step wakes threads for every product. Each member holds the residual
 /// stream itself, and norms, gates and roundings of a few rows; products and heads are shared out,
-/// and the team meets six times a block:
+/// and the team meets six times a block, and once more within a product of two steps:
 ///
 ///   every member        shared out           meets
 ///   h, norm             q, k, v                1
