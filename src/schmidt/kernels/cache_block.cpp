@@ -12,6 +12,7 @@
 
 #include "schmidt/kernels/cache_memory.h"
 #include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/held_type.h"
 #include "schmidt/kernels/loops.h"
 
 namespace schmidt::kernels {
@@ -157,19 +158,6 @@ void store_all(const torch::Tensor& x, Half half, const CacheRow& row, int64_t l
       begin += piece.count;
     }
   });
-}
-
-/// Calls `run` with a null pointer of the C++ type that a cache holds.
-template <typename Run>
-void with_held_type(torch::ScalarType dtype, const Run& run) {
-  switch (dtype) {
-    case torch::kFloat32:
-      return run(static_cast<float*>(nullptr));
-    case torch::kBFloat16:
-      return run(static_cast<c10::BFloat16*>(nullptr));
-    default:
-      return run(static_cast<int8_t*>(nullptr));
-  }
 }
 
 template <typename T>

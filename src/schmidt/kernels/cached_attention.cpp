@@ -11,6 +11,7 @@
 #include <ATen/ops/tanh.h>
 
 #include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/held_type.h"
 #include "schmidt/kernels/loops.h"
 
 namespace schmidt::kernels {
@@ -155,14 +156,9 @@ void attend_one(const CacheMemory& memory, const HeadQuery& query, const T* q, T
 template <typename T>
 void attend_as(const CacheMemory& memory, const HeadQuery& query, const T* q, T* out,
                float* numbers) {
-  switch (memory.dtype) {
-    case torch::kFloat32:
-      return attend_one<T, float>(memory, query, q, out, numbers);
-    case torch::kBFloat16:
-      return attend_one<T, c10::BFloat16>(memory, query, q, out, numbers);
-    default:
-      return attend_one<T, int8_t>(memory, query, q, out, numbers);
-  }
+  with_held_type(memory.dtype, [&]<typename C>(C* /*type*/) {
+    attend_one<T, C>(memory, query, q, out, numbers);
+  });
 }
 
 template <typename T>

@@ -29,12 +29,13 @@ class LowRanks : public TeamProduct {
         even_(right_.size(0) + right_.size(0) % 2) {
     for (const LowRankWeight& weight : weights_) others_ += weight.others.size(0);
     others_ += others_ % 2;
+  }
+
+  /// Chooses the kernels that run() takes; false where a library's products are faster.
+  bool choose_for_few_rows() {
     for (size_t i = 0; i < of_few_rows_.size(); ++i) {
       of_few_rows_[i] = kernels_of(static_cast<int64_t>(i) + 1, n());
     }
-  }
-
-  bool suits_teams() const {
     return std::ranges::none_of(of_few_rows_, [](const auto& kernels) { return kernels.empty(); });
   }
 
@@ -219,8 +220,8 @@ TeamProductPtr low_rank_team_product(const torch::Tensor& right,
                                      std::span<const LowRankWeight> weights) {
   TeamProductPtr made;
   with_fast_type(right.scalar_type(), [&]<typename T>(T*) {
-    auto product = std::make_unique<const LowRanks<T>>(right, weights);
-    if (product->suits_teams()) made = std::move(product);
+    auto product = std::make_unique<LowRanks<T>>(right, weights);
+    if (product->choose_for_few_rows()) made = std::move(product);
   });
   return made;
 }
