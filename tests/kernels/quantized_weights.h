@@ -71,8 +71,9 @@ struct Made {
 inline std::vector<Case> cases() {
   constexpr c10::ScalarType kTypes[] = {torch::kFloat32, torch::kBFloat16, torch::kFloat16};
   constexpr std::pair<int64_t, int64_t> kShapes[] = {
-      {32, 32},   {64, 64}, {192, 64}, {224, 32}, {288, 96}, {576, 576}, {384, 128},
-      {100, 100}, {33, 33}, {7, 7},    {100, 20}, {60, 12},  {1088, 64}, {13, 1}};
+      {32, 32},   {64, 64},  {192, 64},  {224, 32}, {288, 96}, {576, 576}, {384, 128},
+      {100, 100}, {33, 33},  {7, 7},     {100, 20}, {60, 12},  {1088, 64}, {13, 1},
+      {123, 41},  {126, 63}, {254, 127}, {66, 33},  {120, 24}};
   std::vector<Case> all;
   size_t next = 0;
   for (const int bits : quant::kIntegerWidths) {

@@ -48,11 +48,11 @@ void reference(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, int64
       for (int64_t g = 0; g < w.groups(); ++g) {
         y -= scales[g] * zeros[g] * x.group_sums[row * x.groups + g];
       }
-      for (int64_t j = 0; j < w.n;) {
-        const int64_t block = j / kInt8Block;
-        const int64_t stop = std::min(j + kInt8Block, w.n);
+      for (int64_t block = 0; block < x.blocks; ++block) {
+        const int64_t first = x.code_of[block], stop = std::min(first + kInt8Block, w.n);
+        const int8_t* const codes = x.codes.data() + row * x.columns + block * kInt8Block;
         int sum = 0;
-        for (; j < stop; ++j) sum += q[j] * x.codes[row * x.columns + j];
+        for (int64_t j = first; j < stop; ++j) sum += q[j] * codes[j - first];
         y += scales[x.group_of[block]] *
              (x.scales[(row * x.columns / kInt8Block + block) * 8] * static_cast<float>(sum));
       }
@@ -66,19 +66,58 @@ const Int8Kernels& chosen() {
   return *kernels;
 }
 
+/// Columns of a pair of blocks, which kernels read at once.
+constexpr int64_t kPair = 2 * kInt8Block;
+
+/// Blocks that follow each other without a gap.
+void lay_out_blocks(const QuantizedWeight& w, Int8Rows& to) {
+  to.columns = round_up(w.n, kPair);
+  to.blocks = (w.n + kInt8Block - 1) / kInt8Block;
+  for (int64_t b = 0; b < to.columns / kInt8Block; ++b) {
+    to.group_of.push_back(
+        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1)));
+    to.code_of.push_back(static_cast<int32_t>(b * kInt8Block));
+  }
+}
+
+/// Pairs of blocks for each group.
+void lay_out_groups(const QuantizedWeight& w, Int8Rows& to) {
+  const int64_t group = w.format.group;
+  for (int64_t g = 0; g < w.groups(); ++g) {
+    for (int64_t code = g * group / 8 * 8; code < (g + 1) * group; code += kPair) {
+      // A second block behind the group multiplies zeros, and may be read where the first is.
+      const int64_t second = code + kInt8Block < (g + 1) * group ? code + kInt8Block : code;
+      for (const int64_t first : {code, second}) {
+        to.group_of.push_back(static_cast<int32_t>(g));
+        to.code_of.push_back(static_cast<int32_t>(first));
+      }
+    }
+  }
+  to.blocks = static_cast<int64_t>(to.code_of.size());
+  to.columns = to.blocks * kInt8Block;
+}
+
 void lay_out(const QuantizedWeight& w, int64_t rows, Int8Rows& to) {
   to.rows = rows;
-  to.columns = round_up(w.n, 64);
   to.groups = round_up(w.groups(), 16);
+  to.group_of.clear();
+  to.code_of.clear();
+  suits_int8_blocks(w) ? lay_out_blocks(w, to) : lay_out_groups(w, to);
   const int64_t blocks = to.columns / kInt8Block;
   to.codes.assign(rows * to.columns, 0);
   to.scales.assign(rows * blocks * 8, 0.0F);
   to.sums.resize(rows * blocks);
   to.group_sums.assign(rows * to.groups, 0.0F);
-  to.group_of.resize(blocks);
-  for (int64_t b = 0; b < blocks; ++b) {
-    to.group_of[b] =
-        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1));
+}
+
+/// A row of x [n] as lay_out_groups() has it [columns].
+void spread(const QuantizedWeight& w, const Int8Rows& layout, const float* x, float* to) {
+  std::fill_n(to, layout.columns, 0.0F);
+  for (int64_t b = 0; b < layout.blocks; b += 2, to += kPair) {
+    const int64_t first = layout.code_of[b], group = layout.group_of[b] * w.format.group;
+    const int64_t begin = std::max(first, group);
+    const int64_t end = std::min(first + kPair, group + w.format.group);
+    std::copy(x + begin, x + end, to + (begin - first));
   }
 }
 
@@ -86,9 +125,18 @@ void round_one(const Int8Kernels& kernels, const QuantizedWeight& w, const float
                Int8Rows& to) {
   const int64_t blocks = to.columns / kInt8Block;
   float* const sums = to.sums.data() + row * blocks;
-  kernels.round_row(x + row * w.n, w.n, to.codes.data() + row * to.columns,
+  const float* from = x + row * w.n;
+  int64_t n = w.n;
+  if (!suits_int8_blocks(w)) {
+    thread_local std::vector<float> spread_out;
+    spread_out.resize(to.columns);
+    spread(w, to, from, spread_out.data());
+    from = spread_out.data();
+    n = to.columns;
+  }
+  kernels.round_row(from, n, to.codes.data() + row * to.columns,
                     to.scales.data() + row * blocks * 8, sums);
-  for (int64_t b = 0; b < (w.n + kInt8Block - 1) / kInt8Block; ++b) {
+  for (int64_t b = 0; b < to.blocks; ++b) {
     to.group_sums[row * to.groups + to.group_of[b]] += sums[b];
   }
 }
@@ -103,7 +151,7 @@ template <typename T>
 void run(Int8Kernel<T> kernel, const QuantizedWeight& w, const float* x, int64_t rows,
          bool int8_activations, const Outputs<T>& to) {
   const int64_t grain = std::max<int64_t>(1, kCodesPerThread / std::max<int64_t>(1, w.n));
-  if (!int8_activations || !suits_int8_blocks(w)) {
+  if (!int8_activations || !suits_int8(w)) {
     static const DecodeKernel<float> decode = fastest(decode_implementations())->float32;
     const auto decode_rows = [&](int64_t begin, int64_t end, float* numbers) {
       decode(w, begin, end, numbers);

@@ -25,17 +25,23 @@ namespace schmidt::kernels {
 /// it is off by at most sum_B (max |x_B| / 254 + 2^-120) sum_{j in B} |W_ij|, and since the errors
 /// of columns are independent typically by their root mean square, max |x_B| |W_i| / 440. A block
 /// with NaN or infinity gives NaN.
+///
+/// Where a group of W would end within a block, each begins with a pair of blocks of its own, at
+/// the last multiple of 8 codes before it, as codes of any width begin at a byte there. What is not
+/// of the group is zero in x.
 
-/// Rows of x in int8.
+/// Rows of x in int8, laid out for a W.
 struct Int8Rows {
   int64_t rows = 0;
-  int64_t columns = 0;            ///< n, filled up by zeros to a multiple of 64
+  int64_t columns = 0;            ///< of all pairs of blocks
+  int64_t blocks = 0;             ///< those up to the last that holds a column of x
   int64_t groups = 0;             ///< of W in a row, filled up to a multiple of 16
   std::vector<int8_t> codes;      ///< p [rows, columns]
   std::vector<float> scales;      ///< t [rows, columns / 32, 8], the same for each of 8 lanes
   std::vector<float> sums;        ///< t_B p_j of each block, added up [rows, columns / 32]
   std::vector<float> group_sums;  ///< the same over a group of W [rows, groups]
   std::vector<int32_t> group_of;  ///< W's group of each block [columns / 32]
+  std::vector<int32_t> code_of;   ///< W's code that meets the first of each block [columns / 32]
 };
 
 /// Computes outputs begin .. end - 1 of every row.
@@ -54,7 +60,7 @@ struct Int8Kernels {
 /// The plain reference, and on x86-64 what was written for its vectors.
 const Implementations<Int8Kernels>& int8_implementations();
 
-/// x [rows, n] float32, in int8 for products with W, which suits_int8_blocks().
+/// x [rows, n] float32, in int8 for products with W, which suits_int8().
 Int8Rows int8_rows(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x,
                    int64_t rows);
 
@@ -71,7 +77,7 @@ void multiply_int8(const QuantizedWeight& w, const Int8Rows& x, int64_t begin, i
                    const Outputs<c10::BFloat16>& y);
 
 /// x [rows, n] contiguous, by the fastest implementations here and on several threads where W is
-/// large enough. With int8 activations only where W suits_int8_blocks(), exact otherwise.
+/// large enough. With int8 activations only where W suits_int8(), exact otherwise.
 void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,
                     const Outputs<float>& y);
 void quantized_gemv(const QuantizedWeight& w, const float* x, int64_t rows, bool int8_activations,

@@ -22,12 +22,18 @@ struct QuantizedWeight {
   int64_t row_words() const { return quant::packed_words(n, format.bits); }
 };
 
-/// Columns of x that share a scale where it is in int8. A weight suits them if none of its own
-/// groups ends within a block.
+/// Columns of x that share a scale where it is in int8.
 inline constexpr int64_t kInt8Block = 32;
 
+/// Whether no group of W ends within a block, if blocks follow each other without a gap.
 inline bool suits_int8_blocks(const QuantizedWeight& w) {
   return w.format.group % kInt8Block == 0 || w.format.group == w.n;
+}
+
+/// Whether a product with x in int8 is the fast way. Groups that end within a block get blocks of
+/// their own, which pays where they fill half of one.
+inline bool suits_int8(const QuantizedWeight& w) {
+  return suits_int8_blocks(w) || 2 * w.format.group >= kInt8Block;
 }
 
 /// The scales of row i, and its zero points as numbers: `groups()` of each.

@@ -23,7 +23,7 @@ bool team_products_are_fast();
 /// W [m, n] as numbers, rows contiguous, in float32 or bfloat16; bias [m] or none.
 TeamProductPtr dense_team_product(const torch::Tensor& w, const std::optional<torch::Tensor>& bias);
 
-/// W in integers that suits_int8_blocks(), multiplied by x in int8.
+/// W in integers that suits_int8(), multiplied by x in int8.
 TeamProductPtr quantized_team_product(const QuantizedWeight& w, torch::ScalarType dtype);
 
 /// W in NF4. Null where kernels have no dot products for it.

@@ -197,7 +197,7 @@ kernels::TeamProductPtr QuantizedMatrix::team_product(const std::optional<torch:
     return nullptr;
   }
   const kernels::QuantizedWeight w = kernels::quantized_weight(format_, packed_, scales_, zeros_);
-  if (w.m == 0 || !kernels::suits_int8_blocks(w)) return nullptr;
+  if (w.m == 0 || !kernels::suits_int8(w)) return nullptr;
   return kernels::biased(kernels::quantized_team_product(w, dtype), bias, dtype);
 }
 
