@@ -6,6 +6,7 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/model.h"
+#include "schmidt/model/mpo_projection.h"
 #include "schmidt/model/network.h"
 
 #include "tests/support/compressed_model.h"
@@ -39,15 +40,42 @@ TEST_F(StoredForms, EqualTheirMatrices) {
 }
 
 TEST_F(StoredForms, DecodeAsTheirMatricesDo) {
-  const Model compressed = load(models_.compressed);
+  const at::NoGradGuard no_grad;
   const Model dense = load(models_.dense);
-  KvCache a = compressed.make_cache(2, 9);
-  KvCache b = dense.make_cache(2, 9);
-  for (int64_t i = 0; i < 3; ++i) {
-    const torch::Tensor next = ids_.narrow(1, i, 1).contiguous();
-    const torch::Tensor difference = compressed.step(next, {1, 1}, a) - dense.step(next, {1, 1}, b);
-    EXPECT_LT(difference.abs().max().item<float>(), 1e-5);
+  for (const Networks networks : {Networks::kAsStored, Networks::kCores, Networks::kFastest}) {
+    const Model compressed =
+        Model::load(models_.compressed.config,
+                    Weights(models_.compressed.tensors, "tiny", {.networks = networks}));
+    KvCache a = compressed.make_cache(2, 9);
+    KvCache b = dense.make_cache(2, 9);
+    for (int64_t i = 0; i < 3; ++i) {
+      const torch::Tensor next = ids_.narrow(1, i, 1).contiguous();
+      const torch::Tensor difference =
+          compressed.step(next, {1, 1}, a) - dense.step(next, {1, 1}, b);
+      EXPECT_LT(difference.abs().max().item<float>(), 1e-5);
+    }
+    const torch::Tensor prompt = compressed.forward(ids_) - dense.forward(ids_);
+    EXPECT_LT(prompt.abs().max().item<float>(), 1e-5);
   }
+}
+
+TEST(NetworksOfSeveralSites, AreHeldAsTheirMatrixWhereThatIsFaster) {
+  // Contracted with one row, 17 times as many multiplications as the matrix has.
+  const Network network = test::random_network({{4, 4, 4}, {4, 4, 4}}, {16, 16});
+  std::map<std::string, torch::Tensor> tensors;
+  for (const NamedTensor& core : network_tensors("x", network)) tensors[core.name] = core.tensor;
+  StoredLayer layer{{"x", 64, 64}, network_form(network)};
+  layer.form["kind"] = kMpoKind.name;
+  const auto held = [&](Networks networks) {
+    const ProjectionPtr projection =
+        kMpoKind.load({&layer, 1}, Weights(tensors, "tiny", {.networks = networks}));
+    const torch::Tensor difference = projection->weight() - network_matrix(network);
+    EXPECT_LT(difference.abs().max().item<float>(), 1e-4);
+    return projection->parameters().front().name;
+  };
+  EXPECT_EQ(held(Networks::kAsStored), "x.cores.0");
+  EXPECT_EQ(held(Networks::kCores), "x.cores.0");
+  EXPECT_EQ(held(Networks::kFastest), "x.weight");
 }
 
 TEST_F(StoredForms, ParametersAreWhatIsStoredButTheIndices) {

@@ -27,8 +27,7 @@ struct BenchOptions {
   int64_t batch = 1;
   int64_t repetitions = 5;
   std::string format = "md";
-  kernels::Activations activations = kernels::Activations::kInt8;
-  model::CacheType cache_type = model::CacheType::kModel;
+  InferenceOptions inference;
 };
 
 // One model and what was measured of it, tokens a second for each repetition.
@@ -62,8 +61,7 @@ double median(std::vector<double> values) {
 
 Subject load_subject(const std::string& path, const BenchOptions& options) {
   const io::Checkpoint checkpoint = open_checkpoint(path, options.common);
-  Subject subject{path,
-                  load_model(checkpoint, options.common, options.activations, options.cache_type)};
+  Subject subject{path, load_model(checkpoint, options.common, options.inference)};
   subject.parameters = package::summarize(checkpoint).parameters;
   subject.bytes = subject.model.bytes();
   return subject;
@@ -174,7 +172,7 @@ void print(const std::vector<Subject>& subjects, const BenchOptions& options, do
                                   {"threads", at::get_num_threads()},
                                   {"batch", options.batch},
                                   {"peak_memory_bytes", peak_memory_bytes()}};
-    out["cache_type"] = name_of(options.cache_type);
+    out["cache_type"] = name_of(options.inference.cache_type);
     if (read_speed > 0.0) out["read_bytes_per_second"] = read_speed;
     for (const Row& row : rows) {
       const Spread s = spread(*row.rates);
@@ -264,8 +262,8 @@ Action add_bench(CLI::App& verb) {
   verb.add_option("-o,--output", options->format, "Format of the table: md, csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
-  add_exact_flag(verb, options->activations);
-  add_cache_type_option(verb, options->cache_type);
+  add_inference_options(verb, options->inference);
+  add_cache_type_option(verb, options->inference.cache_type);
   add_common_options(verb, options->common);
   return {[options, &verb] {
             check_options_are_read("bench", given_options(verb),

@@ -22,8 +22,7 @@ struct ChatOptions {
   CommonOptions common;
   std::string model;
   std::string system;
-  kernels::Activations activations = kernels::Activations::kInt8;
-  model::CacheType cache_type = model::CacheType::kModel;
+  InferenceOptions inference;
   SamplingFlags flags;
 };
 
@@ -77,9 +76,8 @@ class Session {
       : options_(options),
         checkpoint_(open_checkpoint(options.model, options.common)),
         tokenizer_(load_tokenizer(options.model, options.common)),
-        model_(load_model(checkpoint_, options.common, options.activations, options.cache_type)),
-        draft_(load_draft(options.flags, tokenizer_, options.common, options.activations,
-                          options.cache_type)) {
+        model_(load_model(checkpoint_, options.common, options.inference)),
+        draft_(load_draft(options.flags, tokenizer_, options.common, options.inference)) {
     reset();
   }
 
@@ -174,8 +172,8 @@ Action add_chat(CLI::App& verb) {
   add_model_argument(verb, options->model);
   verb.add_option("--system", options->system, "System message");
   add_sampling_flags(verb, options->flags);
-  add_exact_flag(verb, options->activations);
-  add_cache_type_option(verb, options->cache_type);
+  add_inference_options(verb, options->inference);
+  add_cache_type_option(verb, options->inference.cache_type);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("chat", given_options(verb), options->flags);

@@ -22,8 +22,7 @@ struct GenerateVerbOptions {
   std::string prompt_file;  // "-" and, from a pipe, "": standard input
   bool echo = false;
   bool no_special = false;
-  kernels::Activations activations = kernels::Activations::kInt8;
-  model::CacheType cache_type = model::CacheType::kModel;
+  InferenceOptions inference;
   SamplingFlags flags;
 };
 
@@ -57,11 +56,9 @@ void run(const GenerateVerbOptions& options) {
   const std::vector<std::string> prompts = prompts_of(options);
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   const auto tokenizer = load_tokenizer(options.model, options.common);
-  const model::Model model =
-      load_model(checkpoint, options.common, options.activations, options.cache_type);
+  const model::Model model = load_model(checkpoint, options.common, options.inference);
 
-  const auto draft =
-      load_draft(options.flags, tokenizer, options.common, options.activations, options.cache_type);
+  const auto draft = load_draft(options.flags, tokenizer, options.common, options.inference);
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
   const auto show = [&](const std::string& piece) {
@@ -115,8 +112,8 @@ Action add_generate(CLI::App& verb) {
   verb.add_flag("--no-special", options->no_special,
                 "Take special tokens in the prompt as plain text");
   add_sampling_flags(verb, options->flags);
-  add_exact_flag(verb, options->activations);
-  add_cache_type_option(verb, options->cache_type);
+  add_inference_options(verb, options->inference);
+  add_cache_type_option(verb, options->inference.cache_type);
   add_common_options(verb, options->common);
   return [options, &verb] {
     check_sampling_options("generate", given_options(verb), options->flags);

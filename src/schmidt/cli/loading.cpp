@@ -30,6 +30,22 @@ constexpr std::array<CacheTypeName, 3> kCacheTypes = {{
     {"int8", model::CacheType::kInt8},
 }};
 
+struct NetworksName {
+  std::string_view name;
+  model::Networks networks;
+};
+
+constexpr std::array<NetworksName, 2> kNetworks = {{
+    {"fastest", model::Networks::kFastest},
+    {"cores", model::Networks::kCores},
+}};
+
+std::vector<std::string> names_of(const auto& table) {
+  std::vector<std::string> names;
+  for (const auto& known : table) names.emplace_back(known.name);
+  return names;
+}
+
 }  // namespace
 
 void print_notes(const std::vector<std::string>& notes, const CommonOptions& options) {
@@ -60,25 +76,33 @@ io::Checkpoint open_checkpoint(const std::string& path, const NoteFn& note) {
 }
 
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
-                        kernels::Activations activations, model::CacheType cache_type) {
+                        const InferenceOptions& inference) {
   model::Model model =
       model::Model::load(checkpoint, {.dtype = options.torch_dtype(torch::kFloat32),
                                       .device = options.torch_device(),
-                                      .activations = activations,
-                                      .cache_type = cache_type});
+                                      .networks = inference.networks,
+                                      .activations = inference.activations,
+                                      .cache_type = inference.cache_type});
   keep_freed_memory();  // every step asks for the same blocks
   return model;
 }
 
-void add_exact_flag(CLI::App& verb, kernels::Activations& activations) {
+void add_inference_options(CLI::App& verb, InferenceOptions& inference) {
   verb.add_flag_callback(
-      "--exact", [&activations] { activations = kernels::Activations::kExact; },
+      "--exact", [&inference] { inference.activations = kernels::Activations::kExact; },
       "Products with integers of few bits in float32, without rounding what they read to int8");
+  verb.add_option_function<std::string>(
+          "--networks",
+          [&inference](const std::string& name) {
+            inference.networks = find_named(kNetworks, name, "--networks").networks;
+          },
+          "How layers of several sites are held: as what is fastest, which may be their matrices "
+          "where memory allows it, or as their cores")
+      ->check(CLI::IsMember(names_of(kNetworks)))
+      ->default_str("fastest");
 }
 
 void add_cache_type_option(CLI::App& verb, model::CacheType& type) {
-  std::vector<std::string> names;
-  for (const CacheTypeName& known : kCacheTypes) names.emplace_back(known.name);
   verb.add_option_function<std::string>(
           "--cache-type",
           [&type](const std::string& name) {
@@ -86,7 +110,7 @@ void add_cache_type_option(CLI::App& verb, model::CacheType& type) {
           },
           "What keys and values are kept in: the model's own type, bfloat16, or int8 with a scale "
           "for each token and head")
-      ->check(CLI::IsMember(names))
+      ->check(CLI::IsMember(names_of(kCacheTypes)))
       ->default_str("model");
 }
 

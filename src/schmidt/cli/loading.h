@@ -23,13 +23,20 @@ NoteFn printed_notes(const CommonOptions& options);
 io::Checkpoint open_checkpoint(const std::string& path, const CommonOptions& options);
 io::Checkpoint open_checkpoint(const std::string& path, const NoteFn& note);
 
+/// How a model computes that is loaded to be run.
+struct InferenceOptions {
+  kernels::Activations activations = kernels::Activations::kInt8;
+  model::CacheType cache_type = model::CacheType::kModel;
+  model::Networks networks = model::Networks::kFastest;
+};
+
 /// The model at `path` in the dtype and on the device that were asked for.
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
-                        kernels::Activations activations = kernels::Activations::kExact,
-                        model::CacheType cache_type = model::CacheType::kModel);
+                        const InferenceOptions& inference);
 
-/// --exact, of verbs whose products with integers of few bits are in int8 without it.
-void add_exact_flag(CLI::App& verb, kernels::Activations& activations);
+/// --exact and --networks, of verbs whose products with integers of few bits are in int8 without
+/// the former.
+void add_inference_options(CLI::App& verb, InferenceOptions& inference);
 
 /// --cache-type, of verbs that decode.
 void add_cache_type_option(CLI::App& verb, model::CacheType& type);

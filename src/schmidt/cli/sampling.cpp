@@ -57,13 +57,12 @@ void check_sampling_options(const std::string& verb, const std::set<std::string>
 std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
                                         const text::Tokenizer& tokenizer,
                                         const CommonOptions& options,
-                                        kernels::Activations activations,
-                                        model::CacheType cache_type) {
+                                        const InferenceOptions& inference) {
   if (flags.draft.empty()) return nullptr;
   const io::Checkpoint checkpoint = open_checkpoint(flags.draft, options);
   const text::Tokenizer own = load_tokenizer(flags.draft, options);
-  auto loaded = std::make_unique<LoadedDraft>(
-      LoadedDraft{load_model(checkpoint, options, activations, cache_type), {}});
+  auto loaded =
+      std::make_unique<LoadedDraft>(LoadedDraft{load_model(checkpoint, options, inference), {}});
   const int64_t vocabulary = loaded->model.config().vocab_size;
   const std::vector<int64_t> without = tokenizer.ids_without_token(vocabulary);
   TORCH_CHECK_VALUE(own.ids_without_token(vocabulary) == without,

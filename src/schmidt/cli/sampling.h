@@ -42,8 +42,7 @@ struct LoadedDraft {
 std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
                                         const text::Tokenizer& tokenizer,
                                         const CommonOptions& options,
-                                        kernels::Activations activations,
-                                        model::CacheType cache_type);
+                                        const InferenceOptions& inference);
 
 /// What came of it, as the value of "draft" in JSON.
 nlohmann::ordered_json to_json(const model::Draft& draft);

@@ -24,7 +24,7 @@ struct ServeVerbOptions {
   CommonOptions common;
   std::vector<std::string> models;
   std::vector<std::string> names;  // empty: by the paths
-  kernels::Activations activations = kernels::Activations::kInt8;
+  InferenceOptions inference;
   serve::ServeOptions serve;
   double max_body_mb = 16.0;
   int64_t grace_seconds = 30;
@@ -61,7 +61,7 @@ serve::LoadedModel load(const std::string& path, const std::string& name,
       .name = name, .aliases = {path}, .tokenizer = load_tokenizer(path, options.common)};
   served.facts = sizes_json(summary);
   served.facts["forms"] = package::forms_text(summary);
-  return {load_model(checkpoint, options.common, options.activations), std::move(served)};
+  return {load_model(checkpoint, options.common, options.inference), std::move(served)};
 }
 
 void run(const ServeVerbOptions& options) {
@@ -144,7 +144,7 @@ Action add_serve(CLI::App& verb) {
                   "Seconds that running answers have to end after SIGTERM or SIGINT")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
-  add_exact_flag(verb, options->activations);
+  add_inference_options(verb, options->inference);
   add_common_options(verb, options->common);
   return [options] { run(*options); };
 }

@@ -6,6 +6,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/zeros.h>
 
 #include "schmidt/kernels/processor.h"
 
@@ -30,7 +31,7 @@ using WordsOf = std::conditional_t<std::is_same_v<T, float>, tiles::Singles, til
 template <typename T>
 constexpr int64_t kHalves = sizeof(T) / sizeof(BFloat16);  // of a word, in a number
 
-constexpr int64_t kPanel = 64;  // rows of W
+constexpr int64_t kPanel = kPanelRowsOfW;
 
 // Rows of x whose sums stay in the nearest cache, by vectors and by tiles.
 constexpr int64_t kTogether = 48, kTogetherByTiles = 2 * amx::kSide;
@@ -137,6 +138,19 @@ Word* panel_memory(int64_t words) {
   return memory.data()->words;
 }
 
+/// `count` outputs from output i on of every row, whose panel is given; sums [kTogether, kPanel].
+template <typename T>
+void multiply_panel(const GemvProblem<T>& p, const Word* panel, int64_t i, int64_t count,
+                    float* sums) {
+  for (int64_t row = 0; row < p.rows; row += kTogether) {
+    const int64_t rows = std::min(kTogether, p.rows - row);
+    const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
+    tiles::multiply<WordsOf<T>>({x, p.x_stride * kHalves<T> / 2, 1}, panel, kPanel, sums, kPanel,
+                                rows, (count + 15) / 16 * 16, words_of(p), /*add=*/false);
+    finish(p, sums, row, rows, i, count);
+  }
+}
+
 template <typename T>
 void by_vectors(const GemvProblem<T>& p, int64_t begin, int64_t end) {
   const int64_t words = words_of(p);
@@ -145,13 +159,7 @@ void by_vectors(const GemvProblem<T>& p, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i += kPanel) {
     const int64_t count = std::min(kPanel, end - i);
     pack(weights_from(p, i), count, words, panel, kPanel);
-    for (int64_t row = 0; row < p.rows; row += kTogether) {
-      const int64_t rows = std::min(kTogether, p.rows - row);
-      const auto* const x = reinterpret_cast<const Word*>(p.x + row * p.x_stride);
-      tiles::multiply<WordsOf<T>>({x, p.x_stride * kHalves<T> / 2, 1}, panel, kPanel, sums, kPanel,
-                                  rows, (count + 15) / 16 * 16, words, /*add=*/false);
-      finish(p, sums, row, rows, i, count);
-    }
+    multiply_panel(p, panel, i, count, sums);
   }
 }
 
@@ -199,7 +207,36 @@ SCHMIDT_AMX void amx_bf16(const Problem& p, int64_t begin, int64_t end) {
   _tile_release();
 }
 
+template <typename T>
+torch::Tensor packed(const torch::Tensor& w) {
+  const GemvProblem<T> p{
+      .w = w.const_data_ptr<T>(), .m = w.size(0), .n = w.size(1), .w_stride = w.stride(0)};
+  const int64_t words = words_of(p), panels = (p.m + kPanel - 1) / kPanel;
+  const torch::Tensor all = at::zeros({panels, words, kPanel}, torch::kInt32);
+  auto* const to = reinterpret_cast<Word*>(all.mutable_data_ptr<int32_t>());
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t i = panel * kPanel;
+    pack(weights_from(p, i), std::min(kPanel, p.m - i), words, to + panel * words * kPanel, kPanel);
+  }
+  return all;
+}
+
 }  // namespace
+
+torch::Tensor packed_panels(const torch::Tensor& w) {
+  if (!supported(InstructionSet::kAvx512Bf16) || w.numel() == 0) return {};
+  return w.scalar_type() == torch::kFloat32 ? packed<float>(w) : packed<BFloat16>(w);
+}
+
+template <typename T>
+void multiply_panels(const torch::Tensor& panels, const GemvProblem<T>& p, int64_t begin,
+                     int64_t end) {
+  const auto* const all = reinterpret_cast<const Word*>(panels.const_data_ptr<int32_t>());
+  auto* const sums = reinterpret_cast<float*>(panel_memory(kTogether * kPanel));
+  for (int64_t i = begin; i < end; i += kPanel) {
+    multiply_panel(p, all + i * words_of(p), i, std::min(kPanel, end - i), sums);
+  }
+}
 
 template <>
 const Implementations<PanelGemm<float>>& panel_gemm_implementations<float>() {
@@ -215,6 +252,14 @@ const Implementations<PanelGemm<BFloat16>>& panel_gemm_implementations<BFloat16>
   return all;
 }
 #else
+torch::Tensor packed_panels(const torch::Tensor& /*w*/) { return {}; }
+
+template <typename T>
+void multiply_panels(const torch::Tensor& /*panels*/, const GemvProblem<T>& /*problem*/,
+                     int64_t /*begin*/, int64_t /*end*/) {
+  TORCH_INTERNAL_ASSERT(false, "there are no panels here");
+}
+
 template <typename T>
 const Implementations<PanelGemm<T>>& panel_gemm_implementations() {
   static const Implementations<PanelGemm<T>> none;
@@ -257,6 +302,9 @@ PanelGemm<T> panel_gemm(const GemvProblem<T>& p) {
   return kernel != nullptr && p.n >= 1 && beats_the_library(p) ? *kernel : nullptr;
 }
 
+template void multiply_panels(const torch::Tensor&, const GemvProblem<float>&, int64_t, int64_t);
+template void multiply_panels(const torch::Tensor&, const GemvProblem<c10::BFloat16>&, int64_t,
+                              int64_t);
 template PanelGemm<float> panel_gemm(const GemvProblem<float>&);
 template PanelGemm<c10::BFloat16> panel_gemm(const GemvProblem<c10::BFloat16>&);
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include <c10/util/BFloat16.h>
+#include <torch/types.h>
 
 #include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/instruction_sets.h"
@@ -23,6 +24,18 @@ using PanelGemm = GemvKernel<T>;
 /// By vectors of AVX-512, and in bfloat16 by tiles too; empty on other architectures.
 template <typename T>
 const Implementations<PanelGemm<T>>& panel_gemm_implementations();
+
+/// W [m, n] in float32 or bfloat16 put into panels once, for small products that come again: int32
+/// [ceil(m / kPanelRowsOfW), words, kPanelRowsOfW]. Undefined where there are no vectors for it.
+torch::Tensor packed_panels(const torch::Tensor& w);
+
+inline constexpr int64_t kPanelRowsOfW = 64;
+
+/// The product with such panels, outputs begin .. end - 1, where begin is a multiple of
+/// kPanelRowsOfW. problem.w is not read.
+template <typename T>
+void multiply_panels(const torch::Tensor& panels, const GemvProblem<T>& problem, int64_t begin,
+                     int64_t end);
 
 /// The fastest for this product, or null where a library's is faster.
 template <typename T>

@@ -15,6 +15,7 @@ namespace schmidt::kernels {
 struct TeamScratch {
   Int8Rows rounded;
   std::vector<float> numbers, sums;
+  std::vector<uint8_t> legs;  ///< numbers that a contraction reads, in its order
 };
 
 /// Whether team products are the fastest way here: there are vectors for them.

@@ -15,10 +15,13 @@ namespace schmidt::model {
 /// One layer whose weight is a Matrix Product Operator.
 class MpoProjection : public Projection {
  public:
-  /// network of W [m, n], bias [m]. Throws c10::ValueError if they do not fit.
-  MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias);
+  /// network of W [m, n], bias [m]; where nothing is trained, W too for products of many rows.
+  /// Throws c10::ValueError if they do not fit.
+  MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias,
+                torch::Tensor matrix = {});
 
   torch::Tensor apply(const torch::Tensor& x) const override;
+  kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
   int64_t out_features() const override { return out_features_; }
   std::vector<NamedTensor> parameters() const override;  ///< NAME.cores.0 .., NAME.bias
   std::vector<NamedTensor> tensors() const override;
@@ -29,6 +32,7 @@ class MpoProjection : public Projection {
   std::string name_;
   Network network_;
   std::optional<torch::Tensor> bias_;  // [m]
+  torch::Tensor matrix_;               // [m, n], or undefined
   int64_t out_features_;
 };
 

@@ -32,14 +32,9 @@ ProjectionPtr load_one(const StoredLayer& layer, const Weights& weights) {
   for (size_t i = 0; i < forms.size(); ++i) {
     const LayerSpec term{term_name(spec.name, i), spec.out_features, spec.in_features};
     const nlohmann::json& form = layer.form["terms"][i];
-    if (is_network(form)) {
-      terms.push_back(std::make_shared<MpoProjection>(
-          term.name,
-          load_network(forms[i], term.name, term.out_features, term.in_features, weights),
-          std::nullopt));
-    } else {
-      terms.push_back(load_layer({term, form}, weights));
-    }
+    const StoredLayer stored{term, form};
+    terms.push_back(is_network(form) ? kMpoKind.load({&stored, 1}, weights)
+                                     : load_layer(stored, weights));
   }
   return std::make_shared<SumProjection>(spec.name, std::move(terms), load_bias(spec, weights));
 }

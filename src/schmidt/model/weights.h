@@ -16,6 +16,13 @@
 
 namespace schmidt::model {
 
+/// What a network of several sites is held as.
+enum class Networks {
+  kAsStored,
+  kCores,    ///< those of the full gauge, which are contracted with x
+  kFastest,  ///< those, or the matrix where its product is faster and memory allows it
+};
+
 struct LoadOptions {
   /// float32 or bfloat16; float64 for weights that are looked at, not run.
   torch::ScalarType dtype = torch::kFloat32;
@@ -25,6 +32,8 @@ struct LoadOptions {
   /// Networks are read as plain cores, balanced as tn::balance does, for training in the
   /// full gauge. What is saved of such a model is in the full gauge too.
   bool free_gauge = false;
+  /// As stored wherever what is loaded is trained or written.
+  Networks networks = Networks::kAsStored;
   /// Integers of few bits are read with codes and zero points that can be trained (TrainedCodes).
   bool train_codes = false;
   /// What products of few rows with integers of few bits compute with.

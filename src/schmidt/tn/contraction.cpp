@@ -27,53 +27,10 @@ torch::Tensor merge(const std::vector<torch::Tensor>& cores, CoreSpan span,
       .reshape({a.size(0), a.size(1) * b.size(1), a.size(2) * b.size(2), b.size(3)});
 }
 
-/// One contraction of a span with what x has become. All legs keep their places:
-/// x [P, Q, S] -> [P, R, S] by a matrix [R, Q], where P are the legs left of the
-/// span, S those right of it, Q the span's input leg with the bonds to cores done
-/// before, R its output leg with the bonds to cores still to come. The leg of the
-/// rows of x stands before P or behind S.
-struct Step {
-  torch::Tensor matrix;  // [R, Q]
-  int64_t left, right;   // P, S
-};
-
-std::vector<Step> prepare(const std::vector<torch::Tensor>& cores, const ContractionPlan& plan) {
-  const int64_t sites = static_cast<int64_t>(cores.size());
-  const bool merging = std::any_of(plan.spans.begin(), plan.spans.end(),
-                                   [](const CoreSpan& span) { return span.end - span.begin > 1; });
-  const MergeOrder order = merging ? merge_order(chain_of(cores)) : MergeOrder{{0, 0.0}, {0, 0}};
-  auto legs = [&](int64_t leg, int64_t begin, int64_t end) {
-    int64_t product = 1;
-    for (int64_t k = begin; k < end; ++k) product *= cores[k].size(leg);
-    return product;
-  };
-  std::vector<Step> steps;
-  CoreSpan done{0, 0};
-  for (const CoreSpan& span : plan.spans) {
-    const torch::Tensor core = merge(cores, span, order);  // [a, m, n, b]
-    const int64_t a = core.size(0), m = core.size(1), n = core.size(2), b = core.size(3);
-    Step step;
-    step.left = legs(2, 0, span.begin);
-    step.right = legs(2, span.end, sites);
-    if (steps.empty()) {
-      step.matrix = core.permute({0, 1, 3, 2}).reshape({a * m * b, n});
-      done = span;
-    } else if (span.end == done.begin) {
-      step.matrix = core.reshape({a * m, n * b});
-      step.right =
-          legs(1, done.begin, done.end) * cores[done.end - 1].size(3) * legs(2, done.end, sites);
-      done.begin = span.begin;
-    } else {
-      TORCH_INTERNAL_ASSERT(span.begin == done.end);
-      step.matrix = core.permute({1, 3, 0, 2}).reshape({m * b, a * n});
-      step.left =
-          legs(2, 0, done.begin) * cores[done.begin].size(0) * legs(1, done.begin, done.end);
-      done.end = span.end;
-    }
-    steps.push_back(std::move(step));
-  }
-  return steps;
-}
+/// One contraction of a span with what x has become: P are the legs left of the span, S those right
+/// of it, Q the span's input leg with the bonds to cores done before, R its output leg with the
+/// bonds to cores still to come. The leg of the rows of x stands before P or behind S.
+using Step = kernels::ContractionStep;
 
 /// From this many rows on their leg stands last, where it makes the products wide.
 constexpr int64_t kRowsLast = 32;
@@ -133,7 +90,7 @@ struct Contraction : torch::autograd::Function<Contraction> {
     saved.push_back(x);
     context->save_for_backward(std::move(saved));
     context->saved_data["spans"] = flat(plan.spans);
-    return run_in_parts(prepare(cores.vec(), plan), x);
+    return run_in_parts(contraction_steps(cores.vec(), plan), x);
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context,
@@ -149,7 +106,7 @@ struct Contraction : torch::autograd::Function<Contraction> {
 
     at::AutoGradMode enable(true);
     for (torch::Tensor& core : cores) core = detached_leaf(core);
-    const std::vector<Step> steps = prepare(cores, plan);
+    const std::vector<Step> steps = contraction_steps(cores, plan);
     std::vector<Step> leaves = steps;  // the same without what made the matrices
     variable_list inputs, sums;
     for (Step& step : leaves) {
@@ -207,10 +164,49 @@ torch::Tensor merge_cores(const std::vector<torch::Tensor>& cores, CoreSpan span
   return merge(cores, span, merge_order(chain_of(cores)));
 }
 
+std::vector<kernels::ContractionStep> contraction_steps(const std::vector<torch::Tensor>& cores,
+                                                        const ContractionPlan& plan) {
+  const int64_t sites = static_cast<int64_t>(cores.size());
+  const bool merging = std::any_of(plan.spans.begin(), plan.spans.end(),
+                                   [](const CoreSpan& span) { return span.end - span.begin > 1; });
+  const MergeOrder order = merging ? merge_order(chain_of(cores)) : MergeOrder{{0, 0.0}, {0, 0}};
+  auto legs = [&](int64_t leg, int64_t begin, int64_t end) {
+    int64_t product = 1;
+    for (int64_t k = begin; k < end; ++k) product *= cores[k].size(leg);
+    return product;
+  };
+  std::vector<Step> steps;
+  CoreSpan done{0, 0};
+  for (const CoreSpan& span : plan.spans) {
+    const torch::Tensor core = merge(cores, span, order);  // [a, m, n, b]
+    const int64_t a = core.size(0), m = core.size(1), n = core.size(2), b = core.size(3);
+    Step step;
+    step.left = legs(2, 0, span.begin);
+    step.right = legs(2, span.end, sites);
+    if (steps.empty()) {
+      step.matrix = core.permute({0, 1, 3, 2}).reshape({a * m * b, n});
+      done = span;
+    } else if (span.end == done.begin) {
+      step.matrix = core.reshape({a * m, n * b});
+      step.right =
+          legs(1, done.begin, done.end) * cores[done.end - 1].size(3) * legs(2, done.end, sites);
+      done.begin = span.begin;
+    } else {
+      TORCH_INTERNAL_ASSERT(span.begin == done.end);
+      step.matrix = core.permute({1, 3, 0, 2}).reshape({m * b, a * n});
+      step.left =
+          legs(2, 0, done.begin) * cores[done.begin].size(0) * legs(1, done.begin, done.end);
+      done.end = span.end;
+    }
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
 torch::Tensor contract(const std::vector<torch::Tensor>& cores, const torch::Tensor& x,
                        const ContractionPlan& plan) {
   if (records_gradient(cores, x)) return Contraction::apply(x, plan, at::TensorList(cores));
-  return run_in_parts(prepare(cores, plan), x);
+  return run_in_parts(contraction_steps(cores, plan), x);
 }
 
 }  // namespace schmidt::tn
