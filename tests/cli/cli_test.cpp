@@ -457,6 +457,26 @@ TEST_F(CliTest, CacheTypesAreTakenByWhatDecodes) {
   expect_error("generate " + model + " -p abc --cache-type int4", 2, "--cache-type");
 }
 
+TEST_F(CliTest, NetworksAreHeldAsAsked) {
+  ASSERT_EQ(run(fmt::format("compress {} --method tt-svd --shape balanced --sites 3 --bond 4 -o {}",
+                            model, out))
+                .code,
+            0);
+  const std::string ask = fmt::format("generate {} -p abc -n 4 --temperature 0 --json", out);
+  EXPECT_EQ(json(ask + " --networks cores")["ids"], json(ask)["ids"]);
+  EXPECT_EQ(json(ask + " --networks fastest")["ids"], json(ask)["ids"]);
+  expect_error("generate " + out + " -p abc --networks all", 2, "--networks");
+}
+
+TEST_F(CliTest, NumbersBeyondTheirTypeAreRefused) {
+  const std::string large = "99999999999999999999";
+  expect_error("generate " + model + " -p abc -n " + large, 2, "does not fit 64 bits");
+  expect_error("generate " + model + " -p abc -n -" + large, 2, "--max-tokens");
+  expect_error("generate " + model + " -p abc --seed " + large, 2, "--seed");
+  expect_error(fmt::format("compress {} --bond {} -o {}", model, large, out), 2, "--bond");
+  EXPECT_EQ(run("generate " + model + " -p abc -n 1 --seed 18446744073709551615").code, 0);
+}
+
 TEST_F(CliTest, CallersMistakes) {
   expect_error("", 2, "subcommand");
   expect_error("squash " + model, 2, "squash");

@@ -310,7 +310,7 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"dynamic_head",
             {{"head_dim", 2}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
             "head_dim: expected more than 2 with dynamic scaling, got 2"},
-        Lie{"rope_array", {{"rope_scaling", {1, 2}}}, "rope_scaling.: expected an object"},
+        Lie{"rope_array", {{"rope_scaling", {1, 2}}}, "rope_scaling: expected an object"},
         Lie{"factor",
             {{"rope_scaling", {{"type", "linear"}}}},
             "rope_scaling.factor: expected a number above 0, got nothing"},

@@ -92,7 +92,7 @@ ProjectionPtr low_rank(int64_t m, int64_t n, torch::ScalarType dtype) {
       std::vector<LowRankLayer>{{"layer", std::move(weight), std::nullopt}});
 }
 
-/// Two, three and four sites, and a low rank without the gauge.
+/// Of so many sites; of one, a low rank without the gauge.
 template <int kSites>
 ProjectionPtr network(int64_t m, int64_t n, torch::ScalarType dtype) {
   const tn::SiteShape shape =
@@ -107,7 +107,7 @@ ProjectionPtr network(int64_t m, int64_t n, torch::ScalarType dtype) {
     left = right;
   }
   return std::make_shared<MpoProjection>("layer", tn::Mpo(std::move(cores)),
-                                         at::randn({m}).to(dtype));
+                                         at::randn({m}).to(dtype), torch::Tensor());
 }
 
 ProjectionPtr factored(int64_t m, int64_t n, torch::ScalarType dtype) {

@@ -151,6 +151,23 @@ TEST_F(DocumentsTest, RecordsAreKnownByNameInAnyCaseAndByWhatTheFileHolds) {
   }
 }
 
+TEST_F(DocumentsTest, ObjectsMayStandOverSeveralLines) {
+  const std::string one = "{\n  \"text\": \"x }\\\" {\"\n}\n";
+  const std::string chat =
+      "{\r\n  \"messages\": [\r\n    {\"role\": \"user\",\n \"content\": \"y\"}\n  ]\n}";
+  for (const char* name : {"a.json", "b.jsonl"}) {
+    EXPECT_EQ(read(one, name).documents.at(0).text, "x }\" {") << name;
+    const Documents two = read("\n" + one + "\n" + chat, name);
+    ASSERT_EQ(two.documents.size(), 2u) << name;
+    EXPECT_EQ(two.documents[1].messages.at(0).content, "y");
+  }
+  EXPECT_NE(error(one + "{\n\"text\": 1\n}", "a.json").find("line 4: text"), std::string::npos);
+  EXPECT_EQ(read(one + "{\n\"text\": 1\n}\n" + one, "a.json", {.skip_bad = true}).skipped, 1);
+  for (const char* broken : {"{\n", "{\n\"text\": \"x\"", "{\n}", "{\n\"text\": \"x\"\n},\n{}"}) {
+    EXPECT_NE(error(broken, "a.json"), "") << broken;
+  }
+}
+
 TEST_F(DocumentsTest, AMarkBeforeTheTextIsDropped) {
   EXPECT_EQ(read("\xEF\xBB\xBFx", "a.txt").documents.at(0).text, "x");
   EXPECT_EQ(read("\xEF\xBB\xBF{\"text\": \"x\"}").documents.at(0).text, "x");

@@ -42,7 +42,9 @@ struct Loaded {
   Loaded(const std::string& path, const CommonOptions& options)
       : checkpoint(open_checkpoint(path, options)),
         tokenizer(load_tokenizer(path, options)),
-        model(load_model(checkpoint, options, {.activations = kernels::Activations::kExact})) {}
+        model(load_model(checkpoint, options,
+                         {.activations = kernels::Activations::kExact,
+                          .networks = model::Networks::kAsStored})) {}
 };
 
 // A plain text is one piece. Of a file of records each is one, conversations as the model's

@@ -91,9 +91,7 @@ void run_tasks(const CommonOptions& common, const std::string& model, const std:
   std::optional<io::Checkpoint> other;
   if (!reference.empty()) other.emplace(open_checkpoint(reference, common));
   pipeline::TaskRun run{.force = options.force,
-                        .load = {.dtype = common.torch_dtype(torch::kFloat32),
-                                 .device = common.torch_device(),
-                                 .networks = model::Networks::kFastest}};
+                        .load = {common.torch_dtype(torch::kFloat32), common.torch_device()}};
   if (!options.out.empty()) run.out = options.out;
   ProgressLine progress(common.quiet || parallel::rank() != 0);
   const auto results = pipeline::evaluate_tasks(checkpoint, other ? &*other : nullptr,

@@ -34,8 +34,7 @@ struct InferenceOptions {
 model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& options,
                         const InferenceOptions& inference);
 
-/// --exact and --networks, of verbs whose products with integers of few bits are in int8 without
-/// the former.
+/// --exact and --networks, of verbs for which speed counts more than the last digits.
 void add_inference_options(CLI::App& verb, InferenceOptions& inference);
 
 /// --cache-type, of verbs that decode.

@@ -1,7 +1,9 @@
 #include "schmidt/cli/options.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -67,6 +69,25 @@ torch::ScalarType fastest_dtype(const torch::Device& device) {
   const auto answers = parallel::gather(kernels::multiplies_bfloat16(device) ? "yes" : "no");
   const bool all = std::ranges::all_of(answers, [](const std::string& a) { return a == "yes"; });
   return all ? torch::kBFloat16 : torch::kFloat32;
+}
+
+void refuse_overflow(CLI::App& verb) {
+  const auto refuse = [](bool is_signed) {
+    return [is_signed](const std::string& value) {
+      errno = 0;
+      if (is_signed) {
+        std::strtoll(value.c_str(), nullptr, 10);
+      } else {
+        std::strtoull(value.c_str(), nullptr, 10);
+      }
+      return errno == ERANGE ? fmt::format("Value {} does not fit 64 bits", value) : std::string();
+    };
+  };
+  for (CLI::Option* option : verb.get_options()) {
+    const std::string type = option->get_type_name();
+    if (type.starts_with("INT")) option->check(refuse(true));
+    if (type.starts_with("UINT")) option->check(refuse(false));
+  }
 }
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {

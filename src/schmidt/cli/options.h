@@ -51,6 +51,10 @@ void add_model_argument(CLI::App& verb, std::string& model, const std::string& a
 /// The heading of the options that every verb of a model takes.
 inline constexpr const char* kCommonGroup = "Common options";
 
+/// Lets the options of a verb that are whole numbers refuse what does not fit 64 bits: CLI11 takes
+/// the largest number in its place.
+void refuse_overflow(CLI::App& verb);
+
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);
 void apply_common_options(const CommonOptions& options);

@@ -31,12 +31,10 @@ void run(const SampleOptions& options) {
   text.half = options.held_out ? eval::SelfHalf::kHeldOut : eval::SelfHalf::kCalibration;
   const io::Checkpoint checkpoint = open_checkpoint(options.model, options.common);
   ProgressLine progress(options.common.quiet);
-  const pipeline::SampledText sampled =
-      pipeline::sample_text(checkpoint, text,
-                            {.dtype = options.common.torch_dtype(torch::kFloat32),
-                             .device = options.common.torch_device(),
-                             .networks = model::Networks::kFastest},
-                            options.out, options.force, progress.reporter());
+  const pipeline::SampledText sampled = pipeline::sample_text(
+      checkpoint, text,
+      {options.common.torch_dtype(torch::kFloat32), options.common.torch_device()}, options.out,
+      options.force, progress.reporter());
   progress.clear();
   if (options.common.json) {
     fmt::print("{}\n", io::json_text(nlohmann::ordered_json{{"documents", sampled.documents},

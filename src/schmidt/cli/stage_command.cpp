@@ -252,6 +252,7 @@ class CommandMaker {
     };
     auto parser = std::make_shared<Parser>();
     parser->action = command.verb->add(parser->app);
+    refuse_overflow(parser->app);
     std::vector<std::string> reversed(command.arguments.rbegin(), command.arguments.rend());
     try {
       parser->app.parse(reversed);

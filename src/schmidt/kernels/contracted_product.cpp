@@ -1,7 +1,6 @@
 #include "schmidt/kernels/contracted_product.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <tuple>
 
@@ -15,8 +14,6 @@
 
 namespace schmidt::kernels {
 namespace {
-
-int64_t even(int64_t numbers) { return numbers + numbers % 2; }
 
 /// A number's place among [P, M, S].
 struct Place {
@@ -62,7 +59,6 @@ Meeting meeting_of(const ContractionStep& before, const ContractionStep& next) {
 }
 
 /// A step as a product of rows, one for each pair of P and S.
-template <typename T>
 struct RowStep {
   torch::Tensor matrix;  ///< [R, Q], undefined where there are panels
   torch::Tensor panels;  ///< packed_panels() of it
@@ -80,7 +76,8 @@ struct RowStep {
   int64_t numbers() const { return rows() * y_stride(); }
 };
 
-/// Fewest outputs that are shared out among members. Where there are fewer, rows are.
+/// Fewest outputs that are shared out among members. Where there are fewer, rows are, if there are
+/// enough of them.
 constexpr int64_t kSharedOutputs = 512;
 
 /// Through the steps one after the other; the team meets between two.
@@ -121,7 +118,7 @@ class Contracted : public TeamProduct {
 
   int64_t bytes() const override {
     int64_t bytes = 0;
-    for (const RowStep<T>& step : steps_) {
+    for (const RowStep& step : steps_) {
       bytes += step.inputs * step.outputs * static_cast<int64_t>(sizeof(T));
     }
     return bytes;
@@ -129,7 +126,7 @@ class Contracted : public TeamProduct {
 
   void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
     for (size_t i = 0; i < steps_.size(); ++i) {
-      const RowStep<T>& step = steps_[i];
+      const RowStep& step = steps_[i];
       TeamRows of_step = rows;
       of_step.y = static_cast<T*>(rows.between) + rows.rows * step.begin;
       if (i > 0) {
@@ -154,20 +151,21 @@ class Contracted : public TeamProduct {
   /// written its outputs; empty for the first step, which reads x.
   void add(const ContractionStep& step, const std::vector<int64_t>& inputs,
            const std::vector<int64_t>& written) {
-    RowStep<T> next{.matrix = step.matrix.contiguous(),
-                    .panels = packed_panels(step.matrix),
-                    .inputs = step.matrix.size(1),
-                    .outputs = step.matrix.size(0),
-                    .left = step.left,
-                    .right = step.right,
-                    .from_left = {},
-                    .from_right = {},
-                    .runs = {}};
+    RowStep next{.matrix = step.matrix.contiguous(),
+                 .panels = {},
+                 .inputs = step.matrix.size(1),
+                 .outputs = step.matrix.size(0),
+                 .left = step.left,
+                 .right = step.right,
+                 .from_left = {},
+                 .from_right = {},
+                 .runs = {}};
+    next.panels = packed_panels(next.matrix);
     if (next.panels.defined()) next.matrix = torch::Tensor();
     // Legs are never split by one step and joined by the next: each of these counts for itself.
     const auto place = [&](int64_t number) {
       if (steps_.empty()) return number;
-      const RowStep<T>& before = steps_.back();
+      const RowStep& before = steps_.back();
       const Place p = place_of(number, before.outputs, before.right);
       return (p.left * before.right + p.right) * before.y_stride() +
              written[static_cast<size_t>(p.middle)];
@@ -200,17 +198,20 @@ class Contracted : public TeamProduct {
     return static_cast<int64_t>(run);
   }
 
-  static Part part_of(const RowStep<T>& step, const Member& member, int64_t tokens) {
+  static Part part_of(const RowStep& step, const Member& member, int64_t tokens) {
     const Share rows{0, tokens * step.rows()}, outputs{0, step.outputs};
-    if (step.outputs < kSharedOutputs) return {member.share(rows.end), outputs};
+    if (step.outputs < kSharedOutputs && rows.end >= member.size()) {
+      return {member.share(rows.end), outputs};
+    }
     return {rows, member.share(outputs.end, kPanelRowsOfW)};
   }
 
   /// Rows as products read them: an even number apart, a zero behind an odd one.
-  static const T* gather(const RowStep<T>& step, const Share& rows, const TeamRows& from,
+  static const T* gather(const RowStep& step, const Share& rows, const TeamRows& from,
                          TeamScratch& scratch) {
     const int64_t count = rows.end - rows.begin, stride = step.x_stride();
-    scratch.legs.resize(static_cast<size_t>(count * stride) * sizeof(T));
+    const size_t bytes = static_cast<size_t>(count * stride) * sizeof(T);
+    if (scratch.legs.size() < bytes) scratch.legs.resize(bytes);
     T* const all = reinterpret_cast<T*>(scratch.legs.data());
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t of_token = row % step.rows();
@@ -228,7 +229,7 @@ class Contracted : public TeamProduct {
     return all;
   }
 
-  static void multiply(const RowStep<T>& step, const Part& part, const TeamRows& rows,
+  static void multiply(const RowStep& step, const Part& part, const TeamRows& rows,
                        TeamScratch& scratch) {
     GemvProblem<T> problem{.x = gather(step, part.rows, rows, scratch),
                            .y = static_cast<T*>(rows.y) + part.rows.begin * step.y_stride(),
@@ -247,8 +248,7 @@ class Contracted : public TeamProduct {
   }
 
   /// A part of the last step's outputs to their places in y.
-  static void put_down(const RowStep<T>& step, const Part& part, const T* from,
-                       const TeamRows& rows) {
+  static void put_down(const RowStep& step, const Part& part, const T* from, const TeamRows& rows) {
     for (int64_t row = part.rows.begin; row < part.rows.end; ++row) {
       const Place place = place_of(row, step.left, step.right);  // token, P, S
       T* const y = static_cast<T*>(rows.y) + place.left * rows.y_stride +
@@ -260,7 +260,7 @@ class Contracted : public TeamProduct {
     }
   }
 
-  std::vector<RowStep<T>> steps_;
+  std::vector<RowStep> steps_;
   int64_t between_ = 0;
 };
 
@@ -270,9 +270,10 @@ TeamProductPtr contracted_team_product(std::vector<ContractionStep> steps,
                                        torch::ScalarType dtype) {
   TORCH_CHECK_VALUE(!steps.empty(), "[contracted] expected one step or more, got none");
   for (const ContractionStep& step : steps) {
-    TORCH_CHECK_VALUE(step.matrix.dim() == 2 && step.matrix.scalar_type() == dtype,
-                      "[contracted] expected matrices of ", dtype, ", got ",
-                      step.matrix.scalar_type(), " ", step.matrix.sizes());
+    TORCH_CHECK_VALUE(
+        step.matrix.dim() == 2 && step.matrix.scalar_type() == dtype && fast_types({&step.matrix}),
+        "[contracted] expected matrices of ", dtype, " on the CPU, got ", step.matrix.scalar_type(),
+        " ", step.matrix.sizes());
   }
   TeamProductPtr product;
   with_fast_type(dtype, [&]<typename T>(T* /*type*/) {

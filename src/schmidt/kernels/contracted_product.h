@@ -18,7 +18,7 @@ struct ContractionStep {
 };
 
 /// Few rows through all steps, of which x [n] is the first one's [P, Q, S] and y [m] the last one's
-/// [P, R, S]. Matrices are in `dtype`.
+/// [P, R, S]. Matrices are in `dtype`, float32 or bfloat16, and copied.
 TeamProductPtr contracted_team_product(std::vector<ContractionStep> steps, torch::ScalarType dtype);
 
 }  // namespace schmidt::kernels

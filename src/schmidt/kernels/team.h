@@ -36,6 +36,7 @@ class Member {
   Member(Team& team, int64_t index, int64_t size) : team_(&team), index_(index), size_(size) {}
 
   int64_t index() const { return index_; }  ///< below the size of the team
+  int64_t size() const { return size_; }    ///< of the team
 
   /// Returns once every member has called it as often: what each wrote before is there for all.
   /// Waits awake for some microseconds, then asleep. Throws TeamFailed where another has failed.

@@ -14,9 +14,6 @@ namespace {
 /// Outputs of a share fill whole lines of memory, so that hardly any two members write to one.
 constexpr int64_t kUnit = 32;
 
-/// So that every region of `between` begins at an even number, as kernels read pairs.
-int64_t even(int64_t numbers) { return numbers + numbers % 2; }
-
 template <typename T>
 T* at(void* memory, int64_t numbers) {
   return static_cast<T*>(memory) + numbers;

@@ -18,6 +18,9 @@ struct TeamScratch {
   std::vector<uint8_t> legs;  ///< numbers that a contraction reads, in its order
 };
 
+/// So that every region of `between` begins at an even number, as kernels read pairs.
+inline int64_t even(int64_t numbers) { return numbers + numbers % 2; }
+
 /// Whether team products are the fastest way here: there are vectors for them.
 bool team_products_are_fast();
 

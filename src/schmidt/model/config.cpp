@@ -96,7 +96,9 @@ class Fields {
   }
 
   [[noreturn]] void fail(std::string_view key, std::string_view reason) const {
-    throw FormatError(path_, fmt::format("{}{}", prefix_, key), reason);
+    std::string where = prefix_ + std::string(key);
+    if (where.ends_with('.')) where.pop_back();  // of the object itself
+    throw FormatError(path_, where, reason);
   }
 
   static std::string shown(const json& value) {

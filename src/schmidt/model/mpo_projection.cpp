@@ -22,7 +22,7 @@ constexpr double kMultiplicationsOfMatrix = 8.0;
 /// Rows of a prompt that the forms are compared for.
 constexpr int64_t kPrompt = 512;
 
-/// Matrices for which there is memory left beside one that is multiplied out.
+/// A matrix is formed where so many of its size would fit into the memory that is left.
 constexpr int64_t kMatricesLeft = 64;
 
 double multiplications_of_matrix(const tn::Mpo& mpo) {
@@ -39,9 +39,11 @@ bool reads_faster_as_matrix(const tn::Mpo& mpo) {
          kPrompt * multiplications_of_matrix(mpo);
 }
 
+/// On the CPU, as what is compared here are its times and its memory.
 bool has_room_for_matrix(const tn::Mpo& mpo) {
-  const auto number = static_cast<int64_t>(mpo.cores().front().element_size());
-  return mpo.rows() * mpo.cols() * number <= available_bytes() / kMatricesLeft;
+  const torch::Tensor& core = mpo.cores().front();
+  const auto number = static_cast<int64_t>(core.element_size());
+  return core.is_cpu() && mpo.rows() * mpo.cols() * number <= available_bytes() / kMatricesLeft;
 }
 
 /// W [m, n], multiplied in float32 and then rounded.
@@ -94,23 +96,24 @@ ProjectionPtr load(std::span<const StoredLayer> layers, const Weights& weights) 
       low_ranks.push_back({spec.name, std::move(*fixed), std::move(bias)});
       continue;
     }
-    torch::Tensor matrix;
     const Networks networks = weights.options().networks;
-    if (networks != Networks::kAsStored) {
-      if (fixed != nullptr) network = tn::free_gauge(*fixed);
-      const auto& mpo = std::get<tn::Mpo>(network);
-      if (networks == Networks::kFastest && has_room_for_matrix(mpo)) {
-        if (decodes_faster_as_matrix(mpo)) {
-          if (!low_ranks.empty()) put_together();
-          matrices.add(spec, mpo, bias);
-          continue;
-        }
-        if (reads_faster_as_matrix(mpo)) matrix = matrix_of(mpo);
-      }
+    if (networks == Networks::kAsStored || (fixed != nullptr && fixed->pivots[0].is_meta())) {
+      put_together();
+      parts.push_back(
+          std::make_shared<MpoProjection>(spec.name, std::move(network), std::move(bias)));
+      continue;
+    }
+    const tn::Mpo mpo = fixed != nullptr ? tn::free_gauge(*fixed) : std::get<tn::Mpo>(network);
+    const bool may_be_matrix = networks == Networks::kFastest && has_room_for_matrix(mpo);
+    if (may_be_matrix && decodes_faster_as_matrix(mpo)) {
+      if (!low_ranks.empty()) put_together();
+      matrices.add(spec, mpo, bias);
+      continue;
     }
     put_together();
-    parts.push_back(std::make_shared<MpoProjection>(spec.name, std::move(network), std::move(bias),
-                                                    std::move(matrix)));
+    parts.push_back(std::make_shared<MpoProjection>(
+        spec.name, mpo, std::move(bias),
+        may_be_matrix && reads_faster_as_matrix(mpo) ? matrix_of(mpo) : torch::Tensor()));
   }
   put_together();
   return concatenate(std::move(parts));
@@ -138,15 +141,20 @@ StoredWeight mpo_weight(const std::string& name, const tn::Mpo& mpo) {
   return {std::move(form), network_tensors(name, mpo)};
 }
 
-MpoProjection::MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias,
-                             torch::Tensor matrix)
+MpoProjection::MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias)
     : name_(std::move(name)),
       network_(std::move(network)),
       bias_(std::move(bias)),
-      matrix_(std::move(matrix)),
       out_features_(network_size(network_).m) {
   TORCH_CHECK_VALUE(!bias_ || (bias_->dim() == 1 && bias_->size(0) == out_features_),
                     "[mpo] expected a bias of ", out_features_, " values for ", name_);
+}
+
+MpoProjection::MpoProjection(std::string name, tn::Mpo cores, std::optional<torch::Tensor> bias,
+                             torch::Tensor matrix)
+    : MpoProjection(std::move(name), Network(std::move(cores)), std::move(bias)) {
+  matrix_ = std::move(matrix);
+  is_for_inference_ = true;
 }
 
 torch::Tensor MpoProjection::apply(const torch::Tensor& x) const {
@@ -156,8 +164,8 @@ torch::Tensor MpoProjection::apply(const torch::Tensor& x) const {
 }
 
 kernels::TeamProductPtr MpoProjection::team_product(torch::ScalarType dtype) const {
-  const auto* const fixed = std::get_if<tn::GaugeFixed>(&network_);
-  const tn::Mpo mpo = fixed != nullptr ? tn::free_gauge(*fixed) : std::get<tn::Mpo>(network_);
+  if (!is_for_inference_) return nullptr;
+  const auto& mpo = std::get<tn::Mpo>(network_);
   const torch::Tensor& core = mpo.cores().front();
   if (core.scalar_type() != dtype || !kernels::fast_types({&core})) return nullptr;
   std::vector<kernels::ContractionStep> steps = tn::contraction_steps(

@@ -15,10 +15,13 @@ namespace schmidt::model {
 /// One layer whose weight is a Matrix Product Operator.
 class MpoProjection : public Projection {
  public:
-  /// network of W [m, n], bias [m]; where nothing is trained, W too for products of many rows.
-  /// Throws c10::ValueError if they do not fit.
-  MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias,
-                torch::Tensor matrix = {});
+  /// network of W [m, n], bias [m]. Throws c10::ValueError if they do not fit.
+  MpoProjection(std::string name, Network network, std::optional<torch::Tensor> bias);
+
+  /// The same for inference alone: a team multiplies by copies of the cores, and apply() by W,
+  /// where that is defined.
+  MpoProjection(std::string name, tn::Mpo cores, std::optional<torch::Tensor> bias,
+                torch::Tensor matrix);
 
   torch::Tensor apply(const torch::Tensor& x) const override;
   kernels::TeamProductPtr team_product(torch::ScalarType dtype) const override;
@@ -33,6 +36,7 @@ class MpoProjection : public Projection {
   Network network_;
   std::optional<torch::Tensor> bias_;  // [m]
   torch::Tensor matrix_;               // [m, n], or undefined
+  bool is_for_inference_ = false;
   int64_t out_features_;
 };
 

@@ -170,7 +170,14 @@ class Records {
 
   // The next record; none behind the last.
   std::optional<Record> next() {
-    return form_ == DocumentForm::kArray ? next_of_array() : next_of_lines();
+    switch (form_) {
+      case DocumentForm::kArray:
+        return next_of_array();
+      case DocumentForm::kObjects:
+        return next_of_objects();
+      default:
+        return next_of_lines();
+    }
   }
   int64_t line() const { return line_; }  // of the record that came last
 
@@ -198,8 +205,10 @@ class Records {
     return std::min(bytes_.find_first_not_of(kSpaces, from), bytes_.size());
   }
 
-  // Where the value that begins at `at` ends: at the comma or bracket of the array.
-  size_t end_of_value(size_t at) const {
+  // The first place from `at` on, outside of strings, where `is_end` holds of the character and of
+  // the brackets that are open before it; the size of all where there is none.
+  template <typename IsEnd>
+  size_t find_outside_strings(size_t at, const IsEnd& is_end) const {
     int64_t depth = 0;
     bool in_string = false;
     for (; at < bytes_.size(); ++at) {
@@ -209,12 +218,26 @@ class Records {
         if (c == '"') in_string = false;
         continue;
       }
-      if (depth == 0 && (c == ',' || c == ']')) return at;
+      if (is_end(c, depth)) return at;
       if (c == '"') in_string = true;
       if (c == '[' || c == '{') ++depth;
       if (c == ']' || c == '}') --depth;
     }
     return bytes_.size();
+  }
+
+  std::optional<Record> next_of_objects() {
+    const size_t begin = behind_spaces(at_);
+    count_lines(at_, begin);
+    at_ = begin;
+    line_ = next_line_;
+    if (begin == bytes_.size()) return std::nullopt;
+    const size_t last =
+        find_outside_strings(begin, [](char c, int64_t depth) { return c == '}' && depth <= 1; });
+    const size_t end = std::min(last + 1, bytes_.size());
+    count_lines(begin, end);
+    at_ = end;
+    return Record{begin, end - begin};
   }
 
   std::optional<Record> next_of_array() {
@@ -223,7 +246,9 @@ class Records {
     count_lines(at_, begin);
     at_ = begin;
     line_ = next_line_;
-    const size_t end = end_of_value(begin);
+    // At the comma behind it, or the bracket of the array.
+    const size_t end = find_outside_strings(
+        begin, [](char c, int64_t depth) { return depth == 0 && (c == ',' || c == ']'); });
     if (end >= bytes_.size()) fail("expected the end of an array of records, got none");
     if (bytes_[end] == ']') {
       const size_t rest = behind_spaces(end + 1);
@@ -301,8 +326,12 @@ DocumentForm document_form(const std::filesystem::path& path, std::string_view b
   }
   if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
   const size_t begin = bytes.find_first_not_of(kSpaces), end = bytes.find_last_not_of(kSpaces);
-  const bool is_array = begin != bytes.npos && bytes[begin] == '[' && bytes[end] == ']';
-  return is_array ? DocumentForm::kArray : DocumentForm::kLines;
+  if (begin == bytes.npos) return DocumentForm::kLines;
+  if (bytes[begin] == '[' && bytes[end] == ']') return DocumentForm::kArray;
+  const std::string_view behind = bytes.substr(begin + 1);
+  const bool is_alone = is_blank_line(behind.substr(0, behind.find('\n')));
+  return bytes[begin] == '{' && is_alone && begin < end ? DocumentForm::kObjects
+                                                        : DocumentForm::kLines;
 }
 
 int64_t for_each_record(std::string_view bytes, DocumentForm form,

@@ -35,9 +35,10 @@ struct Documents {
 
 /// How a file holds documents. Its name counts without regard to case.
 enum class DocumentForm {
-  kText,   ///< plain text: any other name
-  kLines,  ///< a record in each line: .jsonl, .ndjson, and a .json of that form
-  kArray   ///< .json or .jsonl that is one array of records
+  kText,    ///< plain text: any other name
+  kLines,   ///< a record in each line: .jsonl, .ndjson, and a .json of that form
+  kArray,   ///< one array of records
+  kObjects  ///< records over several lines each, the first of which is a bracket alone
 };
 
 /// By the name and what stands in the file.
