@@ -28,11 +28,15 @@ void reference(const QuantizedWeight& w, int64_t begin, int64_t end, T* to) {
   }
 }
 
-void reference_codes(const QuantizedWeight& w, int64_t i, int64_t count, uint8_t* to) {
+void reference_codes(const QuantizedWeight& w, const Int8Layout& layout, int64_t i, int64_t count,
+                     uint8_t* to) {
   std::vector<uint8_t> codes(w.n);
   for (int64_t o = 0; o < count; ++o) {
     quant::unpack_codes(w.words + (i + o) * w.row_words(), w.n, w.format.bits, codes.data());
-    for (int64_t j = 0; j < w.n; ++j) to[(j / 4 * kPanelRows + o) * 4 + j % 4] = codes[j];
+    for (int64_t j = 0; j < panel_columns(layout); ++j) {
+      const int64_t code = layout.code_of[j / kInt8Block] + j % kInt8Block;
+      to[(j / 4 * kPanelRows + o) * 4 + j % 4] = code < w.n ? codes[code] : 0;
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #include <c10/util/BFloat16.h>
 
 #include "schmidt/kernels/instruction_sets.h"
+#include "schmidt/kernels/int8_layout.h"
 #include "schmidt/kernels/quantized_weight.h"
 
 namespace schmidt::kernels {
@@ -15,14 +16,14 @@ using DecodeKernel = void (*)(const QuantizedWeight&, int64_t begin, int64_t end
 /// Rows of W in a panel, which lie side by side.
 inline constexpr int64_t kPanelRows = 32;
 
-/// Columns of a panel: n, filled up to a multiple of kInt8Block.
-inline int64_t panel_columns(const QuantizedWeight& w) {
-  return (w.n + kInt8Block - 1) / kInt8Block * kInt8Block;
-}
+/// Columns of a panel: those of all blocks that hold a column of x.
+inline int64_t panel_columns(const Int8Layout& layout) { return layout.blocks * kInt8Block; }
 
 /// Writes the codes of rows i .. i + count - 1, a byte each, to a panel [columns / 4, kPanelRows,
-/// 4], count <= kPanelRows. What it writes for other rows and for columns from n on has no meaning.
-using PanelCodes = void (*)(const QuantizedWeight&, int64_t i, int64_t count, uint8_t* to);
+/// 4], count <= kPanelRows, each beside the column of x that it meets. What it writes for other
+/// rows and for columns that meet zeros has no meaning.
+using PanelCodes = void (*)(const QuantizedWeight&, const Int8Layout&, int64_t i, int64_t count,
+                            uint8_t* to);
 
 struct DecodeKernels {
   DecodeKernel<float> float32;

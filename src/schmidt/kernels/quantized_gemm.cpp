@@ -35,9 +35,10 @@ void reference(const Panel& w, const Int8Rows& x, int64_t i, int64_t count, cons
 /// Memory of one panel after another.
 class Panels {
  public:
-  explicit Panels(const QuantizedWeight& w)
+  Panels(const QuantizedWeight& w, const Int8Layout& layout)
       : w_(&w),
-        codes_(panel_columns(w) * kPanelRows),
+        layout_(&layout),
+        codes_(panel_columns(layout) * kPanelRows),
         scales_(w.groups() * kPanelRows),
         offsets_(scales_.size()),
         row_scales_(w.groups()),
@@ -46,7 +47,7 @@ class Panels {
   /// Rows i .. i + count - 1.
   Panel take(int64_t i, int64_t count) {
     static const PanelCodes codes = fastest(decode_implementations())->panel_codes;
-    codes(*w_, i, count, codes_.data());
+    codes(*w_, *layout_, i, count, codes_.data());
     const int64_t groups = w_->groups();
     for (int64_t o = 0; o < kPanelRows; ++o) {
       if (o < count) {
@@ -59,11 +60,12 @@ class Panels {
         offsets_[g * kPanelRows + o] = row_scales_[g] * row_zeros_[g];
       }
     }
-    return {codes_.data(), scales_.data(), offsets_.data(), panel_columns(*w_), groups};
+    return {codes_.data(), scales_.data(), offsets_.data(), panel_columns(*layout_), groups};
   }
 
  private:
   const QuantizedWeight* w_;
+  const Int8Layout* layout_;
   std::vector<uint8_t> codes_;
   std::vector<float> scales_, offsets_, row_scales_, row_zeros_;
 };
@@ -71,7 +73,7 @@ class Panels {
 template <typename T>
 void panels(PanelKernel<T> kernel, const QuantizedWeight& w, const Int8Rows& x, int64_t begin,
             int64_t end, const Outputs<T>& to) {
-  Panels memory(w);
+  Panels memory(w, x);
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t i = panel * kPanelRows, count = std::min(kPanelRows, w.m - i);
     kernel(memory.take(i, count), x, i, count, to);

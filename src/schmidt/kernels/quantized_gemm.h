@@ -40,7 +40,7 @@ const Implementations<PanelKernels>& panel_implementations();
 /// Whether this CPU multiplies 8-bit integers faster than other numbers.
 bool quantized_gemm_is_fast();
 
-/// x [rows, n] float32, contiguous; W suits_int8_blocks(). On several threads.
+/// x [rows, n] float32, contiguous; W suits_int8(). On several threads.
 void quantized_gemm(const QuantizedWeight& w, const float* x, int64_t rows,
                     const Outputs<float>& y);
 void quantized_gemm(const QuantizedWeight& w, const float* x, int64_t rows,

@@ -12,8 +12,6 @@
 namespace schmidt::kernels {
 namespace {
 
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-
 void round_row(const float* x, int64_t n, int8_t* codes, float* scales, float* sums) {
   for (int64_t begin = 0; begin < n; begin += kInt8Block, scales += 8, ++sums) {
     const int64_t end = std::min(begin + kInt8Block, n);
@@ -66,59 +64,14 @@ const Int8Kernels& chosen() {
   return *kernels;
 }
 
-/// Columns of a pair of blocks, which kernels read at once.
-constexpr int64_t kPair = 2 * kInt8Block;
-
-/// Blocks that follow each other without a gap.
-void lay_out_blocks(const QuantizedWeight& w, Int8Rows& to) {
-  to.columns = round_up(w.n, kPair);
-  to.blocks = (w.n + kInt8Block - 1) / kInt8Block;
-  for (int64_t b = 0; b < to.columns / kInt8Block; ++b) {
-    to.group_of.push_back(
-        static_cast<int32_t>(std::min(b * kInt8Block / w.format.group, w.groups() - 1)));
-    to.code_of.push_back(static_cast<int32_t>(b * kInt8Block));
-  }
-}
-
-/// Pairs of blocks for each group.
-void lay_out_groups(const QuantizedWeight& w, Int8Rows& to) {
-  const int64_t group = w.format.group;
-  for (int64_t g = 0; g < w.groups(); ++g) {
-    for (int64_t code = g * group / 8 * 8; code < (g + 1) * group; code += kPair) {
-      // A second block behind the group multiplies zeros, and may be read where the first is.
-      const int64_t second = code + kInt8Block < (g + 1) * group ? code + kInt8Block : code;
-      for (const int64_t first : {code, second}) {
-        to.group_of.push_back(static_cast<int32_t>(g));
-        to.code_of.push_back(static_cast<int32_t>(first));
-      }
-    }
-  }
-  to.blocks = static_cast<int64_t>(to.code_of.size());
-  to.columns = to.blocks * kInt8Block;
-}
-
 void lay_out(const QuantizedWeight& w, int64_t rows, Int8Rows& to) {
-  to.rows = rows;
-  to.groups = round_up(w.groups(), 16);
-  to.group_of.clear();
-  to.code_of.clear();
-  suits_int8_blocks(w) ? lay_out_blocks(w, to) : lay_out_groups(w, to);
+  lay_out(w, to);
   const int64_t blocks = to.columns / kInt8Block;
+  to.rows = rows;
   to.codes.assign(rows * to.columns, 0);
   to.scales.assign(rows * blocks * 8, 0.0F);
   to.sums.resize(rows * blocks);
   to.group_sums.assign(rows * to.groups, 0.0F);
-}
-
-/// A row of x [n] as lay_out_groups() has it [columns].
-void spread(const QuantizedWeight& w, const Int8Rows& layout, const float* x, float* to) {
-  std::fill_n(to, layout.columns, 0.0F);
-  for (int64_t b = 0; b < layout.blocks; b += 2, to += kPair) {
-    const int64_t first = layout.code_of[b], group = layout.group_of[b] * w.format.group;
-    const int64_t begin = std::max(first, group);
-    const int64_t end = std::min(first + kPair, group + w.format.group);
-    std::copy(x + begin, x + end, to + (begin - first));
-  }
 }
 
 void round_one(const Int8Kernels& kernels, const QuantizedWeight& w, const float* x, int64_t row,

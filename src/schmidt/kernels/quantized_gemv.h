@@ -7,6 +7,7 @@
 
 #include "schmidt/kernels/held_rows.h"
 #include "schmidt/kernels/instruction_sets.h"
+#include "schmidt/kernels/int8_layout.h"
 #include "schmidt/kernels/quantized_weight.h"
 
 namespace schmidt::kernels {
@@ -25,23 +26,14 @@ namespace schmidt::kernels {
 /// it is off by at most sum_B (max |x_B| / 254 + 2^-120) sum_{j in B} |W_ij|, and since the errors
 /// of columns are independent typically by their root mean square, max |x_B| |W_i| / 440. A block
 /// with NaN or infinity gives NaN.
-///
-/// Where a group of W would end within a block, each begins with a pair of blocks of its own, at
-/// the last multiple of 8 codes before it, as codes of any width begin at a byte there. What is not
-/// of the group is zero in x.
 
 /// Rows of x in int8, laid out for a W.
-struct Int8Rows {
+struct Int8Rows : Int8Layout {
   int64_t rows = 0;
-  int64_t columns = 0;            ///< of all pairs of blocks
-  int64_t blocks = 0;             ///< those up to the last that holds a column of x
-  int64_t groups = 0;             ///< of W in a row, filled up to a multiple of 16
   std::vector<int8_t> codes;      ///< p [rows, columns]
   std::vector<float> scales;      ///< t [rows, columns / 32, 8], the same for each of 8 lanes
   std::vector<float> sums;        ///< t_B p_j of each block, added up [rows, columns / 32]
   std::vector<float> group_sums;  ///< the same over a group of W [rows, groups]
-  std::vector<int32_t> group_of;  ///< W's group of each block [columns / 32]
-  std::vector<int32_t> code_of;   ///< W's code that meets the first of each block [columns / 32]
 };
 
 /// Computes outputs begin .. end - 1 of every row.

@@ -26,8 +26,8 @@ bool suits_tiles(const torch::Tensor& x, const QuantizedWeight& w) {
 }
 
 bool suits_panels(int64_t rows, const QuantizedWeight& w, Activations activations) {
-  return rows > most_rows_before_panels() && activations == Activations::kInt8 &&
-         suits_int8_blocks(w) && quantized_gemm_is_fast();
+  return rows > most_rows_before_panels() && activations == Activations::kInt8 && suits_int8(w) &&
+         quantized_gemm_is_fast();
 }
 
 }  // namespace
