@@ -10,14 +10,15 @@
 
 namespace schmidt::kernels {
 
-/// Causal attention within spans of tokens, in bfloat16 with float32 sums, by the
-/// AVX-512 instructions for bfloat16. The score matrix exists tile by tile only.
+/// Causal attention within spans of tokens, in float32 or in bfloat16 with float32 sums, by AVX-512
+/// with the instructions for bfloat16. The score matrix exists tile by tile only.
 /// Source: Dao 2023, arXiv:2307.08691, here with scores as [keys, queries], so that
 /// the softmax of 16 queries runs in the lanes of one register.
+template <typename T>
 struct AttentionProblem {
-  const c10::BFloat16* q;  ///< [n, heads, d], q_stride elements from token to token
-  const c10::BFloat16* k;  ///< [n, kv_heads, d]
-  const c10::BFloat16* v;  ///< [n, kv_heads, d]
+  const T* q;  ///< [n, heads, d], q_stride elements from token to token
+  const T* k;  ///< [n, kv_heads, d]
+  const T* v;  ///< [n, kv_heads, d]
   int64_t q_stride, k_stride, v_stride;
   int64_t n, heads, kv_heads;
   int64_t d;       ///< a multiple of 16
@@ -37,13 +38,14 @@ struct AttentionGradients {
 
 /// out [n, heads, d] and the softmax's sums' logarithms to the base 2 [heads, n]. Tokens of no
 /// span are left as they are.
-using AttentionForward = void (*)(const AttentionProblem& problem, c10::BFloat16* out,
-                                  float* log_sum);
-using AttentionBackward = void (*)(const AttentionProblem& problem,
+template <typename T>
+using AttentionForward = void (*)(const AttentionProblem<T>& problem, T* out, float* log_sum);
+using AttentionBackward = void (*)(const AttentionProblem<c10::BFloat16>& problem,
                                    const AttentionGradients& gradients);
 
 struct AttentionKernels {
-  AttentionForward forward;
+  AttentionForward<float> float32;
+  AttentionForward<c10::BFloat16> bfloat16;
   AttentionBackward backward;
 };
 

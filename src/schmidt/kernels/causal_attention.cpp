@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include <ATen/Context.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -14,6 +15,7 @@
 
 #include "schmidt/kernels/attention_x86.h"
 #include "schmidt/kernels/fast_path.h"
+#include "schmidt/kernels/processor.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -108,10 +110,11 @@ struct Problem {
   int64_t window;
   double scale;
 
-  AttentionProblem view() const {
-    return {q.const_data_ptr<BFloat16>(),
-            k.const_data_ptr<BFloat16>(),
-            v.const_data_ptr<BFloat16>(),
+  template <typename T>
+  AttentionProblem<T> view() const {
+    return {q.const_data_ptr<T>(),
+            k.const_data_ptr<T>(),
+            v.const_data_ptr<T>(),
             q.stride(0),
             k.stride(0),
             v.stride(0),
@@ -141,8 +144,13 @@ Attended attend(const Problem& problem) {
   Attended result = {problem.like(problem.q),
                      at::empty({problem.q.size(1), problem.q.size(0)},
                                problem.q.options().dtype(torch::kFloat32))};
-  own_kernels()->forward(problem.view(), result.out.mutable_data_ptr<BFloat16>(),
-                         result.log_sum.mutable_data_ptr<float>());
+  float* const log_sum = result.log_sum.mutable_data_ptr<float>();
+  if (problem.q.scalar_type() == torch::kFloat32) {
+    own_kernels()->float32(problem.view<float>(), result.out.mutable_data_ptr<float>(), log_sum);
+  } else {
+    own_kernels()->bfloat16(problem.view<BFloat16>(), result.out.mutable_data_ptr<BFloat16>(),
+                            log_sum);
+  }
   return result;
 }
 
@@ -174,7 +182,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     const torch::Tensor dy = gradients[0].contiguous();
     const torch::Tensor dq = problem.like(saved[0]), dk = problem.like(saved[1]),
                         dv = problem.like(saved[2]);
-    own_kernels()->backward(problem.view(),
+    own_kernels()->backward(problem.view<BFloat16>(),
                             {saved[3].const_data_ptr<BFloat16>(), saved[4].const_data_ptr<float>(),
                              dy.const_data_ptr<BFloat16>(), dq.mutable_data_ptr<BFloat16>(),
                              dk.mutable_data_ptr<BFloat16>(), dv.mutable_data_ptr<BFloat16>()});
@@ -182,10 +190,18 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
   }
 };
 
-// [n, heads, d] of bfloat16 that the kernel can walk through.
-bool fits_kernel(const torch::Tensor& x) {
-  return x.is_cpu() && x.scalar_type() == torch::kBFloat16 && x.numel() > 0 && x.stride(2) == 1 &&
+// [n, heads, d] that a kernel of `dtype` can walk through.
+bool fits_kernel(const torch::Tensor& x, torch::ScalarType dtype) {
+  return x.is_cpu() && x.scalar_type() == dtype && x.numel() > 0 && x.stride(2) == 1 &&
          x.stride(1) == x.size(2) && x.stride(0) % 2 == 0 && x.size(2) % 16 == 0;
+}
+
+// Whether a kernel of our own is the fastest here. MKL leaves vectors of 512 bits unused on all
+// processors but Intel's.
+bool is_faster_by_own_kernel(torch::ScalarType dtype) {
+  static const bool library_has_vectors = made_by_intel() || !at::hasMKL();
+  if (own_kernels() == nullptr) return false;
+  return dtype == torch::kBFloat16 || (dtype == torch::kFloat32 && !library_has_vectors);
 }
 
 }  // namespace
@@ -244,13 +260,15 @@ torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, const std::vector<TokenSpan>& spans,
                                std::optional<int64_t> window, const Scores& scores) {
   check(q, k, v, spans, window);
-  if (own_kernels() == nullptr || !fits_kernel(q) || !fits_kernel(k) || !fits_kernel(v) ||
-      scores.softcap) {
+  const torch::ScalarType dtype = q.scalar_type();
+  const bool records = records_gradient({&q, &k, &v});
+  if (!is_faster_by_own_kernel(dtype) || !fits_kernel(q, dtype) || !fits_kernel(k, dtype) ||
+      !fits_kernel(v, dtype) || scores.softcap || (records && dtype != torch::kBFloat16)) {
     return causal_attention_reference(q, k, v, spans, window, scores);
   }
   const int64_t width = window.value_or(std::numeric_limits<int64_t>::max());
   const double scale = scores.scale_of(q.size(2));
-  if (records_gradient({&q, &k, &v})) return CausalAttention::apply(q, k, v, spans, width, scale);
+  if (records) return CausalAttention::apply(q, k, v, spans, width, scale);
   return attend({q, k, v, spans, width, scale}).out;
 }
 

@@ -133,6 +133,17 @@ inline void pack_transposed(const c10::BFloat16* x, int64_t stride, int64_t rows
   for (int64_t p = 0; p < d / 2; ++p) std::fill(to + p * padded + rows, to + (p + 1) * padded, 0);
 }
 
+/// x [rows, d] -> words [d, padded]; zeros behind the rows.
+inline void pack_transposed(const float* x, int64_t stride, int64_t rows, int64_t padded, int64_t d,
+                            Word* to) {
+  for (int64_t i = 0; i < d; ++i) {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(to + i * padded + row, x + row * stride + i, sizeof(Word));
+    }
+    std::fill(to + i * padded + rows, to + (i + 1) * padded, 0);
+  }
+}
+
 SCHMIDT_BF16_INLINE __m512i low_halves(__m256i values) { return _mm512_cvtepu16_epi32(values); }
 
 /// The words whose low halves are `low` and whose high halves are `high`.
@@ -172,6 +183,20 @@ SCHMIDT_BF16_INLINE __m512 power_of_two(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24024744F));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6931218F));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.9999993F));
+  return _mm512_scalef_ps(p, n);
+}
+
+/// The same to 1e-7 of its value, by a polynomial of degree 6.
+SCHMIDT_BF16_INLINE __m512 precise_power_of_two(__m512 x) {
+  const __m512 n = _mm512_roundscale_ps(x, 0);
+  const __m512 r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(0.00015345812F);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0013399931F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.009618489F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.055503286F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24022646F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6931472F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
   return _mm512_scalef_ps(p, n);
 }
 
