@@ -104,11 +104,26 @@ class Nf4 : public TeamProduct {
   Nf4Weight w_;
 };
 
+/// A product in two halves, between which the team has to meet.
+class Halved : public TeamProduct {
+ public:
+  using TeamProduct::TeamProduct;
+
+  virtual void first(const Member& member, const TeamRows& rows, TeamScratch& scratch) const = 0;
+  virtual void second(const Member& member, const TeamRows& rows, TeamScratch& scratch) const = 0;
+
+  void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const final {
+    first(member, rows, scratch);
+    member.meet();
+    second(member, rows, scratch);
+  }
+};
+
 template <typename T>
-class Chained : public TeamProduct {
+class Chained : public Halved {
  public:
   Chained(TeamProductPtr left, TeamProductPtr right)
-      : TeamProduct(left->m(), right->n()), left_(std::move(left)), right_(std::move(right)) {
+      : Halved(left->m(), right->n()), left_(std::move(left)), right_(std::move(right)) {
     TORCH_CHECK_VALUE(left_->n() == right_->m(), "[chained] expected matching products, got ",
                       left_->n(), " inputs behind ", right_->m(), " outputs");
   }
@@ -116,22 +131,26 @@ class Chained : public TeamProduct {
   int64_t between() const override { return right_->m() + right_->between() + left_->between(); }
   int64_t bytes() const override { return left_->bytes() + right_->bytes(); }
 
-  void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
-    const int64_t r = even(right_->m());
-    void* const own = at<T>(rows.between, rows.rows * r);
-    TeamRows first = rows, second = rows;
-    first.y = rows.between;
-    first.y_stride = r;
-    first.between = own;
-    right_->run(member, first, scratch);
-    member.meet();
-    second.x = rows.between;
-    second.x_stride = r;
-    second.between = at<T>(own, rows.rows * right_->between());
-    left_->run(member, second, scratch);
+  void first(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
+    TeamRows of_right = rows;
+    of_right.y = rows.between;
+    of_right.y_stride = rank();
+    of_right.between = behind_rank(rows);
+    right_->run(member, of_right, scratch);
+  }
+
+  void second(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
+    TeamRows of_left = rows;
+    of_left.x = rows.between;
+    of_left.x_stride = rank();
+    of_left.between = at<T>(behind_rank(rows), rows.rows * right_->between());
+    left_->run(member, of_left, scratch);
   }
 
  private:
+  int64_t rank() const { return even(right_->m()); }
+  void* behind_rank(const TeamRows& rows) const { return at<T>(rows.between, rows.rows * rank()); }
+
   TeamProductPtr left_, right_;
 };
 
@@ -153,26 +172,50 @@ int64_t bytes_of(const std::vector<TeamProductPtr>& parts) {
   return bytes;
 }
 
+/// Products in two halves have their first ones together, so that the team meets once for all.
 template <typename T>
 class SideBySide : public TeamProduct {
  public:
   explicit SideBySide(std::vector<TeamProductPtr> parts)
-      : TeamProduct(outputs_of(parts), parts.front()->n()), parts_(std::move(parts)) {}
+      : TeamProduct(outputs_of(parts), parts.front()->n()), parts_(std::move(parts)) {
+    for (const TeamProductPtr& part : parts_) {
+      halved_.push_back(dynamic_cast<const Halved*>(part.get()));
+      any_halved_ = any_halved_ || halved_.back() != nullptr;
+    }
+  }
 
   int64_t between() const override { return between_of(parts_); }
   int64_t bytes() const override { return bytes_of(parts_); }
 
   void run(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {
-    TeamRows of_part = rows;
-    for (const TeamProductPtr& part : parts_) {
-      part->run(member, of_part, scratch);
-      of_part.y = at<T>(of_part.y, part->m());
-      of_part.between = at<T>(of_part.between, rows.rows * part->between());
-    }
+    for_each_part(rows, [&](size_t i, const TeamRows& of_part) {
+      if (halved_[i] != nullptr) {
+        halved_[i]->first(member, of_part, scratch);
+      } else {
+        parts_[i]->run(member, of_part, scratch);
+      }
+    });
+    if (!any_halved_) return;
+    member.meet();
+    for_each_part(rows, [&](size_t i, const TeamRows& of_part) {
+      if (halved_[i] != nullptr) halved_[i]->second(member, of_part, scratch);
+    });
   }
 
  private:
+  template <typename Take>
+  void for_each_part(const TeamRows& rows, const Take& take) const {
+    TeamRows of_part = rows;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      take(i, of_part);
+      of_part.y = at<T>(of_part.y, parts_[i]->m());
+      of_part.between = at<T>(of_part.between, rows.rows * parts_[i]->between());
+    }
+  }
+
   std::vector<TeamProductPtr> parts_;
+  std::vector<const Halved*> halved_;  // null for those that are none
+  bool any_halved_ = false;
 };
 
 /// Adds to y [rows, m] a member's share of others, once all of them are there.
