@@ -126,7 +126,8 @@ void apply_tokenizer_config(Tokenizer::Impl& impl, const JsonView& config) {
   };
   role("bos_token", impl.bos_id);
   role("eos_token", impl.eos_id);
-  // transformers rebuilds what is added from these two when either is given.
+  // Either decides over the post-processor, as in llama.cpp's conversion and in transformers 4 for
+  // the classes that these were made for; transformers 5 leaves it to the post-processor.
   if (config.find("add_bos_token") || config.find("add_eos_token")) {
     impl.frame = {};
     if (config.boolean_or("add_bos_token", false) && impl.bos_id) {
