@@ -62,6 +62,11 @@ TEST_P(DecodesNf4, ToTheBitsOfTheReferenceAndNoFurther) {
         GetParam().functions.decode(made.w, begin, end, found.data());
         ASSERT_EQ(std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)), 0)
             << fmt::format("{} x {} in blocks of {}, {} to {}", m, n, block, begin, end);
+        std::vector<c10::BFloat16> rounded(expected.begin(), expected.end()), narrow = rounded;
+        std::fill(narrow.begin(), narrow.end() - 1, c10::BFloat16(3.0F));
+        GetParam().functions.decode_bfloat16(made.w, begin, end, narrow.data());
+        ASSERT_EQ(std::memcmp(narrow.data(), rounded.data(), rounded.size() * 2), 0)
+            << fmt::format("{} x {} in blocks of {}, {} to {}", m, n, block, begin, end);
       }
     }
   }
@@ -103,6 +108,27 @@ TEST(Nf4Linear, IsTheSumInFloat64OnAnyNumberOfThreads) {
     }
   }
   at::set_num_threads(threads);
+}
+
+TEST(Nf4Linear, ManyRowsMeetWhatTheDtypeKeepsOfNumbers) {
+  for (const auto& [m, n, block] :
+       std::vector<Sizes>{{600, 576, 64}, {130, 96, 64}, {65, 192, 128}}) {
+    const Made made(m, n, block, true);
+    torch::Tensor w = at::empty({m, n});
+    quant::decode_nf4(made.w.codes, made.w.scales, block, 0, m * n, w.data_ptr<float>());
+    for (const auto dtype : {torch::kFloat32, torch::kBFloat16}) {
+      for (const int64_t rows : {17, 100}) {
+        const torch::Tensor x = at::randn({n, rows}).t().to(dtype);
+        if (!suits_nf4_linear(x, made.w)) continue;
+        const torch::Tensor expected =
+            at::matmul(x.to(at::kDouble), w.to(dtype).to(at::kDouble).t());
+        const torch::Tensor error = nf4_linear(x, made.w).to(at::kDouble) - expected;
+        EXPECT_LE(error.abs().max().item<double>(),
+                  (dtype == torch::kFloat32 ? 1e-5 : 4e-3) * expected.abs().max().item<double>())
+            << fmt::format("{} x {}, {} rows, {}", m, n, rows, c10::toString(dtype));
+      }
+    }
+  }
 }
 
 TEST(Nf4Linear, LeavesGradientsAndManyRowsToOthers) {

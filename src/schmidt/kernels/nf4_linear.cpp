@@ -7,10 +7,12 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
+#include "schmidt/kernels/decoded_gemm.h"
 #include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/gemv.h"
 #include "schmidt/kernels/held_rows.h"
 #include "schmidt/kernels/nf4_x86.h"
+#include "schmidt/kernels/panel_gemm.h"
 
 namespace schmidt::kernels {
 namespace {
@@ -23,6 +25,12 @@ constexpr int64_t kNumbersPerThread = 32 << 10;
 
 void reference(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
   quant::decode_nf4(w.codes, w.scales, w.block, begin, end, to);
+}
+
+void reference_bfloat16(const Nf4Weight& w, int64_t begin, int64_t end, c10::BFloat16* to) {
+  std::vector<float> numbers(static_cast<size_t>(end - begin));
+  reference(w, begin, end, numbers.data());
+  std::ranges::copy(numbers, to);
 }
 
 const Nf4Kernels& chosen() {
@@ -44,6 +52,38 @@ void multiply(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
     chosen().decode(w, begin * w.n, end * w.n, to);
   };
   multiply_held_rows(decode, w.m, w.n, x, rows, grain_of(w), Outputs<T>{y, w.m});
+}
+
+/// The product of many rows by panels of decoded rows, y [rows, m] contiguous.
+template <typename T>
+GemvProblem<T> panel_problem(const Nf4Weight& w, const T* x, int64_t rows, T* y) {
+  return {.x = x,
+          .y = y,
+          .rows = rows,
+          .m = w.m,
+          .n = w.n,
+          .x_stride = w.n,
+          .w_stride = w.n,
+          .y_stride = w.m};
+}
+
+/// Null where tiles and a library's product are faster.
+template <typename T>
+PanelGemm<T> panels_for(const Nf4Weight& w, int64_t rows) {
+  if (rows <= kMostRows || w.n % 2 != 0) return nullptr;
+  return panel_gemm(panel_problem<T>(w, nullptr, rows, nullptr));
+}
+
+template <typename T>
+void multiply_by_panels(const Nf4Weight& w, const T* x, int64_t rows, T* y) {
+  decoded_gemm(panel_problem(w, x, rows, y), panels_for<T>(w, rows),
+               [&](int64_t begin, int64_t end, T* to) {
+                 if constexpr (std::is_same_v<T, float>) {
+                   chosen().decode(w, begin * w.n, end * w.n, to);
+                 } else {
+                   chosen().decode_bfloat16(w, begin * w.n, end * w.n, to);
+                 }
+               });
 }
 
 /// x [rows, n] in the order that Nf4Dot reads.
@@ -93,7 +133,8 @@ void multiply_by_dots(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
 
 const Implementations<Nf4Kernels>& nf4_implementations() {
   static const Implementations<Nf4Kernels> all = [] {
-    Implementations<Nf4Kernels> found = {{InstructionSet::kPortable, {.decode = reference}}};
+    Implementations<Nf4Kernels> found = {
+        {InstructionSet::kPortable, {.decode = reference, .decode_bfloat16 = reference_bfloat16}}};
     for (const auto& implementation : x86_nf4_implementations()) found.push_back(implementation);
     return found;
   }();
@@ -119,7 +160,12 @@ void decode_nf4_rows(const Nf4Weight& w, int64_t begin, int64_t end, float* to) 
 
 bool suits_nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
   const int64_t rows = rows_of(x, w);
-  return rows >= 1 && rows <= kMostRows && w.m > 0 && gemv_is_fast() && fast_path({&x});
+  if (rows < 1 || w.m == 0 || !gemv_is_fast() || !fast_path({&x})) return false;
+  bool suits = rows <= kMostRows;
+  with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
+    suits = suits || panels_for<T>(w, rows) != nullptr;
+  });
+  return suits;
 }
 
 torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
@@ -127,16 +173,19 @@ torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
                     "[nf4_linear] expected x [.., ", w.n,
                     "] in float32 or bfloat16 on the CPU, got ", x.sizes(), " in ", x.scalar_type(),
                     " on ", x.device());
-  const torch::Tensor wide = x.to(torch::kFloat32).contiguous();
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = w.m;
   torch::Tensor y = at::empty(sizes, x.options());
   if (y.numel() == 0 || w.n == 0) return y.zero_();
   with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
     const int64_t rows = rows_of(x, w);
+    T* const to = y.mutable_data_ptr<T>();
+    if (panels_for<T>(w, rows) != nullptr) {
+      return multiply_by_panels(w, x.contiguous().template const_data_ptr<T>(), rows, to);
+    }
+    const torch::Tensor wide = x.to(torch::kFloat32).contiguous();
     const bool by_dots = rows <= kMostDotRows && suits_dot(w, chosen());
-    (by_dots ? multiply_by_dots<T> : multiply<T>)(w, wide.const_data_ptr<float>(), rows,
-                                                  y.mutable_data_ptr<T>());
+    (by_dots ? multiply_by_dots<T> : multiply<T>)(w, wide.const_data_ptr<float>(), rows, to);
   });
   return y;
 }

@@ -19,8 +19,9 @@ struct Nf4Weight {
   int64_t m = 0, n = 0;
 };
 
-/// Writes the numbers begin .. end - 1 of all m n.
-using Nf4Decode = void (*)(const Nf4Weight&, int64_t begin, int64_t end, float* to);
+/// Writes the numbers begin .. end - 1 of all m n, rounded to float32 and then to T.
+template <typename T>
+using Nf4Decode = void (*)(const Nf4Weight&, int64_t begin, int64_t end, T* to);
 
 /// Outputs begin .. end - 1 of y [rows, m] for at most kMostDotRows rows x [rows, n], whose numbers
 /// lie in runs of 2 `lanes`: those at even places, then those at odd ones.
@@ -29,7 +30,8 @@ using Nf4Dot = void (*)(const Nf4Weight&, const float* x, int64_t rows, int64_t 
 inline constexpr int64_t kMostDotRows = 4;
 
 struct Nf4Kernels {
-  Nf4Decode decode;
+  Nf4Decode<float> decode;
+  Nf4Decode<c10::BFloat16> decode_bfloat16;
   Nf4Dot dot = nullptr;  ///< null: there is none
   int64_t lanes = 0;
 };
@@ -55,12 +57,13 @@ const Implementations<Nf4Kernels>& nf4_implementations();
 /// Writes rows begin .. end - 1 as [end - begin, n], by the fastest on several threads.
 void decode_nf4_rows(const Nf4Weight& w, int64_t begin, int64_t end, float* to);
 
-/// Whether nf4_linear is the fastest way: for a few rows x on the CPU that need no gradient.
+/// Whether nf4_linear is the fastest way, for x on the CPU that needs no gradient: few rows, and
+/// more where panels of decoded rows are.
 bool suits_nf4_linear(const torch::Tensor& x, const Nf4Weight& w);
 
 /// y = x W^T, x [.., n] in float32 or bfloat16 -> [.., m] in x's dtype; not differentiable. W is
-/// numbers in registers alone, or some rows of it at a time in the nearest cache. Sums are float32,
-/// y is rounded once.
+/// numbers in registers alone, or some rows of it at a time in a cache, in x's dtype where x has
+/// many rows. Sums are float32, y is rounded once.
 torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w);
 
 }  // namespace schmidt::kernels

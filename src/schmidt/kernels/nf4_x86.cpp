@@ -8,8 +8,12 @@
 
 #include <immintrin.h>
 
+#include "schmidt/kernels/narrow_x86.h"
+
 namespace schmidt::kernels {
 namespace {
+
+using c10::BFloat16;
 
 /// The codes of eight bytes, in their order.
 [[gnu::target("avx2"), gnu::always_inline]] inline __m128i codes_of(__m128i bytes) {
@@ -18,10 +22,25 @@ namespace {
                            _mm_and_si128(bytes, half));
 }
 
-/// Writes as many of `count` numbers of a block as whole vectors hold, and says how many.
-using WholeVectors = int64_t (*)(const uint8_t* from, float scale, int64_t count, float* to);
+[[gnu::target("avx2"), gnu::always_inline]] inline void store(float* to, __m256 v) {
+  _mm256_storeu_ps(to, v);
+}
+[[gnu::target("avx2"), gnu::always_inline]] inline void store(BFloat16* to, __m256 v) {
+  _mm_storeu_si128((__m128i*)to, narrow(v));
+}
+[[gnu::target("avx512f"), gnu::always_inline]] inline void store(float* to, __m512 v) {
+  _mm512_storeu_ps(to, v);
+}
+[[gnu::target("avx512f"), gnu::always_inline]] inline void store(BFloat16* to, __m512 v) {
+  _mm256_storeu_si256((__m256i*)to, narrow(v));
+}
 
-[[gnu::target("avx2")]] int64_t avx2(const uint8_t* from, float scale, int64_t count, float* to) {
+/// Writes as many of `count` numbers of a block as whole vectors hold, and says how many.
+template <typename T>
+using WholeVectors = int64_t (*)(const uint8_t* from, float scale, int64_t count, T* to);
+
+template <typename T>
+[[gnu::target("avx2")]] int64_t avx2(const uint8_t* from, float scale, int64_t count, T* to) {
   const __m256 first = _mm256_loadu_ps(quant::kNf4Levels.data());
   const __m256 second = _mm256_loadu_ps(quant::kNf4Levels.data() + 8);
   const __m256 s = _mm256_set1_ps(scale);
@@ -31,25 +50,26 @@ using WholeVectors = int64_t (*)(const uint8_t* from, float scale, int64_t count
     const __m256 in_second = _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28));  // bit 3 as a sign
     const __m256 level = _mm256_blendv_ps(_mm256_permutevar8x32_ps(first, codes),
                                           _mm256_permutevar8x32_ps(second, codes), in_second);
-    _mm256_storeu_ps(to + i, _mm256_mul_ps(level, s));
+    store(to + i, _mm256_mul_ps(level, s));
   }
   return i;
 }
 
+template <typename T>
 [[gnu::target("avx2,avx512f")]] int64_t avx512(const uint8_t* from, float scale, int64_t count,
-                                               float* to) {
+                                               T* to) {
   const __m512 levels = _mm512_loadu_ps(quant::kNf4Levels.data());
   const __m512 s = _mm512_set1_ps(scale);
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
     const __m512i codes = _mm512_cvtepu8_epi32(codes_of(_mm_loadu_si64(from + i / 2)));
-    _mm512_storeu_ps(to + i, _mm512_mul_ps(_mm512_permutexvar_ps(codes, levels), s));
+    store(to + i, _mm512_mul_ps(_mm512_permutexvar_ps(codes, levels), s));
   }
   return i;
 }
 
-template <WholeVectors whole_vectors>
-void decode(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
+template <typename T, WholeVectors<T> whole_vectors>
+void decode(const Nf4Weight& w, int64_t begin, int64_t end, T* to) {
   for (int64_t i = begin; i < end;) {
     const int64_t b = i / w.block, last = std::min(end, (b + 1) * w.block);
     if (i % 2 == 0) {
@@ -58,8 +78,11 @@ void decode(const Nf4Weight& w, int64_t begin, int64_t end, float* to) {
     }
     // What is left of the block, or an odd number before a byte begins.
     const int64_t stop = i % 2 == 0 ? last : std::min(i + 1, last);
-    quant::decode_nf4(w.codes, w.scales, w.block, i, stop, to + i - begin);
-    i = stop;
+    for (; i < stop; ++i) {
+      float number;
+      quant::decode_nf4(w.codes, w.scales, w.block, i, i + 1, &number);
+      to[i - begin] = static_cast<T>(number);
+    }
   }
 }
 
@@ -148,8 +171,10 @@ constexpr Nf4Dot kDotAvx512 =
 }  // namespace
 
 Implementations<Nf4Kernels> x86_nf4_implementations() {
-  return {{InstructionSet::kAvx2, {decode<avx2>, kDotAvx2, 8}},
-          {InstructionSet::kAvx512, {decode<avx512>, kDotAvx512, 16}}};
+  return {{InstructionSet::kAvx2,
+           {decode<float, avx2<float>>, decode<BFloat16, avx2<BFloat16>>, kDotAvx2, 8}},
+          {InstructionSet::kAvx512,
+           {decode<float, avx512<float>>, decode<BFloat16, avx512<BFloat16>>, kDotAvx512, 16}}};
 }
 
 }  // namespace schmidt::kernels

@@ -6,6 +6,8 @@
 
 #include <immintrin.h>
 
+#include "schmidt/kernels/narrow_x86.h"
+
 #define SCHMIDT_INLINE [[gnu::always_inline]] static inline
 #define SCHMIDT_TARGET [[gnu::target("avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]]
 #if defined(__clang__)
@@ -23,14 +25,6 @@ constexpr int kRows = 6;
 SCHMIDT_TARGET SCHMIDT_INLINE void store(float* to, __m512 first, __m512 second) {
   _mm512_storeu_ps(to, first);
   _mm512_storeu_ps(to + 16, second);
-}
-
-/// To the nearest, ties to even. NaN stays NaN: those that int8 rows hold have a quiet one's bits.
-SCHMIDT_TARGET SCHMIDT_INLINE __m256i narrow(__m512 v) {
-  const __m512i bits = _mm512_castps_si512(v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
 SCHMIDT_TARGET SCHMIDT_INLINE void store(c10::BFloat16* to, __m512 first, __m512 second) {

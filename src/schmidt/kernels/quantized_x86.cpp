@@ -9,6 +9,7 @@
 #include <c10/util/Half.h>
 #include <immintrin.h>
 
+#include "schmidt/kernels/narrow_x86.h"
 #include "schmidt/kernels/prefetch.h"
 #include "schmidt/kernels/transpose_x86.h"
 
@@ -263,13 +264,7 @@ struct Vector {
   }
   SCHMIDT_TARGET SCHMIDT_INLINE void store(float* to, Sum v) { _mm256_storeu_ps(to, v); }
   SCHMIDT_TARGET SCHMIDT_INLINE void store(c10::BFloat16* to, Sum v) {
-    // To the nearest, ties to even: scales are finite, so that there is no NaN.
-    const __m256i bits = _mm256_castps_si256(v);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_srli_epi32(
-        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
-    _mm_storeu_si128((__m128i*)to, _mm_packus_epi32(_mm256_castsi256_si128(rounded),
-                                                    _mm256_extracti128_si256(rounded, 1)));
+    _mm_storeu_si128((__m128i*)to, narrow(v));
   }
 
   /// Codes below 128 as they are, those of 8 bits less 128. As maddubs() takes it, a sign goes over
