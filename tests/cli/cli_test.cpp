@@ -474,6 +474,7 @@ TEST_F(CliTest, NumbersBeyondTheirTypeAreRefused) {
   expect_error("generate " + model + " -p abc -n -" + large, 2, "--max-tokens");
   expect_error("generate " + model + " -p abc --seed " + large, 2, "--seed");
   expect_error(fmt::format("compress {} --bond {} -o {}", model, large, out), 2, "--bond");
+  expect_error("generate " + model + " -p abc -n 0xffffffffffffffffffff", 2, "64 bits");
   EXPECT_EQ(run("generate " + model + " -p abc -n 1 --seed 18446744073709551615").code, 0);
 }
 

@@ -127,6 +127,15 @@ ProjectionPtr nf4(int64_t m, int64_t n, torch::ScalarType dtype) {
                                          std::nullopt, dtype);
 }
 
+/// Ranks that are odd, in groups of whole rows and in such as end within a block.
+ProjectionPtr odd_ranks(int64_t m, int64_t n, torch::ScalarType dtype) {
+  const auto part = [&](int64_t rows, int64_t rank, int64_t group) {
+    return std::make_shared<FactoredProjection>("layer", integers(rows, rank, 4, group),
+                                                integers(rank, n, 4, 32), std::nullopt, dtype);
+  };
+  return concatenate({part(m / 2, 33, 33), part(m / 4, 123, 41), part(m / 4, 35, 35)});
+}
+
 ProjectionPtr side_by_side(int64_t m, int64_t n, torch::ScalarType dtype) {
   return concatenate({quantized(m / 2, n, dtype, 5), factored(m / 4, n, dtype),
                       quantized(m / 4, n, dtype, 6, /*bias=*/true)});
@@ -218,7 +227,7 @@ TEST_F(Engine, GivesWhatTheBlocksGive) {
     const Model model = tiny(dtype);
     const double tolerance = tolerance_in(dtype);
     for (const Maker make : {Maker{}, Maker{dense}, Maker{low_rank}, Maker{factored}, Maker{sum},
-                             Maker{nf4}, Maker{side_by_side}}) {
+                             Maker{nf4}, Maker{side_by_side}, Maker{odd_ranks}}) {
       expect_the_same(model, blocks_of(model, make), tolerance);
     }
     // A few rows of a network may be contracted in another order than one, each step rounded.

@@ -163,6 +163,9 @@ TEST_F(DocumentsTest, ObjectsMayStandOverSeveralLines) {
   }
   EXPECT_NE(error(one + "{\n\"text\": 1\n}", "a.json").find("line 4: text"), std::string::npos);
   EXPECT_EQ(read(one + "{\n\"text\": 1\n}\n" + one, "a.json", {.skip_bad = true}).skipped, 1);
+  const Documents behind = read("{\n\"text\": [1\n}\n" + one + one, "a.json", {.skip_bad = true});
+  EXPECT_EQ(behind.skipped, 1);
+  EXPECT_EQ(behind.documents.size(), 2u);
   for (const char* broken : {"{\n", "{\n\"text\": \"x\"", "{\n}", "{\n\"text\": \"x\"\n},\n{}"}) {
     EXPECT_NE(error(broken, "a.json"), "") << broken;
   }

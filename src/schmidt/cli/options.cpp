@@ -76,9 +76,9 @@ void refuse_overflow(CLI::App& verb) {
     return [is_signed](const std::string& value) {
       errno = 0;
       if (is_signed) {
-        std::strtoll(value.c_str(), nullptr, 10);
+        std::strtoll(value.c_str(), nullptr, 0);
       } else {
-        std::strtoull(value.c_str(), nullptr, 10);
+        std::strtoull(value.c_str(), nullptr, 0);
       }
       return errno == ERANGE ? fmt::format("Value {} does not fit 64 bits", value) : std::string();
     };

@@ -29,8 +29,10 @@ using c10::BFloat16;
 using tiles::Left;
 using tiles::Word;
 
-constexpr int64_t kBlock = 64;     // keys and queries of one tile
-constexpr float kLeast = -126.0F;  // 2 to the power of less is no normal float
+constexpr int64_t kBlock = 64;  // keys and queries of one tile
+/// 2 to the power of less is no normal float. As the first operand of a maximum it leaves NaN as it
+/// is.
+constexpr float kLeast = -126.0F;
 constexpr float kLog2e = 1.44269504F;
 constexpr float kNothing = -1e30F;  // a maximum of no scores
 
@@ -137,7 +139,7 @@ SCHMIDT_BF16 void exponentiate(const Tile& t, float scale, const float* scores, 
         const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
         const __m512 x =
             _mm512_fmsub_ps(_mm512_load_ps(column + (row + i) * kBlock), factor, largest);
-        powers[i] = _mm512_maskz_mov_ps(seen, N::power_of_two(_mm512_max_ps(x, least)));
+        powers[i] = _mm512_maskz_mov_ps(seen, N::power_of_two(_mm512_max_ps(least, x)));
         total = _mm512_add_ps(total, powers[i]);
       }
       Word* const to = weights + row / N::kPerWord * kBlock + 16 * v;
@@ -179,8 +181,7 @@ struct Values {
 
 // A block of queries of one head of a span, and what it writes.
 struct QueryBlock {
-  TokenSpan span;
-  int64_t span_index, head, query;
+  int64_t span, head, query;
 };
 
 /// Memory that a thread uses for one block after another.
@@ -192,13 +193,12 @@ struct BlockMemory {
 };
 
 template <typename T>
-void forward_block(const AttentionProblem<T>& p, const QueryBlock& block, const Values& values,
-                   const BlockMemory& m, T* out, float* log_sum) {
+void forward_block(const AttentionProblem<T>& p, const QueryBlock& block, int64_t kv_head,
+                   const Values& values, const BlockMemory& m, T* out, float* log_sum) {
   using N = Numbers<T>;
-  const auto [begin, length] = block.span;
+  const auto [begin, length] = p.spans[static_cast<size_t>(block.span)];
   const int64_t d = p.d, query = block.query, head = block.head;
   const int64_t rows = std::min(kBlock, length - query), columns = padded(rows);
-  const int64_t kv_head = head / (p.heads / p.kv_heads);
   const T* const keys = p.k + begin * p.k_stride + kv_head * d;
   tiles::pack_transposed(p.q + (begin + query) * p.q_stride + head * d, p.q_stride, rows, kBlock, d,
                          m.queries);
@@ -257,7 +257,7 @@ SCHMIDT_BF16 void differentiate(const Tile& t, float scale, const float* log_sum
         const __mmask16 seen = whole ? 0xffff : t.seen(row + i, v);
         const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(m.scores + at), exponent, sum);
         const __m512 weight =
-            _mm512_maskz_mov_ps(seen, tiles::power_of_two(_mm512_max_ps(x, least)));
+            _mm512_maskz_mov_ps(seen, tiles::power_of_two(_mm512_max_ps(least, x)));
         const __m512 grad = _mm512_mul_ps(_mm512_mul_ps(weight, factor),
                                           _mm512_sub_ps(_mm512_load_ps(m.weight_grads + at), mean));
         pair[i] = tiles::rounded(grad);
@@ -372,7 +372,7 @@ std::vector<QueryBlock> query_blocks(const AttentionProblem<T>& p) {
   for (size_t i = 0; i < p.spans.size(); ++i) {
     for (int64_t query = 0; query < p.spans[i].length; query += kBlock) {
       for (int64_t head = 0; head < p.heads; ++head) {
-        blocks.push_back({p.spans[i], static_cast<int64_t>(i), head, query});
+        blocks.push_back({static_cast<int64_t>(i), head, query});
       }
     }
   }
@@ -388,8 +388,8 @@ void forward_blocks(const AttentionProblem<T>& p, const ValuesOf& values_of, T* 
       static_cast<int64_t>(blocks.size()), [&] { return BlockMemory(p.d); },
       [&](int64_t i, const BlockMemory& memory) {
         const QueryBlock& block = blocks[static_cast<size_t>(i)];
-        forward_block(p, block, values_of(block.span_index, block.head / (p.heads / p.kv_heads)),
-                      memory, out, log_sum);
+        const int64_t kv_head = block.head / (p.heads / p.kv_heads);
+        forward_block(p, block, kv_head, values_of(block.span, kv_head), memory, out, log_sum);
       });
 }
 
@@ -402,6 +402,7 @@ void forward_float32(const AttentionProblem<float>& p, float* out, float* log_su
 }
 
 void forward_bfloat16(const AttentionProblem<BFloat16>& p, BFloat16* out, float* log_sum) {
+  if (p.spans.empty()) return;
   // Pairs of tokens are put together once for all heads that read them.
   std::vector<int64_t> begins;
   int64_t words = 0;

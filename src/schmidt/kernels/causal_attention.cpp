@@ -2,7 +2,6 @@
 
 #include <limits>
 
-#include <ATen/Context.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -196,12 +195,10 @@ bool fits_kernel(const torch::Tensor& x, torch::ScalarType dtype) {
          x.stride(1) == x.size(2) && x.stride(0) % 2 == 0 && x.size(2) % 16 == 0;
 }
 
-// Whether a kernel of our own is the fastest here. MKL leaves vectors of 512 bits unused on all
-// processors but Intel's.
+// Whether a kernel of our own is the fastest here.
 bool is_faster_by_own_kernel(torch::ScalarType dtype) {
-  static const bool library_has_vectors = made_by_intel() || !at::hasMKL();
   if (own_kernels() == nullptr) return false;
-  return dtype == torch::kBFloat16 || (dtype == torch::kFloat32 && !library_has_vectors);
+  return dtype == torch::kBFloat16 || (dtype == torch::kFloat32 && mkl_leaves_vectors_unused());
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace schmidt::kernels {
 /// included. q [n, heads, d], k and v [n, kv_heads, d] -> [n, heads, d], zeros for a
 /// token of no span. Differentiable once. Costs the sum of the spans' squared lengths.
 /// On CPUs with AVX-512 BF16, heads of 16 i run in a kernel of our own, except with a softcap;
-/// float32 does where no gradient is asked for, and not on Intel's.
+/// float32 does where no gradient is asked for and mkl_leaves_vectors_unused().
 /// spans: ascending. Throws c10::ValueError if shapes or spans do not fit.
 torch::Tensor causal_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, const std::vector<TokenSpan>& spans,

@@ -1,7 +1,7 @@
 #pragma once
 
 // float32 to bfloat16, to the nearest, ties to even, for CPUs whose vectors have no instruction for
-// it. NaN stays NaN where it has a quiet one's bits. x86 only; include it from files that check for
+// it. The quiet NaN that arithmetic gives stays NaN. x86 only; include it from files that check for
 // that.
 
 #include <immintrin.h>

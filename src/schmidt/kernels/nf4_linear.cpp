@@ -75,15 +75,14 @@ PanelGemm<T> panels_for(const Nf4Weight& w, int64_t rows) {
 }
 
 template <typename T>
-void multiply_by_panels(const Nf4Weight& w, const T* x, int64_t rows, T* y) {
-  decoded_gemm(panel_problem(w, x, rows, y), panels_for<T>(w, rows),
-               [&](int64_t begin, int64_t end, T* to) {
-                 if constexpr (std::is_same_v<T, float>) {
-                   chosen().decode(w, begin * w.n, end * w.n, to);
-                 } else {
-                   chosen().decode_bfloat16(w, begin * w.n, end * w.n, to);
-                 }
-               });
+void multiply_by_panels(const Nf4Weight& w, PanelGemm<T> multiply, const T* x, int64_t rows, T* y) {
+  decoded_gemm(panel_problem(w, x, rows, y), multiply, [&](int64_t begin, int64_t end, T* to) {
+    if constexpr (std::is_same_v<T, float>) {
+      chosen().decode(w, begin * w.n, end * w.n, to);
+    } else {
+      chosen().decode_bfloat16(w, begin * w.n, end * w.n, to);
+    }
+  });
 }
 
 /// x [rows, n] in the order that Nf4Dot reads.
@@ -180,8 +179,9 @@ torch::Tensor nf4_linear(const torch::Tensor& x, const Nf4Weight& w) {
   with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
     const int64_t rows = rows_of(x, w);
     T* const to = y.mutable_data_ptr<T>();
-    if (panels_for<T>(w, rows) != nullptr) {
-      return multiply_by_panels(w, x.contiguous().template const_data_ptr<T>(), rows, to);
+    if (const PanelGemm<T> panels = panels_for<T>(w, rows)) {
+      const torch::Tensor input = x.contiguous();
+      return multiply_by_panels(w, panels, input.const_data_ptr<T>(), rows, to);
     }
     const torch::Tensor wide = x.to(torch::kFloat32).contiguous();
     const bool by_dots = rows <= kMostDotRows && suits_dot(w, chosen());

@@ -4,7 +4,6 @@
 #include <type_traits>
 #include <vector>
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/zeros.h>
 
@@ -289,8 +288,7 @@ bool beats_the_library(const GemvProblem<c10::BFloat16>& p) {
 constexpr int64_t kLongestRow = 2048, kRowsPerThread = 32;
 
 bool beats_the_library(const GemvProblem<float>& p) {
-  static const bool library_has_vectors = made_by_intel() || !at::hasMKL();
-  return !library_has_vectors && p.n <= kLongestRow &&
+  return mkl_leaves_vectors_unused() && p.n <= kLongestRow &&
          p.m >= kRowsPerThread * at::get_num_threads();
 }
 

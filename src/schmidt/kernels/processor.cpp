@@ -1,5 +1,7 @@
 #include "schmidt/kernels/processor.h"
 
+#include <ATen/Context.h>
+
 #include "schmidt/kernels/instruction_sets.h"
 
 namespace schmidt::kernels {
@@ -22,6 +24,11 @@ bool made_by_intel() {
 #else
   return false;
 #endif
+}
+
+bool mkl_leaves_vectors_unused() {
+  static const bool unused = !made_by_intel() && at::hasMKL();
+  return unused;
 }
 
 }  // namespace schmidt::kernels

@@ -15,4 +15,8 @@ bool has_tiles_of_bfloat16();
 /// Whether Intel made this CPU: MKL uses AVX-512 on those alone.
 bool made_by_intel();
 
+/// Whether MKL, which LibTorch's products in float32 are, leaves vectors of 512 bits unused here:
+/// it does on all processors but Intel's.
+bool mkl_leaves_vectors_unused();
+
 }  // namespace schmidt::kernels

@@ -128,7 +128,7 @@ class Chained : public Halved {
                       left_->n(), " inputs behind ", right_->m(), " outputs");
   }
 
-  int64_t between() const override { return right_->m() + right_->between() + left_->between(); }
+  int64_t between() const override { return rank() + right_->between() + left_->between(); }
   int64_t bytes() const override { return left_->bytes() + right_->bytes(); }
 
   void first(const Member& member, const TeamRows& rows, TeamScratch& scratch) const override {

@@ -226,6 +226,17 @@ class Records {
     return bytes_.size();
   }
 
+  // Where a line behind `at` begins that is an opening bracket alone, with which the record behind
+  // a broken one begins.
+  size_t next_bracket_alone(size_t at) const {
+    while ((at = bytes_.find("\n{", at)) != bytes_.npos) {
+      const std::string_view rest = bytes_.substr(at + 2);
+      if (is_blank_line(rest.substr(0, rest.find('\n')))) return at + 1;
+      ++at;
+    }
+    return bytes_.size();
+  }
+
   std::optional<Record> next_of_objects() {
     const size_t begin = behind_spaces(at_);
     count_lines(at_, begin);
@@ -234,7 +245,7 @@ class Records {
     if (begin == bytes_.size()) return std::nullopt;
     const size_t last =
         find_outside_strings(begin, [](char c, int64_t depth) { return c == '}' && depth <= 1; });
-    const size_t end = std::min(last + 1, bytes_.size());
+    const size_t end = last < bytes_.size() ? last + 1 : next_bracket_alone(begin);
     count_lines(begin, end);
     at_ = end;
     return Record{begin, end - begin};

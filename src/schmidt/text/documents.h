@@ -78,7 +78,7 @@ struct Record {
   size_t begin = 0, size = 0;
 };
 
-/// Calls `take` with every record of a file of kLines or kArray; how many were left out.
+/// Calls `take` with every record of a file that is no kText; how many were left out.
 /// Throws FormatError naming the line of one that is broken, unless they are skipped, and of
 /// an array without an end, and for bytes that are not UTF-8 as a whole: another encoding.
 int64_t for_each_record(std::string_view bytes, DocumentForm form,
