@@ -1,6 +1,7 @@
 #include "schmidt/kernels/contracted_product.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <tuple>
 
@@ -87,30 +88,20 @@ class Contracted : public TeamProduct {
   explicit Contracted(std::vector<ContractionStep> steps)
       : TeamProduct(steps.back().left * steps.back().matrix.size(0) * steps.back().right,
                     steps.front().left * steps.front().matrix.size(1) * steps.front().right) {
-    std::vector<int64_t> written;  // places of a row's outputs, of the step before
+    Meeting meeting;               // of a step and the one before it
+    std::vector<int64_t> written;  // places of the outputs of the step before
+    meeting.inputs = ordered(steps.front().matrix.size(1), std::identity());
     for (size_t i = 0; i < steps.size(); ++i) {
+      const std::vector<int64_t> inputs = std::move(meeting.inputs);
       ContractionStep& step = steps[i];
-      std::vector<int64_t> inputs, next_written;
-      const auto numbers_of = [&](int64_t dim) {
-        std::vector<int64_t> all(static_cast<size_t>(step.matrix.size(dim)));
-        std::iota(all.begin(), all.end(), int64_t{0});
-        return all;
-      };
-      inputs = numbers_of(1);
-      if (i > 0) {
-        inputs = meeting_of(steps[i - 1], step).inputs;
-        step.matrix = in_order(step.matrix, 1, inputs);
-      }
-      next_written = numbers_of(0);
-      if (i + 1 < steps.size()) {
-        const std::vector<int64_t> outputs = meeting_of(step, steps[i + 1]).outputs;
-        step.matrix = in_order(step.matrix, 0, outputs);
-        for (size_t k = 0; k < outputs.size(); ++k) {
-          next_written[static_cast<size_t>(outputs[k])] = static_cast<int64_t>(k);
-        }
-      }
+      meeting = i + 1 < steps.size() ? meeting_of(step, steps[i + 1]) : Meeting();
+      if (i > 0) step.matrix = in_order(step.matrix, 1, inputs);
+      if (i + 1 < steps.size()) step.matrix = in_order(step.matrix, 0, meeting.outputs);
       add(step, inputs, written);
-      written = std::move(next_written);
+      written.assign(meeting.outputs.size(), 0);
+      for (size_t k = 0; k < meeting.outputs.size(); ++k) {
+        written[static_cast<size_t>(meeting.outputs[k])] = static_cast<int64_t>(k);
+      }
     }
   }
 

@@ -22,15 +22,7 @@ void decoded_gemm(const QuantizedWeight& w, const BFloat16* x, int64_t rows, BFl
       fastest(panel_gemm_implementations<BFloat16>());
   static const DecodeKernel<BFloat16> decode = fastest(decode_implementations())->bfloat16;
   TORCH_INTERNAL_ASSERT(multiply != nullptr && w.n % 2 == 0);
-  decoded_gemm(GemvProblem<BFloat16>{.x = x,
-                                     .y = y,
-                                     .rows = rows,
-                                     .m = w.m,
-                                     .n = w.n,
-                                     .x_stride = w.n,
-                                     .w_stride = w.n,
-                                     .y_stride = w.m},
-               *multiply,
+  decoded_gemm(contiguous_problem(x, rows, w.m, w.n, y), *multiply,
                [&](int64_t begin, int64_t end, BFloat16* to) { decode(w, begin, end, to); });
 }
 

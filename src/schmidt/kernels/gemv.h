@@ -21,6 +21,13 @@ struct GemvProblem {
   int64_t x_stride, w_stride, y_stride;  ///< in elements
 };
 
+/// That of x [rows, n], W [m, n] and y [rows, m] whose rows lie behind each other; W is not given.
+template <typename T>
+GemvProblem<T> contiguous_problem(const T* x, int64_t rows, int64_t m, int64_t n, T* y) {
+  return {
+      .x = x, .y = y, .rows = rows, .m = m, .n = n, .x_stride = n, .w_stride = n, .y_stride = m};
+}
+
 /// Computes outputs begin .. end - 1 of every row.
 template <typename T>
 using GemvKernel = void (*)(const GemvProblem<T>&, int64_t begin, int64_t end);

@@ -54,35 +54,24 @@ void multiply(const Nf4Weight& w, const float* x, int64_t rows, T* y) {
   multiply_held_rows(decode, w.m, w.n, x, rows, grain_of(w), Outputs<T>{y, w.m});
 }
 
-/// The product of many rows by panels of decoded rows, y [rows, m] contiguous.
-template <typename T>
-GemvProblem<T> panel_problem(const Nf4Weight& w, const T* x, int64_t rows, T* y) {
-  return {.x = x,
-          .y = y,
-          .rows = rows,
-          .m = w.m,
-          .n = w.n,
-          .x_stride = w.n,
-          .w_stride = w.n,
-          .y_stride = w.m};
-}
-
 /// Null where tiles and a library's product are faster.
 template <typename T>
 PanelGemm<T> panels_for(const Nf4Weight& w, int64_t rows) {
   if (rows <= kMostRows || w.n % 2 != 0) return nullptr;
-  return panel_gemm(panel_problem<T>(w, nullptr, rows, nullptr));
+  return panel_gemm(contiguous_problem<T>(nullptr, rows, w.m, w.n, nullptr));
 }
 
+/// The product of many rows by panels of decoded rows.
 template <typename T>
 void multiply_by_panels(const Nf4Weight& w, PanelGemm<T> multiply, const T* x, int64_t rows, T* y) {
-  decoded_gemm(panel_problem(w, x, rows, y), multiply, [&](int64_t begin, int64_t end, T* to) {
-    if constexpr (std::is_same_v<T, float>) {
-      chosen().decode(w, begin * w.n, end * w.n, to);
-    } else {
-      chosen().decode_bfloat16(w, begin * w.n, end * w.n, to);
-    }
-  });
+  decoded_gemm(contiguous_problem(x, rows, w.m, w.n, y), multiply,
+               [&](int64_t begin, int64_t end, T* to) {
+                 if constexpr (std::is_same_v<T, float>) {
+                   chosen().decode(w, begin * w.n, end * w.n, to);
+                 } else {
+                   chosen().decode_bfloat16(w, begin * w.n, end * w.n, to);
+                 }
+               });
 }
 
 /// x [rows, n] in the order that Nf4Dot reads.

@@ -173,31 +173,27 @@ SCHMIDT_BF16_INLINE __m512 widened(const c10::BFloat16* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(low_halves(values), 16));
 }
 
-/// 2^x for x in [-126, 127], to 3e-6 of its value, which is far below what bfloat16
-/// keeps: 2^n 2^r with |r| at most 1/2, 2^r by the polynomial of least relative error.
-SCHMIDT_BF16_INLINE __m512 power_of_two(__m512 x) {
+/// 2^x for x in [-126, 127]: 2^n 2^r with |r| at most 1/2, 2^r by a polynomial whose coefficients
+/// are given from the highest on.
+template <typename... Lower>
+SCHMIDT_BF16_INLINE __m512 power_of_two_by(__m512 x, float highest, Lower... lower) {
   const __m512 n = _mm512_roundscale_ps(x, 0);
   const __m512 r = _mm512_sub_ps(x, n);
-  __m512 p = _mm512_set1_ps(0.009570102F);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.05591786F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24024744F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6931218F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.9999993F));
+  __m512 p = _mm512_set1_ps(highest);
+  ((p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(lower))), ...);
   return _mm512_scalef_ps(p, n);
 }
 
-/// The same to 1e-7 of its value, by a polynomial of degree 6.
+/// To 3e-6 of its value, which is far below what bfloat16 keeps: the polynomial of least relative
+/// error.
+SCHMIDT_BF16_INLINE __m512 power_of_two(__m512 x) {
+  return power_of_two_by(x, 0.009570102F, 0.05591786F, 0.24024744F, 0.6931218F, 0.9999993F);
+}
+
+/// The same to 1e-7.
 SCHMIDT_BF16_INLINE __m512 precise_power_of_two(__m512 x) {
-  const __m512 n = _mm512_roundscale_ps(x, 0);
-  const __m512 r = _mm512_sub_ps(x, n);
-  __m512 p = _mm512_set1_ps(0.00015345812F);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0013399931F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.009618489F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.055503286F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24022646F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6931472F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
-  return _mm512_scalef_ps(p, n);
+  return power_of_two_by(x, 0.00015345812F, 0.0013399931F, 0.009618489F, 0.055503286F, 0.24022646F,
+                         0.6931472F, 1.0F);
 }
 
 }  // namespace schmidt::kernels::tiles
