@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "schmidt/compress/compress.h"
+#include "schmidt/io/safetensors.h"
 #include "schmidt/model/model.h"
 #include "schmidt/plan/allocate.h"
 #include "schmidt/plan/uniform.h"
@@ -286,6 +287,52 @@ TEST_F(CalibratedTest, TheDiagonalPredictsWhatNoiseOfEachLayerCosts) {
     predicted_sum += predicted;
   }
   EXPECT_NEAR(predicted_sum / sum, 1.0, 0.3);
+}
+
+// Along what all last states have in common, the diagonal knows nothing.
+TEST_F(CalibratedTest, RowsPredictWhatErrorsThatAddUpCost) {
+  windows = torch::randint(264, {64, 24}, torch::kInt64);
+  layers = plan::dense_layers(checkpoint);
+  const calibrate::Statistics statistics = collect(tmp / "s");
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
+    const calibrate::RowFisher fisher = statistics.rows(layer);
+    const calibrate::DiagonalFisher diagonal = statistics.diagonal(layer);
+    const torch::Tensor leading =
+        std::get<1>(torch::linalg_eigh(fisher.summed())).select(1, layer.cols - 1);
+    test::TinyModel changed = test::make_tiny_model();
+    torch::Tensor& w = changed.tensors[layer.name + ".weight"];
+    const torch::Tensor noise =
+        torch::outer(0.02 * w.std() * torch::randn({layer.rows}), leading) * std::sqrt(layer.cols);
+    w = w + noise;
+    const double measured = divergence(test::write_model(changed, tmp / layer.name));
+    EXPECT_NEAR(fisher.loss(noise) / measured, 1.0, 0.5) << layer.name;
+    EXPECT_LT(diagonal.loss(noise), 0.8 * fisher.loss(noise)) << layer.name;
+    // The same of errors that know nothing of each other.
+    const torch::Tensor any = torch::randn_like(w);
+    EXPECT_NEAR(fisher.loss(any) / diagonal.loss(any), 1.0, 0.1) << layer.name;
+  }
+}
+
+TEST_F(CalibratedTest, BlocksReadTheEmbeddingAsItIsStored) {
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  std::vector<plan::LayerPlan> both = plan(0.7, "whitened");
+  for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
+    both.push_back({.layer = layer, .method = "feedback", .integers = quant::IntegerFormat{2, 8}});
+  }
+  const calibrate::Statistics statistics = collect(tmp / "s");
+  const std::vector<plan::LayerPlan> blocks(both.begin(), both.end() - 1);
+  const std::vector<plan::LayerPlan> embedding(both.end() - 1, both.end());
+  run(both, &statistics, tmp / "together");
+  run(blocks, &statistics, tmp / "blocks");
+  CompressOptions options;
+  options.calibration = Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  compress(io::Checkpoint::open(tmp / "blocks"), embedding, tmp / "one by one", options);
+  const auto together = io::load_safetensors(tmp / "together" / "model.safetensors");
+  const auto one_by_one = io::load_safetensors(tmp / "one by one" / "model.safetensors");
+  const std::string codes = "model.embed_tokens.weight_packed";
+  EXPECT_TRUE(torch::equal(together.at(codes), one_by_one.at(codes)));
+  EXPECT_LT(divergence(tmp / "together"), divergence(tmp / "one by one"));
 }
 
 TEST_F(CalibratedTest, AutoSaysWhatItChose) {

@@ -121,6 +121,28 @@ TEST_F(TeamHeals, InAPipelineOnTheCurveOfOneRank) {
   expect_same("one", "two by two");
 }
 
+TEST_F(TeamHeals, AnEmbeddingOfFewBitsAtBothEnds) {
+  const auto student = io::Checkpoint::open(tmp / "student");
+  const auto config = model::parse_config(student.config(), student.path());
+  std::vector<plan::LayerPlan> plan;
+  for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
+    plan.push_back({.layer = layer, .method = "nearest", .integers = quant::IntegerFormat{4, 8}});
+  }
+  ASSERT_EQ(plan.size(), 1u);  // tied
+  compress::compress(student, plan, tmp / "few bits", {});
+  std::filesystem::remove_all(tmp / "student");
+  std::filesystem::rename(tmp / "few bits", tmp / "student");
+  HealOptions o = options();
+  o.trained.zeros = true;
+  o.model_level.schedule.peak = 1e-3;  // no zero point comes near the next
+  heal_as(1, 1, o, "one");
+  heal_as(2, 2, o, "two stages");
+  expect_same("one", "two stages");
+  const std::string scale = "model.embed_tokens.weight_scale";
+  EXPECT_FALSE(torch::equal(io::load_safetensors(tmp / "one" / "model.safetensors").at(scale),
+                            io::load_safetensors(tmp / "student" / "model.safetensors").at(scale)));
+}
+
 TEST_F(TeamHeals, WithStoredTeacher) {
   HealOptions o = options();
   o.top_k = 8;

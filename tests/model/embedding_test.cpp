@@ -36,7 +36,7 @@ TEST(Embedding, TiedInAnyFormServesBothEnds) {
   EXPECT_LT((dense.embed(ids) - mpo.embed(ids)).abs().max().item<double>(), 1e-5);
   EXPECT_LT((dense.forward(ids) - mpo.forward(ids)).abs().max().item<double>(), 1e-4);
   for (const NamedTensor& t : mpo.output_parameters()) {
-    EXPECT_EQ(t.role, Role::kVocabulary);
+    EXPECT_EQ(t.role, Role::kFactor);
     EXPECT_TRUE(t.name.starts_with("model.embed_tokens.cores.")) << t.name;
   }
 }

@@ -36,11 +36,13 @@ constexpr int64_t kLogitRows = 256;
 /// Ends of the names of a layer's DiagonalFisher.
 constexpr const char* kRows = ".fisher_rows";
 constexpr const char* kColumns = ".fisher_columns";
+/// In place of the columns, of the embedding and the output layer.
+constexpr const char* kMoments = ".fisher_moments";
 
 constexpr const char* kIdleExperts = "idle_experts";
 
 /// Of the layout of a block's file.
-constexpr const char* kVersion = "statistics 4";
+constexpr const char* kVersion = "statistics 5";
 
 std::string inputs_name(Group group) {
   static constexpr std::array<std::string_view, 4> kKinds = {"qkv", "out", "gate_up", "down"};
@@ -66,7 +68,7 @@ struct Sums {
 /// Of the embedding or the output layer, sums over tokens, float32.
 struct VocabularySums {
   torch::Tensor rows;     // [vocab]
-  torch::Tensor columns;  // [hidden]
+  torch::Tensor moments;  // [hidden, hidden]
 };
 
 constexpr const char* kEmbedding = "embedding";  // names of the files' tensors begin so
@@ -154,7 +156,9 @@ class Collector {
       {
         const SavedPosition::Work work(forward_);
         if (i == 0) {
-          residual.push_back(embedded_text(model_, windows_, space_, name));
+          residual.push_back(
+              embedded_text([&](const torch::Tensor& ids) { return model_.embed(ids); }, windows_,
+                            space_, name, hidden_));
         } else {
           const model::Block block = model_.block(i - 1);
           ActivationStream stream = space_.make(name, hidden_);
@@ -185,7 +189,7 @@ class Collector {
   ActivationStream head(const ActivationStream& in) {
     const SavedPosition::Work work(backward_);
     const StreamedModel::Head head = model_.head();
-    head_ = {zeros(model_.config().vocab_size), zeros(hidden_)};
+    head_ = {zeros(model_.config().vocab_size), none(hidden_)};
     ActivationStream out = space_.make(gradient_name(blocks_), hidden_);
     for (const int64_t b : own()) {
       const torch::Tensor h = in.read(b).flatten(0, 1);  // [tokens, hidden]
@@ -212,7 +216,7 @@ class Collector {
         const auto slopes = model::logit_slopes(model_.config(), logits);
         if (slopes) squares.mul_(slopes->square());
         head_.rows += squares.sum(0);
-        head_.columns += head.normed(part).to(torch::kFloat32).square().sum(0);
+        Sums::add(head_.moments, head.normed(part));
       }
       out.write(b, gradient.unflatten(0, {rows(b), windows_.size(1)}));
     }
@@ -245,7 +249,7 @@ class Collector {
       weights[layer->name] =
           plan::load_weight(checkpoint_, *layer).to(model_.options().device, torch::kFloat32);
     }
-    if (index == 0) embedding_ = {zeros(model_.config().vocab_size), zeros(hidden_)};
+    if (index == 0) embedding_ = {zeros(model_.config().vocab_size), none(hidden_)};
     std::map<Group, torch::Tensor> inputs;  // sums of x x^T
     std::map<std::string, Sums> sums;
     for (const plan::Layer* layer : layers) {
@@ -290,7 +294,7 @@ class Collector {
     for (VocabularySums* sum : {&embedding_, &head_}) {
       if (index != (sum == &head_ ? blocks_ - 1 : 0)) continue;
       sum->rows = options_.workers.summed(sum->rows);
-      sum->columns = options_.workers.summed(sum->columns);
+      sum->moments = options_.workers.summed(sum->moments);
     }
     if (options_.workers.first()) save(index, layers, weights, inputs, sums);
     return below;
@@ -302,7 +306,7 @@ class Collector {
         windows_.narrow(0, space_.batches().begin(batch), rows(batch)).flatten().cpu();
     embedding_.rows += at::bincount(ids, {}, embedding_.rows.size(0)).to(embedding_.rows.options());
     const double scale = model_.config().embedding_scale;
-    embedding_.columns += (gradient.to(torch::kFloat32) * scale).flatten(0, 1).square().sum(0);
+    Sums::add(embedding_.moments, gradient.to(torch::kFloat32).flatten(0, 1) * scale);
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group; an expert's of the
@@ -407,12 +411,8 @@ class Collector {
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
-    if (index == 0) {
-      save_diagonal(tensors, kEmbedding, embedding_.rows / tokens, embedding_.columns / tokens);
-    }
-    if (index == blocks_ - 1) {
-      save_diagonal(tensors, kHead, head_.rows / tokens, head_.columns / tokens);
-    }
+    if (index == 0) save_rows(tensors, kEmbedding, embedding_, tokens);
+    if (index == blocks_ - 1) save_rows(tensors, kHead, head_, tokens);
     io::save_safetensors(block_file(index), tensors);
   }
 
@@ -421,6 +421,12 @@ class Collector {
                             const torch::Tensor& columns) {
     tensors.emplace_back(name + kRows, rows.unsqueeze(1).cpu().contiguous());
     tensors.emplace_back(name + kColumns, columns.unsqueeze(0).cpu().contiguous());
+  }
+
+  static void save_rows(std::vector<std::pair<std::string, torch::Tensor>>& tensors,
+                        const std::string& name, const VocabularySums& sums, double tokens) {
+    tensors.emplace_back(name + kRows, (sums.rows / tokens).unsqueeze(1).cpu().contiguous());
+    tensors.emplace_back(name + kMoments, packed(sums.moments / tokens));
   }
 
   static constexpr double kLeastSum = 1e-30;
@@ -519,12 +525,22 @@ torch::Tensor Statistics::squares(const plan::Layer& layer) const {
 }
 
 DiagonalFisher Statistics::diagonal(const plan::Layer& layer) const {
-  if (layer.block >= 0) return load_diagonal(layer.block, layer.name);
-  if (layer.name != embedding_) return load_diagonal(blocks_ - 1, kHead);
-  DiagonalFisher read = load_diagonal(0, kEmbedding);
+  if (layer.block < 0) {
+    const RowFisher fisher = rows(layer);
+    return {fisher.rows, fisher.moments.diagonal(0, 1, 2)};
+  }
+  const auto tensors = load(layer, layer.name + ".fisher_");
+  return {tensors.at(layer.name + kRows), tensors.at(layer.name + kColumns)};
+}
+
+RowFisher Statistics::rows(const plan::Layer& layer) const {
+  TORCH_CHECK_VALUE(layer.block < 0,
+                    "[statistics] expected the embedding or the output layer, got ", layer.name);
+  if (layer.name != embedding_) return load_rows(blocks_ - 1, kHead);
+  const RowFisher read = load_rows(0, kEmbedding);
   if (!tied_) return read;
-  const DiagonalFisher head = load_diagonal(blocks_ - 1, kHead);
-  return {at::cat({read.rows, head.rows}, 1), at::cat({read.columns, head.columns}, 0)};
+  const RowFisher head = load_rows(blocks_ - 1, kHead);
+  return {at::cat({read.rows, head.rows}, 1), at::cat({read.moments, head.moments}, 0)};
 }
 
 int64_t Statistics::idle_experts() const {
@@ -535,10 +551,9 @@ int64_t Statistics::idle_experts() const {
   return static_cast<int64_t>(sum);
 }
 
-DiagonalFisher Statistics::load_diagonal(int64_t block, const std::string& name) const {
-  plan::Layer layer{.name = name, .block = block};
-  const auto tensors = load(layer, name + ".fisher_");
-  return {tensors.at(name + kRows), tensors.at(name + kColumns)};
+RowFisher Statistics::load_rows(int64_t block, const std::string& name) const {
+  const auto tensors = load({.name = name, .block = block}, name + ".fisher_");
+  return {tensors.at(name + kRows), unpacked(tensors.at(name + kMoments)).unsqueeze(0)};
 }
 
 std::map<std::string, torch::Tensor> Statistics::load(const plan::Layer& layer,

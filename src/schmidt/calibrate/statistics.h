@@ -14,6 +14,7 @@
 #include "schmidt/calibrate/activation_stream.h"
 #include "schmidt/calibrate/diagonal_fisher.h"
 #include "schmidt/calibrate/gradient_moments.h"
+#include "schmidt/calibrate/row_fisher.h"
 #include "schmidt/calibrate/streamed_model.h"
 #include "schmidt/calibrate/workers.h"
 #include "schmidt/plan/layers.h"
@@ -71,6 +72,8 @@ class Statistics {
 
   /// Of a layer, or of the embedding or output layer (block -1). A tied pair has both uses in it.
   DiagonalFisher diagonal(const plan::Layer& layer) const;
+  /// Of the embedding or the output layer alone.
+  RowFisher rows(const plan::Layer& layer) const;
 
   /// Those, of blocks that mix experts, whose layers no token of the text has met.
   int64_t idle_experts() const;
@@ -85,7 +88,7 @@ class Statistics {
   /// Tensors of that prefix of the layer's block; throws as `of`.
   std::map<std::string, torch::Tensor> load(const plan::Layer& layer,
                                             const std::string& prefix) const;
-  DiagonalFisher load_diagonal(int64_t block, const std::string& name) const;
+  RowFisher load_rows(int64_t block, const std::string& name) const;
 
   std::filesystem::path folder_;
   std::string fingerprint_;

@@ -256,7 +256,7 @@ Action add_heal(CLI::App& verb) {
   const char* training = "Training";
   verb.add_option("--train", options->train,
                   "What is trained: factors (cores and scales), codes (of integers of few bits), "
-                  "zeros (their zero points), dense, norms, embedding")
+                  "zeros (their zero points), dense, norms, embedding (where it is dense)")
       ->delimiter(',')
       ->check(CLI::IsMember({"factors", "codes", "zeros", "dense", "norms", "embedding"}))
       ->group(training);

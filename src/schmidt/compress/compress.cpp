@@ -1,5 +1,6 @@
 #include "schmidt/compress/compress.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/compress/rounded_weight.h"
 #include "schmidt/io/dtype_names.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/layer_kinds.h"
@@ -61,15 +63,21 @@ torch::ScalarType layer_dtype(const io::Checkpoint& checkpoint, const plan::Laye
   return options.dtype.value_or(plan::weight_dtype(checkpoint, layer));
 }
 
+/// Whether a layer belongs to no block.
+bool outside(const plan::LayerPlan& p) { return p.layer.block < 0; }
+
+/// The layers whose inputs are not compressed with them: all, or those outside the blocks where
+/// there is calibration text.
 void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
                       const CompressOptions& options, const LayerStore& store,
                       const ProgressFn& progress) {
   std::vector<const plan::LayerPlan*> open;
   for (const plan::LayerPlan& p : plan) {
-    if (!store.has(p.layer)) open.push_back(&p);
+    if (!store.has(p.layer) && (!options.calibration || outside(p))) open.push_back(&p);
   }
   options.workers.meet();  // all have seen the same layers finished
-  const auto finished = static_cast<int64_t>(plan.size() - open.size());
+  const auto finished = static_cast<int64_t>(
+      std::ranges::count_if(plan, [&](const auto& p) { return store.has(p.layer); }));
   for (size_t i = 0; i < open.size(); ++i) {
     const plan::LayerPlan& p = *open[i];
     if (progress) {
@@ -80,7 +88,7 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
     const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
     LayerInputs inputs;
     if (options.calibration && options.calibration->statistics != nullptr) {
-      inputs.diagonal = options.calibration->statistics->diagonal(p.layer);
+      inputs = inputs_of_original(*options.calibration->statistics, p.layer, weight.device());
     }
     StoredFit fit = fit_and_pack(find_method(p.method), weight, p, inputs, options.method,
                                  layer_dtype(checkpoint, p.layer, options));
@@ -89,9 +97,6 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
   }
   options.workers.meet();
 }
-
-/// Whether a layer belongs to no block: nothing is known of its inputs.
-bool outside(const plan::LayerPlan& p) { return p.layer.block < 0; }
 
 /// Names of the tensors by which codes are scaled, in layers that are stored as such already.
 std::set<std::string> scales_of_codes(const io::Checkpoint& checkpoint) {
@@ -217,6 +222,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
   CompressResult result;
   for (const plan::LayerPlan& p : plan) result.resumed += store.has(p.layer) ? 1 : 0;
   workers.meet();
+  factorize_layers(checkpoint, plan, options, store, progress);
   const fs::path streams = store.folder() / "streams";
   if (const auto& calibration = options.calibration) {
     const calibrate::StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
@@ -225,7 +231,6 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
         [&](const plan::Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store,
         streams, progress);
   }
-  factorize_layers(checkpoint, plan, options, store, progress);  // those of no block, too
   if (!workers.first()) {
     workers.meet();
     return {};

@@ -9,6 +9,7 @@
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/matmul.h>
 
+#include "schmidt/compress/error_feedback.h"
 #include "schmidt/compress/integer_grid.h"
 #include "schmidt/compress/rounded_weight.h"
 #include "schmidt/tn/weighted_low_rank.h"
@@ -17,7 +18,8 @@ namespace schmidt::compress {
 namespace {
 
 constexpr int64_t kSampledRows = 96;
-constexpr int kTries = 6;  // of ranges of factors
+constexpr int64_t kSampledTokens = 4096;  // few of which are most of all text
+constexpr int kTries = 6;                 // of ranges of factors
 
 /// What learning leaves of the loss of searched ranges, as measured (docs/results.md).
 constexpr double kLearnedShare = 0.45;
@@ -32,15 +34,14 @@ constexpr int kWholeBitsOfSums[] = {4, 3, 2};
 struct Sample {
   int64_t step;
   torch::Tensor w;
-  calibrate::DiagonalFisher fisher;
+  torch::Tensor rows;  // of the Fisher information
 };
 
-Sample sample_of(const torch::Tensor& w, const calibrate::DiagonalFisher& fisher) {
-  const int64_t step = std::max<int64_t>(1, w.size(0) / kSampledRows);
-  const torch::Tensor rows = fisher.rows.slice(0, 0, c10::nullopt, step);
-  const torch::Tensor share = fisher.rows.sum(0) / rows.sum(0).clamp_min(1e-30);
-  return {
-      step, w.slice(0, 0, c10::nullopt, step).to(torch::kFloat32), {rows * share, fisher.columns}};
+Sample sample_of(const torch::Tensor& w, const torch::Tensor& fisher_rows, int64_t count) {
+  const int64_t step = std::max<int64_t>(1, w.size(0) / count);
+  const torch::Tensor rows = fisher_rows.slice(0, 0, c10::nullopt, step);
+  const torch::Tensor share = fisher_rows.sum(0) / rows.sum(0).clamp_min(1e-30);
+  return {step, w.slice(0, 0, c10::nullopt, step).to(torch::kFloat32), rows * share};
 }
 
 /// The losses of one weight's forms.
@@ -53,12 +54,15 @@ class Predictor {
         statistics_(statistics),
         options_(options),
         fisher_(statistics.diagonal(layer)),
-        sample_(sample_of(w_, fisher_)) {}
+        sample_(sample_of(w_, fisher_.rows, layer.block < 0 ? kSampledTokens : kSampledRows)) {
+    if (layer.block < 0) moments_ = statistics.rows(layer).moments;
+  }
 
   double loss(const plan::LayerPlan& plan) {
     const Method& method = find_method(plan.method);
     const bool searches = method.needs_inputs;
     const double left = method.learns_block ? kLearnedShare : 1.0;
+    if (method.feeds_back && moments_.defined()) return of_feedback(*plan.integers);
     if (!plan.factor_integers) return left * of_whole(*plan.integers, searches);
     if (plan.integers) {
       return left * of_whole(*plan.integers, searches) * left_by_rank(*plan.integers, plan.rank());
@@ -76,16 +80,29 @@ class Predictor {
   double of_whole(const quant::IntegerFormat& format, bool searches) {
     const auto [loss, unknown] = whole_.try_emplace(key(format), 0.0);
     if (unknown) {
-      loss->second = sample_.fisher.loss(
-          rounded(sample_.w, format, search(searches, sample_.fisher.column_weights(), 20)) -
-          sample_.w);
+      loss->second = sampled_loss(
+          rounded(sample_.w, format, search(searches, fisher_.column_weights(), 20)) - sample_.w);
     }
     return loss->second;
+  }
+
+  /// Of rows that meet nothing of each other.
+  double of_feedback(const quant::IntegerFormat& format) {
+    if (!feedback_) {
+      feedback_.emplace(calibrate::RowFisher{fisher_.rows, moments_}.summed(), kFeedbackDamping);
+    }
+    const IntegerGrid grid = grid_for(sample_.w, format, RangeSearch{fisher_.column_weights()});
+    const torch::Tensor error = numbers_of(feedback_->codes(sample_.w, grid), grid) - sample_.w;
+    return calibrate::RowFisher{sample_.rows, moments_}.loss(error);
   }
 
   static std::optional<RangeSearch> search(bool searches, const torch::Tensor& column_weights,
                                            int tries) {
     return searches ? std::optional(RangeSearch{column_weights, tries}) : std::nullopt;
+  }
+
+  double sampled_loss(const torch::Tensor& error) const {
+    return calibrate::DiagonalFisher{sample_.rows, fisher_.columns}.loss(error);
   }
 
   /// Half of the squares beyond a rank.
@@ -109,7 +126,7 @@ class Predictor {
     const torch::Tensor stored =
         at::matmul(rounded(rows, left_format, search(searches, {}, kTries)),
                    rounded(r, *plan.factor_integers, search(searches, {}, kTries)));
-    return sample_.fisher.loss(stored - exact);
+    return sampled_loss(stored - exact);
   }
 
   void factorize() {
@@ -144,6 +161,8 @@ class Predictor {
   const MethodOptions& options_;
   calibrate::DiagonalFisher fisher_;
   Sample sample_;
+  torch::Tensor moments_;  // of the embedding's and the output layer's rows, [k, n, n]
+  std::optional<ErrorFeedback> feedback_;
   torch::Tensor squares_;
   torch::Tensor left_, triangle_, right_;  // L = Q T of the full rank, Q in left_
   std::map<Format, double> whole_;

@@ -11,6 +11,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/named.h"
 #include "schmidt/compress/choice.h"
+#include "schmidt/compress/error_feedback.h"
 #include "schmidt/compress/errors.h"
 #include "schmidt/compress/integer_grid.h"
 #include "schmidt/compress/rounded_weight.h"
@@ -107,31 +108,41 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
   return fitted;
 }
 
-/// Numbers as their nearest codes.
+/// How numbers find their codes.
+enum class Rounding { kNearest, kSearchedRange, kFeedback };
+
+/// Numbers as their codes, whose columns count so much and, where that is known, have such moments.
 model::QuantizedMatrix in_integers(const torch::Tensor& w, const quant::IntegerFormat& format,
-                                   const std::optional<RangeSearch>& search) {
+                                   Rounding rounding, const torch::Tensor& column_weights,
+                                   const torch::Tensor& moments) {
+  std::optional<RangeSearch> search;
+  if (rounding != Rounding::kNearest) search = RangeSearch{column_weights};
   const IntegerGrid grid = grid_for(w, format, search);
-  return packed(nearest_codes(w, grid), grid, scale_type(w, format));
+  const bool feeds_back = rounding == Rounding::kFeedback && moments.defined();
+  return packed(
+      feeds_back ? ErrorFeedback(moments, kFeedbackDamping).codes(w, grid) : nearest_codes(w, grid),
+      grid, scale_type(w, format));
 }
 
 FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options,
-                        const std::optional<RangeSearch>& search) {
+                        Rounding rounding) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
   const torch::Tensor weights = column_weights(inputs, w.device());
-  const auto weighted = [&](const torch::Tensor& columns) {
-    std::optional<RangeSearch> by = search;
-    if (by) by->column_weights = columns;
-    return by;
-  };
   RoundedParts rounded;
   if (parts.whole.defined()) {
-    rounded.whole = in_integers(parts.whole, *plan.integers, weighted(weights));
+    rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, inputs.moments);
   }
   if (parts.left.defined()) {
-    rounded.left = in_integers(parts.left, plan.left_integers(),
-                               weighted(left_column_weights(parts.right, weights)));
-    rounded.right = in_integers(parts.right, *plan.factor_integers, weighted(weights));
+    // The left factor reads R x.
+    const torch::Tensor inner =
+        inputs.moments.defined()
+            ? at::matmul(at::matmul(parts.right, inputs.moments.to(parts.right)), parts.right.t())
+            : torch::Tensor();
+    rounded.left = in_integers(parts.left, plan.left_integers(), rounding,
+                               left_column_weights(parts.right, weights), inner);
+    rounded.right =
+        in_integers(parts.right, *plan.factor_integers, rounding, weights, inputs.moments);
   }
   return rounded_weight(w, plan, rounded, inputs);
 }
@@ -150,12 +161,17 @@ FittedWeight in_nf4(const torch::Tensor& w, const plan::LayerPlan& plan,
 FittedWeight by_nearest(const torch::Tensor& w, const plan::LayerPlan& plan,
                         const LayerInputs& inputs, const MethodOptions& options) {
   if (plan.nf4) return in_nf4(w, plan, inputs);
-  return rounded_in(w, plan, inputs, options, std::nullopt);
+  return rounded_in(w, plan, inputs, options, Rounding::kNearest);
 }
 
 FittedWeight by_searched_range(const torch::Tensor& w, const plan::LayerPlan& plan,
                                const LayerInputs& inputs, const MethodOptions& options) {
-  return rounded_in(w, plan, inputs, options, RangeSearch{});
+  return rounded_in(w, plan, inputs, options, Rounding::kSearchedRange);
+}
+
+FittedWeight by_feedback(const torch::Tensor& w, const plan::LayerPlan& plan,
+                         const LayerInputs& inputs, const MethodOptions& options) {
+  return rounded_in(w, plan, inputs, options, Rounding::kFeedback);
 }
 
 /// The same inputs in float64.
@@ -223,6 +239,12 @@ constexpr Method kMethods[] = {
      .any_shape = true,
      .integers = true,
      .fit = by_searched_range},
+    {.name = "feedback",
+     .needs_inputs = true,
+     .any_shape = true,
+     .integers = true,
+     .feeds_back = true,
+     .fit = by_feedback},
     {.name = "learned",
      .needs_inputs = true,
      .needs_gradient = true,

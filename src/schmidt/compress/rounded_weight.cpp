@@ -105,6 +105,11 @@ Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs&
 LayerInputs inputs_of_original(const calibrate::Statistics& statistics, const plan::Layer& layer,
                                const torch::Device& device) {
   LayerInputs inputs;
+  if (layer.block < 0) {
+    inputs.moments = statistics.rows(layer).summed().to(device);
+    inputs.diagonal = statistics.diagonal(layer);
+    return inputs;
+  }
   inputs.moments = statistics.inputs(layer).to(device);
   inputs.cross = inputs.moments;
   inputs.gradient = statistics.of(layer).gradient.to(device);

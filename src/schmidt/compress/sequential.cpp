@@ -1,6 +1,7 @@
 #include "schmidt/compress/sequential.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -12,6 +13,7 @@
 #include "schmidt/compress/learned_rounding.h"
 #include "schmidt/kernels/processor.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/vocabulary_scale.h"
 #include "schmidt/plan/compressed_layers.h"
 
 namespace schmidt::compress {
@@ -82,13 +84,36 @@ class Run {
 
   Texts embedded() const {
     Texts texts;
-    texts.original.residual =
-        calibrate::embedded_text(model_, calibration_.windows, space_, name(kOriginal, 0));
-    texts.compressed.residual = space_.make(name(kCompressed, 0), hidden());
-    for (const int64_t b : own()) {
-      texts.compressed.residual.write(b, texts.original.residual.read(b));
-    }
+    const auto own_embedding = [&](const torch::Tensor& ids) { return model_.embed(ids); };
+    const auto stream = [&](const char* which, const calibrate::Embed& embed) {
+      return calibrate::embedded_text(embed, calibration_.windows, space_, name(which, 0),
+                                      hidden());
+    };
+    texts.original.residual = stream(kOriginal, own_embedding);
+    const std::optional<plan::Layer> embedding = planned_embedding();
+    texts.compressed.residual =
+        stream(kCompressed, embedding ? stored_rows(*embedding) : calibrate::Embed(own_embedding));
     return texts;
+  }
+
+  std::optional<plan::Layer> planned_embedding() const {
+    const std::string name = model::embedding_layer(model_.config()).name;
+    for (const plan::LayerPlan& p : plan_) {
+      if (p.layer.name == name) return p.layer;
+    }
+    return std::nullopt;
+  }
+
+  /// The embedding as it is stored, which blocks read.
+  calibrate::Embed stored_rows(const plan::Layer& embedding) const {
+    const torch::Tensor rows =
+        model::unfold_weight({embedding.name, embedding.rows, embedding.cols},
+                             store_.load(embedding))
+            .to(calibration_.device, calibration_.dtype);
+    return [this, rows](const torch::Tensor& ids) {
+      const torch::Tensor chosen = rows.index_select(0, ids.flatten().to(rows.device()));
+      return model::embedded(model_.config(), chosen.unflatten(0, ids.sizes()));
+    };
   }
 
   Texts kept(int64_t block) const {

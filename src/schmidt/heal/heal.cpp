@@ -190,13 +190,14 @@ class Healing {
   }
 
   void check_something_is_trained() const {
-    TrainedParts parts = options_.trained;
-    if (model_level_.schedule.steps == 0) parts.embedding = false;  // it is in no block
+    const TrainedParts& parts = options_.trained;
     const package::ModelSummary summary = package::summarize(student_);
     const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
-      if (module.name == "model.embed_tokens" || module.name == "lm_head") return parts.embedding;
+      const bool in_a_block = module.name != "model.embed_tokens" && module.name != "lm_head";
+      if (!in_a_block && model_level_.schedule.steps == 0) return false;
       if (module.kind == "norm") return parts.norms;
-      return module.compressed ? parts.factors || parts.codes || parts.zeros : parts.dense;
+      if (module.compressed) return parts.factors || parts.codes || parts.zeros;
+      return in_a_block ? parts.dense : parts.embedding;
     });
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }

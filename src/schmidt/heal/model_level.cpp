@@ -43,15 +43,16 @@ std::vector<Slice> slices_of(const Parameters& parameters) {
   return slices;
 }
 
-/// The embedding, where it is trained and both the first stage and the last one hold it.
-std::optional<size_t> tied_piece(const ModelLevelRun& run) {
+/// Of the embedding, where it is trained and both the first stage and the last one hold it.
+std::vector<size_t> tied_pieces(const ModelLevelRun& run) {
   const model::ModelConfig& config = run.student.config();
-  if (run.team.grid.stages == 1 || !model::has_tied_head(config)) return std::nullopt;
+  if (run.team.grid.stages == 1 || !model::has_tied_head(config)) return {};
+  std::vector<size_t> tied;
   const auto& pieces = run.parameters.pieces();
   for (size_t i = 0; i < pieces.size(); ++i) {
-    if (pieces[i].name == "model.embed_tokens.weight") return i;
+    if (pieces[i].name.starts_with("model.embed_tokens.")) tied.push_back(i);
   }
-  return std::nullopt;
+  return tied;
 }
 
 class Training {
@@ -63,13 +64,13 @@ class Training {
         sharding_(slices_of(run.parameters), team_.data.rank(), team_.data.size()),
         exchanged_(team_.data, sharding_, run.parameters.gradient()),
         optimizer_(run.parameters, sharding_.owned(), options.adamw),
-        tied_(tied_piece(run)) {
+        tied_(tied_pieces(run)) {
     TORCH_CHECK_VALUE(options.batch >= 1 && options.micro_batch >= 1,
                       "[heal] expected a batch of one row or more, got ", options.batch, " and ",
                       options.micro_batch, " in one pass");
     // Of the tied embedding the first stage has to hear of the last one's gradient first.
     run_.parameters.on_gradient([this](size_t piece) {
-      if (last_pass_ && piece != tied_) exchanged_.ready(piece);
+      if (last_pass_ && std::ranges::find(tied_, piece) == tied_.end()) exchanged_.ready(piece);
     });
   }
   ~Training() { run_.parameters.on_gradient({}); }
@@ -146,7 +147,9 @@ class Training {
       }
       optimizer_.step(rate);
       sharding_.gather(team_.data, run_.parameters.values());
-      if (tied_) share_tied_values(team_.pipeline, piece_of(run_.parameters.values(), *tied_));
+      for (const size_t piece : tied_) {
+        share_tied_values(team_.pipeline, piece_of(run_.parameters.values(), piece));
+      }
       run_.parameters.write_to_model();
     }
     ++state_.step;
@@ -178,8 +181,8 @@ class Training {
     }
     const int64_t counted = batch.trained();
     Sums sums = run_passes(passes, 1.0 / static_cast<double>(std::max<int64_t>(counted, 1)));
-    if (tied_) {
-      collect_tied_gradient(team_.pipeline, piece_of(run_.parameters.gradient(), *tied_));
+    for (const size_t piece : tied_) {
+      collect_tied_gradient(team_.pipeline, piece_of(run_.parameters.gradient(), piece));
     }
     exchanged_.finish();
     sums.counted = counted;
@@ -369,8 +372,8 @@ class Training {
   const Sharding sharding_;
   GradientExchange exchanged_;
   AdamW optimizer_;
-  const std::optional<size_t> tied_;  // among the pieces
-  bool last_pass_ = false;            // of a step's backward passes
+  const std::vector<size_t> tied_;  // among the pieces
+  bool last_pass_ = false;          // of a step's backward passes
   RunState state_;
   HeldOutLoss before_;
   int64_t context_ = 0;  // tokens of a row

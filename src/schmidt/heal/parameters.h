@@ -20,8 +20,8 @@ struct TrainedParts {
   bool factors = true;     ///< of compressed weights: cores of tensor networks, scales of integers
   bool dense = true;       ///< weights of the blocks that are not compressed
   bool norms = true;       ///< vectors: norms and biases
-  bool embedding = false;  ///< embedding and output layer
-  bool codes = false;      ///< of integers of few bits in the blocks
+  bool embedding = false;  ///< embedding and output layer that are not compressed
+  bool codes = false;      ///< of integers of few bits
   bool zeros = false;      ///< their zero points
 
   bool contains(const model::NamedTensor& tensor) const;

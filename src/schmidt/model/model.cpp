@@ -45,7 +45,9 @@ void check_experts_apart(const Weights& weights) {
 
 std::vector<NamedTensor> of_the_vocabulary(const Projection& projection) {
   std::vector<NamedTensor> all = projection.parameters();
-  for (NamedTensor& parameter : all) parameter.role = Role::kVocabulary;
+  for (NamedTensor& parameter : all) {
+    if (parameter.role == Role::kDense) parameter.role = Role::kVocabulary;
+  }
   return all;
 }
 

@@ -12,7 +12,7 @@ enum class Role {
   kFactor,      ///< part of a compressed weight
   kCodes,       ///< what the codes of integers are rounded from
   kZeros,       ///< what their zero points are rounded from
-  kVocabulary,  ///< embedding or output layer, in whatever form
+  kVocabulary,  ///< weight of an embedding or output layer that is not compressed
 };
 
 /// A tensor under the name that checkpoints give it.

@@ -1,0 +1,80 @@
+#include "schmidt/compress/error_feedback.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace schmidt::compress {
+namespace {
+
+constexpr quant::IntegerFormat kFormat{3, 24, false};
+
+class Feedback : public testing::Test {
+ protected:
+  Feedback() {
+    torch::manual_seed(11);
+    w = torch::randn({7, 168});
+    const torch::Tensor mix = torch::randn({168, 168});
+    const torch::Tensor x = torch::matmul(torch::randn({500, 168}), mix) + 3;  // a common direction
+    moments = torch::matmul(x.t(), x) / 500;
+    grid = grid_of(range_of(w, kFormat), kFormat, torch::kFloat32);
+  }
+
+  double loss(const torch::Tensor& codes) const {
+    const torch::Tensor error = numbers_of(codes, grid) - w;
+    return (torch::matmul(error, moments) * error).sum().item<double>();
+  }
+
+  torch::Tensor w, moments;
+  IntegerGrid grid;
+};
+
+// As the paper writes it: a column at a time, with the Cholesky factor of the inverse.
+torch::Tensor by_the_paper(const torch::Tensor& w, const torch::Tensor& moments, double damping,
+                           const IntegerGrid& grid) {
+  torch::Tensor h = moments.to(torch::kFloat64).clone();
+  h.diagonal().add_(damping * h.diagonal().mean().item<double>());
+  const torch::Tensor u = torch::linalg_cholesky(torch::linalg_inv(h)).t();
+  torch::Tensor left = w.to(torch::kFloat64).clone(), codes = torch::empty_like(left);
+  for (int64_t j = 0; j < w.size(1); ++j) {
+    const torch::Tensor s = grid.scales.select(1, j / kFormat.group).to(torch::kFloat64);
+    const torch::Tensor z = grid.zeros.select(1, j / kFormat.group).to(torch::kFloat64);
+    const torch::Tensor code = (left.select(1, j) / s + z).round().clamp(0, kFormat.levels() - 1);
+    codes.select(1, j).copy_(code);
+    const torch::Tensor error = (left.select(1, j) - s * (code - z)) / u[j][j];
+    left -= torch::outer(error, u[j]);
+  }
+  return codes.to(torch::kFloat32);
+}
+
+TEST_F(Feedback, FindsTheCodesOfThePaper) {
+  const torch::Tensor codes = ErrorFeedback(moments, 0.05).codes(w, grid);
+  const torch::Tensor expected = by_the_paper(w, moments, 0.05, grid);
+  // Float32 may decide otherwise where a number lies between two codes, and go on from there.
+  EXPECT_GT(codes.eq(expected).to(torch::kFloat32).mean().item<float>(), 0.98F);
+  EXPECT_NEAR(loss(codes) / loss(expected), 1.0, 0.02);
+}
+
+TEST_F(Feedback, LosesLessThanTheNearestCodes) {
+  EXPECT_LT(loss(ErrorFeedback(moments, kFeedbackDamping).codes(w, grid)),
+            0.6 * loss(nearest_codes(w, grid)));
+}
+
+TEST_F(Feedback, IsRoundingToTheNearestWhereInputsAreNotCorrelated) {
+  const torch::Tensor diagonal = (torch::rand({168}) + 0.1).diag();
+  EXPECT_TRUE(torch::equal(ErrorFeedback(diagonal, 0.1).codes(w, grid), nearest_codes(w, grid)));
+}
+
+TEST_F(Feedback, MomentsOfLostRankAndOfNothingGiveCodes) {
+  const torch::Tensor x = torch::randn({168, 1});
+  for (const torch::Tensor& m : {torch::matmul(x, x.t()), torch::zeros({168, 168})}) {
+    const torch::Tensor codes = ErrorFeedback(m, 1e-3).codes(w, grid);
+    EXPECT_GE(codes.min().item<float>(), 0);
+    EXPECT_LE(codes.max().item<float>(), kFormat.levels() - 1);
+    EXPECT_TRUE(torch::equal(codes, codes.round()));
+  }
+  EXPECT_TRUE(torch::equal(ErrorFeedback(torch::zeros({168, 168}), 0.1).codes(w, grid),
+                           nearest_codes(w, grid)));
+}
+
+}  // namespace
+}  // namespace schmidt::compress
