@@ -68,6 +68,23 @@ TEST_P(Quantized, MultipliesAndPassesGradientsOn) {
   EXPECT_LT((ours - theirs).abs().max().item<float>(), 1e-4 * theirs.abs().max().item<float>());
 }
 
+TEST_P(Quantized, LooksUpRowsThatPassGradientsOn) {
+  const QuantizedMatrix w = matrix();
+  const torch::Tensor ids = torch::tensor({1, 0, 1}, torch::kInt64);
+  const torch::Tensor plain = w.gather(ids, torch::kFloat32), g = torch::randn_like(plain);
+  w.scales().set_requires_grad(true);
+  const torch::Tensor rows = w.gather(ids, torch::kFloat32);
+  EXPECT_TRUE(torch::equal(rows.detach(), plain));
+  rows.backward(g);
+  // W over its scales, times the gradient of each time that a row was looked up.
+  const torch::Tensor by_scale =
+      expected() / scales_.to(torch::kFloat32).repeat_interleave(GetParam().group, 1);
+  const torch::Tensor sums = torch::zeros_like(expected()).index_add(0, ids, g);
+  const torch::Tensor ds = (sums * by_scale).unflatten(1, {-1, GetParam().group}).sum(-1);
+  const torch::Tensor found = w.scales().grad().to(torch::kFloat32);
+  EXPECT_LT((found - ds).norm().item<double>(), 2e-3 * ds.norm().item<double>());
+}
+
 TEST_P(Quantized, FewRowsAreMultipliedAsManyAre) {
   const QuantizedMatrix w = matrix();
   const torch::Tensor x = torch::randn({40, w.columns()});

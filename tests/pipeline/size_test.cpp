@@ -84,6 +84,7 @@ TEST_F(Size, MixedWidthsLoseLessThanOneWidthInTheSameBytes) {
     plain.text = text();
     const std::string one = "one" + std::to_string(bits), mixed = "mixed" + std::to_string(bits);
     CompressRecipe uniform = compress_recipe(plain, checkpoint);
+    EXPECT_EQ(uniform.plan->layers.front().method, kVocabularyMethod);
     uniform.dtype = torch::kBFloat16;
     compress(uniform, one);
     compress(recipe(static_cast<double>(size(one))), mixed);

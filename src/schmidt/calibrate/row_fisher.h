@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "schmidt/calibrate/diagonal_fisher.h"
+
 namespace schmidt::calibrate {
 
 /// The Fisher information of a weight W [m, n] whose rows meet nothing of each other, as those of
@@ -21,6 +23,8 @@ struct RowFisher {
 
   /// Of all rows together [n, n].
   torch::Tensor summed() const;
+
+  DiagonalFisher diagonal() const { return {rows, moments.diagonal(0, 1, 2)}; }
 };
 
 }  // namespace schmidt::calibrate

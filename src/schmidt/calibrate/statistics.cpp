@@ -7,6 +7,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/softmax.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -19,6 +23,7 @@
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/kernels/moments.h"
 #include "schmidt/model/vocabulary_scale.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/tn/convergence.h"
@@ -30,8 +35,9 @@ namespace {
 namespace fs = std::filesystem;
 using model::Group;
 
-/// Rows of logits that are held at once.
-constexpr int64_t kLogitRows = 256;
+/// Logits that are held at once: what an allocator gives again without asking the system.
+constexpr int64_t kLogits = int64_t{1} << 22;
+constexpr int64_t kLeastLogitRows = 64;  // the output layer is read for each part of them
 
 /// Ends of the names of a layer's DiagonalFisher.
 constexpr const char* kRows = ".fisher_rows";
@@ -42,7 +48,7 @@ constexpr const char* kMoments = ".fisher_moments";
 constexpr const char* kIdleExperts = "idle_experts";
 
 /// Of the layout of a block's file.
-constexpr const char* kVersion = "statistics 5";
+constexpr const char* kVersion = "statistics 6";
 
 std::string inputs_name(Group group) {
   static constexpr std::array<std::string_view, 4> kKinds = {"qkv", "out", "gate_up", "down"};
@@ -58,11 +64,6 @@ struct Sums {
   torch::Tensor rows;      // g^2 |x|^2 [m]
   torch::Tensor columns;   // |g|^2 x^2 [n]
   double square = 0.0;     // of the gradient, all outputs
-
-  static void add(torch::Tensor& sum, const torch::Tensor& x) {  // x [tokens, k]
-    const torch::Tensor wide = x.to(torch::kFloat32);
-    sum.addmm_(wide.t(), wide);
-  }
 };
 
 /// Of the embedding or the output layer, sums over tokens, float32.
@@ -70,6 +71,17 @@ struct VocabularySums {
   torch::Tensor rows;     // [vocab]
   torch::Tensor moments;  // [hidden, hidden]
 };
+
+/// A token of each row of probabilities [rows, vocab] -> int64 [rows, 1].
+torch::Tensor drawn_from(const torch::Tensor& p, const at::Generator& generator) {
+  constexpr double kBelowOne =
+      1 - 1e-6;  // which no rounding of the sums takes beyond the last token
+  const torch::Tensor sums = p.cumsum(-1);
+  const torch::Tensor share =
+      at::rand({p.size(0), 1}, generator, at::TensorOptions(torch::kFloat32));
+  const torch::Tensor place = share.to(p.device()).clamp_max(kBelowOne) * sums.slice(-1, -1);
+  return at::searchsorted(sums, place, /*out_int32=*/false, /*right=*/true);
+}
 
 constexpr const char* kEmbedding = "embedding";  // names of the files' tensors begin so
 constexpr const char* kHead = "head";
@@ -189,6 +201,7 @@ class Collector {
   ActivationStream head(const ActivationStream& in) {
     const SavedPosition::Work work(backward_);
     const StreamedModel::Head head = model_.head();
+    const int64_t logit_rows = std::max(kLeastLogitRows, kLogits / model_.config().vocab_size);
     head_ = {zeros(model_.config().vocab_size), none(hidden_)};
     ActivationStream out = space_.make(gradient_name(blocks_), hidden_);
     for (const int64_t b : own()) {
@@ -198,25 +211,30 @@ class Collector {
                         "infinity: the model's activations overflow in ",
                         c10::toString(h.scalar_type()));
       torch::Tensor gradient = at::empty_like(h);
+      {
+        const at::NoGradGuard no_grad;
+        kernels::add_moments(head_.moments, head.normed(h));
+      }
       // A generator for each batch, so that a resumed run draws the same tokens.
       auto generator = at::detail::createCPUGenerator(options_.seed * 1'000'003 + b);
-      for (int64_t begin = 0; begin < h.size(0); begin += kLogitRows) {
-        const int64_t rows = std::min(kLogitRows, h.size(0) - begin);
+      for (int64_t begin = 0; begin < h.size(0); begin += logit_rows) {
+        const int64_t rows = std::min(logit_rows, h.size(0) - begin);
         const torch::Tensor part = h.narrow(0, begin, rows).detach().requires_grad_();
-        const torch::Tensor logits = head.logits(part).to(torch::kFloat32);  // [rows, vocab]
-        const torch::Tensor log_p = at::log_softmax(logits, -1);
-        const torch::Tensor drawn =
-            at::multinomial(log_p.detach().exp().cpu(), 1, false, generator).to(h.device());
-        const torch::Tensor nll = -log_p.gather(1, drawn).sum();
-        gradient.narrow(0, begin, rows).copy_(torch::autograd::grad({nll}, {part})[0]);
-        const at::NoGradGuard no_grad;
-        const torch::Tensor p = log_p.exp();
-        // The expected square of the gradient at the output layer's outputs.
-        torch::Tensor squares = p - p.square();
-        const auto slopes = model::logit_slopes(model_.config(), logits);
-        if (slopes) squares.mul_(slopes->square());
-        head_.rows += squares.sum(0);
-        Sums::add(head_.moments, head.normed(part));
+        const torch::Tensor logits = head.logits(part);  // [rows, vocab]
+        const torch::Tensor p = at::softmax(logits.detach().to(torch::kFloat32), -1);
+        const torch::Tensor drawn = drawn_from(p, generator);
+        {
+          const at::NoGradGuard no_grad;
+          // The expected square of the gradient at the output layer's outputs.
+          torch::Tensor squares = p.addcmul(p, p, -1);
+          const auto slopes = model::logit_slopes(model_.config(), logits.to(torch::kFloat32));
+          if (slopes) squares.mul_(slopes->square());
+          head_.rows += squares.sum(0);
+        }
+        // Of -log p at the logits.
+        const torch::Tensor slope = p.scatter_add(-1, drawn, at::full_like(drawn, -1, p.options()));
+        gradient.narrow(0, begin, rows)
+            .copy_(torch::autograd::grad({logits}, {part}, {slope.to(logits.scalar_type())})[0]);
       }
       out.write(b, gradient.unflatten(0, {rows(b), windows_.size(1)}));
     }
@@ -266,26 +284,29 @@ class Collector {
       if (index == 0) add_embedding(b, pass.input_gradient);
       std::map<Group, torch::Tensor> squares;  // of a group's inputs [tokens, n]
       for (auto& [group, sum] : inputs) {
-        Sums::add(sum, pass.inputs.at(group));
+        kernels::add_moments(sum, pass.inputs.at(group));
         squares[group] = pass.inputs.at(group).to(torch::kFloat32).square();
       }
       for (const plan::Layer* layer : layers) {
         const torch::Tensor g = rows_of(*layer, pass.gradients.at(layer->group()));
         const torch::Tensor& w = weights.at(layer->name);
         Sums& sum = sums.at(layer->name);
-        const torch::Tensor g_squares = g.square();
+        const torch::Tensor g_squares = g.to(torch::kFloat32).square();
         const torch::Tensor& x_squares = squares.at(layer->group());
         sum.square += g_squares.sum().item<double>();
         sum.rows += at::matmul(x_squares.sum(1), g_squares);
         sum.columns += at::matmul(g_squares.sum(1), x_squares);
-        Sums::add(sum.gradient, pulled_back(*layer) ? at::matmul(g, w) : g);
-        if (keeps_outputs(*layer)) Sums::add(sum.outputs, g);
+        kernels::add_moments(sum.gradient, pulled_back(*layer) ? at::matmul(g, w.to(g)) : g);
+        if (keeps_outputs(*layer)) kernels::add_moments(sum.outputs, g);
       }
     }
-    for (auto& [group, sum] : inputs) sum = options_.workers.summed(sum);
+    const auto whole = [&](const torch::Tensor& sum) {
+      return completed(options_.workers.summed(sum));
+    };
+    for (auto& [group, sum] : inputs) sum = whole(sum);
     for (auto& [name, sum] : sums) {
-      sum.gradient = options_.workers.summed(sum.gradient);
-      if (sum.outputs.defined()) sum.outputs = options_.workers.summed(sum.outputs);
+      sum.gradient = whole(sum.gradient);
+      if (sum.outputs.defined()) sum.outputs = whole(sum.outputs);
       sum.rows = options_.workers.summed(sum.rows);
       sum.columns = options_.workers.summed(sum.columns);
       const torch::Tensor square = at::full({1}, sum.square, torch::kFloat64);
@@ -294,7 +315,7 @@ class Collector {
     for (VocabularySums* sum : {&embedding_, &head_}) {
       if (index != (sum == &head_ ? blocks_ - 1 : 0)) continue;
       sum->rows = options_.workers.summed(sum->rows);
-      sum->moments = options_.workers.summed(sum->moments);
+      sum->moments = whole(sum->moments);
     }
     if (options_.workers.first()) save(index, layers, weights, inputs, sums);
     return below;
@@ -306,7 +327,7 @@ class Collector {
         windows_.narrow(0, space_.batches().begin(batch), rows(batch)).flatten().cpu();
     embedding_.rows += at::bincount(ids, {}, embedding_.rows.size(0)).to(embedding_.rows.options());
     const double scale = model_.config().embedding_scale;
-    Sums::add(embedding_.moments, gradient.to(torch::kFloat32).flatten(0, 1) * scale);
+    kernels::add_moments(embedding_.moments, gradient.to(torch::kFloat32).flatten(0, 1) * scale);
   }
 
   /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group; an expert's of the
@@ -344,7 +365,6 @@ class Collector {
       torch::Tensor& kept = pass.gradients[block.groups()[i]] = g.flatten(0, 1);
       const auto rows = takers.find(block.groups()[i]);
       if (rows != takers.end()) kept = kept.index_select(0, rows->second);
-      kept = kept.to(torch::kFloat32);
     }
     return pass;
   }
@@ -525,10 +545,7 @@ torch::Tensor Statistics::squares(const plan::Layer& layer) const {
 }
 
 DiagonalFisher Statistics::diagonal(const plan::Layer& layer) const {
-  if (layer.block < 0) {
-    const RowFisher fisher = rows(layer);
-    return {fisher.rows, fisher.moments.diagonal(0, 1, 2)};
-  }
+  if (layer.block < 0) return rows(layer).diagonal();
   const auto tensors = load(layer, layer.name + ".fisher_");
   return {tensors.at(layer.name + kRows), tensors.at(layer.name + kColumns)};
 }
@@ -553,6 +570,8 @@ int64_t Statistics::idle_experts() const {
 
 RowFisher Statistics::load_rows(int64_t block, const std::string& name) const {
   const auto tensors = load({.name = name, .block = block}, name + ".fisher_");
+  TORCH_CHECK_VALUE(tensors.contains(name + kMoments), "[statistics] ", folder_.string(),
+                    " was made by another version; expected a new folder");
   return {tensors.at(name + kRows), unpacked(tensors.at(name + kMoments)).unsqueeze(0)};
 }
 

@@ -32,4 +32,6 @@ torch::Tensor unpacked(const torch::Tensor& triangle) {
   return matrix;
 }
 
+torch::Tensor completed(const torch::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
+
 }  // namespace schmidt::calibrate

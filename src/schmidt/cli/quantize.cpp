@@ -83,7 +83,7 @@ void check_options(const QuantizeOptions& options, const pipeline::CompressRecip
       {{{"--steps"}, learns, "--method learned"},
        {{"--calibration", "--calibration-tokens", "--calibration-context", "--skip-bad"},
         needs.inputs,
-        "--method searched and learned"},
+        "--method searched, feedback and learned"},
        {{"--statistics"}, needs.gradient, "--method learned"}});
 }
 

@@ -88,7 +88,11 @@ void factorize_layers(const io::Checkpoint& checkpoint, const std::vector<plan::
     const torch::Tensor weight = plan::load_weight(checkpoint, p.layer);
     LayerInputs inputs;
     if (options.calibration && options.calibration->statistics != nullptr) {
-      inputs = inputs_of_original(*options.calibration->statistics, p.layer, weight.device());
+      if (find_method(p.method).feeds_back) {
+        inputs = inputs_of_original(*options.calibration->statistics, p.layer, weight.device());
+      } else {
+        inputs.diagonal = options.calibration->statistics->diagonal(p.layer);
+      }
     }
     StoredFit fit = fit_and_pack(find_method(p.method), weight, p, inputs, options.method,
                                  layer_dtype(checkpoint, p.layer, options));

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/eye.h>
-#include <ATen/ops/linalg_eigh.h>
-#include <ATen/ops/linalg_qr.h>
-#include <ATen/ops/mm.h>
+#include <ATen/ops/linalg_cholesky.h>
+#include <ATen/ops/linalg_solve_triangular.h>
 
 namespace schmidt::compress {
 namespace {
@@ -14,24 +14,25 @@ namespace {
 /// Columns whose errors reach those after them in one product.
 constexpr int64_t kBlock = 64;
 
+/// Rows that are rounded at once: their block stays in a cache.
+constexpr int64_t kRows = 4096;
+
 torch::Tensor feedback_of(const torch::Tensor& moments, double damping) {
   const int64_t n = moments.size(0);
   const double mean = moments.diagonal().mean().item<double>();
   if (!(mean > 0)) return at::eye(n, moments.options().dtype(torch::kFloat32));
-  const auto [values, vectors] = at::linalg_eigh(moments.to(torch::kFloat64));
-  const torch::Tensor damped = values.clamp_min(0) + damping * mean;
-  // R^T R = G^{-1} of the R that orthogonal columns leave of D^{-1/2} V^T.
-  const torch::Tensor r =
-      std::get<1>(at::linalg_qr((vectors * damped.rsqrt()).t().contiguous(), "r"));
-  return (r / r.diagonal().unsqueeze(1)).to(torch::kFloat32).contiguous();
+  torch::Tensor damped = moments.to(torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
+  damped.diagonal().add_(damping * mean);
+  // G = U U^T of an upper triangle is the Cholesky decomposition in the reverse order of columns,
+  // and G^{-1} = U^{-T} U^{-1}.
+  const torch::Tensor u = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
+  const torch::Tensor identity = at::eye(n, damped.options());
+  const torch::Tensor inverse = at::linalg_solve_triangular(u, identity, /*upper=*/true);
+  return (inverse * u.diagonal().unsqueeze(1)).to(torch::kFloat32).contiguous();
 }
 
-}  // namespace
-
-ErrorFeedback::ErrorFeedback(const torch::Tensor& moments, double damping)
-    : feedback_(feedback_of(moments, damping)) {}
-
-torch::Tensor ErrorFeedback::codes(const torch::Tensor& w, const IntegerGrid& grid) const {
+torch::Tensor codes_of_rows(const torch::Tensor& w, const IntegerGrid& grid,
+                            const torch::Tensor& feedback) {
   const int64_t n = w.size(1), group = grid.format.group;
   const int highest = grid.format.levels() - 1;
   // A column's numbers lie beside each other.
@@ -48,14 +49,30 @@ torch::Tensor ErrorFeedback::codes(const torch::Tensor& w, const IntegerGrid& gr
       torch::Tensor code = codes[j];
       code.copy_(error).div_(s).add_(z).round_().clamp_(0, highest);
       error.addcmul_(code - z, s, -1);
-      const torch::Tensor reach = feedback_[j].narrow(0, j + 1, end - j - 1);
+      const torch::Tensor reach = feedback[j].narrow(0, j + 1, end - j - 1);
       block.narrow(0, i + 1, columns - i - 1).addr_(reach, error, 1, -1);
     }
     if (end == n) break;
     left.narrow(0, end, n - end)
-        .addmm_(feedback_.narrow(0, begin, columns).narrow(1, end, n - end).t(), block, 1, -1);
+        .addmm_(feedback.narrow(0, begin, columns).narrow(1, end, n - end).t(), block, 1, -1);
   }
-  return codes.t().contiguous();
+  return codes.t();
+}
+
+}  // namespace
+
+ErrorFeedback::ErrorFeedback(const torch::Tensor& moments, double damping)
+    : feedback_(feedback_of(moments, damping)) {}
+
+torch::Tensor ErrorFeedback::codes(const torch::Tensor& w, const IntegerGrid& grid) const {
+  torch::Tensor codes = at::empty(w.sizes(), w.options().dtype(torch::kFloat32));
+  for (int64_t begin = 0; begin < w.size(0); begin += kRows) {
+    const int64_t rows = std::min(kRows, w.size(0) - begin);
+    const auto part = [&](const torch::Tensor& t) { return t.narrow(0, begin, rows); };
+    part(codes).copy_(
+        codes_of_rows(part(w), {grid.format, part(grid.scales), part(grid.zeros)}, feedback_));
+  }
+  return codes;
 }
 
 }  // namespace schmidt::compress

@@ -16,9 +16,7 @@ inline constexpr double kFeedbackDamping = 0.1;
 ///   q_j = nearest(w_j),   w_k -= (w_j - s (q_j - z)) f_jk  for k > j,   F^T D F = G^{-1}
 ///
 /// F [n, n] has ones on its diagonal and zeros below.
-/// Source: Frantar et al. 2022, arXiv:2210.17323 (GPTQ). There F comes from a Cholesky
-/// decomposition of the inverse, which fails where G has lost rank; here from eigenvalues that end
-/// at 0 and are damped.
+/// Source: Frantar et al. 2022, arXiv:2210.17323 (GPTQ).
 class ErrorFeedback {
  public:
   /// G symmetric, finite. `damping` times the mean of its diagonal is added to it.

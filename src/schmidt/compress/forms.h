@@ -38,7 +38,8 @@ plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choi
 /// Fills in what each form of W [m, n] is predicted to lose, in nats a token:
 ///
 ///   integers   the loss of rounding to the nearest in searched ranges, measured on a sample of
-///              rows by the diagonal of the Fisher information
+///              rows by the diagonal of the Fisher information; of embedding and output layer
+///              with error feedback where the method has it, by their rows' own (RowFisher)
 ///   low rank   half of the squares that it drops (Statistics::squares), and that of its factors
 ///   sum        the share of the former that the low rank of such an error leaves
 ///

@@ -111,17 +111,17 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
 /// How numbers find their codes.
 enum class Rounding { kNearest, kSearchedRange, kFeedback };
 
-/// Numbers as their codes, whose columns count so much and, where that is known, have such moments.
+/// Numbers as their codes, whose columns count so much and, for feedback, have such moments.
 model::QuantizedMatrix in_integers(const torch::Tensor& w, const quant::IntegerFormat& format,
                                    Rounding rounding, const torch::Tensor& column_weights,
                                    const torch::Tensor& moments) {
   std::optional<RangeSearch> search;
   if (rounding != Rounding::kNearest) search = RangeSearch{column_weights};
   const IntegerGrid grid = grid_for(w, format, search);
-  const bool feeds_back = rounding == Rounding::kFeedback && moments.defined();
-  return packed(
-      feeds_back ? ErrorFeedback(moments, kFeedbackDamping).codes(w, grid) : nearest_codes(w, grid),
-      grid, scale_type(w, format));
+  return packed(rounding == Rounding::kFeedback
+                    ? ErrorFeedback(moments, kFeedbackDamping).codes(w, grid)
+                    : nearest_codes(w, grid),
+                grid, scale_type(w, format));
 }
 
 FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
@@ -129,20 +129,25 @@ FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
                         Rounding rounding) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
   const torch::Tensor weights = column_weights(inputs, w.device());
+  torch::Tensor moments;  // for feedback
+  if (rounding == Rounding::kFeedback) {
+    moments = inputs.of_rows.defined() ? inputs.of_rows : inputs.moments;
+    TORCH_CHECK_VALUE(moments.defined(),
+                      "[compress] method feedback expected statistics, got none");
+  }
   RoundedParts rounded;
   if (parts.whole.defined()) {
-    rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, inputs.moments);
+    rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, moments);
   }
   if (parts.left.defined()) {
     // The left factor reads R x.
     const torch::Tensor inner =
-        inputs.moments.defined()
-            ? at::matmul(at::matmul(parts.right, inputs.moments.to(parts.right)), parts.right.t())
+        moments.defined()
+            ? at::matmul(at::matmul(parts.right, moments.to(parts.right)), parts.right.t())
             : torch::Tensor();
     rounded.left = in_integers(parts.left, plan.left_integers(), rounding,
                                left_column_weights(parts.right, weights), inner);
-    rounded.right =
-        in_integers(parts.right, *plan.factor_integers, rounding, weights, inputs.moments);
+    rounded.right = in_integers(parts.right, *plan.factor_integers, rounding, weights, moments);
   }
   return rounded_weight(w, plan, rounded, inputs);
 }
@@ -241,6 +246,7 @@ constexpr Method kMethods[] = {
      .fit = by_searched_range},
     {.name = "feedback",
      .needs_inputs = true,
+     .needs_gradient = true,
      .any_shape = true,
      .integers = true,
      .feeds_back = true,

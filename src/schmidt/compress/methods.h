@@ -26,6 +26,8 @@ struct LayerInputs {
   torch::Tensor cross;    ///< E[x x'^T] [n, n]
   std::optional<calibrate::GradientMoments> gradient;
   std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
+  torch::Tensor
+      of_rows;  ///< of embedding or output layer, RowFisher::summed [n, n], in place of these
 };
 
 /// The same for W [m, n], with inputs or outputs that count alike where these say that none counts,

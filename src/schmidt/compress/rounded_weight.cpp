@@ -106,8 +106,9 @@ LayerInputs inputs_of_original(const calibrate::Statistics& statistics, const pl
                                const torch::Device& device) {
   LayerInputs inputs;
   if (layer.block < 0) {
-    inputs.moments = statistics.rows(layer).summed().to(device);
-    inputs.diagonal = statistics.diagonal(layer);
+    const calibrate::RowFisher fisher = statistics.rows(layer);
+    inputs.diagonal = fisher.diagonal();
+    inputs.of_rows = fisher.summed().to(device);
     return inputs;
   }
   inputs.moments = statistics.inputs(layer).to(device);

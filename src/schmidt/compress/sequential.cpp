@@ -1,7 +1,8 @@
 #include "schmidt/compress/sequential.h"
 
 #include <algorithm>
-#include <optional>
+#include <map>
+#include <span>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -10,7 +11,9 @@
 
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
+#include "schmidt/calibrate/symmetric.h"
 #include "schmidt/compress/learned_rounding.h"
+#include "schmidt/kernels/moments.h"
 #include "schmidt/kernels/processor.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/vocabulary_scale.h"
@@ -63,6 +66,7 @@ class Run {
       last = std::max(last, p.layer.block);
       if (store_.has(p.layer)) done_.insert(p.layer.name);
     }
+    if (last < 0) return;
     int64_t block = position_.place().value_or(0);
     Texts texts = block == 0 ? embedded() : kept(block);
     for (; block <= last; ++block) {
@@ -84,36 +88,40 @@ class Run {
 
   Texts embedded() const {
     Texts texts;
-    const auto own_embedding = [&](const torch::Tensor& ids) { return model_.embed(ids); };
     const auto stream = [&](const char* which, const calibrate::Embed& embed) {
       return calibrate::embedded_text(embed, calibration_.windows, space_, name(which, 0),
                                       hidden());
     };
-    texts.original.residual = stream(kOriginal, own_embedding);
-    const std::optional<plan::Layer> embedding = planned_embedding();
-    texts.compressed.residual =
-        stream(kCompressed, embedding ? stored_rows(*embedding) : calibrate::Embed(own_embedding));
+    texts.original.residual =
+        stream(kOriginal, [&](const torch::Tensor& ids) { return model_.embed(ids); });
+    const model::LayerSpec embedding = model::embedding_layer(model_.config());
+    const auto planned = std::ranges::find(plan_, embedding.name,
+                                           [](const plan::LayerPlan& p) { return p.layer.name; });
+    if (planned != plan_.end()) {
+      const model::ProjectionPtr rounded = stored_projection({&embedding, 1}, planned->layer);
+      texts.compressed.residual = stream(kCompressed, [&](const torch::Tensor& ids) {
+        return model::embedded(model_.config(), rounded->rows(ids.to(calibration_.device)));
+      });
+      return texts;
+    }
+    texts.compressed.residual = space_.make(name(kCompressed, 0), hidden());
+    for (const int64_t b : own()) {
+      texts.compressed.residual.write(b, texts.original.residual.read(b));
+    }
     return texts;
   }
 
-  std::optional<plan::Layer> planned_embedding() const {
-    const std::string name = model::embedding_layer(model_.config()).name;
-    for (const plan::LayerPlan& p : plan_) {
-      if (p.layer.name == name) return p.layer;
-    }
-    return std::nullopt;
-  }
-
-  /// The embedding as it is stored, which blocks read.
-  calibrate::Embed stored_rows(const plan::Layer& embedding) const {
-    const torch::Tensor rows =
-        model::unfold_weight({embedding.name, embedding.rows, embedding.cols},
-                             store_.load(embedding))
-            .to(calibration_.device, calibration_.dtype);
-    return [this, rows](const torch::Tensor& ids) {
-      const torch::Tensor chosen = rows.index_select(0, ids.flatten().to(rows.device()));
-      return model::embedded(model_.config(), chosen.unflatten(0, ids.sizes()));
-    };
+  /// The embedding as the new checkpoint will hold it.
+  model::ProjectionPtr stored_projection(std::span<const model::LayerSpec> embedding,
+                                         const plan::Layer& layer) const {
+    model::ModelConfig config = model_.config();
+    std::map<std::string, torch::Tensor> tensors;
+    const model::StoredWeight stored = store_.load(layer);
+    config.compressed_layers[layer.name] = stored.form;
+    for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
+    return model::load_group(embedding, config,
+                             model::Weights(std::move(tensors), checkpoint_.path(),
+                                            {calibration_.dtype, calibration_.device}));
   }
 
   Texts kept(int64_t block) const {
@@ -388,10 +396,6 @@ class Run {
     store_.save(p, fit);
   }
 
-  static torch::Tensor wide(const torch::Tensor& x) {  // [tokens, n]
-    return x.flatten(0, 1).to(torch::kFloat32);
-  }
-
   /// Of a layer's inputs, and of the others of its group.
   LayerInputs moments(const Texts& texts, const plan::Layer& layer) const {
     LayerInputs inputs;
@@ -399,20 +403,20 @@ class Run {
                                at::TensorOptions(torch::kFloat32).device(calibration_.device));
     inputs.cross = inputs.moments.clone();
     for (const int64_t b : own()) {
-      torch::Tensor before = wide(texts.original.input.read(b));
-      torch::Tensor after = wide(texts.compressed.input.read(b));
+      torch::Tensor before = texts.original.input.read(b).flatten(0, 1);  // [tokens, n]
+      torch::Tensor after = texts.compressed.input.read(b).flatten(0, 1);
       if (layer.expert) {  // the tokens that take it: the others' inputs are zeros
         const torch::Tensor rows = after.ne(0).any(-1).nonzero().flatten();
         before = before.index_select(0, rows);
         after = after.index_select(0, rows);
       }
-      inputs.moments.addmm_(after.t(), after);
+      kernels::add_moments(inputs.moments, after);
       // A token that takes the expert in the compressed model alone has no input to drift from.
       if (layer.expert) before = at::where(before.ne(0).any(-1, true), before, after);
-      inputs.cross.addmm_(before.t(), after);
+      kernels::add_cross_moments(inputs.cross, before, after);
     }
     const auto tokens = static_cast<double>(calibration_.windows.numel());
-    inputs.moments = calibration_.workers.summed(inputs.moments) / tokens;
+    inputs.moments = calibrate::completed(calibration_.workers.summed(inputs.moments)) / tokens;
     inputs.cross = calibration_.workers.summed(inputs.cross) / tokens;
     return inputs;
   }

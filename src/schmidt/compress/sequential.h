@@ -31,6 +31,7 @@ struct Calibration {
 /// place of the block as far as they fit. `folder` takes what does not fit and, from time to
 /// time, the residual streams between blocks, so that a killed run goes on at the layer it was
 /// in, to the same result, after another pass through the blocks since then.
+/// A planned embedding lies in `store` already: the first block reads what it holds.
 /// `stored_dtype` is that of a layer's weight in the new checkpoint.
 void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
                        const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,

@@ -24,7 +24,7 @@ torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& p
                       const torch::Tensor& scales, const torch::Tensor& zeros,
                       torch::ScalarType dtype) {
   const int64_t m = packed.size(0), groups = scales.size(1), n = groups * format.group;
-  if (!packed.is_cpu()) {
+  if (!packed.is_cpu() || kernels::records_gradient({&scales})) {
     const torch::Tensor s = scales.to(torch::kFloat32);
     const torch::Tensor q =
         codes_by_library(packed, n, format.bits).view({m, groups, format.group});

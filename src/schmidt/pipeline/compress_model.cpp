@@ -54,7 +54,9 @@ std::vector<plan::LayerPlan> plan_ahead(const CompressRecipe& recipe,
     plan = plan::plan_keep(layers, recipe.shape, *recipe.keep, parameters);
   }
   if (!recipe.method.empty()) {
-    for (plan::LayerPlan& p : plan) p.method = recipe.method;
+    for (plan::LayerPlan& p : plan) {
+      if (p.layer.block >= 0) p.method = recipe.method;
+    }
   }
   return plan;
 }

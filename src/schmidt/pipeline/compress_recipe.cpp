@@ -36,8 +36,12 @@ std::vector<const compress::Method*> methods_of(const CompressRecipe& recipe) {
   std::set<const compress::Method*> all;
   if (!recipe.plan || !recipe.method.empty()) all.insert(&compress::find_method(recipe.method));
   if (recipe.buys_forms()) all.insert(&compress::find_method(kVocabularyMethod));
-  if (!all.empty()) return {all.begin(), all.end()};
-  for (const plan::LayerPlan& p : recipe.plan->layers) all.insert(&compress::find_method(p.method));
+  const bool as_planned = all.empty();
+  if (recipe.plan) {
+    for (const plan::LayerPlan& p : recipe.plan->layers) {
+      if (as_planned || p.layer.block < 0) all.insert(&compress::find_method(p.method));
+    }
+  }
   return {all.begin(), all.end()};
 }
 

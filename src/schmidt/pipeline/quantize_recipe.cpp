@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "schmidt/model/config.h"
+#include "schmidt/pipeline/byte_plan.h"
 #include "schmidt/plan/compressed_layers.h"
 #include "schmidt/quant/nf4.h"
 
@@ -116,7 +117,10 @@ std::vector<plan::LayerPlan> integer_plan(const QuantizeRecipe& recipe,
     if (layer.block >= 0) {
       plans.push_back(planned(layer, recipe, recipe.bits, method_of(recipe)));
     } else if (recipe.vocabulary_bits) {
-      plans.push_back(planned(layer, recipe, *recipe.vocabulary_bits, kNearest));
+      // 8 bits lose too little for feedback to gain anything.
+      const bool feeds_back = *recipe.vocabulary_bits < 8 && method_of(recipe) != kNearest;
+      plans.push_back(planned(layer, recipe, *recipe.vocabulary_bits,
+                              feeds_back ? kVocabularyMethod : kNearest));
     }
   }
   return plans;

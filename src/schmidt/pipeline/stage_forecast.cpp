@@ -33,8 +33,8 @@ double loaded_bytes_of(const io::TensorSpec& spec, torch::ScalarType dtype) {
          static_cast<double>(c10::elementSize(isFloatingType(spec.dtype) ? dtype : spec.dtype));
 }
 
-bool is_vocabulary(const std::string& tensor) {
-  return tensor.starts_with("model.embed_tokens.") || tensor.starts_with("lm_head.");
+bool is_dense_vocabulary(const std::string& tensor) {
+  return tensor == "model.embed_tokens.weight" || tensor == "lm_head.weight";
 }
 
 bool has_network(const std::vector<plan::LayerPlan>& plan) {
@@ -109,7 +109,9 @@ double healing_bytes(const plan::Outline& student, const plan::Outline* teacher,
   double bytes = 0.0;
   for (const auto& [name, spec] : student.tensors) {
     bytes += loaded_bytes_of(spec, dtype);
-    if (isFloatingType(spec.dtype) && !is_vocabulary(name)) bytes += kTrainedBytes * numel_of(spec);
+    if (isFloatingType(spec.dtype) && !is_dense_vocabulary(name)) {
+      bytes += kTrainedBytes * numel_of(spec);
+    }
   }
   if (teacher == nullptr) return bytes;
   for (const auto& [name, spec] : teacher->tensors) bytes += loaded_bytes_of(spec, dtype);

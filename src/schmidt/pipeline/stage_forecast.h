@@ -39,7 +39,7 @@ std::optional<ModelForecast> forecast_quantized(const ModelForecast& model,
 double loaded_bytes(const plan::Outline& model, torch::ScalarType dtype);
 
 /// Memory of healing without activations: value, float32 master, gradient and two moments of every
-/// number that is trained (none of embedding and head), and the teacher.
+/// number that is trained (no dense embedding or head), and the teacher.
 double healing_bytes(const plan::Outline& student, const plan::Outline* teacher,
                      torch::ScalarType dtype);
 
