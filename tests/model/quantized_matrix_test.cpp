@@ -82,7 +82,7 @@ TEST_P(Quantized, LooksUpRowsThatPassGradientsOn) {
   const torch::Tensor sums = torch::zeros_like(expected()).index_add(0, ids, g);
   const torch::Tensor ds = (sums * by_scale).unflatten(1, {-1, GetParam().group}).sum(-1);
   const torch::Tensor found = w.scales().grad().to(torch::kFloat32);
-  EXPECT_LT((found - ds).norm().item<double>(), 2e-3 * ds.norm().item<double>());
+  EXPECT_LT((found - ds).norm().item<double>(), 1e-2 * ds.norm().item<double>());
 }
 
 TEST_P(Quantized, FewRowsAreMultipliedAsManyAre) {
