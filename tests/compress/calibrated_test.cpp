@@ -368,7 +368,11 @@ TEST_F(CalibratedTest, SumsOfNetworksAreWrittenAndRead) {
 
 TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
-  const auto plans = plan(0.8, "fisher");
+  auto plans = plan(0.8, "fisher");
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
+    plans.push_back({.layer = layer, .method = "feedback", .integers = quant::IntegerFormat{3, 8}});
+  }
   run(plans, &statistics, tmp / "whole");
   const auto whole = files_of(tmp / "whole");
   int kills = 0;
