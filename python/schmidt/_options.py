@@ -57,7 +57,7 @@ class CompressOptions(TypedDict, total=False):
     #: How cores are found; auto takes for each layer what loses the least (default: fisher with
     #: --keep, learned with --size, tt-svd with --bond)
     method: (Literal["tt-svd", "whitened", "als", "gauss-newton", "fisher", "sum", "auto",
-        "nearest", "searched", "feedback", "learned"] | None)
+        "nearest", "searched", "gptq", "yaqa", "learned"] | None)
     #: fisher, auto: give more to layers that lose more (sensitivity), or the same share to all
     #: (uniform), as the other methods do
     allocation: Literal["sensitivity", "uniform"] | None
@@ -115,7 +115,7 @@ class QuantizeOptions(TypedDict, total=False):
     #: Bits of embedding and output layer (16: as they are) (8)
     embedding_bits: Literal[16, 8, 6, 5, 4, 3, 2] | None
     #: How weights are rounded (default: nearest with 8 bits and NF4, else learned)
-    method: Literal["nearest", "searched", "feedback", "learned"] | None
+    method: Literal["nearest", "searched", "gptq", "yaqa", "learned"] | None
     #: learned: steps of each block (100)
     steps: int | None
     #: Layers to take: dense (the default: all that are), all (low ranks of compress too), names,

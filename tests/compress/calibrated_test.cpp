@@ -318,7 +318,7 @@ TEST_F(CalibratedTest, BlocksReadTheEmbeddingAsItIsStored) {
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   std::vector<plan::LayerPlan> both = plan(0.7, "whitened");
   for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
-    both.push_back({.layer = layer, .method = "feedback", .integers = quant::IntegerFormat{2, 8}});
+    both.push_back({.layer = layer, .method = "gptq", .integers = quant::IntegerFormat{2, 8}});
   }
   const calibrate::Statistics statistics = collect(tmp / "s");
   const std::vector<plan::LayerPlan> blocks(both.begin(), both.end() - 1);
@@ -371,7 +371,7 @@ TEST_F(CalibratedTest, CompressionResumesToTheSameBytes) {
   auto plans = plan(0.8, "fisher");
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   for (const plan::Layer& layer : plan::dense_vocabulary(config)) {
-    plans.push_back({.layer = layer, .method = "feedback", .integers = quant::IntegerFormat{3, 8}});
+    plans.push_back({.layer = layer, .method = "gptq", .integers = quant::IntegerFormat{3, 8}});
   }
   run(plans, &statistics, tmp / "whole");
   const auto whole = files_of(tmp / "whole");

@@ -47,7 +47,7 @@ torch::Tensor by_the_paper(const torch::Tensor& w, const torch::Tensor& moments,
 }
 
 TEST_F(Feedback, FindsTheCodesOfThePaper) {
-  const torch::Tensor codes = ErrorFeedback(moments, 0.05).codes(w, grid);
+  const torch::Tensor codes = gptq_codes(w, grid, feedback_of(moments, 0.05));
   const torch::Tensor expected = by_the_paper(w, moments, 0.05, grid);
   // Float32 may decide otherwise where a number lies between two codes, and go on from there.
   EXPECT_GT(codes.eq(expected).to(torch::kFloat32).mean().item<float>(), 0.98F);
@@ -55,24 +55,47 @@ TEST_F(Feedback, FindsTheCodesOfThePaper) {
 }
 
 TEST_F(Feedback, LosesLessThanTheNearestCodes) {
-  EXPECT_LT(loss(ErrorFeedback(moments, kFeedbackDamping).codes(w, grid)),
+  EXPECT_LT(loss(gptq_codes(w, grid, feedback_of(moments, kFeedbackDamping))),
             0.6 * loss(nearest_codes(w, grid)));
+}
+
+TEST_F(Feedback, OfBothSidesLosesLessInTheirNorm) {
+  const torch::Tensor outputs = torch::full({7, 7}, 0.7) + 0.3 * torch::eye(7);
+  const auto both = [&](const torch::Tensor& codes) {
+    const torch::Tensor error = numbers_of(codes, grid) - w;
+    return torch::matmul(outputs, torch::matmul(torch::matmul(error, moments), error.t()))
+        .trace()
+        .item<double>();
+  };
+  const torch::Tensor of_inputs = feedback_of(moments, kFeedbackDamping);
+  const torch::Tensor of_outputs = feedback_of(outputs, kFeedbackDamping);
+  EXPECT_LT(both(yaqa_codes(w, grid, of_inputs, of_outputs)),
+            0.8 * both(gptq_codes(w, grid, of_inputs)));
+}
+
+TEST_F(Feedback, OfOutputsThatAreNotCorrelatedChangesNothing) {
+  const torch::Tensor of_inputs = feedback_of(moments, 0.1);
+  const torch::Tensor yaqa = yaqa_codes(w, grid, of_inputs, torch::eye(7));
+  // Sums in another order.
+  EXPECT_GT(yaqa.eq(gptq_codes(w, grid, of_inputs)).to(torch::kFloat32).mean().item<float>(),
+            0.98F);
 }
 
 TEST_F(Feedback, IsRoundingToTheNearestWhereInputsAreNotCorrelated) {
   const torch::Tensor diagonal = (torch::rand({168}) + 0.1).diag();
-  EXPECT_TRUE(torch::equal(ErrorFeedback(diagonal, 0.1).codes(w, grid), nearest_codes(w, grid)));
+  EXPECT_TRUE(
+      torch::equal(gptq_codes(w, grid, feedback_of(diagonal, 0.1)), nearest_codes(w, grid)));
 }
 
 TEST_F(Feedback, MomentsOfLostRankAndOfNothingGiveCodes) {
   const torch::Tensor x = torch::randn({168, 1});
   for (const torch::Tensor& m : {torch::matmul(x, x.t()), torch::zeros({168, 168})}) {
-    const torch::Tensor codes = ErrorFeedback(m, 1e-3).codes(w, grid);
+    const torch::Tensor codes = gptq_codes(w, grid, feedback_of(m, 1e-3));
     EXPECT_GE(codes.min().item<float>(), 0);
     EXPECT_LE(codes.max().item<float>(), kFormat.levels() - 1);
     EXPECT_TRUE(torch::equal(codes, codes.round()));
   }
-  EXPECT_TRUE(torch::equal(ErrorFeedback(torch::zeros({168, 168}), 0.1).codes(w, grid),
+  EXPECT_TRUE(torch::equal(gptq_codes(w, grid, feedback_of(torch::zeros({168, 168}), 0.1)),
                            nearest_codes(w, grid)));
 }
 

@@ -83,7 +83,7 @@ void check_options(const QuantizeOptions& options, const pipeline::CompressRecip
       {{{"--steps"}, learns, "--method learned"},
        {{"--calibration", "--calibration-tokens", "--calibration-context", "--skip-bad"},
         needs.inputs,
-        "--method searched, feedback and learned"},
+        "--method searched, gptq, yaqa and learned"},
        {{"--statistics"}, needs.gradient, "--method learned"}});
 }
 

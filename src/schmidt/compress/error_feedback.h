@@ -6,27 +6,28 @@
 
 namespace schmidt::compress {
 
-/// What error feedback adds to the moments of inputs, relative to their mean: of 0.01, 0.1, 1 and
+/// What error feedback adds to moments, relative to their mean: of 0.01, 0.1, 1 and
 /// 10 the best for SmolLM2's output layer at 2 bits, and as good as any at 4.
 inline constexpr double kFeedbackDamping = 0.1;
 
-/// Rounds the columns of W [m, n] one after the other, and moves those that are still to come so
-/// that they make up for what the rounded ones have lost, in the norm of G = E[x x^T] [n, n]:
+/// Which numbers make up for the rounding of others, in the norm of G [n, n]: F with
 ///
-///   q_j = nearest(w_j),   w_k -= (w_j - s (q_j - z)) f_jk  for k > j,   F^T D F = G^{-1}
+///   F^T D F = G^{-1},   ones on F's diagonal and zeros below
 ///
-/// F [n, n] has ones on its diagonal and zeros below.
-/// Source: Frantar et al. 2022, arXiv:2210.17323 (GPTQ).
-class ErrorFeedback {
- public:
-  /// G symmetric, finite. `damping` times the mean of its diagonal is added to it.
-  ErrorFeedback(const torch::Tensor& moments, double damping);
+/// so that an error e of number j is best met by w_k -= e f_jk for k > j. float32 [n, n].
+/// G symmetric, finite; `damping` times the mean of its diagonal is added to it.
+torch::Tensor feedback_of(const torch::Tensor& moments, double damping);
 
-  /// Codes of that grid, float32 [m, n].
-  torch::Tensor codes(const torch::Tensor& w, const IntegerGrid& grid) const;
+/// Codes of that grid for W [m, n], float32: its columns are rounded one after the other, and those
+/// to come make up for what the rounded ones have lost, by F of the inputs' moments. Source:
+/// Frantar et al. 2022, arXiv:2210.17323 (GPTQ).
+torch::Tensor gptq_codes(const torch::Tensor& w, const IntegerGrid& grid,
+                         const torch::Tensor& feedback);
 
- private:
-  torch::Tensor feedback_;  // F
-};
+/// The same row by row, those to come making up for what the rounded rows have lost, by F [m, m] of
+/// the moments of the gradient at the outputs: errors D cost tr(H D G D^T). On the CPU.
+/// Source: Tseng et al. 2025, arXiv:2505.22988 (YAQA).
+torch::Tensor yaqa_codes(const torch::Tensor& w, const IntegerGrid& grid,
+                         const torch::Tensor& of_inputs, const torch::Tensor& of_outputs);
 
 }  // namespace schmidt::compress

@@ -88,11 +88,13 @@ class Predictor {
 
   /// Of rows that meet nothing of each other.
   double of_feedback(const quant::IntegerFormat& format) {
-    if (!feedback_) {
-      feedback_.emplace(calibrate::RowFisher{fisher_.rows, moments_}.summed(), kFeedbackDamping);
+    if (!feedback_.defined()) {
+      feedback_ =
+          feedback_of(calibrate::RowFisher{fisher_.rows, moments_}.summed(), kFeedbackDamping);
     }
     const IntegerGrid grid = grid_for(sample_.w, format, RangeSearch{fisher_.column_weights()});
-    const torch::Tensor error = numbers_of(feedback_->codes(sample_.w, grid), grid) - sample_.w;
+    const torch::Tensor error =
+        numbers_of(gptq_codes(sample_.w, grid, feedback_), grid) - sample_.w;
     return calibrate::RowFisher{sample_.rows, moments_}.loss(error);
   }
 
@@ -161,8 +163,8 @@ class Predictor {
   const MethodOptions& options_;
   calibrate::DiagonalFisher fisher_;
   Sample sample_;
-  torch::Tensor moments_;  // of the embedding's and the output layer's rows, [k, n, n]
-  std::optional<ErrorFeedback> feedback_;
+  torch::Tensor moments_;   // of the embedding's and the output layer's rows, [k, n, n]
+  torch::Tensor feedback_;  // of rows with these
   torch::Tensor squares_;
   torch::Tensor left_, triangle_, right_;  // L = Q T of the full rank, Q in left_
   std::map<Format, double> whole_;

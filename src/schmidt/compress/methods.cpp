@@ -109,19 +109,46 @@ FittedWeight by_sum(const torch::Tensor& w, const plan::LayerPlan& plan, const L
 }
 
 /// How numbers find their codes.
-enum class Rounding { kNearest, kSearchedRange, kFeedback };
+enum class Rounding { kNearest, kSearchedRange, kFeedback, kFeedbackOfBothSides };
 
-/// Numbers as their codes, whose columns count so much and, for feedback, have such moments.
+/// What errors of a matrix are met by: moments of what it reads and of the gradient at what it
+/// writes; undefined: none.
+struct Sides {
+  torch::Tensor inputs, outputs;
+};
+
+/// A M A^T.
+torch::Tensor seen_through(const torch::Tensor& a, const torch::Tensor& moments) {
+  if (!moments.defined()) return moments;
+  return at::matmul(at::matmul(a, moments.to(a.scalar_type())), a.t());
+}
+
+Sides sides_of(const LayerInputs& inputs, const MethodOptions& options, Rounding rounding) {
+  Sides sides;
+  if (rounding < Rounding::kFeedback) return sides;
+  sides.inputs = inputs.of_rows.defined() ? inputs.of_rows : inputs.moments;
+  TORCH_CHECK_VALUE(sides.inputs.defined(),
+                    "[compress] methods gptq and yaqa expected statistics, got none");
+  if (rounding == Rounding::kFeedbackOfBothSides && inputs.gradient) {
+    sides.outputs = calibrate::output_moments(*inputs.gradient, options.damping);
+  }
+  return sides;
+}
+
+/// Numbers as their codes; columns count so much where ranges are searched.
 model::QuantizedMatrix in_integers(const torch::Tensor& w, const quant::IntegerFormat& format,
                                    Rounding rounding, const torch::Tensor& column_weights,
-                                   const torch::Tensor& moments) {
+                                   const Sides& sides) {
   std::optional<RangeSearch> search;
   if (rounding != Rounding::kNearest) search = RangeSearch{column_weights};
   const IntegerGrid grid = grid_for(w, format, search);
-  return packed(rounding == Rounding::kFeedback
-                    ? ErrorFeedback(moments, kFeedbackDamping).codes(w, grid)
-                    : nearest_codes(w, grid),
-                grid, scale_type(w, format));
+  const auto feedback = [](const torch::Tensor& m) { return feedback_of(m, kFeedbackDamping); };
+  const torch::Tensor codes =
+      !sides.inputs.defined() ? nearest_codes(w, grid)
+      : !sides.outputs.defined()
+          ? gptq_codes(w, grid, feedback(sides.inputs))
+          : yaqa_codes(w, grid, feedback(sides.inputs), feedback(sides.outputs));
+  return packed(codes, grid, scale_type(w, format));
 }
 
 FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
@@ -129,25 +156,17 @@ FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
                         Rounding rounding) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
   const torch::Tensor weights = column_weights(inputs, w.device());
-  torch::Tensor moments;  // for feedback
-  if (rounding == Rounding::kFeedback) {
-    moments = inputs.of_rows.defined() ? inputs.of_rows : inputs.moments;
-    TORCH_CHECK_VALUE(moments.defined(),
-                      "[compress] method feedback expected statistics, got none");
-  }
+  const Sides sides = sides_of(inputs, options, rounding);
   RoundedParts rounded;
   if (parts.whole.defined()) {
-    rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, moments);
+    rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, sides);
   }
   if (parts.left.defined()) {
-    // The left factor reads R x.
-    const torch::Tensor inner =
-        moments.defined()
-            ? at::matmul(at::matmul(parts.right, moments.to(parts.right)), parts.right.t())
-            : torch::Tensor();
-    rounded.left = in_integers(parts.left, plan.left_integers(), rounding,
-                               left_column_weights(parts.right, weights), inner);
-    rounded.right = in_integers(parts.right, *plan.factor_integers, rounding, weights, moments);
+    const torch::Tensor &l = parts.left, &r = parts.right;
+    rounded.left = in_integers(l, plan.left_integers(), rounding, left_column_weights(r, weights),
+                               {seen_through(r, sides.inputs), sides.outputs});
+    rounded.right = in_integers(r, *plan.factor_integers, rounding, weights,
+                                {sides.inputs, seen_through(l.t(), sides.outputs)});
   }
   return rounded_weight(w, plan, rounded, inputs);
 }
@@ -174,9 +193,14 @@ FittedWeight by_searched_range(const torch::Tensor& w, const plan::LayerPlan& pl
   return rounded_in(w, plan, inputs, options, Rounding::kSearchedRange);
 }
 
-FittedWeight by_feedback(const torch::Tensor& w, const plan::LayerPlan& plan,
-                         const LayerInputs& inputs, const MethodOptions& options) {
+FittedWeight by_gptq(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                     const MethodOptions& options) {
   return rounded_in(w, plan, inputs, options, Rounding::kFeedback);
+}
+
+FittedWeight by_yaqa(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                     const MethodOptions& options) {
+  return rounded_in(w, plan, inputs, options, Rounding::kFeedbackOfBothSides);
 }
 
 /// The same inputs in float64.
@@ -244,13 +268,21 @@ constexpr Method kMethods[] = {
      .any_shape = true,
      .integers = true,
      .fit = by_searched_range},
-    {.name = "feedback",
+    {.name = "gptq",
      .needs_inputs = true,
      .needs_gradient = true,
      .any_shape = true,
      .integers = true,
      .feeds_back = true,
-     .fit = by_feedback},
+     .fit = by_gptq},
+    {.name = "yaqa",
+     .needs_inputs = true,
+     .needs_gradient = true,
+     .needs_outputs = true,
+     .any_shape = true,
+     .integers = true,
+     .feeds_back = true,
+     .fit = by_yaqa},
     {.name = "learned",
      .needs_inputs = true,
      .needs_gradient = true,

@@ -88,7 +88,7 @@ struct Method {
   /// Integers of few bits, which the plan has to give; nothing else in that case.
   bool integers = false;
   bool nf4 = false;         ///< NF4 too, where the plan has it in place of integers
-  bool feeds_back = false;  ///< by ErrorFeedback
+  bool feeds_back = false;  ///< what a number loses by rounding, to others
   /// `fit` is where learning from the output of the whole block begins.
   bool learns_block = false;
   std::span<const MethodSetting> settings = {};

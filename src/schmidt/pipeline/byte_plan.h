@@ -17,7 +17,7 @@ namespace schmidt::pipeline {
 
 /// The method by which embedding and output layer are rounded for a budget of bytes: they belong
 /// to no block whose output they could be learned from.
-inline constexpr const char* kVocabularyMethod = "feedback";
+inline constexpr const char* kVocabularyMethod = "gptq";
 
 /// Which forms compete for a budget of bytes.
 struct FormRules {
