@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "schmidt/calibrate/symmetric.h"
 #include "schmidt/tn/moment_norm.h"
 #include "schmidt/tn/weighted_low_rank.h"
 
@@ -111,6 +112,13 @@ TEST(WeightedModes, SurviveSingularMoments) {
   const torch::Tensor at_three = p.approximation(3);
   EXPECT_TRUE(at_three.isfinite().all().item<bool>());
   EXPECT_LT(tn::weighted_error(p.w, at_three, {p.g, p.h}), 1e-5);
+}
+
+TEST(Symmetric, IsCompletedFromTheUpperTriangle) {
+  const torch::Tensor half = torch::randn({600, 600}).triu();
+  torch::Tensor given = half.clone();
+  given.masked_fill_(torch::ones({600, 600}, torch::kBool).tril(-1), std::nan(""));
+  EXPECT_TRUE(torch::equal(completed(given), half + half.triu(1).t()));
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "schmidt/compress/error_feedback.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -71,6 +74,33 @@ TEST_F(Feedback, OfBothSidesLosesLessInTheirNorm) {
   const torch::Tensor of_outputs = feedback_of(outputs, kFeedbackDamping);
   EXPECT_LT(both(yaqa_codes(w, grid, of_inputs, of_outputs)),
             0.8 * both(gptq_codes(w, grid, of_inputs)));
+}
+
+// Errors E of numbers that have met those before them ask for F_out^T E F_in of the others.
+TEST_F(Feedback, OfBothSidesIsTheFormulaInWhateverOrder) {
+  w = torch::randn({70, 72});
+  grid = grid_of(range_of(w, kFormat), kFormat, torch::kFloat32);
+  const auto feedback = [](int64_t size) {
+    const torch::Tensor x = torch::randn({400, size}) + 0.5;
+    return feedback_of(torch::matmul(x.t(), x), kFeedbackDamping);
+  };
+  const torch::Tensor of_inputs = feedback(72), of_outputs = feedback(70);
+  torch::Tensor errors = torch::zeros_like(w), codes = torch::zeros_like(w);
+  for (int64_t i = 0; i < 70; ++i) {
+    for (int64_t j = 0; j < 72; ++j) {
+      const double asked =
+          torch::matmul(torch::matmul(of_outputs.select(1, i), errors), of_inputs.select(1, j))
+              .item<double>();
+      const double target = w[i][j].item<double>() - asked;
+      const double s = grid.scales[i][j / kFormat.group].item<double>();
+      const double z = grid.zeros[i][j / kFormat.group].item<double>();
+      const double code = std::clamp(std::nearbyint(target / s + z), 0.0, kFormat.levels() - 1.0);
+      codes[i][j] = code;
+      errors[i][j] = target - s * (code - z);
+    }
+  }
+  const torch::Tensor found = yaqa_codes(w, grid, of_inputs, of_outputs);
+  EXPECT_GT(found.eq(codes).to(torch::kFloat32).mean().item<float>(), 0.98F);
 }
 
 TEST_F(Feedback, OfOutputsThatAreNotCorrelatedChangesNothing) {

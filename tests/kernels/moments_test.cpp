@@ -58,8 +58,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{300, 96, 160, torch::kFloat32}, Case{300, 96, 160, torch::kBFloat16},
                     Case{301, 7, 48, torch::kBFloat16}, Case{1, 16, 16, torch::kBFloat16},
                     Case{517, 33, 35, torch::kFloat32}, Case{517, 33, 35, torch::kBFloat16},
-                    Case{64, 576, 80, torch::kBFloat16}, Case{0, 4, 16, torch::kFloat32},
-                    Case{257, 5, 208, torch::kFloat32}));
+                    Case{40, 30, 400, torch::kFloat32}, Case{64, 576, 80, torch::kBFloat16},
+                    Case{0, 4, 16, torch::kFloat32}, Case{257, 5, 208, torch::kFloat32}));
 
 TEST(Moments, RefusesWhatDoesNotFit) {
   const torch::Tensor sum = torch::zeros({3, 4});

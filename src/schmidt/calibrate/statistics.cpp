@@ -74,9 +74,10 @@ struct VocabularySums {
 
 /// A token of each row of probabilities [rows, vocab] -> int64 [rows, 1].
 torch::Tensor drawn_from(const torch::Tensor& p, const at::Generator& generator) {
-  constexpr double kBelowOne =
-      1 - 1e-6;  // which no rounding of the sums takes beyond the last token
+  constexpr double kBelowOne = 1 - 1e-6;  // rounding cannot take the place past the last token
   const torch::Tensor sums = p.cumsum(-1);
+  TORCH_CHECK_VALUE(sums.slice(-1, -1).isfinite().all().item<bool>(),
+                    "[calibrate] expected probabilities, got NaN: the model's logits overflow");
   const torch::Tensor share =
       at::rand({p.size(0), 1}, generator, at::TensorOptions(torch::kFloat32));
   const torch::Tensor place = share.to(p.device()).clamp_max(kBelowOne) * sums.slice(-1, -1);
@@ -431,6 +432,7 @@ class Collector {
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
+    if (index == 0) check_finite_moments(kEmbedding, embedding_.moments);
     if (index == 0) save_rows(tensors, kEmbedding, embedding_, tokens);
     if (index == blocks_ - 1) save_rows(tensors, kHead, head_, tokens);
     io::save_safetensors(block_file(index), tensors);

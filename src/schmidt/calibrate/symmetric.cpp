@@ -1,5 +1,6 @@
 #include "schmidt/calibrate/symmetric.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/ops/empty.h>
@@ -32,6 +33,18 @@ torch::Tensor unpacked(const torch::Tensor& triangle) {
   return matrix;
 }
 
-torch::Tensor completed(const torch::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
+torch::Tensor completed(torch::Tensor m) {
+  constexpr int64_t kStripe = 256;
+  const int64_t n = m.size(0);
+  for (int64_t begin = 0; begin < n; begin += kStripe) {
+    const int64_t rows = std::min(kStripe, n - begin);
+    torch::Tensor block = m.narrow(0, begin, rows).narrow(1, begin, rows);
+    block.copy_(block.triu() + block.triu(1).t());
+    m.narrow(0, begin, rows)
+        .narrow(1, 0, begin)
+        .copy_(m.narrow(0, 0, begin).narrow(1, begin, rows).t());
+  }
+  return m;
+}
 
 }  // namespace schmidt::calibrate

@@ -10,7 +10,7 @@ torch::Tensor packed(const torch::Tensor& symmetric);
 /// The matrix again. Throws c10::ValueError unless the length is that of a triangle.
 torch::Tensor unpacked(const torch::Tensor& triangle);
 
-/// The symmetric matrix of an upper triangle.
-torch::Tensor completed(const torch::Tensor& upper);
+/// Copies the upper triangle of m [n, n] to the lower one; returns m.
+torch::Tensor completed(torch::Tensor m);
 
 }  // namespace schmidt::calibrate

@@ -84,7 +84,7 @@ void check_options(const QuantizeOptions& options, const pipeline::CompressRecip
        {{"--calibration", "--calibration-tokens", "--calibration-context", "--skip-bad"},
         needs.inputs,
         "--method searched, gptq, yaqa and learned"},
-       {{"--statistics"}, needs.gradient, "--method learned"}});
+       {{"--statistics"}, needs.gradient, "--method gptq, yaqa and learned"}});
 }
 
 compress::CompressResult quantize(const QuantizeOptions& options, const NoteFn& note,

@@ -1,14 +1,16 @@
 #include "schmidt/compress/error_feedback.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <vector>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_solve_triangular.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
 
 namespace schmidt::compress {
 namespace {
@@ -47,20 +49,71 @@ torch::Tensor codes_of_rows(const torch::Tensor& w, const IntegerGrid& grid,
   return codes.t();
 }
 
+/// Some rows and columns of a matrix.
+struct CodedBlock {
+  int64_t top, left, rows, columns;
+};
+
+/// What a block's rounding reads: scales and zero points of the whole matrix, feedback among the
+/// block's rows and among its columns.
+struct BlockGrid {
+  const torch::Tensor &scales, &zeros, &among_rows, &among_columns;
+};
+
+/// Rounds a block of `target` [m, columns], one number after the other.
+void round_block(const CodedBlock& block, const IntegerGrid& grid, const BlockGrid& by,
+                 torch::Tensor& target, torch::Tensor& errors, torch::Tensor& codes) {
+  const int64_t group = grid.format.group, groups = by.scales.size(1), n = codes.size(1);
+  const int64_t columns = block.columns;
+  const auto highest = static_cast<float>(grid.format.levels() - 1);
+  const float* const of_rows = by.among_rows.const_data_ptr<float>();
+  const float* const of_columns = by.among_columns.const_data_ptr<float>();
+  std::array<float, kBlock> row{}, lost{};
+  for (int64_t i = 0; i < block.rows; ++i) {
+    const int64_t number = block.top + i;
+    float* const numbers = target.mutable_data_ptr<float>() + number * columns;
+    float* const error = errors.mutable_data_ptr<float>() + number * n + block.left;
+    float* const code = codes.mutable_data_ptr<float>() + number * n + block.left;
+    const float* const s = by.scales.const_data_ptr<float>() + number * groups;
+    const float* const z = by.zeros.const_data_ptr<float>() + number * groups;
+    std::copy_n(numbers, columns, row.begin());
+    for (int64_t j = 0; j < columns; ++j) {
+      const auto at = static_cast<size_t>(j);
+      const int64_t g = (block.left + j) / group;
+      code[j] = std::clamp(std::nearbyint(row[at] / s[g] + z[g]), 0.0F, highest);
+      const float stored = s[g] * (code[j] - z[g]);
+      error[j] = row[at] - stored;
+      lost[at] = numbers[j] - stored;
+      for (int64_t k = j + 1; k < columns; ++k) {
+        row[static_cast<size_t>(k)] -= error[j] * of_columns[j * columns + k];
+      }
+    }
+    for (int64_t later = i + 1; later < block.rows; ++later) {
+      const float share = of_rows[i * block.rows + later];
+      for (int64_t j = 0; j < columns; ++j) {
+        numbers[(later - i) * columns + j] -= share * lost[static_cast<size_t>(j)];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 torch::Tensor feedback_of(const torch::Tensor& moments, double damping) {
   const int64_t n = moments.size(0);
   const double mean = moments.diagonal().mean().item<double>();
-  if (!(mean > 0)) return at::eye(n, moments.options().dtype(torch::kFloat32));
-  torch::Tensor damped = moments.to(torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
-  damped.diagonal().add_(damping * mean);
-  // G = U U^T of an upper triangle is the Cholesky decomposition in the reverse order of columns,
-  // and G^{-1} = U^{-T} U^{-1}.
-  const torch::Tensor u = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
-  const torch::Tensor identity = at::eye(n, damped.options());
-  const torch::Tensor inverse = at::linalg_solve_triangular(u, identity, /*upper=*/true);
-  return (inverse * u.diagonal().unsqueeze(1)).to(torch::kFloat32).contiguous();
+  torch::Tensor inverse = at::eye(n, moments.options().dtype(torch::kFloat64));
+  if (mean == 0) return inverse.to(torch::kFloat32);
+  torch::Tensor u;
+  {
+    torch::Tensor damped = moments.to(torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
+    damped.diagonal().add_(damping * mean);
+    // G = U U^T of an upper triangle is the Cholesky decomposition in the reverse order of columns,
+    // and G^{-1} = U^{-T} U^{-1}.
+    u = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
+  }
+  inverse = at::linalg_solve_triangular(u, inverse, /*upper=*/true);
+  return inverse.mul_(u.diagonal().unsqueeze(1)).to(torch::kFloat32);
 }
 
 torch::Tensor gptq_codes(const torch::Tensor& w, const IntegerGrid& grid,
@@ -77,33 +130,35 @@ torch::Tensor gptq_codes(const torch::Tensor& w, const IntegerGrid& grid,
 
 torch::Tensor yaqa_codes(const torch::Tensor& w, const IntegerGrid& grid,
                          const torch::Tensor& of_inputs, const torch::Tensor& of_outputs) {
-  const int64_t m = w.size(0), n = w.size(1), group = grid.format.group;
-  const auto highest = static_cast<float>(grid.format.levels() - 1);
-  const auto ready = [](const torch::Tensor& t) { return t.to(torch::kFloat32).contiguous(); };
-  torch::Tensor left = w.to(torch::kFloat32, false, /*copy=*/true).contiguous();
-  torch::Tensor codes = at::empty_like(left);
-  const torch::Tensor scales = ready(grid.scales), zeros = ready(grid.zeros);
-  const torch::Tensor inputs = ready(of_inputs), outputs = ready(of_outputs);
-  std::vector<float> row(static_cast<size_t>(n));
-  for (int64_t i = 0; i < m; ++i) {
-    float* const target = left.mutable_data_ptr<float>() + i * n;
-    float* const code = codes.mutable_data_ptr<float>() + i * n;
-    const float* const s = scales.const_data_ptr<float>() + i * scales.size(1);
-    const float* const z = zeros.const_data_ptr<float>() + i * zeros.size(1);
-    std::copy_n(target, n, row.data());
-    for (int64_t j = 0; j < n; ++j) {
-      const int64_t g = j / group;
-      code[j] =
-          std::clamp(std::nearbyint(row[static_cast<size_t>(j)] / s[g] + z[g]), 0.0F, highest);
-      const float stored = s[g] * (code[j] - z[g]), error = row[static_cast<size_t>(j)] - stored;
-      const float* const reach = inputs.const_data_ptr<float>() + j * n;
-      for (int64_t k = j + 1; k < n; ++k) row[static_cast<size_t>(k)] -= error * reach[k];
-      target[j] -= stored;  // becomes what the row loses
+  const int64_t m = w.size(0), n = w.size(1);
+  const auto here = [](const torch::Tensor& t) {
+    return t.to(torch::kCPU, torch::kFloat32).contiguous();
+  };
+  const torch::Tensor numbers = here(w), inputs = here(of_inputs), outputs = here(of_outputs);
+  const torch::Tensor scales = here(grid.scales), zeros = here(grid.zeros);
+  // E: of each number, once all errors before it are met. They ask of W for F_out^T E F_in in all.
+  torch::Tensor errors = at::zeros_like(numbers), codes = at::empty_like(numbers);
+  for (int64_t left = 0; left < n; left += kBlock) {
+    const int64_t columns = std::min(kBlock, n - left);
+    const auto side = [&](const torch::Tensor& t) { return t.narrow(1, left, columns); };
+    // In rows of their own, what the rows before have lost in these columns.
+    const torch::Tensor asked =
+        at::mm(errors.narrow(1, 0, left), side(inputs).narrow(0, 0, left));  // [m, columns]
+    torch::Tensor target = side(numbers) - at::mm(outputs.t(), asked);
+    const torch::Tensor within = side(inputs).narrow(0, left, columns).contiguous();
+    for (int64_t top = 0; top < m; top += kBlock) {
+      const int64_t rows = std::min(kBlock, m - top);
+      const CodedBlock block{top, left, rows, columns};
+      const torch::Tensor corner = outputs.narrow(0, top, rows).narrow(1, top, rows).contiguous();
+      round_block(block, grid, {scales, zeros, corner, within}, target, errors, codes);
+      const int64_t end = top + rows;
+      if (end == m) break;
+      const torch::Tensor lost = at::mm(side(errors).narrow(0, top, rows), within);
+      target.narrow(0, end, m - end)
+          .addmm_(outputs.narrow(0, top, rows).narrow(1, end, m - end).t(), lost, 1, -1);
     }
-    if (i + 1 == m) break;
-    left.narrow(0, i + 1, m - i - 1).addr_(outputs[i].narrow(0, i + 1, m - i - 1), left[i], 1, -1);
   }
-  return codes;
+  return codes.to(w.device());
 }
 
 }  // namespace schmidt::compress

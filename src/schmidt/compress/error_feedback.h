@@ -10,7 +10,7 @@ namespace schmidt::compress {
 /// 10 the best for SmolLM2's output layer at 2 bits, and as good as any at 4.
 inline constexpr double kFeedbackDamping = 0.1;
 
-/// Which numbers make up for the rounding of others, in the norm of G [n, n]: F with
+/// How numbers still to be rounded make up for those that are, in the norm of G [n, n]: F with
 ///
 ///   F^T D F = G^{-1},   ones on F's diagonal and zeros below
 ///
@@ -25,7 +25,8 @@ torch::Tensor gptq_codes(const torch::Tensor& w, const IntegerGrid& grid,
                          const torch::Tensor& feedback);
 
 /// The same row by row, those to come making up for what the rounded rows have lost, by F [m, m] of
-/// the moments of the gradient at the outputs: errors D cost tr(H D G D^T). On the CPU.
+/// the moments of the gradient at the outputs: errors D cost tr(H D G D^T). Works on
+/// the CPU.
 /// Source: Tseng et al. 2025, arXiv:2505.22988 (YAQA).
 torch::Tensor yaqa_codes(const torch::Tensor& w, const IntegerGrid& grid,
                          const torch::Tensor& of_inputs, const torch::Tensor& of_outputs);

@@ -123,14 +123,14 @@ torch::Tensor seen_through(const torch::Tensor& a, const torch::Tensor& moments)
   return at::matmul(at::matmul(a, moments.to(a.scalar_type())), a.t());
 }
 
-Sides sides_of(const LayerInputs& inputs, const MethodOptions& options, Rounding rounding) {
+Sides sides_of(const LayerInputs& inputs, Rounding rounding) {
   Sides sides;
   if (rounding < Rounding::kFeedback) return sides;
   sides.inputs = inputs.of_rows.defined() ? inputs.of_rows : inputs.moments;
   TORCH_CHECK_VALUE(sides.inputs.defined(),
                     "[compress] methods gptq and yaqa expected statistics, got none");
   if (rounding == Rounding::kFeedbackOfBothSides && inputs.gradient) {
-    sides.outputs = calibrate::output_moments(*inputs.gradient, options.damping);
+    sides.outputs = calibrate::output_moments(*inputs.gradient, 0.0);
   }
   return sides;
 }
@@ -156,7 +156,7 @@ FittedWeight rounded_in(const torch::Tensor& w, const plan::LayerPlan& plan,
                         Rounding rounding) {
   const WeightParts parts = parts_of(w, plan, inputs, options);
   const torch::Tensor weights = column_weights(inputs, w.device());
-  const Sides sides = sides_of(inputs, options, rounding);
+  const Sides sides = sides_of(inputs, rounding);
   RoundedParts rounded;
   if (parts.whole.defined()) {
     rounded.whole = in_integers(parts.whole, *plan.integers, rounding, weights, sides);
@@ -393,6 +393,7 @@ FittedWeight fit_layer(const Method& method, const torch::Tensor& w, const plan:
                        const LayerInputs& inputs, const MethodOptions& options) {
   calibrate::check_finite_moments(plan.layer.name, inputs.moments);
   calibrate::check_finite_moments(plan.layer.name, inputs.cross);
+  calibrate::check_finite_moments(plan.layer.name, inputs.of_rows);
   if (inputs.gradient) calibrate::check_finite_moments(plan.layer.name, inputs.gradient->moments);
   return tn::until_it_converges(plan.layer.name, std::string(method.name), [&](bool wide) {
     if (!wide) return finite(method.fit(w, plan, inputs, options));

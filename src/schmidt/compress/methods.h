@@ -27,7 +27,7 @@ struct LayerInputs {
   std::optional<calibrate::GradientMoments> gradient;
   std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
   torch::Tensor
-      of_rows;  ///< of embedding or output layer, RowFisher::summed [n, n], in place of these
+      of_rows;  ///< RowFisher::summed [n, n] of an embedding or output layer, in place of `moments`
 };
 
 /// The same for W [m, n], with inputs or outputs that count alike where these say that none counts,
@@ -88,7 +88,7 @@ struct Method {
   /// Integers of few bits, which the plan has to give; nothing else in that case.
   bool integers = false;
   bool nf4 = false;         ///< NF4 too, where the plan has it in place of integers
-  bool feeds_back = false;  ///< what a number loses by rounding, to others
+  bool feeds_back = false;  ///< numbers still to be rounded make up for those that are
   /// `fit` is where learning from the output of the whole block begins.
   bool learns_block = false;
   std::span<const MethodSetting> settings = {};

@@ -416,7 +416,7 @@ class Run {
       kernels::add_cross_moments(inputs.cross, before, after);
     }
     const auto tokens = static_cast<double>(calibration_.windows.numel());
-    inputs.moments = calibrate::completed(calibration_.workers.summed(inputs.moments)) / tokens;
+    inputs.moments = calibrate::completed(calibration_.workers.summed(inputs.moments)).div_(tokens);
     inputs.cross = calibration_.workers.summed(inputs.cross) / tokens;
     return inputs;
   }

@@ -1,8 +1,6 @@
 #include "schmidt/kernels/moments.h"
 
 #include <algorithm>
-#include <type_traits>
-#include <vector>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -34,7 +32,8 @@ void by_the_library(const torch::Tensor& sum, const torch::Tensor& x, const torc
                     bool upper) {
   const int64_t m = sum.size(0), n = sum.size(1);
   const int64_t most = upper ? 192 : m;  // wide enough for a product at full speed
-  const torch::Tensor left = x.to(torch::kFloat32), right = y.to(torch::kFloat32);
+  const torch::Tensor left = x.to(torch::kFloat32);
+  const torch::Tensor right = y.is_same(x) ? left : y.to(torch::kFloat32);
   for (int64_t begin = 0; begin < m; begin += most) {
     const int64_t rows = std::min(most, m - begin), from = upper ? begin : 0;
     sum.narrow(0, begin, rows)
@@ -61,11 +60,10 @@ struct Words {
 SCHMIDT_BF16 void pair_rows(const BFloat16* even, const BFloat16* odd, int64_t n, Word* to) {
   int64_t j = 0;
   for (; j + 16 <= n; j += 16) {
-    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(even + j)));
-    const __m512i high = odd == nullptr
-                             ? _mm512_setzero_si512()
-                             : _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(odd + j)));
-    _mm512_storeu_si512(to + j, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    const __m256i low = _mm256_loadu_si256((const __m256i*)(even + j));
+    __m256i high = _mm256_setzero_si256();
+    if (odd != nullptr) high = _mm256_loadu_si256((const __m256i*)(odd + j));
+    _mm512_storeu_si512(to + j, tiles::paired(low, high));
   }
   for (; j < n; ++j) to[j] = even[j].x | (odd == nullptr ? Word{0} : Word{odd[j].x} << 16);
 }
@@ -117,12 +115,12 @@ void by_vectors(const torch::Tensor& sum, const torch::Tensor& x, const torch::T
                 bool upper) {
   const int64_t m = sum.size(0), n = sum.size(1), panels = (n + kPanel - 1) / kPanel;
   torch::Tensor held_x, held_y;
-  const torch::Tensor left = x.contiguous(), right = y.contiguous();
+  const torch::Tensor left = x.contiguous(), right = y.is_same(x) ? left : y.contiguous();
   const Words a = words_of(left, held_x);
   const Words b = right.is_same(left) ? a : words_of(right, held_y);
   auto* const sums = sum.mutable_data_ptr<float>();
   const bool pairs = x.scalar_type() == torch::kBFloat16;
-  // Panels further right have more of the triangle: each thread takes every so-manieth.
+  // Panels further right have more of the triangle: they are dealt out in turn.
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), panels);
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread) {

@@ -19,6 +19,20 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+torch::Tensor unpacked_rows(const torch::Tensor& packed, int64_t n, int bits) {
+  if (packed.is_meta())
+    return at::empty({packed.size(0), n}, packed.options().dtype(torch::kUInt8));
+  if (!packed.is_cpu()) return codes_by_library(packed, n, bits).to(torch::kUInt8);
+  const torch::Tensor from = packed.contiguous();
+  const int64_t m = from.size(0), words = from.size(1);
+  torch::Tensor codes = at::empty({m, n}, at::TensorOptions(torch::kUInt8));
+  const auto* at = reinterpret_cast<const uint32_t*>(from.const_data_ptr<int32_t>());
+  for (int64_t i = 0; i < m; ++i) {
+    quant::unpack_codes(at + i * words, n, bits, codes.mutable_data_ptr<uint8_t>() + i * n);
+  }
+  return codes;
+}
+
 /// As QuantizedMatrix::decode of all rows.
 torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& packed,
                       const torch::Tensor& scales, const torch::Tensor& zeros,
@@ -26,8 +40,7 @@ torch::Tensor decoded(const quant::IntegerFormat& format, const torch::Tensor& p
   const int64_t m = packed.size(0), groups = scales.size(1), n = groups * format.group;
   if (!packed.is_cpu() || kernels::records_gradient({&scales})) {
     const torch::Tensor s = scales.to(torch::kFloat32);
-    const torch::Tensor q =
-        codes_by_library(packed, n, format.bits).view({m, groups, format.group});
+    const torch::Tensor q = unpacked_rows(packed, n, format.bits).view({m, groups, format.group});
     const torch::Tensor z = zeros.defined() ? zeros.unsqueeze(-1).to(torch::kFloat32)
                                             : at::full({}, format.middle(), s.options());
     return ((q.to(torch::kFloat32) - z) * s.unsqueeze(-1)).view({m, n}).to(dtype);
@@ -81,20 +94,6 @@ struct Product : torch::autograd::Function<Product> {
     return {dx, ds, torch::Tensor()};
   }
 };
-
-torch::Tensor unpacked_rows(const torch::Tensor& packed, int64_t n, int bits) {
-  if (packed.is_meta())
-    return at::empty({packed.size(0), n}, packed.options().dtype(torch::kUInt8));
-  if (!packed.is_cpu()) return codes_by_library(packed, n, bits).to(torch::kUInt8);
-  const torch::Tensor from = packed.contiguous();
-  const int64_t m = from.size(0), words = from.size(1);
-  torch::Tensor codes = at::empty({m, n}, at::TensorOptions(torch::kUInt8));
-  const auto* at = reinterpret_cast<const uint32_t*>(from.const_data_ptr<int32_t>());
-  for (int64_t i = 0; i < m; ++i) {
-    quant::unpack_codes(at + i * words, n, bits, codes.mutable_data_ptr<uint8_t>() + i * n);
-  }
-  return codes;
-}
 
 }  // namespace
 

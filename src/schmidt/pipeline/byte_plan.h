@@ -15,8 +15,8 @@
 
 namespace schmidt::pipeline {
 
-/// The method by which embedding and output layer are rounded for a budget of bytes: they belong
-/// to no block whose output they could be learned from.
+/// The method by which embedding and output layer are rounded to fewer than 8 bits: they belong to
+/// no block whose output they could be learned from.
 inline constexpr const char* kVocabularyMethod = "gptq";
 
 /// Which forms compete for a budget of bytes.
