@@ -432,8 +432,10 @@ class Collector {
       tensors.emplace_back(layer->name + ".mean_square",
                            at::full({}, gradient.mean_square, torch::kFloat64));
     }
-    if (index == 0) check_finite_moments(kEmbedding, embedding_.moments);
-    if (index == 0) save_rows(tensors, kEmbedding, embedding_, tokens);
+    if (index == 0) {
+      check_finite_moments(kEmbedding, embedding_.moments);
+      save_rows(tensors, kEmbedding, embedding_, tokens);
+    }
     if (index == blocks_ - 1) save_rows(tensors, kHead, head_, tokens);
     io::save_safetensors(block_file(index), tensors);
   }

@@ -111,14 +111,20 @@ class Run {
     return texts;
   }
 
+  /// A finished layer's form and tensors in place of what the checkpoint has.
+  void add_stored(const plan::Layer& layer, model::ModelConfig& config,
+                  std::map<std::string, torch::Tensor>& tensors) const {
+    const model::StoredWeight stored = store_.load(layer);
+    config.compressed_layers[layer.name] = stored.form;
+    for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
+  }
+
   /// The embedding as the new checkpoint will hold it.
   model::ProjectionPtr stored_projection(std::span<const model::LayerSpec> embedding,
                                          const plan::Layer& layer) const {
     model::ModelConfig config = model_.config();
     std::map<std::string, torch::Tensor> tensors;
-    const model::StoredWeight stored = store_.load(layer);
-    config.compressed_layers[layer.name] = stored.form;
-    for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
+    add_stored(layer, config, tensors);
     return model::load_group(embedding, config,
                              model::Weights(std::move(tensors), checkpoint_.path(),
                                             {calibration_.dtype, calibration_.device}));
@@ -428,9 +434,7 @@ class Run {
     std::map<std::string, torch::Tensor> tensors;
     std::set<std::string> replaced;
     for (const plan::LayerPlan* p : layers) {
-      const model::StoredWeight stored = store_.load(p->layer);
-      config.compressed_layers[p->layer.name] = stored.form;
-      for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
+      add_stored(p->layer, config, tensors);
       for (const std::string& name : plan::weight_tensors(checkpoint_, p->layer)) {
         replaced.insert(name);
       }
