@@ -86,6 +86,8 @@ TEST_F(ExportTest, WritesAGgufFile) {
   expect_refused("$S export @c --to gguf --type q8_0 -q -o @e.gguf", 2, "nearest type that fits");
   expect_refused("$S export @c --to gguf --type q4_x -q -o @e.gguf", 2, "q4_x");
   expect_refused("$S export @c --to dense --type q8_0 -q -o @e", 2, "--type");
+  expect_refused("$S export @c --to gguf --rotate -q -o @e.gguf", 2, "--rotate");
+  expect_refused("$S export @c --to dense --rotate -q -o @e", 2, "export --to dense writes one");
   fs::remove(tmp / "c/tokenizer.json");
   expect_refused("$S export @c --to gguf -q -o @e.gguf", 3, "tokenizer");
   EXPECT_FALSE(fs::exists(tmp / "e.gguf"));

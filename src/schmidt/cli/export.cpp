@@ -29,6 +29,7 @@ constexpr TargetName kTargets[] = {
 struct ExportOptions {
   CommonOptions common;
   std::string model, to, type;
+  bool rotate = false;
   pipeline::ExportRun run;
   std::set<std::string> given;  // options on the command line
 };
@@ -37,6 +38,7 @@ pipeline::ExportRecipe recipe_of(const ExportOptions& options) {
   pipeline::ExportRecipe recipe;
   recipe.target = find_named(kTargets, options.to, "--to").target;
   if (!options.common.dtype.empty()) recipe.dtype = options.common.torch_dtype(torch::kFloat32);
+  if (options.rotate) recipe.rotation = options.common.seed;
   if (!options.type.empty()) recipe.type = &convert::written_gguf_type(options.type);
   check_options_are_read(
       "export", options.given,
@@ -44,6 +46,7 @@ pipeline::ExportRecipe recipe_of(const ExportOptions& options) {
         recipe.target == pipeline::ExportTarget::kDense ||
             recipe.target == pipeline::ExportTarget::kPeft,
         "--to dense and --to peft"},
+       {{"--rotate"}, recipe.target == pipeline::ExportTarget::kDense, "--to dense"},
        {{"--type"}, recipe.target == pipeline::ExportTarget::kGguf, "--to gguf"}});
   return recipe;
 }
@@ -97,6 +100,10 @@ Action add_export(CLI::App& verb) {
   verb.add_option("--type", options->type,
                   "What the matrices of a GGUF file are in (default: what they are in)")
       ->check(CLI::IsMember(convert::written_gguf_types(), CLI::ignore_case));
+  verb.add_flag(
+      "--rotate", options->rotate,
+      "Turn the residual stream and the values of heads by random orthogonal matrices (of "
+      "--seed) that are multiplied into the weights: outputs stay, outliers are spread");
   verb.add_flag("--force", options->run.force, "Replace what schmidt wrote there");
   add_common_options(verb, options->common);
   return {[options, &verb] {

@@ -9,6 +9,7 @@
 #include "schmidt/convert/dense.h"
 #include "schmidt/convert/gguf_file.h"
 #include "schmidt/convert/low_rank.h"
+#include "schmidt/convert/rotated.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
@@ -158,8 +159,11 @@ ExportResult export_model(const io::Checkpoint& model, const ExportRecipe& recip
     case ExportTarget::kTransformers:
       return export_folder(model, {package::Rewrite(model), model.config(), {}}, run, reporter);
     case ExportTarget::kDense:
-      return export_folder(model, convert::dense_model(model, {.dtype = recipe.dtype}), run,
-                           reporter);
+      return export_folder(model,
+                           recipe.rotation
+                               ? convert::rotated_model(model, *recipe.rotation, recipe.dtype)
+                               : convert::dense_model(model, {.dtype = recipe.dtype}),
+                           run, reporter);
     case ExportTarget::kGguf:
       return export_gguf(model, recipe, run, reporter);
     case ExportTarget::kPeft:

@@ -28,6 +28,8 @@ struct ExportRecipe {
   ExportTarget target = ExportTarget::kDense;
   /// kDense, kPeft: what floating tensors are written in; none: as convert::dense_model has it.
   std::optional<torch::ScalarType> dtype = {};
+  /// kDense: the seed of a rotation in which the model is written (convert::rotated_model).
+  std::optional<uint64_t> rotation = {};
   /// kGguf: what matrices are stored in; none: as convert::GgufOptions has it.
   const quant::Format* type = nullptr;
 };
