@@ -32,12 +32,21 @@ def _members(name: str) -> tuple[str, ...]:
     return tuple(f"{parent}.{member}" for member in FUSED[leaf]) if leaf in FUSED else (name,)
 
 
-def compressed_layers(config) -> list[LayerEntry]:
-    """The compressed layers of a model. Raises ValueError for what this file does not know."""
+def _compression(config) -> dict:
     compression = getattr(config, "compression_config", None) or {}
     if (version := compression.get("version", VERSION)) != VERSION:
         raise ValueError(f"compression_config: expected version {VERSION}, got {version}")
-    entries = compression.get("layers") or {}
+    return compression
+
+
+def mlp_sizes(config) -> list[int]:
+    """Neurons of each block's MLP, where some were pruned; else nothing."""
+    return _compression(config).get("mlp_sizes") or []
+
+
+def compressed_layers(config) -> list[LayerEntry]:
+    """The compressed layers of a model. Raises ValueError for what this file does not know."""
+    entries = _compression(config).get("layers") or {}
     layers = []
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.weak import TensorWeakRef
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from .configuration_schmidt import FUSED, LayerEntry, compressed_layers
+from .configuration_schmidt import FUSED, LayerEntry, compressed_layers, mlp_sizes
 from .layers_schmidt import (
     NF4_NAMES,
     QuantizedEmbedding,
@@ -263,6 +263,19 @@ def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     return compressed
 
 
+def _prune_mlps(model: nn.Module, sizes: list[int]) -> None:
+    """Gives the layers of each block's MLP the number of neurons that it has kept."""
+    for block, size in zip(model.base_model.layers, sizes):
+        for name, linear in block.mlp.named_children():
+            if not isinstance(linear, nn.Linear):
+                continue
+            shape = (size, linear.out_features)
+            if name != "down_proj":  # Phi's gate_up_proj is two
+                shape = linear.in_features, size * (2 if name == "gate_up_proj" else 1)
+            settings = dict(device=linear.weight.device, dtype=linear.weight.dtype)
+            setattr(block.mlp, name, nn.Linear(*shape, linear.bias is not None, **settings))
+
+
 def _has_nf4(config) -> bool:
     return any(layer.kind == "nf4" for layer in compressed_layers(config))
 
@@ -284,6 +297,8 @@ def _with_compressed_layers(family: type[PreTrainedModel]) -> type[PreTrainedMod
     class Compressed(family):
         def __init__(self, config, *args, **kwargs):
             super().__init__(config, *args, **kwargs)
+            if sizes := mlp_sizes(config):
+                _prune_mlps(self, sizes)
             layers = compressed_layers(config)
             if any(_is_expert(layer) for layer in layers):
                 _separate_experts(self)
@@ -340,7 +355,8 @@ def _class_for(config) -> type[PreTrainedModel]:
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"expected the config of a causal language model, got {type(config)}")
     family = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return _with_compressed_layers(family) if compressed_layers(config) else family
+    changed = compressed_layers(config) or mlp_sizes(config)
+    return _with_compressed_layers(family) if changed else family
 
 
 class SchmidtForCausalLM:

@@ -61,6 +61,7 @@ class CompressOptions(TypedDict, total=False):
     #: fisher, auto: give more to layers that lose more (sensitivity), or the same share to all
     #: (uniform), as the other methods do
     allocation: Literal["sensitivity", "uniform"] | None
+    mlp: Literal["low-rank", "neurons"]
     #: Use one basis for layers that read the same input: q, k, v; gate, up
     share_inputs: bool
     #: Store the fixed gauge, without redundant numbers, or the full gauge (fixed)

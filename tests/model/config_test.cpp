@@ -47,6 +47,13 @@ TEST(Config, ReadsTheSizes) {
   EXPECT_EQ(c.rope.theta, 10000.0);
   EXPECT_TRUE(c.eos_ids.empty());
   EXPECT_TRUE(c.compressed_layers.empty());
+  EXPECT_EQ(c.mlp_sizes, std::vector<int64_t>(4, c.intermediate_size));
+}
+
+TEST(Config, ReadsTheSizesOfPrunedMlps) {
+  nlohmann::json config = llama();
+  config["compression_config"] = {{"version", 1}, {"mlp_sizes", {10, 20, 30, 40}}};
+  EXPECT_EQ(parse_config(config, "config.json").mlp_sizes, (std::vector<int64_t>{10, 20, 30, 40}));
 }
 
 // As transformers 5 does where a user adds the older key to what it has saved.
@@ -273,6 +280,12 @@ INSTANTIATE_TEST_SUITE_P(
             {{"num_key_value_heads", 4}},
             "num_key_value_heads: expected a divisor of num_attention_heads 6, got 4"},
         Lie{"negative", {{"hidden_size", -48}}, "hidden_size: expected an integer in"},
+        Lie{"mlp_sizes",
+            {{"compression_config", {{"version", 1}, {"mlp_sizes", {10, 20}}}}},
+            "compression_config.mlp_sizes: expected a list of 4 sizes, got [10,20]"},
+        Lie{"mlp_size",
+            {{"compression_config", {{"version", 1}, {"mlp_sizes", {10, 20, 30, 1 << 20}}}}},
+            "compression_config.mlp_sizes: expected an integer in"},
         Lie{"zero", {{"num_key_value_heads", 0}}, "num_key_value_heads: expected an integer in"},
         Lie{"huge", {{"vocab_size", 9223372036854775807}}, "vocab_size: expected an integer in"},
         Lie{"unsigned", {{"vocab_size", 18446744073709551615U}}, "vocab_size: expected"},

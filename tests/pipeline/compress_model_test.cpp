@@ -1,8 +1,15 @@
 #include "schmidt/pipeline/compress_model.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
+#include <torch/torch.h>
 
 #include "schmidt/base/format_error.h"
+#include "schmidt/model/generate.h"
+#include "schmidt/model/layers.h"
+#include "schmidt/model/model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
@@ -76,6 +83,68 @@ TEST_F(CompressModel, SensitivityOfItsOwnTextIsDoneAgain) {
   EXPECT_GT(make(recipe, "fisher").predicted_loss.value(), 0.0);
   EXPECT_FALSE(fs::exists(tmp / "fisher.statistics"));
   expect_same_again("fisher");
+}
+
+TEST_F(CompressModel, NeuronsThatLoseTheLeastLeaveTheModel) {
+  CompressRecipe recipe = base("fisher");
+  recipe.keep = 0.8;
+  recipe.shape.low_rank = true;
+  recipe.allocation = Allocation::kSensitivity;
+  recipe.mlp = MlpForm::kNeurons;
+  recipe.selection.ignore = {"none"};
+  recipe.text.tokens = 512;
+  const CompressOutcome pruned = make(recipe, "pruned");
+  EXPECT_LE(pruned.result.summary.keep(), 0.8);
+  EXPECT_GT(pruned.result.summary.keep(), 0.75);
+  const io::Checkpoint found = io::Checkpoint::open(tmp / "pruned");
+  const model::ModelConfig config = model::parse_config(found.config(), found.path());
+  EXPECT_LT(std::ranges::min(config.mlp_sizes), 36);
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    const std::string mlp = model::block_prefix(block) + "mlp.";
+    const int64_t size = config.mlp_sizes[static_cast<size_t>(block)];
+    EXPECT_EQ(found.load(mlp + "up_proj.weight").sizes(), (std::vector<int64_t>{size, 24}));
+    EXPECT_EQ(found.load(mlp + "down_proj.weight").sizes(), (std::vector<int64_t>{24, size}));
+    // Rows of gate are the original's.
+    const torch::Tensor gate = found.load(mlp + "gate_proj.weight");
+    const torch::Tensor all = checkpoint.load(mlp + "gate_proj.weight");
+    for (int64_t row = 0; row < size; ++row) {
+      EXPECT_TRUE((all == gate[row]).all(1).any().item<bool>()) << mlp << row;
+    }
+  }
+  expect_same_again("pruned");
+
+  // What is pruned is a model like others.
+  QuantizeRecipe integers;
+  integers.bits = 4;
+  integers.group = 2;
+  integers.method = "nearest";
+  compress_model(found, compress_recipe(integers, found), {.out = tmp / "integers"}, {});
+  const io::Checkpoint rounded = io::Checkpoint::open(tmp / "integers");
+  EXPECT_EQ(model::parse_config(rounded.config(), "").mlp_sizes, config.mlp_sizes);
+  const torch::Tensor ids = torch::tensor({{5, 9, 200, 7, 31}});
+  const auto logits = [&](const io::Checkpoint& of) { return model::Model::load(of).forward(ids); };
+  EXPECT_LT((logits(rounded) - logits(found)).abs().max().item<double>(), 0.5);
+  // A token at a time, as the whole text at once.
+  const auto model = model::Model::load(found);
+  const auto written = model::generate(model, {{5, 9, 200}}, {.max_new_tokens = 6}).front().ids;
+  std::vector<int64_t> text = {5, 9, 200};
+  for (const int64_t id : written) {
+    const torch::Tensor last = model.forward(torch::tensor(text).unsqueeze(0))[0][-1];
+    EXPECT_EQ(last.argmax().item<int64_t>(), id);
+    text.push_back(id);
+  }
+
+  recipe.share_inputs = true;
+  EXPECT_THROW(make(recipe, "out"), c10::ValueError);
+  recipe.share_inputs = false;
+  recipe.allocation = Allocation::kUniform;
+  EXPECT_THROW(make(recipe, "out"), c10::ValueError);
+  recipe = base("");
+  recipe.plan = plan::PlanFile{};
+  for (const plan::Layer& layer : plan::dense_layers(checkpoint)) {
+    if (layer.label() == "L5") recipe.plan->layers.push_back(plan::pruned(layer, 4));
+  }
+  EXPECT_THROW(make(recipe, "out"), c10::ValueError);
 }
 
 TEST_F(CompressModel, APlanIsDoneAgain) {

@@ -221,6 +221,36 @@ TEST_P(FamiliesTest, CalibratedCompressionAtFullRankChangesNothing) {
   EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "full"), windows), 1e-6);
 }
 
+TEST_P(FamiliesTest, PrunedMlpsHaveTheSameLogitsInTransformersAndAsADenseModel) {
+  if (model::parse_config(checkpoint.config(), checkpoint.path()).experts) {
+    GTEST_SKIP() << "neurons of experts are not pruned";
+  }
+  const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4});
+  std::vector<plan::LayerPlan> plans;
+  for (const plan::Layer& layer : layers) {
+    if (layer.label() == "L7") plans.push_back(plan::pruned(layer, layer.block == 0 ? 20 : 30));
+  }
+  compress::CompressOptions options;
+  options.calibration =
+      compress::Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  compress::compress(checkpoint, plans, tmp / "pruned", options);
+  const io::Checkpoint pruned = io::Checkpoint::open(tmp / "pruned");
+  EXPECT_EQ(model::parse_config(pruned.config(), "").mlp_sizes, (std::vector<int64_t>{20, 30}));
+  EXPECT_EQ(pruned.load("model.layers.0.mlp.down_proj.weight").size(1), 20);
+  const double lost = test::divergence(checkpoint, pruned, windows);
+  EXPECT_GT(lost, 1e-4);
+  expect_same_in_transformers(tmp / "pruned");
+
+  export_model(pruned, {.target = ExportTarget::kDense}, {.out = tmp / "dense"}, {});
+  EXPECT_FALSE(fs::exists(tmp / "dense/modeling_schmidt.py"));
+  EXPECT_EQ(io::Checkpoint::open(tmp / "dense").config()["intermediate_size"], 30);
+  expect_close(logits(io::Checkpoint::open(tmp / "dense")), logits(pruned));
+  expect_same_in_transformers(tmp / "dense");
+}
+
 TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens) {
   std::ofstream file(tmp / "text.jsonl");
   for (int i = 0; i < 20; ++i) {

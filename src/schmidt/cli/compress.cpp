@@ -41,6 +41,7 @@ struct CompressVerbOptions {
   std::vector<int64_t> out_dims, in_dims;
   std::string method;      // empty: the default
   std::string allocation;  // empty: by sensitivity where the method knows it
+  std::string mlp = "low-rank";
   std::string gauge = "fixed";
   bool share_inputs = false;
   std::string statistics;  // a folder to keep them in
@@ -58,7 +59,7 @@ struct MethodOption {
   bool (*read_by)(const compress::Method& method);
 };
 
-bool has_sites(const compress::Method& m) { return m.any_shape && !m.integers; }
+bool has_sites(const compress::Method& m) { return m.any_shape && !m.integers && !m.prunes; }
 bool reads_inputs(const compress::Method& m) { return m.needs_inputs; }
 bool reads_gradients(const compress::Method& m) { return m.needs_gradient; }
 
@@ -174,13 +175,14 @@ void print(const CompressVerbOptions& options, const pipeline::CompressOutcome& 
   if (rounded) table.header.emplace_back("rounding");
   if (chosen) table.header.insert(table.header.end(), {"method", "tried (> given up)"});
   for (const auto& r : result.layers) {
-    table.rows.push_back(
-        {r.plan.layer.name, model::sites_text(r.networks),
-         r.plan.is_rounded() ? plan::form_text(r.plan) : model::bonds_text(r.networks),
-         fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
-                                   static_cast<double>(r.plan.layer.numel())),
-         fmt::format("{:.4f}", r.relative_error),
-         r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
+    table.rows.push_back({r.plan.layer.name, model::sites_text(r.networks),
+                          r.plan.neurons        ? fmt::format("{} neurons", *r.plan.neurons)
+                          : r.plan.is_rounded() ? plan::form_text(r.plan)
+                                                : model::bonds_text(r.networks),
+                          fmt::format("{:.1f}", 100.0 * static_cast<double>(r.parameters) /
+                                                    static_cast<double>(r.plan.layer.numel())),
+                          fmt::format("{:.4f}", r.relative_error),
+                          r.weighted_error ? fmt::format("{:.4f}", *r.weighted_error) : "-"});
     if (rounded) table.rows.back().push_back(fmt::format("{:.4f}", r.rounding_error.value_or(0)));
     if (chosen) {
       table.rows.back().push_back(r.method);
@@ -250,6 +252,7 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
     if (!options.given.contains("--ignore")) {
       recipe.selection.ignore = {method.needs_inputs ? "none" : "L7"};
     }
+    if (options.mlp == "neurons") recipe.mlp = pipeline::MlpForm::kNeurons;
     if (by_sensitivity(options)) {
       recipe.allocation = pipeline::Allocation::kSensitivity;
       recipe.shape.low_rank = options.shape != "balanced";
@@ -271,6 +274,7 @@ void check_options(const CompressVerbOptions& options,
       "balanced, since sensitivity is measured for low ranks only");
   check_options_are_read("compress", options.given,
                          {{{"--group", "--scheme", "--forms"}, buys_forms(options), "--size"},
+                          {{"--mlp"}, by_sensitivity(options), "--keep by sensitivity"},
                           {{"--share-inputs", "--gauge", "--shape", "--out-dims", "--in-dims"},
                            !buys_forms(options),
                            "--keep and --bond"}});
@@ -389,6 +393,11 @@ Action add_compress(CLI::App& verb) {
                   "share to all "
                   "(uniform), as the other methods do")
       ->check(CLI::IsMember({"sensitivity", "uniform"}));
+  verb.add_option("--mlp", options->mlp,
+                  "fisher, auto: what MLPs lose, the ranks of their layers or whole neurons, whose "
+                  "part those that are kept take over")
+      ->check(CLI::IsMember({"low-rank", "neurons"}))
+      ->capture_default_str();
   verb.add_flag("--share-inputs", options->share_inputs,
                 "Use one basis for layers that read the same input: q, k, v; gate, up");
   verb.add_option("--gauge", options->gauge,
@@ -430,7 +439,7 @@ Action add_compress(CLI::App& verb) {
   verb.add_option("--ignore", options->ignore,
                   "Layers to leave alone, \"none\" for nothing (default: L7 unless calibrated)")
       ->delimiter(',');
-  for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation",
+  for (const char* planned : {"--shape", "--out-dims", "--in-dims", "--allocation", "--mlp",
                               "--share-inputs", "--gauge", "--layers", "--ignore"}) {
     plan->excludes(planned);
   }

@@ -62,7 +62,13 @@ std::string kind_text(const package::ModuleSummary& module) {
 }
 
 std::string mlp_text(const model::ModelConfig& config) {
-  if (!config.experts) return fmt::format("MLP {}", config.intermediate_size);
+  if (!config.experts) {
+    const auto [least, most] = std::ranges::minmax(config.mlp_sizes);
+    const std::string all = fmt::format("MLP {}", config.intermediate_size);
+    return least == config.intermediate_size
+               ? all
+               : fmt::format("{}, pruned to {} to {}", all, least, most);
+  }
   const model::ExpertsConfig& e = *config.experts;
   return fmt::format("{} experts of {}, {} for each token{}", e.count, e.intermediate_size,
                      e.active,

@@ -19,7 +19,7 @@ std::set<std::string> given_options(const CLI::App& verb) {
 std::vector<std::string> method_names(bool integers) {
   std::vector<std::string> names;
   for (const compress::Method* method : compress::methods()) {
-    if (method->integers == integers) names.emplace_back(method->name);
+    if (method->integers == integers && !method->prunes) names.emplace_back(method->name);
   }
   return names;
 }

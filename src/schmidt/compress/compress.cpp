@@ -12,6 +12,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/work_folder.h"
+#include "schmidt/compress/neurons.h"
 #include "schmidt/compress/rounded_weight.h"
 #include "schmidt/io/dtype_names.h"
 #include "schmidt/model/config.h"
@@ -44,6 +45,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
       hash.add(format ? format->label() : "");
     }
     hash.add(p.nf4 ? "NF4" : "");
+    if (p.neurons) hash.add(fmt::format("{} neurons", *p.neurons));
   }
   if (const auto& c = options.calibration) {
     const torch::Tensor ids = c->windows.contiguous();
@@ -118,6 +120,52 @@ std::set<std::string> scales_of_codes(const io::Checkpoint& checkpoint) {
   return names;
 }
 
+/// The gate and up projections of the MLP of that down projection.
+std::vector<std::string> beside_down(const plan::Layer& down) {
+  const std::string mlp = down.name.substr(0, down.name.rfind('.') + 1);
+  return {mlp + "gate_proj", mlp + "up_proj"};
+}
+
+void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan) {
+  for (const plan::LayerPlan& p : plan) {
+    if (!p.neurons) continue;
+    for (const std::string& layer : beside_down(p.layer)) {
+      TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer + ".weight"),
+                        "[compress] expected dense layers of an MLP that is pruned, got ", layer,
+                        " in another form");
+    }
+  }
+}
+
+/// The MLP of that down projection with the neurons that are kept.
+void replace_pruned(package::Rewrite& rewrite, const io::Checkpoint& checkpoint,
+                    const plan::Layer& down, const LayerStore& store) {
+  const auto kept = [&store, down] {
+    return torch::tensor(kept_neurons(store.form(down)), torch::kInt64);
+  };
+  const int64_t count = kept().numel();
+  const auto replace = [&](const std::string& name, int64_t dim,
+                           const std::function<torch::Tensor()>& load, torch::ScalarType dtype) {
+    std::vector<int64_t> shape = checkpoint.tensors().at(name).shape;
+    shape[static_cast<size_t>(dim)] = count;
+    rewrite.replace({name}, {{name, dtype, shape}}, [name, dim, load, kept, dtype] {
+      return std::vector<model::NamedTensor>{
+          {name, load().index_select(dim, kept()).to(dtype).contiguous()}};
+    });
+  };
+  const std::string weight = down.name + ".weight";
+  const auto fitted = [&store, down] { return store.load(down).tensors.front().tensor; };
+  replace(weight, 1, fitted, fitted().scalar_type());
+  for (const std::string& layer : beside_down(down)) {
+    for (const char* part : {".weight", ".bias"}) {
+      const std::string name = layer + part;
+      if (!checkpoint.tensors().contains(name)) continue;
+      const auto load = [checkpoint, name] { return checkpoint.load(name); };
+      replace(name, 0, load, rewrite.dtype_of(name));
+    }
+  }
+}
+
 /// The plan's layers in place of their weights, the rest as it was. Scales stay in the types for
 /// which their codes were found.
 package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
@@ -128,6 +176,10 @@ package::Rewrite rewrite_of(const io::Checkpoint& checkpoint,
     return scales.contains(name) ? info.dtype : stored_dtype(info, options);
   });
   for (const plan::LayerPlan& p : plan) {
+    if (p.neurons) {
+      replace_pruned(rewrite, checkpoint, p.layer, store);
+      continue;
+    }
     std::vector<std::string> names = plan::weight_tensors(checkpoint, p.layer);
     for (const std::string& member : p.layer.members) {
       if (p.layer.members.size() > 1) names.push_back(member + ".bias");
@@ -145,7 +197,18 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
   nlohmann::json& object = config["compression_config"];
   object["version"] = 1;
   if (!object.contains("layers")) object["layers"] = nlohmann::json::object();
-  for (const plan::LayerPlan& p : plan) object["layers"][p.layer.name] = store.form(p.layer);
+  std::vector<int64_t> mlp_sizes =
+      model::parse_config(checkpoint.config(), checkpoint.path()).mlp_sizes;
+  bool prunes = false;
+  for (const plan::LayerPlan& p : plan) {
+    if (!p.neurons) {
+      object["layers"][p.layer.name] = store.form(p.layer);
+      continue;
+    }
+    prunes = true;
+    mlp_sizes[static_cast<size_t>(p.layer.block)] = *p.neurons;
+  }
+  if (prunes) object["mlp_sizes"] = mlp_sizes;
   object["made_by"].push_back(options.made_by);
   if (options.dtype) io::name_dtype(config, *options.dtype);
   return config;
@@ -165,6 +228,20 @@ void check_integers(const plan::LayerPlan& p) {
   }
   TORCH_CHECK_VALUE(p.layer.members.size() == 1, "[compress] expected integers of single layers, ",
                     "got ", p.layer.name);
+}
+
+/// Of an MLP that is pruned nothing else is planned.
+void check_pruned_blocks(const std::vector<plan::LayerPlan>& plan) {
+  std::set<int64_t> pruned;
+  for (const plan::LayerPlan& p : plan) {
+    if (p.neurons) pruned.insert(p.layer.block);
+  }
+  for (const plan::LayerPlan& p : plan) {
+    TORCH_CHECK_VALUE(
+        p.neurons || !pruned.contains(p.layer.block) || p.layer.group() == model::Group::kQkv ||
+            p.layer.group() == model::Group::kOut,
+        "[compress] expected nothing else of an MLP that is pruned, got ", p.layer.name);
+  }
 }
 
 /// What is learned from a block's output is all that is planned of it.
@@ -190,6 +267,7 @@ void check_method(const Method& method, int64_t processes) {
 void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& options,
                 int64_t processes) {
   check_learned_blocks(plan);
+  check_pruned_blocks(plan);
   for (const plan::LayerPlan& p : plan) {
     const Method& method = find_method(p.method);
     TORCH_CHECK_VALUE(method.any_shape || p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols),
@@ -199,6 +277,9 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
                       " expected ", method.integers ? "" : "no ", "integers of few bits for ",
                       p.layer.name);
     if (p.is_rounded()) check_integers(p);
+    TORCH_CHECK_VALUE(p.neurons.has_value() == method.prunes, "[compress] method ", p.method,
+                      " expected ", method.prunes ? "a" : "no", " number of neurons for ",
+                      p.layer.name);
     TORCH_CHECK_VALUE(!p.nf4 || method.nf4, "[compress] method ", p.method,
                       " rounds to integers alone, got NF4 for ", p.layer.name);
     check_method(method, processes);
@@ -210,6 +291,7 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
                         const fs::path& out, const CompressOptions& options,
                         const ProgressFn& progress) {
   check_plan(plan, options.method, options.workers.size);
+  check_pruned_mlps(checkpoint, plan);
   for (const plan::LayerPlan& p : plan) {
     TORCH_CHECK_VALUE(!find_method(p.method).needs_inputs || options.calibration || outside(p),
                       "[compress] method ", p.method, " expected calibration text, got none");

@@ -96,6 +96,10 @@ LayerResult LayerStore::result(const plan::LayerPlan& plan) const {
     result.weighted_error = number_or_nan(stored.form["weighted_error"]);
   }
   result.networks = model::describe_weight(plan.layer.name, stored).networks;
+  if (plan.neurons) {
+    result.parameters = plan.parameters();
+    return result;
+  }
   for (const auto& [name, tensor, role] : stored.tensors) {
     if (tensor.is_floating_point() && !name.ends_with(".bias")) result.parameters += tensor.numel();
   }

@@ -14,6 +14,7 @@
 #include "schmidt/compress/error_feedback.h"
 #include "schmidt/compress/errors.h"
 #include "schmidt/compress/integer_grid.h"
+#include "schmidt/compress/neurons.h"
 #include "schmidt/compress/rounded_weight.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/layer_kinds.h"
@@ -235,6 +236,12 @@ void check_sum(const plan::LayerPlan& p, const MethodOptions& options) {
       p.layer.cols, " and ", p.parameters(), " parameters of ", p.layer.name);
 }
 
+void check_pruned(const plan::LayerPlan& p, const MethodOptions& /*options*/) {
+  TORCH_CHECK_VALUE(p.neurons && p.layer.paper_numbers == std::vector<int>{7} && !p.layer.expert,
+                    "[compress] method prune expected a number of neurons of a down projection, ",
+                    "got ", p.layer.name);
+}
+
 constexpr MethodSetting kTruncates[] = {MethodSetting::kTolerance};
 constexpr MethodSetting kTruncatesAndSweeps[] = {MethodSetting::kTolerance, MethodSetting::kSweeps};
 constexpr MethodSetting kTruncatesInRounds[] = {MethodSetting::kTolerance, MethodSetting::kRounds};
@@ -291,6 +298,14 @@ constexpr Method kMethods[] = {
      .learns_block = true,
      .settings = kInSteps,
      .fit = by_searched_range},
+    {.name = "prune",
+     .needs_inputs = true,
+     .needs_gradient = true,
+     .any_shape = true,
+     .one_network = false,
+     .prunes = true,
+     .fit = prune,
+     .check = check_pruned},
     {.name = "auto",
      .needs_inputs = true,
      .needs_gradient = true,
@@ -442,6 +457,11 @@ void check_methods(const std::vector<plan::LayerPlan>& layers, const std::filesy
       throw FormatError(path, place,
                         fmt::format("expected a method {} integers, found {}",
                                     p.is_rounded() ? "of" : "without", p.method));
+    }
+    if ((*found)->prunes != p.neurons.has_value()) {
+      throw FormatError(path, place,
+                        fmt::format("expected a method {} neurons, found {}",
+                                    p.neurons ? "that prunes" : "that prunes no", p.method));
     }
     if (!(*found)->any_shape && p.shape != tn::low_rank_shape(p.layer.rows, p.layer.cols)) {
       throw FormatError(path, place,

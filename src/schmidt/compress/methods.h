@@ -89,6 +89,7 @@ struct Method {
   bool integers = false;
   bool nf4 = false;         ///< NF4 too, where the plan has it in place of integers
   bool feeds_back = false;  ///< numbers still to be rounded make up for those that are
+  bool prunes = false;      ///< neurons of an MLP, which the plan has to number
   /// `fit` is where learning from the output of the whole block begins.
   bool learns_block = false;
   std::span<const MethodSetting> settings = {};

@@ -1,8 +1,12 @@
 #include "schmidt/convert/dense.h"
 
+#include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <ATen/ops/zeros.h>
 
 #include "schmidt/convert/low_rank.h"
 #include "schmidt/io/dtype_names.h"
@@ -14,13 +18,43 @@ namespace {
 
 using nlohmann::json;
 
+/// Layers of pruned MLPs, by name, in the size of the model's largest MLP: neurons of zeros make
+/// all of one size, as the architecture has them.
+std::map<std::string, model::LayerSpec> padded_layers(model::ModelConfig config) {
+  std::map<std::string, model::LayerSpec> padded;
+  const std::vector<int64_t> sizes = config.mlp_sizes;
+  std::ranges::fill(config.mlp_sizes, std::ranges::max(sizes));
+  for (int64_t block = 0; block < config.num_layers; ++block) {
+    if (sizes[static_cast<size_t>(block)] == config.mlp_sizes.front()) continue;
+    for (const auto kind : {model::Group::kGateUp, model::Group::kDown}) {
+      for (model::LayerSpec& layer : model::group_layers(config, block, kind)) {
+        padded[layer.name] = std::move(layer);
+      }
+    }
+  }
+  return padded;
+}
+
+/// Filled up by zeros at the ends.
+torch::Tensor padded_to(const torch::Tensor& tensor, const std::vector<int64_t>& shape) {
+  if (tensor.sizes() == shape) return tensor;
+  torch::Tensor wide = at::zeros(shape, tensor.options());
+  torch::Tensor corner = wide;
+  for (int64_t d = 0; d < tensor.dim(); ++d) corner = corner.narrow(d, 0, tensor.size(d));
+  corner.copy_(tensor);
+  return wide;
+}
+
 /// The members' weights, and their biases where these are stored as one.
 std::vector<io::TensorSpec> specs_of(const StoredGroup& group, bool bias, torch::ScalarType dtype,
-                                     torch::ScalarType bias_dtype) {
+                                     torch::ScalarType bias_dtype,
+                                     const std::map<std::string, model::LayerSpec>& padded) {
   std::vector<io::TensorSpec> specs;
   for (const model::LayerSpec& member : group.members) {
-    specs.push_back({member.name + ".weight", dtype, {member.out_features, member.in_features}});
-    if (bias) specs.push_back({member.name + ".bias", bias_dtype, {member.out_features}});
+    const auto larger = padded.find(member.name);
+    const model::LayerSpec& layer = larger != padded.end() ? larger->second : member;
+    specs.push_back({layer.name + ".weight", dtype, {layer.out_features, layer.in_features}});
+    if (bias) specs.push_back({layer.name + ".bias", bias_dtype, {layer.out_features}});
   }
   return specs;
 }
@@ -51,7 +85,7 @@ std::vector<model::NamedTensor> unfolded(const io::Checkpoint& checkpoint, const
   for (const model::LayerSpec& member : group.members) {
     const auto part = [&](const torch::Tensor& of) {
       const torch::Tensor rows = of.narrow(0, row, member.out_features).to(spec->dtype);
-      tensors.push_back({spec->name, rows});
+      tensors.push_back({spec->name, padded_to(rows, spec->shape)});
       ++spec;
     };
     part(matrix);
@@ -90,6 +124,11 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
     }
   }
   DenseModel dense{package::Rewrite(checkpoint, stored_in), checkpoint.config(), {}};
+  const std::map<std::string, model::LayerSpec> padded = padded_layers(model);
+  TORCH_CHECK_VALUE(!options.without_low_ranks || padded.empty(),
+                    "[export] expected MLPs of one size beneath an adapter, got pruned ones in ",
+                    checkpoint.path().string(), "; a dense model or one GGUF file holds them");
+  std::set<std::string> stored_otherwise;
   for (const StoredGroup& group : stored_groups(model, checkpoint.path())) {
     std::vector<std::string> names = group_tensors(checkpoint, group);
     const auto fused_bias = checkpoint.tensors().find(group.layer.name + ".bias");
@@ -100,8 +139,9 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
     const auto base = bases.find(group.layer.name);
     const std::vector<StoredGroup> terms =
         base != bases.end() ? base->second : std::vector<StoredGroup>{group};
-    auto specs = specs_of(group, bias, of_model, bias_dtype);
-    if (is_integers(terms)) {
+    auto specs = specs_of(group, bias, of_model, bias_dtype, padded);
+    for (const io::TensorSpec& spec : specs) stored_otherwise.insert(spec.name);
+    if (is_integers(terms) && !padded.contains(group.members.front().name)) {
       dense.integers.emplace(group.layer.name + ".weight", terms.front());
       if (options.stays_integers && options.stays_integers(terms.front())) {
         dense.weights.replace(names, specs, [name = specs.front().name] {
@@ -114,6 +154,20 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
       return unfolded(checkpoint, group, terms, specs);
     });
   }
+  for (const auto& [layer, larger] : padded) {
+    const auto pad = [&](const std::string& name, std::vector<int64_t> shape) {
+      const auto found = checkpoint.tensors().find(name);
+      if (found == checkpoint.tensors().end() || stored_otherwise.contains(name)) return;
+      const io::TensorSpec spec{name, stored_in(name, found->second), std::move(shape)};
+      dense.weights.replace({name}, {spec}, [checkpoint, spec] {
+        const torch::Tensor whole = checkpoint.load(spec.name).to(spec.dtype);
+        return std::vector<model::NamedTensor>{{spec.name, padded_to(whole, spec.shape)}};
+      });
+    };
+    pad(layer + ".weight", {larger.out_features, larger.in_features});
+    pad(layer + ".bias", {larger.out_features});
+  }
+  if (!model.experts) dense.config["intermediate_size"] = std::ranges::max(model.mlp_sizes);
   for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
     dense.config.erase(key);
   }

@@ -462,6 +462,22 @@ std::vector<int64_t> parse_ids(const Fields& fields, const char* key) {
   return ids;
 }
 
+/// `mlp_sizes` of compression_config, where MLPs are pruned.
+void parse_mlp_sizes(const Fields& compression, ModelConfig& c) {
+  const json* sizes = compression.find("mlp_sizes");
+  if (sizes == nullptr) return;
+  if (!sizes->is_array() || std::cmp_not_equal(sizes->size(), c.num_layers) || c.experts) {
+    compression.fail("mlp_sizes",
+                     fmt::format("expected {}, got {}",
+                                 c.experts ? "none beside a mixture of experts"
+                                           : fmt::format("a list of {} sizes", c.num_layers),
+                                 Fields::shown(*sizes)));
+  }
+  for (size_t block = 0; block < sizes->size(); ++block) {
+    c.mlp_sizes[block] = compression.checked("mlp_sizes", (*sizes)[block], 1, c.intermediate_size);
+  }
+}
+
 }  // namespace
 
 ModelConfig parse_config(const json& config, const fs::path& path) {
@@ -533,6 +549,7 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   c.max_positions = stretched_context(c.rope, c.max_positions);
   c.windows = parse_windows(fields, family, c.num_layers);
   c.experts = parse_experts(fields, family, c);
+  c.mlp_sizes.assign(static_cast<size_t>(c.num_layers), c.intermediate_size);
   const std::vector<int64_t> bos = parse_ids(fields, "bos_token_id");
   if (!bos.empty()) c.bos_id = bos.front();
   c.eos_ids = parse_ids(fields, "eos_token_id");
@@ -543,6 +560,7 @@ ModelConfig parse_config(const json& config, const fs::path& path) {
   if (fields.find("compression_config") != nullptr) {
     const Fields compression(config.at("compression_config"), path, "compression_config.");
     compression.integer("version", 1, 1);
+    parse_mlp_sizes(compression, c);
     if (const json* layers = compression.find("layers")) {
       if (!layers->is_object()) {
         compression.fail("layers",

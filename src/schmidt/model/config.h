@@ -70,7 +70,7 @@ struct ModelConfig {
   std::string model_type;  ///< of the table in model/families.h
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  int64_t intermediate_size = 0;
+  int64_t intermediate_size = 0;  ///< of the original's MLPs
   int64_t num_layers = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;   ///< divides num_heads
@@ -96,6 +96,7 @@ struct ModelConfig {
   /// own included; none: all of them. Size num_layers.
   std::vector<std::optional<int64_t>> windows;
   std::optional<ExpertsConfig> experts = {};  ///< none: every block has one MLP
+  std::vector<int64_t> mlp_sizes;  ///< neurons of each block's MLP, fewer where it is pruned
   std::optional<int64_t> bos_id;
   std::vector<int64_t> eos_ids;            ///< generation stops at any of them
   std::optional<torch::ScalarType> dtype;  ///< what the checkpoint says it was trained in

@@ -96,7 +96,7 @@ class DecodeEngine::Pass {
       kernels::add(residual, update_, rows_ * e_.hidden_, e_.residual_scale_);
       norm(layers.gate_up_norm, residual, normed);
       multiply(*layers.gate_up, normed, gate_up_, member, own);
-      kernels::swiglu_rows(gate_up_, gated, rows_, e_.intermediate_);
+      kernels::swiglu_rows(gate_up_, gated, rows_, layers.down->n());
       multiply(*layers.down, gated, update_, member, own);
       kernels::add(residual, update_, rows_ * e_.hidden_, e_.residual_scale_);
     }
@@ -172,7 +172,7 @@ DecodeEngine::DecodeEngine(const ModelConfig& config, std::vector<BlockLayers> l
       heads_(config.num_heads),
       kv_heads_(config.num_kv_heads),
       d_(config.head_dim),
-      intermediate_(config.intermediate_size),
+      intermediate_(std::ranges::max(config.mlp_sizes)),
       eps_(static_cast<float>(config.rms_norm_eps)),
       residual_scale_(static_cast<float>(config.residual_scale)),
       scores_{config.attention_scale, config.attention_softcap},

@@ -64,7 +64,8 @@ class DecodeEngine {
 
   DecodeEngine(const ModelConfig& config, std::vector<BlockLayers> layers, torch::ScalarType dtype);
 
-  int64_t hidden_, heads_, kv_heads_, d_, intermediate_;
+  int64_t hidden_, heads_, kv_heads_, d_;
+  int64_t intermediate_;  // of the largest MLP
   float eps_, residual_scale_;
   kernels::Scores scores_;
   torch::ScalarType dtype_;

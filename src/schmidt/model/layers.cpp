@@ -45,7 +45,7 @@ struct Mlp {
 
 Mlp mlp_of(const ModelConfig& c, int64_t block, const std::optional<int64_t>& expert) {
   std::string prefix = block_prefix(block) + "mlp.";
-  int64_t size = c.intermediate_size;
+  int64_t size = c.mlp_sizes[static_cast<size_t>(block)];
   if (expert && *expert == c.experts->count) {
     prefix += "shared_expert.";
     size = c.experts->shared_size;

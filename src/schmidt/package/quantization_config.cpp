@@ -16,6 +16,7 @@ namespace schmidt::package {
 namespace {
 
 using nlohmann::json;
+using nlohmann::literals::operator""_json_pointer;
 
 bool is_linear(const std::string& name) { return !name.ends_with("embed_tokens"); }
 
@@ -90,6 +91,7 @@ json of_bitsandbytes(const json& config, const json& layers, const std::filesyst
 std::optional<json> quantization_config(const json& config, const std::filesystem::path& path) {
   const json layers = config.value(json::json_pointer("/compression_config/layers"), json());
   if (!layers.is_object() || layers.empty()) return std::nullopt;
+  if (config.contains("/compression_config/mlp_sizes"_json_pointer)) return std::nullopt;
   if (!io::fused_modules(config).empty()) return std::nullopt;
   std::set<std::string> kinds;
   for (const auto& [name, form] : layers.items()) {

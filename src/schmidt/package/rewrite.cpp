@@ -24,6 +24,10 @@ void Rewrite::replace(const std::vector<std::string>& names, std::vector<io::Ten
   replacements_[first] = {std::move(specs), std::move(load)};
 }
 
+torch::ScalarType Rewrite::dtype_of(const std::string& name) const {
+  return dtype_(name, original_.tensors().at(name));
+}
+
 std::vector<io::TensorSpec> Rewrite::specs() const {
   std::vector<io::TensorSpec> specs;
   for (const auto& [name, info] : original_.tensors()) {

@@ -35,6 +35,9 @@ class Rewrite {
   void replace(const std::vector<std::string>& names, std::vector<io::TensorSpec> specs,
                std::function<std::vector<model::NamedTensor>()> load);
 
+  /// What a tensor of the original that is copied would be stored in.
+  torch::ScalarType dtype_of(const std::string& name) const;
+
   /// What will be stored, in the order of the file.
   std::vector<io::TensorSpec> specs() const;
 

@@ -10,11 +10,14 @@
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
+#include "schmidt/model/config.h"
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/model/layers.h"
 
 namespace schmidt::package {
 namespace {
+
+using nlohmann::literals::operator""_json_pointer;
 
 int64_t product(const std::vector<int64_t>& dims) {
   return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
@@ -81,10 +84,24 @@ nlohmann::json compressed_layers(const nlohmann::json& config, const std::filesy
   return found;
 }
 
+/// Parameters of the original's layers of MLPs, by name, where neurons of some were pruned.
+std::map<std::string, int64_t> before_pruning(const io::Checkpoint& checkpoint) {
+  if (!checkpoint.config().contains("/compression_config/mlp_sizes"_json_pointer)) return {};
+  model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  std::ranges::fill(config.mlp_sizes, config.intermediate_size);
+  std::map<std::string, int64_t> sizes;
+  for (const auto& [layer, members] : model::storable_layers(config)) {
+    if (layer.name.find(".mlp.") == std::string::npos) continue;
+    sizes[layer.name] = layer.out_features * (layer.in_features + (layer.bias ? 1 : 0));
+  }
+  return sizes;
+}
+
 }  // namespace
 
 ModelSummary summarize(const io::Checkpoint& checkpoint) {
   const nlohmann::json& config = checkpoint.config();
+  const std::map<std::string, int64_t> original = before_pruning(checkpoint);
   const nlohmann::json compressed = compressed_layers(config, checkpoint.path());
 
   std::map<std::string, ModuleSummary> modules;
@@ -120,6 +137,9 @@ ModelSummary summarize(const io::Checkpoint& checkpoint) {
       }
     }
     module.dense_parameters += product(module.shape);
+    if (const auto larger = original.find(name); larger != original.end()) {
+      module.dense_parameters = larger->second;
+    }
     summary.parameters += module.parameters;
     summary.dense_parameters += module.dense_parameters;
     summary.bytes += module.bytes;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
+#include <set>
 
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/calibrate/statistics_folder.h"
+#include "schmidt/compress/neurons.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
@@ -23,6 +26,8 @@ namespace {
 /// No layer falls below this share of its full rank: there a quadratic prediction of
 /// the loss says nothing any more.
 constexpr double kLeastRankShare = 0.02;
+
+constexpr int kGate = 5, kDown = 7;  // the paper's numbers of an MLP's layers
 
 std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
   std::vector<plan::Layer> layers;
@@ -61,14 +66,41 @@ std::vector<plan::LayerPlan> plan_ahead(const CompressRecipe& recipe,
   return plan;
 }
 
-plan::CurvePlan plan_by_spectra(const CompressRecipe& recipe,
+/// Blocks whose MLPs may lose neurons: all three layers are taken, and it is no mixture.
+std::set<int64_t> prunable_blocks(const CompressRecipe& recipe,
+                                  const std::vector<plan::Layer>& layers) {
+  if (recipe.mlp != MlpForm::kNeurons) return {};
+  std::map<int64_t, int> parts;
+  for (const plan::Layer& layer : layers) {
+    if (!layer.expert && layer.paper_numbers.front() >= kGate) ++parts[layer.block];
+  }
+  std::set<int64_t> blocks;
+  for (const auto& [block, count] : parts) {
+    if (count == kDown - kGate + 1) blocks.insert(block);
+  }
+  return blocks;
+}
+
+plan::CurvePlan plan_by_spectra(const io::Checkpoint& model, const CompressRecipe& recipe,
                                 const std::vector<plan::Layer>& layers,
-                                const calibrate::Statistics& statistics, int64_t parameters) {
+                                const calibrate::Statistics& statistics, int64_t parameters,
+                                const Reporter& reporter) {
   const bool fixed_gauge = recipe.shape.fixed_gauge;
+  const std::set<int64_t> pruned = prunable_blocks(recipe, layers);
   std::vector<plan::LayerCurve> curves;
   for (const plan::Layer& layer : layers) {
-    curves.push_back(
-        plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+    const int number = layer.paper_numbers.front();
+    if (number < kGate || !pruned.contains(layer.block)) {
+      curves.push_back(
+          plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+    } else if (number == kDown) {
+      if (reporter.progress) {
+        reporter.progress({"rank neurons", layer.name, static_cast<int64_t>(curves.size()),
+                           static_cast<int64_t>(layers.size()), "layers"});
+      }
+      curves.push_back(compress::neuron_curve(
+          layer, plan::load_weight(model, layer).to(torch::kFloat32), statistics, recipe.fit));
+    }
   }
   return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
 }
@@ -78,6 +110,10 @@ ByteBudget budget_of(const CompressRecipe& recipe) {
 }
 
 void check_allocation(const CompressRecipe& recipe) {
+  TORCH_CHECK_VALUE(recipe.mlp == MlpForm::kLowRank ||
+                        (recipe.allocation == Allocation::kSensitivity && !recipe.share_inputs),
+                    "[mlp] neurons are pruned where sensitivity allocates and layers are taken one "
+                    "by one");
   if (recipe.allocation == Allocation::kUniform) return;
   TORCH_CHECK_VALUE(recipe.keep && compress::find_method(recipe.method).needs_gradient,
                     "[allocation] sensitivity is known to the methods fisher and auto at a share "
@@ -201,7 +237,8 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     options.made_by = std::move(made_by);
     plan = bought.layers;
   } else if (!plan) {
-    plan::CurvePlan bought = plan_by_spectra(recipe, layers, statistics->statistics(), parameters);
+    plan::CurvePlan bought =
+        plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter);
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;
   }

@@ -79,6 +79,7 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
       made_by["in_dims"] = sites->in_dims;
     }
     made_by["allocation"] = name_of(recipe.allocation);
+    if (recipe.mlp == MlpForm::kNeurons) made_by["mlp"] = "neurons";
     made_by["layers"] = recipe.selection.include;
     made_by["ignore"] = recipe.selection.ignore;
     made_by["share_inputs"] = recipe.share_inputs;
@@ -126,6 +127,9 @@ CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Ch
     recipe.allocation = one_of(record, "allocation", "sensitivity", "uniform") == "uniform"
                             ? Allocation::kUniform
                             : Allocation::kSensitivity;
+    if (record.has("mlp") && one_of(record, "mlp", "low-rank", "neurons") == "neurons") {
+      recipe.mlp = MlpForm::kNeurons;
+    }
     recipe.selection = {record.texts("layers"), record.texts("ignore")};
     recipe.share_inputs = record.flag("share_inputs");
   }

@@ -26,6 +26,12 @@ enum class Allocation {
   kSensitivity,  ///< to where the spectra of calibration predict the least loss
 };
 
+/// How MLPs lose parameters where the spectra decide.
+enum class MlpForm {
+  kLowRank,  ///< gate, up and down each as a low rank
+  kNeurons,  ///< neurons are pruned, and those that are kept make up for them
+};
+
 /// All that decides what becomes of a model: how far, by what, calibrated on what. One of
 /// `keep`, `bytes`, `speedup`, `bond` and `plan` says how far.
 struct CompressRecipe {
@@ -39,6 +45,7 @@ struct CompressRecipe {
   FormRules forms;  ///< for `bytes` and `speedup`
   plan::ShapeChoice shape;
   Allocation allocation = Allocation::kUniform;
+  MlpForm mlp = MlpForm::kLowRank;
   bool share_inputs = false;       ///< q, k, v and gate, up each as one layer
   plan::LayerSelection selection;  ///< which layers
 

@@ -112,7 +112,7 @@ CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
   const auto whole = static_cast<double>(model_parameters);
   int64_t rest = model_parameters, least = 0;
   for (const LayerCurve& curve : curves) {
-    rest -= curve.layer.numel();
+    rest -= curve.layer.numel() + curve.others;
     least += curve.points.empty() ? 0 : curve.points.front().parameters;
   }
   const int64_t budget = static_cast<int64_t>(std::floor(keep * whole)) - rest;
@@ -126,6 +126,10 @@ CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
     const Layer& layer = curves[c].layer;
     const CurvePoint& point = curves[c].points[chosen[c]];
     plan.loss += point.loss;
+    if (point.neurons) {
+      plan.layers.push_back(pruned(layer, *point.neurons));
+      continue;
+    }
     if (point.bonds.empty()) continue;
     plan.layers.push_back(
         {layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, fixed_gauge});

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,15 +13,17 @@ namespace schmidt::plan {
 
 /// What a layer costs and what it loses at one setting.
 struct CurvePoint {
-  int64_t parameters = 0;      ///< stored
-  double loss = 0.0;           ///< of quality, the less the better; of the whole model
-  std::vector<int64_t> bonds;  ///< empty: the layer stays dense
+  int64_t parameters = 0;               ///< stored
+  double loss = 0.0;                    ///< of quality, the less the better; of the whole model
+  std::vector<int64_t> bonds;           ///< empty: the layer stays dense
+  std::optional<int64_t> neurons = {};  ///< of its MLP that are kept, in place of bonds
 };
 
 /// A layer's loss of quality against its parameters, measured or predicted.
 struct LayerCurve {
   Layer layer;
   std::vector<CurvePoint> points;  ///< parameters ascending; at least one
+  int64_t others = 0;  ///< parameters of dense layers that shrink with it, counted in the points
 };
 
 /// The curve that a layer's Fisher spectrum predicts for a low rank, stored without its

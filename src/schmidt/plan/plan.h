@@ -26,6 +26,9 @@ struct LayerPlan {
   /// The factors of a low rank in integers of few bits, in the left-canonical gauge. These are the
   /// groups of the right one.
   std::optional<quant::IntegerFormat> factor_integers = {};
+  /// Of a down projection: neurons of its MLP that are kept, the rows of gate and up and the
+  /// columns of down. Nothing else is planned of that MLP then.
+  std::optional<int64_t> neurons = {};
   bool nf4 = false;  ///< the weight whole, in NF4 with double quantization; without the two above
 
   bool is_rounded() const { return integers || factor_integers || nf4; }
@@ -50,6 +53,7 @@ struct LayerPlan {
   }
 
   int64_t parameters() const {
+    if (neurons) return layer.rows * *neurons;
     if (is_rounded()) {
       return (integers || nf4 ? layer.numel() : 0) +
              (factor_integers ? rank() * (layer.rows + layer.cols) : 0);
@@ -58,6 +62,16 @@ struct LayerPlan {
                        : tn::parameter_count(shape, max_bonds);
   }
 };
+
+/// The plan of an MLP, by its down projection, that keeps so many neurons.
+inline LayerPlan pruned(const Layer& down, int64_t neurons) {
+  return {.layer = down,
+          .shape = tn::low_rank_shape(down.rows, down.cols),
+          .max_bonds = {1},
+          .method = "prune",
+          .fixed_gauge = false,
+          .neurons = neurons};
+}
 
 /// The largest bonds whose parameters fit, stored with a fixed gauge or without; bonds of 1
 /// where none do.

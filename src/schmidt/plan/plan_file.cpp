@@ -100,7 +100,10 @@ nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers) {
   nlohmann::ordered_json all = nlohmann::json::array();
   for (const LayerPlan& p : layers) {
     nlohmann::ordered_json entry = {{"name", p.layer.name}, {"members", p.layer.members}};
-    if (p.is_rounded()) {
+    if (p.neurons) {
+      entry["method"] = p.method;
+      entry["neurons"] = *p.neurons;
+    } else if (p.is_rounded()) {
       entry["method"] = p.method;
       if (p.nf4) entry["nf4"] = true;
       if (p.integers) entry["integers"] = model::to_json(*p.integers);
@@ -172,6 +175,11 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
       if (!planned.insert(member).second) {
         entry.fail("name", fmt::format("expected {} once, found it twice", member));
       }
+    }
+    if (entry.has("neurons")) {
+      layers.push_back(pruned(found->second, entry.integer("neurons", 1, found->second.cols)));
+      layers.back().method = entry.text("method");
+      continue;
     }
     layers.push_back(is_rounded(entry) ? read_rounded(entry, found->second)
                                        : read_with_bonds(entry, found->second));

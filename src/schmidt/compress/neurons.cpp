@@ -1,0 +1,137 @@
+#include "schmidt/compress/neurons.h"
+
+#include <algorithm>
+
+#include <ATen/ops/cholesky_solve.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/linalg_cholesky.h>
+#include <ATen/ops/linalg_solve_triangular.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "schmidt/calibrate/gradient_moments.h"
+#include "schmidt/compress/errors.h"
+#include "schmidt/compress/weighted_target.h"
+#include "schmidt/model/dense_projection.h"
+
+namespace schmidt::compress {
+namespace {
+
+/// No MLP keeps less: there a prediction says nothing any more.
+constexpr double kLeastShare = 0.05;
+constexpr int64_t kSteps = 768;  // of the search, at least
+
+/// Of a neuron's own moments: what is left of one that others nearly say counts as nothing.
+constexpr double kNothingLeft = 1e-5;
+
+torch::Tensor indices(const std::vector<int64_t>& values, const torch::Device& device) {
+  return at::from_blob(const_cast<int64_t*>(values.data()),  // NOLINT: copied by `to`
+                       {static_cast<int64_t>(values.size())}, torch::kInt64)
+      .clone()
+      .to(device);
+}
+
+/// T^T H T of what is fitted.
+torch::Tensor output_side(const WeightedTarget& target,
+                          const calibrate::GradientMoments& gradient) {
+  if (!target.norm.output.defined()) return gradient.moments.to(target.matrix.scalar_type());
+  return at::matmul(at::matmul(target.matrix.t(), target.norm.output), target.matrix);
+}
+
+}  // namespace
+
+NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_t count) {
+  const int64_t n = g.size(0), at_once = std::max<int64_t>(1, n / kSteps);
+  TORCH_CHECK_VALUE(count >= 0 && count <= n, "[neurons] expected up to ", n, ", got ", count);
+  torch::Tensor left = g.clone();                                            // R
+  torch::Tensor gains = at::matmul(at::matmul(g, b), g).diagonal().clone();  // of R B R
+  const torch::Tensor least = g.diagonal() * kNothingLeft;
+  torch::Tensor taken = at::zeros_like(gains, at::TensorOptions(torch::kBool));
+  double loss = (b * g).sum().item<double>();
+  NeuronOrder order{{}, {loss}};
+  while (std::cmp_less(order.neurons.size(), count)) {
+    const int64_t more = std::min(at_once, count - static_cast<int64_t>(order.neurons.size()));
+    const torch::Tensor own = left.diagonal();
+    const torch::Tensor worth =
+        at::where(taken, -1.0, at::where(own > least, gains / own.clamp_min(1e-30), 0.0));
+    const torch::Tensor picked = std::get<1>(worth.topk(more));
+    // R loses U U^T, where U U^T = R_p (R_pp)^-1 R_p^T; the least ridge parts equal neurons.
+    const torch::Tensor columns = left.index_select(1, picked);
+    torch::Tensor corner = columns.index_select(0, picked).clone();
+    corner.diagonal().add_(least.index_select(0, picked)).clamp_min_(1e-30);
+    const torch::Tensor u = at::linalg_solve_triangular(at::linalg_cholesky(corner), columns.t(),
+                                                        false)
+                                .t();  // [n, more]
+    const torch::Tensor bu = at::matmul(b, u), ubu = at::matmul(u.t(), bu);
+    gains.sub_((at::matmul(left, bu) * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
+    left.addmm_(u, u.t(), 1, -1);
+    taken.index_fill_(0, picked, true);
+    const double step = ubu.diagonal().sum().item<double>();
+    for (int64_t i = 0; i < more; ++i) {
+      order.neurons.push_back(picked[i].item<int64_t>());
+      order.losses.push_back(
+          std::max(0.0, loss - step * static_cast<double>(i + 1) / static_cast<double>(more)));
+    }
+    loss -= step;
+  }
+  return order;
+}
+
+torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
+                       const std::vector<int64_t>& kept) {
+  const torch::Tensor ids = indices(kept, w.device());
+  const torch::Tensor columns = g.to(torch::kFloat64).index_select(1, ids);
+  const torch::Tensor root = at::linalg_cholesky(columns.index_select(0, ids));
+  const torch::Tensor wanted = at::matmul(w.to(torch::kFloat64), columns);  // [m, k]
+  torch::Tensor result = at::zeros_like(w);
+  result.index_copy_(1, ids, at::cholesky_solve(wanted.t(), root).t().to(w.scalar_type()));
+  return result;
+}
+
+int64_t neuron_step(int64_t neurons) {
+  for (const int64_t step : {64, 32, 16, 8, 4, 2}) {
+    if (neurons % step == 0 && neurons >= 12 * step) return step;
+  }
+  return 1;
+}
+
+plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
+                              const calibrate::Statistics& statistics,
+                              const MethodOptions& options) {
+  LayerInputs inputs{.moments = statistics.inputs(layer),
+                     .gradient = statistics.of(layer).gradient};
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  const NeuronOrder order =
+      order_neurons(target.norm.input, output_side(target, *inputs.gradient), layer.cols);
+  const int64_t step = neuron_step(layer.cols);
+  const auto least = static_cast<int64_t>(kLeastShare * static_cast<double>(layer.cols));
+  plan::LayerCurve curve{layer, {}, 2 * layer.numel()};
+  for (int64_t kept = step; kept < layer.cols; kept += step) {
+    if (kept < least) continue;
+    plan::CurvePoint point{3 * layer.rows * kept, order.losses[static_cast<size_t>(kept)] / 2, {}};
+    point.neurons = kept;
+    curve.points.push_back(std::move(point));
+  }
+  curve.points.push_back({3 * layer.numel(), 0.0, {}});
+  return curve;
+}
+
+FittedWeight prune(const torch::Tensor& w, const plan::LayerPlan& plan, const LayerInputs& inputs,
+                   const MethodOptions& options) {
+  const WeightedTarget target = weighted_target(w, inputs, options);
+  NeuronOrder order =
+      order_neurons(target.norm.input, output_side(target, *inputs.gradient), *plan.neurons);
+  std::ranges::sort(order.neurons);
+  const torch::Tensor fitted = repaired(target.matrix, target.norm.input, order.neurons);
+  model::StoredWeight stored = model::dense_weight(plan.layer.name, fitted);
+  stored.form["neurons"] = order.neurons;
+  return {std::move(stored), relative_error(w, fitted), weighted_error(w, fitted, inputs)};
+}
+
+std::vector<int64_t> kept_neurons(const nlohmann::json& form) {
+  return form.at("neurons").get<std::vector<int64_t>>();
+}
+
+}  // namespace schmidt::compress
