@@ -1,3 +1,5 @@
+#include <set>
+
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -99,6 +101,70 @@ TEST_F(Size, ARecordedRecipeGivesTheSameBytes) {
   compress(recorded_recipe(first, checkpoint), "again");
   EXPECT_EQ(test::read_file(tmp / "first/model.safetensors"),
             test::read_file(tmp / "again/model.safetensors"));
+}
+
+/// Of a model in which half of the neurons hardly count.
+class SizeOfPrunedMlps : public Size {
+ protected:
+  SizeOfPrunedMlps() {
+    test::TinyModel model = test::make_tiny_model(2, 1, 4);
+    for (auto& [name, tensor] : model.tensors) {
+      if (name.ends_with("down_proj.weight")) tensor.slice(1, 0, torch::nullopt, 2).mul_(0.02);
+    }
+    checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "half"));
+  }
+
+  static CompressRecipe pruning() {
+    CompressRecipe pruning = recipe(120e3);
+    pruning.forms.group = 8;
+    pruning.forms.kinds = compress::FormKinds{};
+    pruning.mlp = MlpForm::kNeurons;
+    return pruning;
+  }
+
+  std::vector<int64_t> mlp_sizes(const std::string& out) const {
+    const io::Checkpoint found = io::Checkpoint::open(tmp / out);
+    return model::parse_config(found.config(), found.path()).mlp_sizes;
+  }
+};
+
+TEST_F(SizeOfPrunedMlps, NeuronsThatHardlyCountLeaveTheirBytesToTheOthers) {
+  CompressRecipe whole = pruning();
+  whole.mlp = MlpForm::kLowRank;
+  compress(whole, "whole");
+  const CompressOutcome outcome = compress(pruning(), "pruned");
+  EXPECT_EQ(mlp_sizes("whole"), (std::vector<int64_t>{144, 144}));
+  for (const int64_t size : mlp_sizes("pruned")) EXPECT_LE(size, 80);
+  EXPECT_LE(size("pruned"), 120e3);
+  EXPECT_LT(divergence("pruned"), 0.7 * divergence("whole"));
+  EXPECT_GT(*outcome.predicted_loss, 0.4 * divergence("pruned"));
+  EXPECT_FALSE(fs::exists(tmp / "pruned.pruned"));
+}
+
+TEST_F(SizeOfPrunedMlps, AKilledRunGoesOnFromThePrunedModel) {
+  compress(pruning(), "whole");
+  const fs::path pruned = tmp / "killed.pruned";
+  const auto run = [&](const ProgressFn& progress) {
+    compress_model(checkpoint, pruning(), {.out = tmp / "killed"}, {.progress = progress});
+  };
+  EXPECT_EQ(test::run_in_child([&] {
+              run([&](const Progress& /*step*/) {
+                if (fs::exists(pruned / "config.json")) test::kill_now();
+              });
+            }),
+            test::ChildEnd::kKilled);
+  ASSERT_TRUE(fs::exists(pruned));
+  std::set<std::string> stages;
+  run([&](const Progress& step) { stages.insert(std::string(step.stage)); });
+  EXPECT_FALSE(stages.contains("rank neurons"));
+  EXPECT_FALSE(fs::exists(pruned));
+  EXPECT_EQ(test::read_file(tmp / "killed/model.safetensors"),
+            test::read_file(tmp / "whole/model.safetensors"));
+
+  // What another recipe has left is not taken for it.
+  compress(recipe(130e3), "other.pruned");
+  EXPECT_THROW(compress(pruning(), "other"), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "other"));
 }
 
 TEST_F(Size, BelowTheSmallestFormsNamesWhatCanBeHad) {

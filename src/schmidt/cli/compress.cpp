@@ -252,12 +252,12 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
     if (!options.given.contains("--ignore")) {
       recipe.selection.ignore = {method.needs_inputs ? "none" : "L7"};
     }
-    if (options.mlp == "neurons") recipe.mlp = pipeline::MlpForm::kNeurons;
     if (by_sensitivity(options)) {
       recipe.allocation = pipeline::Allocation::kSensitivity;
       recipe.shape.low_rank = options.shape != "balanced";
     }
   }
+  if (options.mlp == "neurons") recipe.mlp = pipeline::MlpForm::kNeurons;
   if (!dtype.empty()) recipe.dtype = dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
   return recipe;
 }
@@ -274,7 +274,9 @@ void check_options(const CompressVerbOptions& options,
       "balanced, since sensitivity is measured for low ranks only");
   check_options_are_read("compress", options.given,
                          {{{"--group", "--scheme", "--forms"}, buys_forms(options), "--size"},
-                          {{"--mlp"}, by_sensitivity(options), "--keep by sensitivity"},
+                          {{"--mlp"},
+                           by_sensitivity(options) || (buys_forms(options) && !options.speedup),
+                           "--size and with --keep by sensitivity"},
                           {{"--share-inputs", "--gauge", "--shape", "--out-dims", "--in-dims"},
                            !buys_forms(options),
                            "--keep and --bond"}});
@@ -393,9 +395,10 @@ Action add_compress(CLI::App& verb) {
                   "share to all "
                   "(uniform), as the other methods do")
       ->check(CLI::IsMember({"sensitivity", "uniform"}));
-  verb.add_option("--mlp", options->mlp,
-                  "fisher, auto: what MLPs lose, the ranks of their layers or whole neurons, whose "
-                  "part those that are kept take over")
+  verb.add_option(
+          "--mlp", options->mlp,
+          "--keep, --size: what MLPs may lose beside bits, the ranks of their layers or whole "
+          "neurons, whose part those that are kept take over")
       ->check(CLI::IsMember({"low-rank", "neurons"}))
       ->capture_default_str();
   verb.add_flag("--share-inputs", options->share_inputs,

@@ -2,21 +2,22 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
-#include <set>
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include "schmidt/base/atomic_file.h"
+#include "schmidt/base/file_system.h"
 #include "schmidt/calibrate/statistics_folder.h"
-#include "schmidt/compress/neurons.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/plan_for_speed.h"
+#include "schmidt/pipeline/pruning.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
 
@@ -26,8 +27,6 @@ namespace {
 /// No layer falls below this share of its full rank: there a quadratic prediction of
 /// the loss says nothing any more.
 constexpr double kLeastRankShare = 0.02;
-
-constexpr int kGate = 5, kDown = 7;  // the paper's numbers of an MLP's layers
 
 std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
   std::vector<plan::Layer> layers;
@@ -66,40 +65,23 @@ std::vector<plan::LayerPlan> plan_ahead(const CompressRecipe& recipe,
   return plan;
 }
 
-/// Blocks whose MLPs may lose neurons: all three layers are taken, and it is no mixture.
-std::set<int64_t> prunable_blocks(const CompressRecipe& recipe,
-                                  const std::vector<plan::Layer>& layers) {
-  if (recipe.mlp != MlpForm::kNeurons) return {};
-  std::map<int64_t, int> parts;
-  for (const plan::Layer& layer : layers) {
-    if (!layer.expert && layer.paper_numbers.front() >= kGate) ++parts[layer.block];
-  }
-  std::set<int64_t> blocks;
-  for (const auto& [block, count] : parts) {
-    if (count == kDown - kGate + 1) blocks.insert(block);
-  }
-  return blocks;
-}
-
 plan::CurvePlan plan_by_spectra(const io::Checkpoint& model, const CompressRecipe& recipe,
                                 const std::vector<plan::Layer>& layers,
                                 const calibrate::Statistics& statistics, int64_t parameters,
                                 const Reporter& reporter) {
   const bool fixed_gauge = recipe.shape.fixed_gauge;
-  const std::set<int64_t> pruned = prunable_blocks(recipe, layers);
+  NeuronCurves neurons;
+  if (recipe.mlp == MlpForm::kNeurons) {
+    neurons = neuron_curves(model, layers, statistics, recipe.fit, reporter);
+  }
   std::vector<plan::LayerCurve> curves;
   for (const plan::Layer& layer : layers) {
-    const int number = layer.paper_numbers.front();
-    if (number < kGate || !pruned.contains(layer.block)) {
+    if (!has_neurons(neurons, layer)) {
       curves.push_back(
           plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
-    } else if (number == kDown) {
-      if (reporter.progress) {
-        reporter.progress({"rank neurons", layer.name, static_cast<int64_t>(curves.size()),
-                           static_cast<int64_t>(layers.size()), "layers"});
-      }
-      curves.push_back(compress::neuron_curve(
-          layer, plan::load_weight(model, layer).to(torch::kFloat32), statistics, recipe.fit));
+    } else if (const plan::LayerCurve& curve = neurons.at(layer.block);
+               curve.layer.name == layer.name) {
+      curves.push_back(curve);
     }
   }
   return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
@@ -110,10 +92,10 @@ ByteBudget budget_of(const CompressRecipe& recipe) {
 }
 
 void check_allocation(const CompressRecipe& recipe) {
-  TORCH_CHECK_VALUE(recipe.mlp == MlpForm::kLowRank ||
-                        (recipe.allocation == Allocation::kSensitivity && !recipe.share_inputs),
-                    "[mlp] neurons are pruned where sensitivity allocates and layers are taken one "
-                    "by one");
+  const bool by_spectra = recipe.allocation == Allocation::kSensitivity && !recipe.share_inputs;
+  TORCH_CHECK_VALUE(recipe.mlp == MlpForm::kLowRank || recipe.bytes || by_spectra,
+                    "[mlp] neurons are pruned for bytes, and where sensitivity allocates to layers "
+                    "one by one");
   if (recipe.allocation == Allocation::kUniform) return;
   TORCH_CHECK_VALUE(recipe.keep && compress::find_method(recipe.method).needs_gradient,
                     "[allocation] sensitivity is known to the methods fisher and auto at a share "
@@ -131,9 +113,45 @@ bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
   return !planned.empty() && planned == calibrate::fingerprint_in(*run.statistics);
 }
 
+/// The pruning that is predicted to pay where bytes are spent on integers, or on the forms that the
+/// recipe names.
+Pruning bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
+                       const std::vector<plan::Layer>& layers, const Competition& competition,
+                       const calibrate::Statistics& statistics, const Reporter& reporter) {
+  ByteBudget budget = budget_of(recipe);
+  if (!budget.rules.kinds) budget.rules.kinds = compress::FormKinds{};
+  Competition predicted = competition.narrowed(*budget.rules.kinds);
+  if (static_cast<double>(predicted.least_bytes()) > budget.bytes) predicted = competition;
+  predict_losses(predicted, model, statistics, recipe.fit);
+  const NeuronCurves curves = neuron_curves(model, layers, statistics, recipe.fit, reporter);
+  return choose_pruning(in_groups(curves, std::max<int64_t>(1, budget.rules.group)), predicted,
+                        budget);
+}
+
+/// What a pruned model that lies beside OUT was made for.
+nlohmann::json purpose_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
+  return {{"model", package::fingerprint(model)}, {"recipe", to_json(recipe)}};
+}
+
+/// Whether an earlier run has finished its pruned model there. Throws c10::ValueError where another
+/// lies there and `force` does not drop it.
+bool is_pruned_already(const std::filesystem::path& pruned, const nlohmann::json& purpose,
+                       bool force) {
+  if (!path_exists(pruned)) return false;
+  const io::Checkpoint found = io::Checkpoint::open(pruned);
+  const nlohmann::json& config = found.config();
+  const nlohmann::json::json_pointer place("/compression_config/made_by/0/purpose");
+  if (config.contains(place) && config.at(place) == purpose) return true;
+  TORCH_CHECK_VALUE(force, "[output] ", pruned.string(),
+                    " holds the pruned model of another recipe; expected nothing there (remove it, "
+                    "or force drops it)");
+  return false;
+}
+
 /// Where a compression writes, links followed.
 struct Places {
   std::filesystem::path out;
+  std::filesystem::path pruned;      ///< of one for bytes whose MLPs lose neurons, while it runs
   std::filesystem::path statistics;  ///< kept, or beside `out` while it runs
   std::filesystem::path plan;        ///< of a compression for speed
 };
@@ -152,9 +170,22 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
   if (collects) beside.push_back(places.statistics);
   places.plan = speed_plan_of(resolved_place(run.out));
   if (recipe.speedup) beside.push_back(places.plan);
+  places.pruned = with_ending(resolved_place(run.out), ".pruned");
+  if (recipe.bytes && recipe.mlp == MlpForm::kNeurons) beside.push_back(places.pruned);
   places.out = output_folder(run.out, beside, inputs);
   if (collects && parallel::rank() == 0) calibrate::check_statistics_folder(places.statistics);
   return places;
+}
+
+/// Compresses the pruned model, which goes when that is done.
+CompressOutcome compress_what_is_left(CompressRecipe recipe, CompressRun run, const Places& places,
+                                      const Reporter& reporter) {
+  recipe.mlp = MlpForm::kLowRank;
+  run.statistics.reset();
+  CompressOutcome outcome =
+      compress_model(io::Checkpoint::open(places.pruned), recipe, run, reporter);
+  if (parallel::rank() == 0) remove_tree(places.pruned);
+  return outcome;
 }
 
 }  // namespace
@@ -185,6 +216,11 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   std::optional<AtomicFolder> claimed;  // held for all ranks from here on
   if (parallel::rank() == 0) {
     claimed.emplace(places.out, run.force, package::checkpoint_folder());
+  }
+  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons;
+  const nlohmann::json purpose = prunes ? purpose_of(model, recipe) : nlohmann::json();
+  if (prunes && is_pruned_already(places.pruned, purpose, run.force)) {
+    return compress_what_is_left(recipe, run, places, reporter);
   }
   if (recipe.speedup) check_speedup(model, recipe, places.plan, run.force);
 
@@ -224,6 +260,25 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     options.calibration = std::move(calibration);
   }
   CompressOutcome outcome;
+  if (prunes) {
+    const Pruning pruning =
+        bought_pruning(model, recipe, layers, *competition, statistics->statistics(), reporter);
+    if (!pruning.layers.empty()) {
+      reporter.tell(fmt::format(
+          "{} MLPs lose neurons, which is predicted to cost {:.3g} nats a token and leaves the "
+          "others more bits",
+          pruning.layers.size(), pruning.loss));
+      compress::CompressOptions of_pruning = options;
+      of_pruning.dtype.reset();
+      of_pruning.made_by = to_json(recipe, {.layers = pruning.layers});
+      of_pruning.made_by["purpose"] = purpose;
+      compress::compress(model, pruning.layers, places.pruned, of_pruning, reporter.progress);
+      statistics->done();
+      outcome = compress_what_is_left(recipe, run, places, reporter);
+      outcome.predicted_loss = outcome.predicted_loss.value_or(0.0) + pruning.loss;
+      return outcome;
+    }
+  }
   if (competition) {
     plan::BytePlan bought =
         buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);

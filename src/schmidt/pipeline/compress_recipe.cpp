@@ -68,6 +68,7 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
     made_by["forms"] = names_of(recipe.forms.kinds);
     made_by["layers"] = recipe.selection.include;
     made_by["ignore"] = recipe.selection.ignore;
+    if (recipe.mlp == MlpForm::kNeurons) made_by["mlp"] = "neurons";
   } else if (recipe.plan) {
     made_by["plan"] = {{"made_by", recipe.plan->made_by},
                        {"layers", plan::planned_json(recipe.plan->layers)}};
@@ -93,6 +94,7 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
 
 nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan) {
   recipe.speedup.reset();
+  recipe.bytes.reset();
   recipe.method.clear();
   recipe.plan = plan;
   return to_json(recipe);

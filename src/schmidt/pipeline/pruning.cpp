@@ -1,0 +1,110 @@
+#include "schmidt/pipeline/pruning.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "schmidt/compress/neurons.h"
+#include "schmidt/plan/layers.h"
+
+namespace schmidt::pipeline {
+namespace {
+
+constexpr int kGate = 5, kDown = 7;  // the paper's numbers of an MLP's layers
+
+/// Shares of all neurons that are tried.
+constexpr double kShares[] = {0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5};
+
+bool is_of_one_mlp(const plan::Layer& layer) {
+  return layer.block >= 0 && !layer.expert && layer.members.size() == 1 &&
+         layer.paper_numbers.front() >= kGate;
+}
+
+Pruning pruning_of(const NeuronCurves& by_block, double share) {
+  std::vector<plan::LayerCurve> curves;
+  double all = 0.0;
+  for (const auto& [block, curve] : by_block) {
+    curves.push_back(curve);
+    all += static_cast<double>(curve.points.back().parameters);
+  }
+  const std::vector<size_t> chosen = plan::allocate(curves, std::llround(share * all));
+  Pruning pruning;
+  for (size_t c = 0; c < curves.size(); ++c) {
+    const plan::CurvePoint& point = curves[c].points[chosen[c]];
+    const plan::Layer& down = curves[c].layer;
+    pruning.loss += point.loss;
+    if (point.neurons) pruning.layers.push_back(plan::pruned(down, *point.neurons));
+  }
+  return pruning;
+}
+
+/// The forms of what is left.
+Competition after(const Pruning& pruning, const NeuronCurves& curves, Competition competition) {
+  std::map<int64_t, double> kept;  // by block: the share of its neurons
+  for (const plan::LayerPlan& p : pruning.layers) {
+    kept[p.layer.block] = static_cast<double>(*p.neurons) / static_cast<double>(p.layer.cols);
+  }
+  for (plan::LayerForms& layer : competition.layers) {
+    const auto share = kept.find(layer.layer.block);
+    if (share == kept.end() || !has_neurons(curves, layer.layer)) continue;
+    for (plan::Form& form : layer.forms) {
+      form.bytes = std::llround(static_cast<double>(form.bytes) * share->second);
+      form.loss *= share->second;
+    }
+  }
+  return competition;
+}
+
+}  // namespace
+
+NeuronCurves neuron_curves(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
+                           const calibrate::Statistics& statistics,
+                           const compress::MethodOptions& options, const Reporter& reporter) {
+  std::map<int64_t, std::vector<plan::Layer>> blocks;
+  for (const plan::Layer& layer : layers) {
+    if (is_of_one_mlp(layer)) blocks[layer.block].push_back(layer);
+  }
+  NeuronCurves curves;
+  int64_t done = 0;
+  for (const auto& [block, parts] : blocks) {
+    const plan::Layer& down = parts.back();
+    if (reporter.progress) {
+      const auto all = static_cast<int64_t>(blocks.size());
+      reporter.progress({"rank neurons", down.name, done++, all, "blocks"});
+    }
+    if (parts.size() != kDown - kGate + 1) continue;
+    const torch::Tensor w = plan::load_weight(model, down).to(torch::kFloat32);
+    curves.emplace(block, compress::neuron_curve(down, w, statistics, options));
+  }
+  return curves;
+}
+
+NeuronCurves in_groups(NeuronCurves curves, int64_t group) {
+  for (auto& [block, curve] : curves) {
+    std::erase_if(curve.points, [&](const plan::CurvePoint& point) {
+      return point.neurons && *point.neurons % group != 0;
+    });
+  }
+  return curves;
+}
+
+bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer) {
+  return is_of_one_mlp(layer) && curves.contains(layer.block);
+}
+
+Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                       const ByteBudget& budget) {
+  Pruning best;
+  if (curves.empty()) return best;
+  double least = spend(predicted, budget).loss;
+  for (const double share : kShares) {
+    Pruning pruning = pruning_of(curves, share);
+    const double loss = pruning.loss + spend(after(pruning, curves, predicted), budget).loss;
+    if (loss >= least) continue;
+    least = loss;
+    best = std::move(pruning);
+  }
+  return best;
+}
+
+}  // namespace schmidt::pipeline
