@@ -139,6 +139,12 @@ TEST_F(CompressModel, NeuronsThatLoseTheLeastLeaveTheModel) {
   recipe.share_inputs = false;
   recipe.allocation = Allocation::kUniform;
   EXPECT_THROW(make(recipe, "out"), c10::ValueError);
+  recipe = base("fisher");
+  recipe.keep = 0.8;
+  recipe.shape.low_rank = true;
+  recipe.allocation = Allocation::kSensitivity;
+  recipe.mlp = MlpForm::kNeurons;  // but for down, which base() leaves alone
+  EXPECT_THROW(make(recipe, "out"), c10::ValueError);
   recipe = base("");
   recipe.plan = plan::PlanFile{};
   for (const plan::Layer& layer : plan::dense_layers(checkpoint)) {

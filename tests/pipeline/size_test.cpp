@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "schmidt/model/model.h"
+#include "schmidt/package/model_card.h"
 #include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
@@ -139,6 +140,14 @@ TEST_F(SizeOfPrunedMlps, NeuronsThatHardlyCountLeaveTheirBytesToTheOthers) {
   EXPECT_LT(divergence("pruned"), 0.7 * divergence("whole"));
   EXPECT_GT(*outcome.predicted_loss, 0.4 * divergence("pruned"));
   EXPECT_FALSE(fs::exists(tmp / "pruned.pruned"));
+  EXPECT_FALSE(fs::exists(tmp / "pruned.pruned.partial"));
+  EXPECT_EQ(package::model_name(io::Checkpoint::open(tmp / "pruned")), "half");
+
+  const CompressRecipe recorded = recorded_recipe(io::Checkpoint::open(tmp / "pruned"), checkpoint);
+  EXPECT_EQ(recorded.mlp, MlpForm::kNeurons);
+  compress(recorded, "again");
+  EXPECT_EQ(test::read_file(tmp / "again/model.safetensors"),
+            test::read_file(tmp / "pruned/model.safetensors"));
 }
 
 TEST_F(SizeOfPrunedMlps, AKilledRunGoesOnFromThePrunedModel) {
@@ -160,6 +169,8 @@ TEST_F(SizeOfPrunedMlps, AKilledRunGoesOnFromThePrunedModel) {
   EXPECT_FALSE(fs::exists(pruned));
   EXPECT_EQ(test::read_file(tmp / "killed/model.safetensors"),
             test::read_file(tmp / "whole/model.safetensors"));
+
+  EXPECT_FALSE(fs::exists(tmp / "killed.pruned.statistics"));
 
   // What another recipe has left is not taken for it.
   compress(recipe(130e3), "other.pruned");

@@ -146,6 +146,7 @@ nlohmann::ordered_json as_json(const CompressVerbOptions& options,
                              {"parameters", r.parameters},
                              {"method", r.method},
                              {"relative_error", r.relative_error}});
+    if (r.plan.neurons) out["layers"].back()["neurons"] = *r.plan.neurons;
     if (r.plan.is_rounded()) out["layers"].back()["form"] = plan::form_text(r.plan);
     for (const compress::Candidate& c : r.candidates) {
       out["layers"].back()["candidates"].push_back({{"method", c.method},
@@ -290,7 +291,8 @@ void check_options(const CompressVerbOptions& options,
     }
     std::vector<std::string_view> readers;
     for (const compress::Method* m : compress::methods()) {
-      if (m->integers == buys_forms(options) && option.read_by(*m)) readers.push_back(m->name);
+      if (m->integers == buys_forms(options) && !m->prunes && option.read_by(*m))
+        readers.push_back(m->name);
     }
     std::vector<std::string_view> others;
     for (const compress::Method* m : methods) others.push_back(m->name);
@@ -397,8 +399,8 @@ Action add_compress(CLI::App& verb) {
       ->check(CLI::IsMember({"sensitivity", "uniform"}));
   verb.add_option(
           "--mlp", options->mlp,
-          "--keep, --size: what MLPs may lose beside bits, the ranks of their layers or whole "
-          "neurons, whose part those that are kept take over")
+          "--keep, --size: neurons: MLPs may lose neurons, the down projection fitted anew to "
+          "those that are kept; low-rank: all layers stay of full size, but for their ranks")
       ->check(CLI::IsMember({"low-rank", "neurons"}))
       ->capture_default_str();
   verb.add_flag("--share-inputs", options->share_inputs,

@@ -65,9 +65,10 @@ std::string mlp_text(const model::ModelConfig& config) {
   if (!config.experts) {
     const auto [least, most] = std::ranges::minmax(config.mlp_sizes);
     const std::string all = fmt::format("MLP {}", config.intermediate_size);
-    return least == config.intermediate_size
-               ? all
-               : fmt::format("{}, pruned to {} to {}", all, least, most);
+    if (least == config.intermediate_size) return all;
+    return fmt::format(
+        "{}, pruned to {}", all,
+        least == most ? std::to_string(least) : fmt::format("{} to {}", least, most));
   }
   const model::ExpertsConfig& e = *config.experts;
   return fmt::format("{} experts of {}, {} for each token{}", e.count, e.intermediate_size,

@@ -171,6 +171,7 @@ class Forecaster {
          {"--recipe", "--size", "--bits-per-weight", "--layers", "--out-dims", "--share-inputs"}) {
       if (has(stage, option)) return std::nullopt;
     }
+    if (text_of(stage, "--mlp") == "neurons") return std::nullopt;
     if (has(stage, "--keep") == has(stage, "--bond")) return std::nullopt;
     std::string method = text_of(stage, "--method");
     if (method.empty()) method = has(stage, "--keep") ? "fisher" : "tt-svd";

@@ -19,6 +19,7 @@
 #include "schmidt/model/layer_kinds.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
+#include "schmidt/package/model_card.h"
 #include "schmidt/package/rewrite.h"
 #include "schmidt/plan/compressed_layers.h"
 #include "schmidt/tn/site_shape.h"
@@ -126,17 +127,6 @@ std::vector<std::string> beside_down(const plan::Layer& down) {
   return {mlp + "gate_proj", mlp + "up_proj"};
 }
 
-void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan) {
-  for (const plan::LayerPlan& p : plan) {
-    if (!p.neurons) continue;
-    for (const std::string& layer : beside_down(p.layer)) {
-      TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer + ".weight"),
-                        "[compress] expected dense layers of an MLP that is pruned, got ", layer,
-                        " in another form");
-    }
-  }
-}
-
 /// The MLP of that down projection with the neurons that are kept.
 void replace_pruned(package::Rewrite& rewrite, const io::Checkpoint& checkpoint,
                     const plan::Layer& down, const LayerStore& store) {
@@ -208,7 +198,12 @@ nlohmann::json compressed_config(const io::Checkpoint& checkpoint,
     prunes = true;
     mlp_sizes[static_cast<size_t>(p.layer.block)] = *p.neurons;
   }
-  if (prunes) object["mlp_sizes"] = mlp_sizes;
+  if (prunes) {
+    object["mlp_sizes"] = mlp_sizes;
+    // What is made of the pruned model goes by the original's name too.
+    if (!config.contains("_name_or_path"))
+      config["_name_or_path"] = package::model_name(checkpoint);
+  }
   object["made_by"].push_back(options.made_by);
   if (options.dtype) io::name_dtype(config, *options.dtype);
   return config;
@@ -284,6 +279,17 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
                       " rounds to integers alone, got NF4 for ", p.layer.name);
     check_method(method, processes);
     if (method.check != nullptr) method.check(p, options);
+  }
+}
+
+void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan) {
+  for (const plan::LayerPlan& p : plan) {
+    if (!p.neurons) continue;
+    for (const std::string& layer : beside_down(p.layer)) {
+      TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer + ".weight"),
+                        "[compress] expected dense layers of an MLP that is pruned, got ", layer,
+                        " in another form");
+    }
   }
 }
 

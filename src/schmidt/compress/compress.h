@@ -39,6 +39,9 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
 /// Throws c10::ValueError for a method that is of one process where there are more.
 void check_method(const Method& method, int64_t processes);
 
+/// Throws c10::ValueError where a plan prunes an MLP whose gate and up are not dense.
+void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan);
+
 /// Writes a checkpoint folder in which every planned layer is a network and everything
 /// else is as it was. With calibration, layers are worked through in the model's order
 /// (compress_in_order); without, one weight is in memory at a time.

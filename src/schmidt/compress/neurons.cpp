@@ -1,13 +1,13 @@
 #include "schmidt/compress/neurons.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <ATen/ops/cholesky_solve.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -15,6 +15,7 @@
 #include "schmidt/compress/errors.h"
 #include "schmidt/compress/weighted_target.h"
 #include "schmidt/model/dense_projection.h"
+#include "schmidt/tn/convergence.h"
 
 namespace schmidt::compress {
 namespace {
@@ -23,15 +24,8 @@ namespace {
 constexpr double kLeastShare = 0.05;
 constexpr int64_t kSteps = 768;  // of the search, at least
 
-/// Of a neuron's own moments: what is left of one that others nearly say counts as nothing.
-constexpr double kNothingLeft = 1e-5;
-
-torch::Tensor indices(const std::vector<int64_t>& values, const torch::Device& device) {
-  return at::from_blob(const_cast<int64_t*>(values.data()),  // NOLINT: copied by `to`
-                       {static_cast<int64_t>(values.size())}, torch::kInt64)
-      .clone()
-      .to(device);
-}
+/// A neuron of which no more is left, relative to its own moments, is explained by those taken.
+constexpr double kExplained = 1e-5;
 
 /// T^T H T of what is fitted.
 torch::Tensor output_side(const WeightedTarget& target,
@@ -47,41 +41,43 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
   TORCH_CHECK_VALUE(count >= 0 && count <= n, "[neurons] expected up to ", n, ", got ", count);
   torch::Tensor left = g.clone();                                            // R
   torch::Tensor gains = at::matmul(at::matmul(g, b), g).diagonal().clone();  // of R B R
-  const torch::Tensor least = g.diagonal() * kNothingLeft;
+  const torch::Tensor least = g.diagonal() * kExplained;
   torch::Tensor taken = at::zeros_like(gains, at::TensorOptions(torch::kBool));
-  double loss = (b * g).sum().item<double>();
-  NeuronOrder order{{}, {loss}};
+  NeuronOrder order;
+  std::vector<double> gained;  // by each neuron
   while (std::cmp_less(order.neurons.size(), count)) {
     const int64_t more = std::min(at_once, count - static_cast<int64_t>(order.neurons.size()));
     const torch::Tensor own = left.diagonal();
     const torch::Tensor worth =
-        at::where(taken, -1.0, at::where(own > least, gains / own.clamp_min(1e-30), 0.0));
+        at::where(own > least, gains.clamp_min(0) / own.clamp_min(1e-30), 0.0)
+            .masked_fill(taken, -std::numeric_limits<double>::infinity());
     const torch::Tensor picked = std::get<1>(worth.topk(more));
     // R loses U U^T, where U U^T = R_p (R_pp)^-1 R_p^T; the least ridge parts equal neurons.
     const torch::Tensor columns = left.index_select(1, picked);
     torch::Tensor corner = columns.index_select(0, picked).clone();
     corner.diagonal().add_(least.index_select(0, picked)).clamp_min_(1e-30);
-    const torch::Tensor u = at::linalg_solve_triangular(at::linalg_cholesky(corner), columns.t(),
-                                                        false)
-                                .t();  // [n, more]
+    const torch::Tensor root = at::linalg_cholesky(corner);
+    const torch::Tensor u = at::linalg_solve_triangular(root, columns.t(), false).t();  // [n, more]
     const torch::Tensor bu = at::matmul(b, u), ubu = at::matmul(u.t(), bu);
     gains.sub_((at::matmul(left, bu) * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
     left.addmm_(u, u.t(), 1, -1);
     taken.index_fill_(0, picked, true);
-    const double step = ubu.diagonal().sum().item<double>();
+    const double step = ubu.diagonal().sum().item<double>() / static_cast<double>(more);
     for (int64_t i = 0; i < more; ++i) {
       order.neurons.push_back(picked[i].item<int64_t>());
-      order.losses.push_back(
-          std::max(0.0, loss - step * static_cast<double>(i + 1) / static_cast<double>(more)));
+      gained.push_back(std::max(0.0, step));
     }
-    loss -= step;
   }
+  // From the end, so that a large loss at the beginning does not drown the small ones.
+  double loss = std::max(0.0, (b * left).sum(torch::kFloat64).item<double>());
+  order.losses.assign(gained.size() + 1, loss);
+  for (size_t k = gained.size(); k-- > 0;) order.losses[k] = loss += gained[k];
   return order;
 }
 
 torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
                        const std::vector<int64_t>& kept) {
-  const torch::Tensor ids = indices(kept, w.device());
+  const torch::Tensor ids = at::tensor(kept, at::TensorOptions(torch::kInt64)).to(w.device());
   const torch::Tensor columns = g.to(torch::kFloat64).index_select(1, ids);
   const torch::Tensor root = at::linalg_cholesky(columns.index_select(0, ids));
   const torch::Tensor wanted = at::matmul(w.to(torch::kFloat64), columns);  // [m, k]
@@ -100,11 +96,13 @@ int64_t neuron_step(int64_t neurons) {
 plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
                               const calibrate::Statistics& statistics,
                               const MethodOptions& options) {
-  LayerInputs inputs{.moments = statistics.inputs(layer),
-                     .gradient = statistics.of(layer).gradient};
-  const WeightedTarget target = weighted_target(w, inputs, options);
-  const NeuronOrder order =
-      order_neurons(target.norm.input, output_side(target, *inputs.gradient), layer.cols);
+  const LayerInputs inputs{.moments = statistics.inputs(layer),
+                           .gradient = statistics.of(layer).gradient};
+  const NeuronOrder order = tn::until_it_converges(layer.name, "prune", [&](bool wide) {
+    const auto dtype = wide ? torch::kFloat64 : torch::kFloat32;
+    const WeightedTarget target = weighted_target(w.to(dtype), inputs, options);
+    return order_neurons(target.norm.input, output_side(target, *inputs.gradient), layer.cols);
+  });
   const int64_t step = neuron_step(layer.cols);
   const auto least = static_cast<int64_t>(kLeastShare * static_cast<double>(layer.cols));
   plan::LayerCurve curve{layer, {}, 2 * layer.numel()};

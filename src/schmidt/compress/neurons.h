@@ -14,8 +14,9 @@ namespace schmidt::compress {
 /// Neurons of an MLP, those first that make up best for all others.
 struct NeuronOrder {
   std::vector<int64_t> neurons;
-  /// losses[k]: tr(B R), R being what the first k neurons do not say of the others (G's Schur
-  /// complement), or twice the nats a token that are predicted to be lost; of all of them at 0.
+  /// losses[k]: tr(B R), R being what the first k neurons leave unexplained of the others (G's
+  /// Schur complement): twice the nats a token that a model with these k alone is predicted to
+  /// lose. losses[0] is that of none.
   std::vector<double> losses;
 };
 
@@ -25,8 +26,8 @@ struct NeuronOrder {
 /// Source: Farahat et al. 2011, "An efficient greedy method for unsupervised feature selection".
 NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_t count);
 
-/// W' [m, n] with zeros for neurons that are not among `kept`, the nearest to W in the norm of G:
-/// W G_k (G_kk)^-1, so that those that are kept make up for the others.
+/// W' [m, n] with zeros for neurons that are not among `kept`, the least-squares reconstruction of
+/// W in the norm of G: W G_k (G_kk)^-1.
 torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
                        const std::vector<int64_t>& kept);
 
@@ -36,8 +37,8 @@ plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
                               const calibrate::Statistics& statistics,
                               const MethodOptions& options);
 
-/// Counts of neurons that are tried are multiples of this: rows of the down projection then divide
-/// into groups of integers, and blocks of products.
+/// Counts of neurons that are tried are multiples of this, 64 at most, so that rows of the down
+/// projection divide into groups of so many integers.
 int64_t neuron_step(int64_t neurons);
 
 /// Method `prune` of a down projection: W' with zeros for all but the plan's number of neurons, and

@@ -224,7 +224,9 @@ std::map<std::string, io::GgufValue> gguf_model_keys(const io::Checkpoint& check
   keys[prefix + "context_length"] = {context};
   keys[prefix + "embedding_length"] = {config.hidden_size};
   keys[prefix + "block_count"] = {config.num_layers};
-  keys[prefix + "feed_forward_length"] = {config.intermediate_size};
+  // Pruned MLPs are filled up to the largest of them.
+  keys[prefix + "feed_forward_length"] = {config.experts ? config.intermediate_size
+                                                         : std::ranges::max(config.mlp_sizes)};
   keys[prefix + "attention.head_count"] = {config.num_heads};
   keys[prefix + "attention.head_count_kv"] = {config.num_kv_heads};
   keys[prefix + "attention.key_length"] = {config.head_dim};

@@ -1,5 +1,6 @@
 #include "schmidt/convert/rotated.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -168,16 +169,21 @@ torch::Tensor random_rotation(int64_t n, uint64_t seed) {
 DenseModel rotated_model(const io::Checkpoint& checkpoint, uint64_t seed,
                          std::optional<torch::ScalarType> dtype) {
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
-  TORCH_CHECK_VALUE(config.compressed_layers.empty(),
+  const bool pruned = std::ranges::any_of(
+      config.mlp_sizes, [&](int64_t size) { return size != config.intermediate_size; });
+  TORCH_CHECK_VALUE(config.compressed_layers.empty() && !pruned,
                     "[rotate] expected a model none of whose layers is compressed, got ",
-                    config.compressed_layers.size(), " in ", checkpoint.path().string(),
-                    "; export --to dense writes one");
+                    pruned ? "pruned MLPs" : std::to_string(config.compressed_layers.size()),
+                    " in ", checkpoint.path().string(), "; export --to dense writes one");
   TORCH_CHECK_VALUE(config.norms == model::NormPlacement::kBefore,
                     "[rotate] expected norms in front of attention and MLP alone, got ",
                     config.model_type, ", which has them behind, where their weights do not turn");
   const torch::ScalarType written = dtype.value_or(dense_dtype(checkpoint));
   DenseModel rotated{Turning(checkpoint, config, seed, written).weights(), checkpoint.config(), {}};
   rotated.config["tie_word_embeddings"] = false;
+  for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
+    rotated.config.erase(key);
+  }
   io::name_dtype(rotated.config, written);
   return rotated;
 }

@@ -1,6 +1,7 @@
 #include "schmidt/pipeline/compress_model.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 
 #include <c10/util/Exception.h>
@@ -8,7 +9,10 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/format_error.h"
+#include "schmidt/base/work_folder.h"
 #include "schmidt/calibrate/statistics_folder.h"
+#include "schmidt/io/json.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
@@ -20,6 +24,7 @@
 #include "schmidt/pipeline/pruning.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
+#include "schmidt/plan/plan_file.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -113,78 +118,117 @@ bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
   return !planned.empty() && planned == calibrate::fingerprint_in(*run.statistics);
 }
 
-/// The pruning that is predicted to pay where bytes are spent on integers, or on the forms that the
-/// recipe names.
-Pruning bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
-                       const std::vector<plan::Layer>& layers, const Competition& competition,
-                       const calibrate::Statistics& statistics, const Reporter& reporter) {
+/// The pruning that is predicted to pay where bytes are spent on integers, where these fit, or on
+/// the forms that the recipe names.
+plan::CurvePlan bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
+                               const std::vector<plan::Layer>& layers,
+                               const Competition& competition,
+                               const calibrate::Statistics& statistics, const Reporter& reporter) {
   ByteBudget budget = budget_of(recipe);
-  if (!budget.rules.kinds) budget.rules.kinds = compress::FormKinds{};
-  Competition predicted = competition.narrowed(*budget.rules.kinds);
-  if (static_cast<double>(predicted.least_bytes()) > budget.bytes) predicted = competition;
+  Competition predicted = competition;
+  if (!budget.rules.kinds) {
+    Competition integers = competition.narrowed({});
+    if (static_cast<double>(integers.least_bytes()) <= budget.bytes) {
+      predicted = std::move(integers);
+      budget.rules.kinds.emplace();
+    }
+  }
   predict_losses(predicted, model, statistics, recipe.fit);
   const NeuronCurves curves = neuron_curves(model, layers, statistics, recipe.fit, reporter);
   return choose_pruning(in_groups(curves, std::max<int64_t>(1, budget.rules.group)), predicted,
                         budget);
 }
 
-/// What a pruned model that lies beside OUT was made for.
-nlohmann::json purpose_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
-  return {{"model", package::fingerprint(model)}, {"recipe", to_json(recipe)}};
+/// What the first rank makes, for all: predictions differ in their last digits between machines.
+plan::CurvePlan of_first_rank(const io::Checkpoint& model,
+                              const std::function<plan::CurvePlan()>& make) {
+  if (parallel::size() == 1) return make();
+  nlohmann::json sent;
+  if (parallel::rank() == 0) {
+    const plan::CurvePlan made = make();
+    sent = {{"layers", plan::planned_json(made.layers)}, {"loss", made.loss}};
+  }
+  const auto received = nlohmann::json::parse(parallel::broadcast(sent.dump()));
+  const io::JsonRecord record(received, "", model.path());
+  return {plan::read_planned(record, plan::outline(model)), received.at("loss").get<double>()};
 }
 
-/// Whether an earlier run has finished its pruned model there. Throws c10::ValueError where another
-/// lies there and `force` does not drop it.
-bool is_pruned_already(const std::filesystem::path& pruned, const nlohmann::json& purpose,
-                       bool force) {
-  if (!path_exists(pruned)) return false;
-  const io::Checkpoint found = io::Checkpoint::open(pruned);
-  const nlohmann::json& config = found.config();
-  const nlohmann::json::json_pointer place("/compression_config/made_by/0/purpose");
-  if (config.contains(place) && config.at(place) == purpose) return true;
+/// Of the log in a pruned model's config.json: "prune", whose neurons it lost, and for what.
+nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe) {
+  return {{"verb", "prune"},
+          {"program", "schmidt " SCHMIDT_VERSION},
+          {"model", package::fingerprint(model)},
+          {"for", to_json(recipe)}};
+}
+
+/// What an earlier run's pruning for the same has cost, where it has left its model there. Throws
+/// c10::ValueError where something else lies there and `force` does not drop it.
+std::optional<double> pruned_already(const std::filesystem::path& pruned, const nlohmann::json& log,
+                                     bool force) {
+  if (!path_exists(pruned)) return std::nullopt;
+  const auto config = pruned / "config.json";
+  nlohmann::json found;
+  try {
+    if (path_exists(config)) found = io::read_json_object(config);
+  } catch (const FormatError&) {
+  }
+  const nlohmann::json made_by =
+      found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
+  if (made_by.is_array() && !made_by.empty()) {
+    nlohmann::json last = made_by.back();
+    const nlohmann::json loss = last.value("predicted_loss", nlohmann::json());
+    for (const char* key : {"predicted_loss", "neurons"}) last.erase(key);
+    if (loss.is_number() && last == log) return loss.get<double>();
+  }
   TORCH_CHECK_VALUE(force, "[output] ", pruned.string(),
-                    " holds the pruned model of another recipe; expected nothing there (remove it, "
-                    "or force drops it)");
-  return false;
+                    " holds something else than the pruned model of this recipe; expected nothing "
+                    "there (remove it, or force drops it)");
+  return std::nullopt;
 }
 
 /// Where a compression writes, links followed.
 struct Places {
   std::filesystem::path out;
-  std::filesystem::path pruned;      ///< of one for bytes whose MLPs lose neurons, while it runs
+  std::filesystem::path pruned;      ///< the model that a pruning for bytes leaves, meanwhile
   std::filesystem::path statistics;  ///< kept, or beside `out` while it runs
   std::filesystem::path plan;        ///< of a compression for speed
 };
 
 /// Throws where something lies in the way.
 Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, const CompressRun& run,
-                 bool collects) {
+                 bool collects, bool prunes) {
   std::vector<InputPath> inputs = run.also_read;
   inputs.push_back({"the model", model.path()});
   for (const std::string& file : recipe.text.files) {
     if (file != "self") inputs.push_back({"calibration text", file});
   }
   Places places;
-  places.statistics = run.statistics.value_or(with_ending(resolved_place(run.out), ".statistics"));
+  const std::filesystem::path place = resolved_place(run.out);
+  places.pruned = with_ending(place, ".pruned");
+  places.statistics =
+      run.statistics.value_or(with_ending(prunes ? places.pruned : place, ".statistics"));
   std::vector<std::filesystem::path> beside;
   if (collects) beside.push_back(places.statistics);
-  places.plan = speed_plan_of(resolved_place(run.out));
+  places.plan = speed_plan_of(place);
   if (recipe.speedup) beside.push_back(places.plan);
-  places.pruned = with_ending(resolved_place(run.out), ".pruned");
-  if (recipe.bytes && recipe.mlp == MlpForm::kNeurons) beside.push_back(places.pruned);
+  if (prunes) beside.push_back(places.pruned);
   places.out = output_folder(run.out, beside, inputs);
   if (collects && parallel::rank() == 0) calibrate::check_statistics_folder(places.statistics);
   return places;
 }
 
 /// Compresses the pruned model, which goes when that is done.
-CompressOutcome compress_what_is_left(CompressRecipe recipe, CompressRun run, const Places& places,
-                                      const Reporter& reporter) {
-  recipe.mlp = MlpForm::kLowRank;
+CompressOutcome compress_what_is_left(const CompressRecipe& recipe, CompressRun run,
+                                      const Places& places, const Reporter& reporter) {
   run.statistics.reset();
   CompressOutcome outcome =
       compress_model(io::Checkpoint::open(places.pruned), recipe, run, reporter);
-  if (parallel::rank() == 0) remove_tree(places.pruned);
+  if (parallel::rank() != 0) return outcome;
+  // A folder of that name is whole, whenever a run is killed.
+  const std::filesystem::path going = partial_folder(places.pruned);
+  std::filesystem::rename(places.pruned, going);
+  remove_tree(going);
+  if (!run.statistics) remove_tree(with_ending(places.pruned, ".statistics"));
   return outcome;
 }
 
@@ -200,6 +244,10 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
 
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_allocation(recipe);
+  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons && !run.pruned_loss;
+  if (recipe.mlp == MlpForm::kNeurons) {
+    check_prunable(model::parse_config(model.config(), model.path()), layers);
+  }
   std::optional<std::vector<plan::LayerPlan>> plan;
   std::optional<Competition> competition;
   if (recipe.buys_forms()) {
@@ -210,17 +258,23 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   } else {
     plan = plan_ahead(recipe, layers, parameters);
     compress::check_plan(*plan, recipe.fit, parallel::size());
+    compress::check_pruned_mlps(model, *plan);
   }
   const bool measures = calibrated && (needs.gradient || recipe.buys_forms());
-  const Places places = places_of(model, recipe, run, measures);
+  const Places places = places_of(model, recipe, run, measures, prunes);
   std::optional<AtomicFolder> claimed;  // held for all ranks from here on
   if (parallel::rank() == 0) {
     claimed.emplace(places.out, run.force, package::checkpoint_folder());
   }
-  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons;
-  const nlohmann::json purpose = prunes ? purpose_of(model, recipe) : nlohmann::json();
-  if (prunes && is_pruned_already(places.pruned, purpose, run.force)) {
-    return compress_what_is_left(recipe, run, places, reporter);
+  nlohmann::json log;
+  if (prunes) {
+    log = pruning_log(model, recipe);
+    if (const auto loss = pruned_already(places.pruned, log, run.force)) {
+      CompressRun rest = run;
+      rest.windows = calibration_windows(model, recipe.text, run.sampling, reporter);
+      rest.pruned_loss = loss;
+      return compress_what_is_left(recipe, rest, places, reporter);
+    }
   }
   if (recipe.speedup) check_speedup(model, recipe, places.plan, run.force);
 
@@ -234,7 +288,9 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   std::optional<KeptStatistics> statistics;
   if (calibrated) {
     compress::Calibration calibration;
-    calibration.windows = calibration_windows(model, recipe.text, run.sampling, reporter);
+    calibration.windows = run.windows
+                              ? *run.windows
+                              : calibration_windows(model, recipe.text, run.sampling, reporter);
     calibration.workers = options.workers;
     calibration.dtype = run.load.dtype;
     calibration.device = run.load.device;
@@ -261,29 +317,33 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   }
   CompressOutcome outcome;
   if (prunes) {
-    const Pruning pruning =
-        bought_pruning(model, recipe, layers, *competition, statistics->statistics(), reporter);
+    const plan::CurvePlan pruning = of_first_rank(model, [&] {
+      return bought_pruning(model, recipe, layers, *competition, statistics->statistics(),
+                            reporter);
+    });
     if (!pruning.layers.empty()) {
       reporter.tell(fmt::format(
           "{} MLPs lose neurons, which is predicted to cost {:.3g} nats a token and leaves the "
           "others more bits",
           pruning.layers.size(), pruning.loss));
+      log["neurons"] = plan::planned_json(pruning.layers);
+      log["predicted_loss"] = pruning.loss;
       compress::CompressOptions of_pruning = options;
       of_pruning.dtype.reset();
-      of_pruning.made_by = to_json(recipe, {.layers = pruning.layers});
-      of_pruning.made_by["purpose"] = purpose;
+      of_pruning.made_by = log;
       compress::compress(model, pruning.layers, places.pruned, of_pruning, reporter.progress);
+      CompressRun rest = run;
+      rest.windows = options.calibration->windows;
+      rest.pruned_loss = pruning.loss;
       statistics->done();
-      outcome = compress_what_is_left(recipe, run, places, reporter);
-      outcome.predicted_loss = outcome.predicted_loss.value_or(0.0) + pruning.loss;
-      return outcome;
+      return compress_what_is_left(recipe, rest, places, reporter);
     }
   }
   if (competition) {
     plan::BytePlan bought =
         buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);
     plan = std::move(bought.layers);
-    outcome.predicted_loss = bought.loss;
+    outcome.predicted_loss = bought.loss + run.pruned_loss.value_or(0.0);
   } else if (recipe.speedup) {
     const plan::PlanFile bought =
         plan_for_speed(model, recipe, places.statistics, places.plan, run.force);
@@ -292,8 +352,11 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
     options.made_by = std::move(made_by);
     plan = bought.layers;
   } else if (!plan) {
+    const auto buy_ranks = [&] {
+      return plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter);
+    };
     plan::CurvePlan bought =
-        plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter);
+        recipe.mlp == MlpForm::kNeurons ? of_first_rank(model, buy_ranks) : buy_ranks();
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss;
   }

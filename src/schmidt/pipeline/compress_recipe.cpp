@@ -94,7 +94,6 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
 
 nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan) {
   recipe.speedup.reset();
-  recipe.bytes.reset();
   recipe.method.clear();
   recipe.plan = plan;
   return to_json(recipe);
@@ -129,11 +128,11 @@ CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Ch
     recipe.allocation = one_of(record, "allocation", "sensitivity", "uniform") == "uniform"
                             ? Allocation::kUniform
                             : Allocation::kSensitivity;
-    if (record.has("mlp") && one_of(record, "mlp", "low-rank", "neurons") == "neurons") {
-      recipe.mlp = MlpForm::kNeurons;
-    }
     recipe.selection = {record.texts("layers"), record.texts("ignore")};
     recipe.share_inputs = record.flag("share_inputs");
+  }
+  if (record.has("mlp") && one_of(record, "mlp", "low-rank", "neurons") == "neurons") {
+    recipe.mlp = MlpForm::kNeurons;
   }
   const int asked = (recipe.keep ? 1 : 0) + (recipe.bytes ? 1 : 0) + (recipe.bond ? 1 : 0) +
                     (recipe.plan ? 1 : 0);

@@ -10,17 +10,28 @@
 namespace schmidt::pipeline {
 namespace {
 
-constexpr int kGate = 5, kDown = 7;  // the paper's numbers of an MLP's layers
-
 /// Shares of all neurons that are tried.
 constexpr double kShares[] = {0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5};
 
-bool is_of_one_mlp(const plan::Layer& layer) {
-  return layer.block >= 0 && !layer.expert && layer.members.size() == 1 &&
-         layer.paper_numbers.front() >= kGate;
+bool is_of_mlp(const plan::Layer& layer) {
+  if (layer.block < 0 || layer.members.size() != 1) return false;
+  const auto kind = layer.group().kind;
+  return kind == model::Group::kGateUp || kind == model::Group::kDown;
 }
 
-Pruning pruning_of(const NeuronCurves& by_block, double share) {
+bool is_down(const plan::Layer& layer) { return layer.group().kind == model::Group::kDown; }
+
+/// The layers of each block's MLP, where all three are among these.
+std::map<int64_t, std::vector<plan::Layer>> whole_mlps(const std::vector<plan::Layer>& layers) {
+  std::map<int64_t, std::vector<plan::Layer>> blocks;
+  for (const plan::Layer& layer : layers) {
+    if (is_of_mlp(layer)) blocks[layer.block].push_back(layer);
+  }
+  std::erase_if(blocks, [](const auto& block) { return block.second.size() != 3; });
+  return blocks;
+}
+
+plan::CurvePlan pruning_of(const NeuronCurves& by_block, double share) {
   std::vector<plan::LayerCurve> curves;
   double all = 0.0;
   for (const auto& [block, curve] : by_block) {
@@ -28,7 +39,7 @@ Pruning pruning_of(const NeuronCurves& by_block, double share) {
     all += static_cast<double>(curve.points.back().parameters);
   }
   const std::vector<size_t> chosen = plan::allocate(curves, std::llround(share * all));
-  Pruning pruning;
+  plan::CurvePlan pruning;
   for (size_t c = 0; c < curves.size(); ++c) {
     const plan::CurvePoint& point = curves[c].points[chosen[c]];
     const plan::Layer& down = curves[c].layer;
@@ -39,7 +50,8 @@ Pruning pruning_of(const NeuronCurves& by_block, double share) {
 }
 
 /// The forms of what is left.
-Competition after(const Pruning& pruning, const NeuronCurves& curves, Competition competition) {
+Competition after(const plan::CurvePlan& pruning, const NeuronCurves& curves,
+                  Competition competition) {
   std::map<int64_t, double> kept;  // by block: the share of its neurons
   for (const plan::LayerPlan& p : pruning.layers) {
     kept[p.layer.block] = static_cast<double>(*p.neurons) / static_cast<double>(p.layer.cols);
@@ -57,22 +69,23 @@ Competition after(const Pruning& pruning, const NeuronCurves& curves, Competitio
 
 }  // namespace
 
+void check_prunable(const model::ModelConfig& config, const std::vector<plan::Layer>& layers) {
+  TORCH_CHECK_VALUE(!config.experts && !whole_mlps(layers).empty(),
+                    "[mlp] expected MLPs whose gate, up and down are all taken, and no mixture of "
+                    "experts, whose neurons are not pruned");
+}
+
 NeuronCurves neuron_curves(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                            const calibrate::Statistics& statistics,
                            const compress::MethodOptions& options, const Reporter& reporter) {
-  std::map<int64_t, std::vector<plan::Layer>> blocks;
-  for (const plan::Layer& layer : layers) {
-    if (is_of_one_mlp(layer)) blocks[layer.block].push_back(layer);
-  }
+  const auto blocks = whole_mlps(layers);
   NeuronCurves curves;
-  int64_t done = 0;
   for (const auto& [block, parts] : blocks) {
-    const plan::Layer& down = parts.back();
+    const plan::Layer& down = *std::ranges::find_if(parts, is_down);
     if (reporter.progress) {
-      const auto all = static_cast<int64_t>(blocks.size());
-      reporter.progress({"rank neurons", down.name, done++, all, "blocks"});
+      reporter.progress({"rank neurons", down.name, static_cast<int64_t>(curves.size()),
+                         static_cast<int64_t>(blocks.size()), "blocks"});
     }
-    if (parts.size() != kDown - kGate + 1) continue;
     const torch::Tensor w = plan::load_weight(model, down).to(torch::kFloat32);
     curves.emplace(block, compress::neuron_curve(down, w, statistics, options));
   }
@@ -85,20 +98,27 @@ NeuronCurves in_groups(NeuronCurves curves, int64_t group) {
       return point.neurons && *point.neurons % group != 0;
     });
   }
+  std::erase_if(curves, [](const auto& block) { return block.second.points.size() == 1; });
   return curves;
 }
 
 bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer) {
-  return is_of_one_mlp(layer) && curves.contains(layer.block);
+  return is_of_mlp(layer) && curves.contains(layer.block);
 }
 
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                       const ByteBudget& budget) {
-  Pruning best;
+plan::CurvePlan choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                               const ByteBudget& budget) {
+  plan::CurvePlan best;
   if (curves.empty()) return best;
   double least = spend(predicted, budget).loss;
+  double smallest = 0.0, all = 0.0;
+  for (const auto& [block, curve] : curves) {
+    smallest += static_cast<double>(curve.points.front().parameters);
+    all += static_cast<double>(curve.points.back().parameters);
+  }
   for (const double share : kShares) {
-    Pruning pruning = pruning_of(curves, share);
+    if (share * all < smallest) break;
+    plan::CurvePlan pruning = pruning_of(curves, share);
     const double loss = pruning.loss + spend(after(pruning, curves, predicted), budget).loss;
     if (loss >= least) continue;
     least = loss;

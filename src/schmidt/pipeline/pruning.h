@@ -8,6 +8,7 @@
 #include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/checkpoint.h"
+#include "schmidt/model/config.h"
 #include "schmidt/pipeline/byte_plan.h"
 #include "schmidt/plan/allocate.h"
 
@@ -16,27 +17,26 @@ namespace schmidt::pipeline {
 /// What MLPs lose with fewer neurons, by their blocks; the curves are of their down projections.
 using NeuronCurves = std::map<int64_t, plan::LayerCurve>;
 
-/// Of the blocks' MLPs whose three layers are among `layers`, mixtures of experts left out.
+/// Throws c10::ValueError where no MLP has all of its three layers among these, or for a mixture of
+/// experts.
+void check_prunable(const model::ModelConfig& config, const std::vector<plan::Layer>& layers);
+
+/// Of the blocks' MLPs whose three layers are among `layers`.
 NeuronCurves neuron_curves(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                            const calibrate::Statistics& statistics,
                            const compress::MethodOptions& options, const Reporter& reporter);
 
-/// With those numbers of neurons alone that groups of so many columns divide.
+/// With those numbers of neurons alone that groups of so many columns divide, and without the MLPs
+/// that have none.
 NeuronCurves in_groups(NeuronCurves curves, int64_t group);
 
 /// Whether a layer shrinks with the neurons of one of these MLPs.
 bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer);
 
-/// How many neurons each MLP keeps.
-struct Pruning {
-  std::vector<plan::LayerPlan> layers;  ///< of those that lose some
-  double loss = 0.0;                    ///< predicted, in nats a token
-};
-
 /// The pruning after which a budget of bytes is predicted to lose the least, both losses together:
 /// fewer neurons leave the others more bits. Rounding is taken to lose as much for each neuron
 /// before and after. No layers where no pruning gains.
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                       const ByteBudget& budget);
+plan::CurvePlan choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                               const ByteBudget& budget);
 
 }  // namespace schmidt::pipeline
