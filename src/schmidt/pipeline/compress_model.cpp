@@ -226,9 +226,9 @@ CompressOutcome compress_what_is_left(const CompressRecipe& recipe, CompressRun 
   if (parallel::rank() != 0) return outcome;
   // A folder of that name is whole, whenever a run is killed.
   const std::filesystem::path going = partial_folder(places.pruned);
-  std::filesystem::rename(places.pruned, going);
+  move_path(places.pruned, going);
   remove_tree(going);
-  if (!run.statistics) remove_tree(with_ending(places.pruned, ".statistics"));
+  remove_tree(with_ending(places.pruned, ".statistics"));  // of a run that was killed
   return outcome;
 }
 
