@@ -17,7 +17,9 @@
 #include "schmidt/io/safetensors.h"
 #include "schmidt/model/layers.h"
 #include "schmidt/model/model.h"
+#include "schmidt/pipeline/compress_model.h"
 #include "schmidt/pipeline/export_model.h"
+#include "schmidt/pipeline/quantize_recipe.h"
 #include "schmidt/plan/uniform.h"
 #include "schmidt/text/tokenizer.h"
 
@@ -139,6 +141,16 @@ class FamiliesTest : public testing::TestWithParam<Family> {
     return tmp / "c";
   }
 
+  // Conversations to heal on: text.jsonl.
+  void write_conversations() const {
+    std::ofstream file(tmp / "text.jsonl");
+    for (int i = 0; i < 20; ++i) {
+      const json line = {{"instruction", "Say number " + std::to_string(i)},
+                         {"output", "It is the number " + std::to_string(i * i) + ", of course."}};
+      file << line.dump() << "\n";
+    }
+  }
+
   test::TemporaryFolder tmp;
   io::Checkpoint checkpoint = io::Checkpoint::open(
       test::write_model(test::make_tiny_model(1), tmp / "llama"));  // until the real one is there
@@ -255,14 +267,40 @@ TEST_P(FamiliesTest, PrunedMlpsHaveTheSameLogitsInTransformersAndAsADenseModel) 
   expect_close(logits(io::Checkpoint::open(tmp / "pruned.gguf")), logits(pruned));
 }
 
+// Codes of a layer that has fewer rows than the original's begin where they are.
+TEST_P(FamiliesTest, HealingTrainsTheCodesOfAPrunedModel) {
+  if (GetParam().name != std::string("granite")) GTEST_SKIP() << "one family says it";
+  write_conversations();
+  const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics = calibrate::Statistics::collect(
+      checkpoint, streamed, layers, windows, tmp / "s", {.batch = 4});
+  const auto down = std::ranges::find(layers, "L7", &plan::Layer::label);
+  compress::CompressOptions options;
+  options.calibration =
+      compress::Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  compress::compress(checkpoint, {plan::pruned(*down, 24)}, tmp / "pruned", options);
+  const io::Checkpoint pruned = io::Checkpoint::open(tmp / "pruned");
+  QuantizeRecipe integers{.bits = 3, .group = 12, .method = "nearest"};
+  compress_model(pruned, compress_recipe(integers, pruned), {.out = tmp / "student"}, {});
+  heal::HealOptions o;
+  o.data = {{tmp / "text.jsonl", 1.0}};
+  o.stream.context = 96;
+  o.stream.held_out = 2;
+  o.model_level.batch = 4;
+  o.model_level.weights = {0.0, 1.0};
+  o.model_level.schedule.peak = 5e-3;
+  o.tokens = 20 * 4 * 96;
+  o.trained.codes = true;
+  const heal::HealResult result =
+      heal::heal(io::Checkpoint::open(tmp / "student"), checkpoint, tmp / "healed", o, {});
+  EXPECT_LT(result.after.kl, 0.9 * result.before.kl);
+  EXPECT_EQ(model::parse_config(io::Checkpoint::open(tmp / "healed").config(), "").mlp_sizes,
+            (std::vector<int64_t>{24, 36}));
+}
+
 TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens) {
-  std::ofstream file(tmp / "text.jsonl");
-  for (int i = 0; i < 20; ++i) {
-    const json line = {{"instruction", "Say number " + std::to_string(i)},
-                       {"output", "It is the number " + std::to_string(i * i) + ", of course."}};
-    file << line.dump() << "\n";
-  }
-  file.close();
+  write_conversations();
   auto plan = plan::plan_bond(plan::dense_layers(checkpoint), {.low_rank = true}, 8);
   compress::compress(checkpoint, plan, tmp / "student", {});
   heal::HealOptions o;

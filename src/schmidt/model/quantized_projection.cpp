@@ -26,7 +26,10 @@ ProjectionPtr load_to_train(const StoredLayer& layer, const Weights& weights) {
   const LayerSpec& spec = layer.spec;
   const auto& original = weights.options().original;
   const std::string name = spec.name + ".weight";
-  const bool known = original && original->tensors().contains(name);
+  // Of an MLP that is pruned the original has other rows or columns.
+  const bool known = original && original->tensors().contains(name) &&
+                     original->tensors().at(name).shape ==
+                         std::vector<int64_t>{spec.out_features, spec.in_features};
   return std::make_shared<TrainedCodes>(
       spec.name,
       load_quantized_matrix(form_of(layer, weights), spec.name, spec.out_features, spec.in_features,
