@@ -78,7 +78,7 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
 torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
                        const std::vector<int64_t>& kept) {
   const torch::Tensor ids = at::tensor(kept, at::TensorOptions(torch::kInt64)).to(w.device());
-  const torch::Tensor columns = g.to(torch::kFloat64).index_select(1, ids);
+  const torch::Tensor columns = g.index_select(1, ids).to(torch::kFloat64);
   const torch::Tensor root = at::linalg_cholesky(columns.index_select(0, ids));
   const torch::Tensor wanted = at::matmul(w.to(torch::kFloat64), columns);  // [m, k]
   torch::Tensor result = at::zeros_like(w);
