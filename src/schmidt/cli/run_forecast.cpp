@@ -149,6 +149,10 @@ class Forecaster {
     if (to == "transformers") return model;
     if (to == "dense" && dtype_given(stage)) {
       plan::Outline dense = model.outline;
+      if (has(stage, "--rotate")) dense.config.tie_embeddings = false;
+      if (!dense.config.experts) {  // pruned MLPs are filled up to the largest
+        std::ranges::fill(dense.config.mlp_sizes, std::ranges::max(dense.config.mlp_sizes));
+      }
       dense.tensors = plan::dense_tensors(dense.config);
       return pipeline::forecast_compressed({dense, 0.0, std::nullopt}, {}, dtype_given(stage));
     }
@@ -161,6 +165,9 @@ class Forecaster {
       const fs::path file = ahead == plans_.end() ? plan->path : ahead->second;
       if (!path_exists(file)) return std::nullopt;
       const plan::PlanFile read = plan::read_plan(file, model.outline);
+      if (std::ranges::any_of(read.layers, [](const auto& p) { return p.neurons.has_value(); })) {
+        return std::nullopt;
+      }
       std::optional<torch::ScalarType> dtype = dtype_given(stage);
       if (!dtype && !read.dtype.empty()) {
         dtype = read.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16;

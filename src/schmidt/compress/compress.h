@@ -42,9 +42,10 @@ void check_method(const Method& method, int64_t processes);
 /// Throws c10::ValueError where a plan prunes an MLP whose gate and up are not dense.
 void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan);
 
-/// Writes a checkpoint folder in which every planned layer is a network and everything
-/// else is as it was. With calibration, layers are worked through in the model's order
-/// (compress_in_order); without, one weight is in memory at a time.
+/// Writes a checkpoint folder in which every planned layer has its form and everything else is as
+/// it was, but for gate and up of an MLP that is pruned, which have fewer rows. With calibration,
+/// layers are worked through in the model's order (compress_in_order); without, one weight is in
+/// memory at a time.
 ///
 /// Work goes to `out`.partial: each finished layer is a file there, so a killed run
 /// that is started again with the same model and plan goes on where it stopped, by as many

@@ -33,6 +33,8 @@ namespace {
 /// the loss says nothing any more.
 constexpr double kLeastRankShare = 0.02;
 
+constexpr int64_t kSmallestGroup = 32;  // of those that compete where the recipe names none
+
 std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRecipe& recipe) {
   std::vector<plan::Layer> layers;
   if (recipe.plan) {
@@ -135,8 +137,8 @@ plan::CurvePlan bought_pruning(const io::Checkpoint& model, const CompressRecipe
   }
   predict_losses(predicted, model, statistics, recipe.fit);
   const NeuronCurves curves = neuron_curves(model, layers, statistics, recipe.fit, reporter);
-  return choose_pruning(in_groups(curves, std::max<int64_t>(1, budget.rules.group)), predicted,
-                        budget);
+  const int64_t group = budget.rules.group > 0 ? budget.rules.group : kSmallestGroup;
+  return choose_pruning(in_groups(curves, group), predicted, budget);
 }
 
 /// What the first rank makes, for all: predictions differ in their last digits between machines.
@@ -154,33 +156,38 @@ plan::CurvePlan of_first_rank(const io::Checkpoint& model,
 }
 
 /// Of the log in a pruned model's config.json: "prune", whose neurons it lost, and for what.
-nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe) {
+nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
+                           const torch::Tensor& windows) {
+  const torch::Tensor ids = windows.contiguous();
+  package::Fingerprint text;
+  text.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
   return {{"verb", "prune"},
           {"program", "schmidt " SCHMIDT_VERSION},
           {"model", package::fingerprint(model)},
+          {"text", text.hex()},
           {"for", to_json(recipe)}};
 }
 
 /// What an earlier run's pruning for the same has cost, where it has left its model there. Throws
-/// c10::ValueError where something else lies there and `force` does not drop it.
+/// c10::ValueError where something else lies there; with `force` whatever lies there is dropped.
 std::optional<double> pruned_already(const std::filesystem::path& pruned, const nlohmann::json& log,
                                      bool force) {
-  if (!path_exists(pruned)) return std::nullopt;
+  if (force || !path_exists(pruned)) return std::nullopt;
   const auto config = pruned / "config.json";
-  nlohmann::json found;
+  nlohmann::json found = nlohmann::json::object();
   try {
     if (path_exists(config)) found = io::read_json_object(config);
   } catch (const FormatError&) {
   }
   const nlohmann::json made_by =
       found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
-  if (made_by.is_array() && !made_by.empty()) {
+  if (made_by.is_array() && !made_by.empty() && made_by.back().is_object()) {
     nlohmann::json last = made_by.back();
     const nlohmann::json loss = last.value("predicted_loss", nlohmann::json());
     for (const char* key : {"predicted_loss", "neurons"}) last.erase(key);
     if (loss.is_number() && last == log) return loss.get<double>();
   }
-  TORCH_CHECK_VALUE(force, "[output] ", pruned.string(),
+  TORCH_CHECK_VALUE(false, "[output] ", pruned.string(),
                     " holds something else than the pruned model of this recipe; expected nothing "
                     "there (remove it, or force drops it)");
   return std::nullopt;
@@ -217,25 +224,38 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
   return places;
 }
 
+/// What goes with a model that a pruning for bytes has left.
+struct Left {
+  torch::Tensor windows;  ///< calibration text, of the original where it writes its own
+  double loss = 0.0;      ///< that the pruning is predicted to have cost
+};
+
+CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const CompressRecipe& recipe,
+                                         const CompressRun& run, const std::optional<Left>& left,
+                                         const Reporter& reporter);
+
 /// Compresses the pruned model, which goes when that is done.
-CompressOutcome compress_what_is_left(const CompressRecipe& recipe, CompressRun run,
-                                      const Places& places, const Reporter& reporter) {
-  run.statistics.reset();
+CompressOutcome compress_what_is_left(const CompressRecipe& recipe, const CompressRun& run,
+                                      const Left& left, const Places& places,
+                                      const Reporter& reporter) {
+  CompressRun rest = run;
+  rest.statistics.reset();
   CompressOutcome outcome =
-      compress_model(io::Checkpoint::open(places.pruned), recipe, run, reporter);
+      compress_or_what_is_left(io::Checkpoint::open(places.pruned), recipe, rest, left, reporter);
   if (parallel::rank() != 0) return outcome;
   // A folder of that name is whole, whenever a run is killed.
   const std::filesystem::path going = partial_folder(places.pruned);
+  remove_tree(going);
   move_path(places.pruned, going);
   remove_tree(going);
-  remove_tree(with_ending(places.pruned, ".statistics"));  // of a run that was killed
+  if (!run.statistics) remove_tree(places.statistics);  // of a run that was killed
   return outcome;
 }
 
-}  // namespace
-
-CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe& recipe,
-                               const CompressRun& run, const Reporter& reporter) {
+/// compress_model(), for its second half with what pruning has left.
+CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const CompressRecipe& recipe,
+                                         const CompressRun& run, const std::optional<Left>& left,
+                                         const Reporter& reporter) {
   model::require_model(model);
   const std::vector<plan::Layer> layers = layers_of(model, recipe);
   const int64_t parameters = package::summarize(model).parameters;
@@ -244,7 +264,7 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
 
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_allocation(recipe);
-  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons && !run.pruned_loss;
+  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons && !left;
   if (recipe.mlp == MlpForm::kNeurons) {
     check_prunable(model::parse_config(model.config(), model.path()), layers);
   }
@@ -266,14 +286,13 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   if (parallel::rank() == 0) {
     claimed.emplace(places.out, run.force, package::checkpoint_folder());
   }
+  torch::Tensor windows;
   nlohmann::json log;
   if (prunes) {
-    log = pruning_log(model, recipe);
+    windows = calibration_windows(model, recipe.text, run.sampling, reporter);
+    log = pruning_log(model, recipe, windows);
     if (const auto loss = pruned_already(places.pruned, log, run.force)) {
-      CompressRun rest = run;
-      rest.windows = calibration_windows(model, recipe.text, run.sampling, reporter);
-      rest.pruned_loss = loss;
-      return compress_what_is_left(recipe, rest, places, reporter);
+      return compress_what_is_left(recipe, run, {windows, *loss}, places, reporter);
     }
   }
   if (recipe.speedup) check_speedup(model, recipe, places.plan, run.force);
@@ -288,8 +307,9 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   std::optional<KeptStatistics> statistics;
   if (calibrated) {
     compress::Calibration calibration;
-    calibration.windows = run.windows
-                              ? *run.windows
+    if (left) windows = left->windows;
+    calibration.windows = windows.defined()
+                              ? windows
                               : calibration_windows(model, recipe.text, run.sampling, reporter);
     calibration.workers = options.workers;
     calibration.dtype = run.load.dtype;
@@ -305,7 +325,8 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
       collecting.damping = recipe.fit.damping;
       collecting.seed = recipe.text.seed;
       collecting.outputs = needs.outputs;
-      collecting.force = run.force && !run.statistics;
+      // What a run without pruning has left there is of another model.
+      collecting.force = (run.force || left) && !run.statistics;
       collecting.workers = options.workers;
       std::vector<plan::Layer> measured = layers;
       std::erase_if(measured, [](const plan::Layer& layer) { return layer.block < 0; });
@@ -332,18 +353,15 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
       of_pruning.dtype.reset();
       of_pruning.made_by = log;
       compress::compress(model, pruning.layers, places.pruned, of_pruning, reporter.progress);
-      CompressRun rest = run;
-      rest.windows = options.calibration->windows;
-      rest.pruned_loss = pruning.loss;
       statistics->done();
-      return compress_what_is_left(recipe, rest, places, reporter);
+      return compress_what_is_left(recipe, run, {windows, pruning.loss}, places, reporter);
     }
   }
   if (competition) {
     plan::BytePlan bought =
         buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);
     plan = std::move(bought.layers);
-    outcome.predicted_loss = bought.loss + run.pruned_loss.value_or(0.0);
+    outcome.predicted_loss = bought.loss + (left ? left->loss : 0.0);
   } else if (recipe.speedup) {
     const plan::PlanFile bought =
         plan_for_speed(model, recipe, places.statistics, places.plan, run.force);
@@ -363,6 +381,13 @@ CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe
   outcome.result = compress::compress(model, *plan, places.out, options, reporter.progress);
   if (statistics) statistics->done();
   return outcome;
+}
+
+}  // namespace
+
+CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe& recipe,
+                               const CompressRun& run, const Reporter& reporter) {
+  return compress_or_what_is_left(model, recipe, run, std::nullopt, reporter);
 }
 
 }  // namespace schmidt::pipeline

@@ -24,9 +24,6 @@ struct CompressRun {
   std::vector<InputPath> also_read = {};  ///< beside the model and its texts; no output lies there
   model::LoadOptions load;                ///< dtype and device that calibration computes in
   model::LoadOptions sampling;            ///< the same of a model that samples its own text
-  std::optional<torch::Tensor> windows = {};  ///< of calibration; none: of the recipe's text
-  /// The model is what a pruning for the recipe's bytes has left; what that is predicted to cost.
-  std::optional<double> pruned_loss = {};
 };
 
 struct CompressOutcome {

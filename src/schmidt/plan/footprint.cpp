@@ -36,13 +36,6 @@ Footprint footprint(const Outline& model, const std::vector<LayerPlan>& plan) {
   }
   f.multiplications = f.multiplications_before;
   for (const LayerPlan& p : plan) {
-    if (p.neurons) {  // of gate and up as well
-      const int64_t removed = 3 * p.layer.rows * (p.layer.cols - *p.neurons);
-      f.parameters -= removed;
-      f.dense_layers -= removed;
-      f.multiplications -= static_cast<double>(removed);
-      continue;
-    }
     if (p.is_rounded()) {
       f.parameters += p.parameters() - p.layer.numel();
       if (p.layer.block >= 0) f.dense_layers -= p.layer.numel();

@@ -22,7 +22,8 @@ namespace schmidt::plan {
 ///                "out_dims": [m, 1], "in_dims": [1, n], "bonds": [r], "gauge": "fixed"},
 ///               {"name": "..", "members": [".."], "method": "nearest",
 ///                "integers": {"bits": 4, "group": 64, "symmetric": false},
-///                "rank": r, "factor_integers": {"bits": 8, ..}}]}
+///                "rank": r, "factor_integers": {"bits": 8, ..}},
+///               {"name": "..down_proj", "members": [".."], "method": "prune", "neurons": k}]}
 ///
 /// "fingerprint" is null where the plan was made from a config alone; "dtype" is there where
 /// the plan asks for one.

@@ -108,39 +108,11 @@ std::vector<io::TensorSpec> planned_tensors(const LayerPlan& plan, torch::Scalar
   return specs;
 }
 
-namespace {
-
-/// The tensors of a pruned MLP, by their names.
-std::map<std::string, Specs> pruned_tensors(const StoredTensors& model, const LayerPlan& plan,
-                                            std::optional<torch::ScalarType> dtype) {
-  std::map<std::string, Specs> tensors;
-  const std::string mlp = plan.layer.name.substr(0, plan.layer.name.rfind('.') + 1);
-  const auto shrink = [&](const std::string& name, size_t dim) {
-    const auto stored = model.find(name);
-    if (stored == model.end()) return;
-    io::TensorSpec spec{name, dtype.value_or(stored->second.dtype), stored->second.shape};
-    spec.shape[dim] = *plan.neurons;
-    tensors[name] = {std::move(spec)};
-  };
-  shrink(plan.layer.name + ".weight", 1);
-  for (const char* part :
-       {"gate_proj.weight", "up_proj.weight", "gate_proj.bias", "up_proj.bias"}) {
-    shrink(mlp + part, 0);
-  }
-  return tensors;
-}
-
-}  // namespace
-
 std::vector<io::TensorSpec> written_tensors(const StoredTensors& model,
                                             const std::vector<LayerPlan>& plan,
                                             std::optional<torch::ScalarType> dtype) {
   std::map<std::string, Specs> replaced;  // by names of the model's tensors
   for (const LayerPlan& p : plan) {
-    if (p.neurons) {
-      for (auto& [name, specs] : pruned_tensors(model, p, dtype)) replaced[name] = std::move(specs);
-      continue;
-    }
     const auto stored = model.find(p.layer.members.front() + ".weight");
     const torch::ScalarType before = stored == model.end() ? torch::kFloat32 : stored->second.dtype;
     Specs specs = planned_tensors(p, dtype.value_or(before));
