@@ -219,7 +219,7 @@ TEST_P(DeviceTest, EvaluatesToTheSameNumbers) {
 
 TEST_P(DeviceTest, CompressesByEveryMethodOfNetworks) {
   for (const compress::Method* method : compress::methods()) {
-    if (method->integers) continue;
+    if (method->integers || method->prunes) continue;
     pipeline::CompressRecipe of = recipe(std::string(method->name));
     of.keep = 0.92;
     of.selection.include = {"model.layers.1.self_attn.*"};
@@ -228,6 +228,16 @@ TEST_P(DeviceTest, CompressesByEveryMethodOfNetworks) {
     SCOPED_TRACE(method->name);
     expect_same_loss(of, std::string(method->name));
   }
+}
+
+TEST_P(DeviceTest, PrunesNeurons) {
+  pipeline::CompressRecipe of = recipe("fisher");
+  of.keep = 0.85;
+  of.shape.low_rank = true;
+  of.share_inputs = false;
+  of.allocation = pipeline::Allocation::kSensitivity;
+  of.mlp = pipeline::MlpForm::kNeurons;
+  expect_same_loss(of, "neurons");
 }
 
 TEST_P(DeviceTest, RoundsByEveryMethodOfIntegers) {
