@@ -177,7 +177,7 @@ std::optional<double> pruned_already(const std::filesystem::path& pruned, const 
   nlohmann::json found = nlohmann::json::object();
   try {
     if (path_exists(config)) found = io::read_json_object(config);
-  } catch (const FormatError&) {
+  } catch (const FormatError&) {  // then it is something else
   }
   const nlohmann::json made_by =
       found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
