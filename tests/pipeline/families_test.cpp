@@ -141,14 +141,23 @@ class FamiliesTest : public testing::TestWithParam<Family> {
     return tmp / "c";
   }
 
-  // Conversations to heal on: text.jsonl.
-  void write_conversations() const {
+  // On a few conversations, by KL divergence alone.
+  heal::HealOptions healing() const {
     std::ofstream file(tmp / "text.jsonl");
     for (int i = 0; i < 20; ++i) {
       const json line = {{"instruction", "Say number " + std::to_string(i)},
                          {"output", "It is the number " + std::to_string(i * i) + ", of course."}};
       file << line.dump() << "\n";
     }
+    file.close();
+    heal::HealOptions o;
+    o.data = {{tmp / "text.jsonl", 1.0}};
+    o.stream.context = 96;
+    o.stream.held_out = 2;
+    o.model_level.batch = 4;
+    o.model_level.weights = {0.0, 1.0};
+    o.model_level.schedule.peak = 5e-3;
+    return o;
   }
 
   test::TemporaryFolder tmp;
@@ -270,7 +279,6 @@ TEST_P(FamiliesTest, PrunedMlpsHaveTheSameLogitsInTransformersAndAsADenseModel) 
 // Codes of a layer that has fewer rows than the original's begin where they are.
 TEST_P(FamiliesTest, HealingTrainsTheCodesOfAPrunedModel) {
   if (GetParam().name != std::string("granite")) GTEST_SKIP() << "one family says it";
-  write_conversations();
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
   const calibrate::StreamedModel streamed(checkpoint, {});
   const calibrate::Statistics statistics = calibrate::Statistics::collect(
@@ -283,13 +291,7 @@ TEST_P(FamiliesTest, HealingTrainsTheCodesOfAPrunedModel) {
   const io::Checkpoint pruned = io::Checkpoint::open(tmp / "pruned");
   QuantizeRecipe integers{.bits = 3, .group = 12, .method = "nearest"};
   compress_model(pruned, compress_recipe(integers, pruned), {.out = tmp / "student"}, {});
-  heal::HealOptions o;
-  o.data = {{tmp / "text.jsonl", 1.0}};
-  o.stream.context = 96;
-  o.stream.held_out = 2;
-  o.model_level.batch = 4;
-  o.model_level.weights = {0.0, 1.0};
-  o.model_level.schedule.peak = 5e-3;
+  heal::HealOptions o = healing();
   o.tokens = 20 * 4 * 96;
   o.trained.codes = true;
   const heal::HealResult result =
@@ -300,17 +302,10 @@ TEST_P(FamiliesTest, HealingTrainsTheCodesOfAPrunedModel) {
 }
 
 TEST_P(FamiliesTest, HealingBringsTheStudentNearerAndWritesWhatTransformersOpens) {
-  write_conversations();
   auto plan = plan::plan_bond(plan::dense_layers(checkpoint), {.low_rank = true}, 8);
   compress::compress(checkpoint, plan, tmp / "student", {});
-  heal::HealOptions o;
-  o.data = {{tmp / "text.jsonl", 1.0}};
-  o.stream.context = 96;
-  o.stream.held_out = 2;
-  o.model_level.batch = 4;
+  heal::HealOptions o = healing();
   o.model_level.micro_batch = 2;
-  o.model_level.weights = {0.0, 1.0};
-  o.model_level.schedule.peak = 5e-3;
   o.tokens = 40 * 4 * 96;
   o.block_tokens = 10 * 4 * 96;
   o.trained.embedding = true;

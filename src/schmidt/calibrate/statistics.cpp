@@ -479,9 +479,7 @@ std::string fingerprint_of(const io::Checkpoint& checkpoint, const StreamedModel
       .add(package::fingerprint(checkpoint))
       .add(c10::toString(model.options().dtype));
   for (const plan::Layer& layer : layers) hash.add(layer.name);
-  const torch::Tensor ids = windows.contiguous();
-  hash.add(fmt::format("{}x{}", ids.size(0), ids.size(1)));
-  hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
+  hash.add(fmt::format("{}x{}", windows.size(0), windows.size(1))).add(windows);
   hash.add(fmt::format("{} {} {}", options.batch, options.damping, options.seed));
   if (options.outputs) hash.add("outputs");
   return hash.hex();

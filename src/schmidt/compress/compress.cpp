@@ -49,8 +49,7 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint,
     if (p.neurons) hash.add(fmt::format("{} neurons", *p.neurons));
   }
   if (const auto& c = options.calibration) {
-    const torch::Tensor ids = c->windows.contiguous();
-    hash.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
+    hash.add(c->windows);
     hash.add(fmt::format("{} {} {}", c->batch, c10::toString(c->dtype),
                          c->statistics != nullptr ? c->statistics->fingerprint() : "none"));
   }
@@ -122,9 +121,10 @@ std::set<std::string> scales_of_codes(const io::Checkpoint& checkpoint) {
 }
 
 /// The gate and up projections of the MLP of that down projection.
-std::vector<std::string> beside_down(const plan::Layer& down) {
-  const std::string mlp = down.name.substr(0, down.name.rfind('.') + 1);
-  return {mlp + "gate_proj", mlp + "up_proj"};
+std::vector<model::LayerSpec> beside_down(const io::Checkpoint& checkpoint,
+                                          const plan::Layer& down) {
+  const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
+  return model::group_layers(config, down.block, model::Group::kGateUp);
 }
 
 /// The MLP of that down projection with the neurons that are kept.
@@ -146,9 +146,9 @@ void replace_pruned(package::Rewrite& rewrite, const io::Checkpoint& checkpoint,
   const std::string weight = down.name + ".weight";
   const auto fitted = [&store, down] { return store.load(down).tensors.front().tensor; };
   replace(weight, 1, fitted, fitted().scalar_type());
-  for (const std::string& layer : beside_down(down)) {
+  for (const model::LayerSpec& layer : beside_down(checkpoint, down)) {
     for (const char* part : {".weight", ".bias"}) {
-      const std::string name = layer + part;
+      const std::string name = layer.name + part;
       if (!checkpoint.tensors().contains(name)) continue;
       const auto load = [checkpoint, name] { return checkpoint.load(name); };
       replace(name, 0, load, rewrite.dtype_of(name));
@@ -285,10 +285,10 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
 void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan) {
   for (const plan::LayerPlan& p : plan) {
     if (!p.neurons) continue;
-    for (const std::string& layer : beside_down(p.layer)) {
-      TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer + ".weight"),
-                        "[compress] expected dense layers of an MLP that is pruned, got ", layer,
-                        " in another form");
+    for (const model::LayerSpec& layer : beside_down(checkpoint, p.layer)) {
+      TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer.name + ".weight"),
+                        "[compress] expected dense layers of an MLP that is pruned, got ",
+                        layer.name, " in another form");
     }
   }
 }

@@ -102,6 +102,12 @@ bool is_integers(const std::vector<StoredGroup>& terms) {
 
 }  // namespace
 
+void erase_stored_forms(nlohmann::json& config) {
+  for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
+    config.erase(key);
+  }
+}
+
 torch::ScalarType dense_dtype(const io::Checkpoint& checkpoint) {
   const model::ModelConfig config = model::parse_config(checkpoint.config(), checkpoint.path());
   const auto norm = checkpoint.tensors().find("model.norm.weight");
@@ -168,9 +174,7 @@ DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& opt
     pad(layer + ".bias", {larger.out_features});
   }
   if (!model.experts) dense.config["intermediate_size"] = std::ranges::max(model.mlp_sizes);
-  for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
-    dense.config.erase(key);
-  }
+  erase_stored_forms(dense.config);
   // A compressed head beside a tied embedding becomes a head of its own.
   if (model.tie_embeddings) dense.config["tie_word_embeddings"] = model::has_tied_head(model);
   io::name_dtype(dense.config, of_model);

@@ -39,6 +39,9 @@ struct DenseOptions {
 /// Throws FormatError where compression_config does not fit the model.
 DenseModel dense_model(const io::Checkpoint& checkpoint, const DenseOptions& options = {});
 
+/// Leaves the architecture's own config, without what says how layers were stored.
+void erase_stored_forms(nlohmann::json& config);
+
 /// What config.json says the model's weights are in, else what its final norm is stored in:
 /// float32, float16 or bfloat16. Throws FormatError as model::parse_config.
 torch::ScalarType dense_dtype(const io::Checkpoint& checkpoint);

@@ -181,9 +181,7 @@ DenseModel rotated_model(const io::Checkpoint& checkpoint, uint64_t seed,
   const torch::ScalarType written = dtype.value_or(dense_dtype(checkpoint));
   DenseModel rotated{Turning(checkpoint, config, seed, written).weights(), checkpoint.config(), {}};
   rotated.config["tie_word_embeddings"] = false;
-  for (const char* key : {"compression_config", "quantization_config", "auto_map"}) {
-    rotated.config.erase(key);
-  }
+  erase_stored_forms(rotated.config);
   io::name_dtype(rotated.config, written);
   return rotated;
 }

@@ -29,6 +29,11 @@ Fingerprint& Fingerprint::add(std::string_view bytes) {
   return *this;
 }
 
+Fingerprint& Fingerprint::add(const torch::Tensor& tensor) {
+  const torch::Tensor here = tensor.cpu().contiguous();
+  return add({static_cast<const char*>(here.const_data_ptr()), here.nbytes()});
+}
+
 std::string Fingerprint::hex() const { return fmt::format("{:016x}", state_); }
 
 std::string fingerprint(const io::Checkpoint& checkpoint) {

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include <torch/types.h>
+
 #include "schmidt/io/checkpoint.h"
 
 namespace schmidt::package {
@@ -14,6 +16,7 @@ namespace schmidt::package {
 class Fingerprint {
  public:
   Fingerprint& add(std::string_view bytes);
+  Fingerprint& add(const torch::Tensor& tensor);  ///< bytes of its numbers
   std::string hex() const;
 
  private:

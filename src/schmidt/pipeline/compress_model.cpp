@@ -158,13 +158,10 @@ plan::CurvePlan of_first_rank(const io::Checkpoint& model,
 /// Of the log in a pruned model's config.json: "prune", whose neurons it lost, and for what.
 nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
                            const torch::Tensor& windows) {
-  const torch::Tensor ids = windows.contiguous();
-  package::Fingerprint text;
-  text.add({static_cast<const char*>(ids.const_data_ptr()), ids.nbytes()});
   return {{"verb", "prune"},
           {"program", "schmidt " SCHMIDT_VERSION},
           {"model", package::fingerprint(model)},
-          {"text", text.hex()},
+          {"text", package::Fingerprint().add(windows).hex()},
           {"for", to_json(recipe)}};
 }
 

@@ -68,7 +68,6 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
     made_by["forms"] = names_of(recipe.forms.kinds);
     made_by["layers"] = recipe.selection.include;
     made_by["ignore"] = recipe.selection.ignore;
-    if (recipe.mlp == MlpForm::kNeurons) made_by["mlp"] = "neurons";
   } else if (recipe.plan) {
     made_by["plan"] = {{"made_by", recipe.plan->made_by},
                        {"layers", plan::planned_json(recipe.plan->layers)}};
@@ -80,11 +79,11 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
       made_by["in_dims"] = sites->in_dims;
     }
     made_by["allocation"] = name_of(recipe.allocation);
-    if (recipe.mlp == MlpForm::kNeurons) made_by["mlp"] = "neurons";
     made_by["layers"] = recipe.selection.include;
     made_by["ignore"] = recipe.selection.ignore;
     made_by["share_inputs"] = recipe.share_inputs;
   }
+  if (recipe.mlp == MlpForm::kNeurons) made_by["mlp"] = "neurons";
   if (needs_of(methods_of(recipe)).inputs) made_by["calibration"] = to_json(recipe.text);
   if (recipe.dtype) {
     made_by["dtype"] = *recipe.dtype == torch::kBFloat16 ? "bfloat16" : "float32";

@@ -26,10 +26,10 @@ enum class Allocation {
   kSensitivity,  ///< to where the spectra of calibration predict the least loss
 };
 
-/// How MLPs lose parameters where the spectra decide.
+/// What MLPs may lose where sensitivity allocates a share of the parameters, or bytes are spent.
 enum class MlpForm {
-  kLowRank,  ///< gate, up and down each as a low rank
-  kNeurons,  ///< neurons are pruned, and those that are kept make up for them
+  kLowRank,  ///< no neurons: gate, up and down have forms of their own
+  kNeurons,  ///< neurons, the down projection fitted anew to those that are kept
 };
 
 /// All that decides what becomes of a model: how far, by what, calibrated on what. One of

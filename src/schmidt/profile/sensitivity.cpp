@@ -89,13 +89,9 @@ std::string work_fingerprint(const io::Checkpoint& checkpoint, const model::Mode
                            fmt::join(plan.shape.in_dims, ","), fmt::join(plan.max_bonds, ",")));
     }
   }
-  const auto add_ids = [&](const torch::Tensor& ids) {
-    const torch::Tensor here = ids.cpu().contiguous();
-    hash.add({static_cast<const char*>(here.const_data_ptr()), here.nbytes()});
-  };
-  if (windows.defined()) add_ids(windows);
+  if (windows.defined()) hash.add(windows);
   if (options.questions != nullptr) {
-    for (const torch::Tensor& ids : options.questions->batches()) add_ids(ids);
+    for (const torch::Tensor& ids : options.questions->batches()) hash.add(ids);
     hash.add(fmt::format("{}", fmt::join(options.questions->answers(), ",")));
   }
   if (options.statistics != nullptr) hash.add(options.statistics->fingerprint());
