@@ -74,6 +74,41 @@ TEST(HeadLoss, EqualsTheLossOfLogitsAsAWholeAndItsGradients) {
   }
 }
 
+/// Of gradients by bfloat16 and by float32: the difference's norm over the latter's.
+double relative(const torch::Tensor& a, const torch::Tensor& b) {
+  return ((a.to(torch::kFloat32) - b).norm() / b.norm()).item<double>();
+}
+
+TEST(HeadLoss, InBfloat16LeavesOutTokensThatHardlyMove) {
+  for (const double scaling : {1.0, 0.5}) {
+    test::TinyModel made = test::make_tiny_model(1, 1);
+    made.config["tie_word_embeddings"] = false;
+    made.tensors["lm_head.weight"] = torch::randn({264, 24}).to(torch::kBFloat16).to(torch::kFloat);
+    made.config["model_type"] = "granite";
+    made.config["logits_scaling"] = scaling;
+    const auto load = [&](torch::ScalarType dtype) {
+      model::LoadOptions options;
+      options.dtype = dtype;
+      return model::Model::load(made.config, model::Weights(made.tensors, "tiny", options));
+    };
+    // Sharp ones: most tokens have a probability below 2^-12.
+    const torch::Tensor hidden = (3 * torch::randn({40, 24})).to(torch::kBFloat16);
+    const torch::Tensor targets = torch::randint(264, {40}, torch::kInt64);
+    const auto gradients = [&](torch::ScalarType dtype) {
+      const model::Model model = load(dtype);
+      const torch::Tensor weight = weight_of(model).set_requires_grad(true);
+      const torch::Tensor h = hidden.to(dtype).detach().requires_grad_();
+      head_loss(model, h, targets, {}, {1.0, 0.0}, 0.5).loss.backward();
+      return std::pair(h.grad(), weight.grad());
+    };
+    const auto [h, w] = gradients(torch::kBFloat16);
+    const auto [exact_h, exact_w] = gradients(torch::kFloat32);
+    EXPECT_LT(relative(h, exact_h), 0.03) << scaling;
+    EXPECT_LT(relative(w, exact_w), 0.03) << scaling;
+    EXPECT_GT((w.abs().sum(1) == 0).sum().item<int64_t>(), 0) << "tokens that move nowhere";
+  }
+}
+
 TEST(HeadLoss, WithoutATeacherIsCrossEntropy) {
   const Case c = make_case(10);
   const HeadLoss loss = head_loss(c.student, c.hidden, c.targets, {}, {1.0, 0.0}, 1.0);

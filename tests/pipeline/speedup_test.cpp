@@ -167,5 +167,72 @@ TEST_F(Speedup, ACompressionFollowsThePlanThatItBeganWith) {
   EXPECT_FALSE(fs::exists(file));
 }
 
+/// Of a model in which half of the neurons do not count.
+class SpeedupOfPrunedMlps : public Speedup {
+ protected:
+  SpeedupOfPrunedMlps() {
+    test::TinyModel model = test::make_tiny_model(2, 1, 8);
+    for (auto& [name, tensor] : model.tensors) {
+      if (name.ends_with("down_proj.weight")) tensor.slice(1, 0, torch::nullopt, 2).zero_();
+    }
+    checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "half"));
+  }
+
+  std::vector<int64_t> mlp_sizes(const std::string& out) const {
+    const io::Checkpoint found = io::Checkpoint::open(tmp / out);
+    return model::parse_config(found.config(), found.path()).mlp_sizes;
+  }
+
+  void expect_the_same_again(const std::string& out) {
+    const CompressRecipe recorded = recorded_recipe(io::Checkpoint::open(tmp / out), checkpoint);
+    EXPECT_EQ(recorded.mlp, MlpForm::kNeurons);
+    compress_model(checkpoint, recorded, {.out = tmp / "again"}, {});
+    EXPECT_EQ(mlp_sizes("again"), mlp_sizes(out));
+    EXPECT_EQ(test::read_file(tmp / "again/model.safetensors"),
+              test::read_file(tmp / out / "model.safetensors"));
+  }
+};
+
+TEST_F(SpeedupOfPrunedMlps, WhatTimesHaveDecidedIsMadeAgain) {
+  CompressRecipe asked = recipe();
+  asked.bytes.reset();
+  asked.speedup = 1.05;
+  asked.workload = {.prefill = true, .prompt = 64, .dtype = torch::kFloat32};
+  asked.mlp = MlpForm::kNeurons;
+  compress_model(checkpoint, asked, {.out = tmp / "fast"}, {});
+  // Whether any go depends on times (pruning_test); what came of it can be made again.
+  for (const int64_t size : mlp_sizes("fast")) EXPECT_LE(size, 288);
+  EXPECT_FALSE(fs::exists(tmp / "fast.pruned"));
+  EXPECT_FALSE(fs::exists(tmp / "fast.statistics"));
+  expect_the_same_again("fast");
+
+  asked.speedup = 1e6;
+  EXPECT_THROW(compress_model(checkpoint, asked, {.out = tmp / "faster"}, {}), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "faster.pruned"));
+}
+
+TEST_F(SpeedupOfPrunedMlps, APlanOfWhatIsLeftIsFollowedAgain) {
+  CompressRecipe asked = recipe();
+  asked.bytes.reset();
+  asked.forms = {};
+  asked.selection = {};
+  asked.method.clear();
+  asked.mlp = MlpForm::kNeurons;
+  asked.plan.emplace();
+  asked.plan->made_by = nlohmann::json::object();
+  for (const plan::Layer& layer : plan::dense_layers(checkpoint)) {
+    if (layer.name.ends_with("down_proj")) asked.pruning.push_back(plan::pruned(layer, 128));
+    if (layer.block == 1) continue;  // as it is, but for its neurons
+    plan::LayerPlan p = plan::pruned(layer, 1);
+    p.neurons.reset();
+    p.method = "searched";
+    p.integers = quant::IntegerFormat{.bits = 4, .group = 32, .symmetric = false};
+    asked.plan->layers.push_back(p);
+  }
+  compress_model(checkpoint, asked, {.out = tmp / "planned"}, {});
+  EXPECT_EQ(mlp_sizes("planned"), (std::vector<int64_t>{128, 128}));
+  expect_the_same_again("planned");
+}
+
 }  // namespace
 }  // namespace schmidt::pipeline

@@ -276,8 +276,8 @@ void check_options(const CompressVerbOptions& options,
   check_options_are_read("compress", options.given,
                          {{{"--group", "--scheme", "--forms"}, buys_forms(options), "--size"},
                           {{"--mlp"},
-                           by_sensitivity(options) || (buys_forms(options) && !options.speedup),
-                           "--size and with --keep by sensitivity"},
+                           by_sensitivity(options) || buys_forms(options),
+                           "--size, --speedup and with --keep by sensitivity"},
                           {{"--share-inputs", "--gauge", "--shape", "--out-dims", "--in-dims"},
                            !buys_forms(options),
                            "--keep and --bond"}});
@@ -399,8 +399,9 @@ Action add_compress(CLI::App& verb) {
       ->check(CLI::IsMember({"sensitivity", "uniform"}));
   verb.add_option(
           "--mlp", options->mlp,
-          "--keep, --size: neurons: MLPs may lose neurons, the down projection fitted anew to "
-          "those that are kept; low-rank: all layers stay of full size, but for their ranks")
+          "--keep, --size, --speedup: neurons: MLPs may lose neurons, the down projection fitted "
+          "anew to those that are kept; low-rank: all layers stay of full size, but for their "
+          "ranks")
       ->check(CLI::IsMember({"low-rank", "neurons"}))
       ->capture_default_str();
   verb.add_flag("--share-inputs", options->share_inputs,

@@ -7,11 +7,14 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "schmidt/kernels/softmax.h"
+#include "schmidt/model/vocabulary_scale.h"
 
 namespace schmidt::heal {
 namespace {
@@ -71,6 +74,8 @@ struct Inputs {
   const LossWeights& weights;
   double scale;
 
+  double weight() const { return scale * (weights.cross_entropy + weights.kl); }  // of a row
+
   Part part(const torch::Tensor& logits, int64_t begin) const {
     const at::NoGradGuard no_grad;
     const kernels::Distribution p = distribution(logits.detach());
@@ -113,24 +118,68 @@ void add(HeadLoss& sums, const Part& part) {
   sums.kl += part.kl;
 }
 
+/// Whether gradients at the logits of these states leave tokens out: in bfloat16 what they would
+/// add is lost in what it is added to.
+bool leaves_tokens_out(const torch::Tensor& hidden) {
+  return hidden.scalar_type() == torch::kBFloat16;
+}
+
+/// Tokens whose probability moves by 2^-12 of the loss's weight in one of the rows or more, int64
+/// [k]; of a gradient at the logits [rows, vocab].
+torch::Tensor moving_tokens(const torch::Tensor& gradient, double weight) {
+  const torch::Tensor most = at::maximum(gradient.amax(0), gradient.amin(0).neg_());
+  return (most >= 0x1p-12 * weight).nonzero().squeeze(1);
+}
+
+/// The gradients of hidden [rows, hidden] and of the output layer's parameters by that of the
+/// logits, by the rows of tokens that move alone: a quarter of a large vocabulary.
+/// Source: Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models",
+/// arXiv:2411.09009, section 4.3, of whose blocks columns are left here.
+torch::autograd::variable_list gradients_of_moving(const model::Model& student,
+                                                   const torch::Tensor& hidden,
+                                                   const torch::Tensor& logits,
+                                                   const torch::Tensor& of_logits, double weight,
+                                                   const torch::autograd::variable_list& trained) {
+  const torch::Tensor tokens = moving_tokens(of_logits, weight);
+  torch::Tensor gradient = of_logits.index_select(1, tokens);
+  const auto slopes = model::logit_slopes(student.config(), logits.index_select(1, tokens));
+  if (slopes) gradient = gradient * *slopes;
+  torch::Tensor rows;
+  {
+    const at::AutoGradMode record(true);
+    rows = student.output_rows(tokens);
+  }
+  torch::autograd::variable_list gradients = {at::mm(gradient, rows.detach())};
+  if (trained.empty()) return gradients;
+  for (torch::Tensor& g : torch::autograd::grad({rows}, trained, {at::mm(gradient.t(), hidden)})) {
+    gradients.push_back(std::move(g));
+  }
+  return gradients;
+}
+
 /// Variables: hidden, then the trained parameters of the output layer.
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   static torch::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList variables,
                                const Inputs* inputs, HeadLoss* sums) {
     const torch::Tensor& hidden = variables.front();
     const int64_t step = rows_at_once(inputs->student);
+    const torch::autograd::variable_list trained(variables.begin() + 1, variables.end());
     std::vector<torch::Tensor> of_hidden;
-    std::vector<torch::Tensor> of_parameters(variables.size() - 1);  // float32
+    std::vector<torch::Tensor> of_parameters(trained.size());  // float32
     for (int64_t begin = 0; begin < hidden.size(0); begin += step) {
-      const at::AutoGradMode record(true);
-      const torch::Tensor h =
-          hidden.narrow(0, begin, std::min(step, hidden.size(0) - begin)).detach().requires_grad_();
+      const bool cut = leaves_tokens_out(hidden);
+      const at::AutoGradMode record(!cut);
+      const torch::Tensor h = hidden.narrow(0, begin, std::min(step, hidden.size(0) - begin))
+                                  .detach()
+                                  .requires_grad_(!cut);
       const torch::Tensor logits = inputs->student.logits(h);
       const Part part = inputs->part(logits, begin);
       add(*sums, part);
       torch::autograd::variable_list leaves = {h};
-      leaves.insert(leaves.end(), variables.begin() + 1, variables.end());
-      const auto gradients = torch::autograd::grad({logits}, leaves, {part.gradient});
+      leaves.insert(leaves.end(), trained.begin(), trained.end());
+      const auto gradients = cut ? gradients_of_moving(inputs->student, h, logits, part.gradient,
+                                                       inputs->weight(), trained)
+                                 : torch::autograd::grad({logits}, leaves, {part.gradient});
       of_hidden.push_back(gradients.front());
       for (size_t i = 0; i < of_parameters.size(); ++i) {
         torch::Tensor& sum = of_parameters[i];

@@ -153,6 +153,11 @@ torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   return logits_of(config_, output_->apply(hidden));
 }
 
+torch::Tensor Model::output_rows(const torch::Tensor& tokens) const {
+  TORCH_CHECK_VALUE(norm_.defined(), "[logits] expected the part with the last block");
+  return output_->rows(tokens);
+}
+
 torch::Tensor Model::step_blocks(torch::Tensor h, const StepPlan& plan, const KvCache& cache,
                                  const torch::Tensor& wanted) const {
   if (engine_ != nullptr && engine_->suits(plan)) {

@@ -59,6 +59,9 @@ class Model {
   /// Final hidden states [..., hidden] -> logits [..., vocab], in the model's dtype.
   torch::Tensor logits(const torch::Tensor& hidden) const;
 
+  /// The output layer's rows for tokens int64 [k], -> [k, hidden]. Differentiable.
+  torch::Tensor output_rows(const torch::Tensor& tokens) const;
+
   /// ids int64 [b, t] -> logits of all positions [b, t, vocab].
   torch::Tensor forward(const torch::Tensor& ids) const { return logits(hidden(ids)); }
 

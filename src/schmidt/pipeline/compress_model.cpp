@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <limits>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -39,6 +40,10 @@ std::vector<plan::Layer> layers_of(const io::Checkpoint& model, const CompressRe
   std::vector<plan::Layer> layers;
   if (recipe.plan) {
     for (const plan::LayerPlan& p : recipe.plan->layers) layers.push_back(p.layer);
+    for (const plan::LayerPlan& p : recipe.pruning) {
+      const auto same = [&](const plan::Layer& layer) { return layer.name == p.layer.name; };
+      if (std::ranges::none_of(layers, same)) layers.push_back(p.layer);
+    }
     return layers;
   }
   const auto dense = plan::dense_layers(model);
@@ -94,15 +99,20 @@ plan::CurvePlan plan_by_spectra(const io::Checkpoint& model, const CompressRecip
   return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
 }
 
+/// Of bytes; for a budget of time any number of them.
 ByteBudget budget_of(const CompressRecipe& recipe) {
-  return {*recipe.bytes, recipe.forms, recipe.method, recipe.dtype};
+  ByteBudget budget{recipe.bytes.value_or(std::numeric_limits<double>::max()), recipe.forms,
+                    recipe.method, recipe.dtype};
+  if (!recipe.bytes && !budget.rules.kinds) budget.rules.kinds.emplace();
+  return budget;
 }
 
 void check_allocation(const CompressRecipe& recipe) {
   const bool by_spectra = recipe.allocation == Allocation::kSensitivity && !recipe.share_inputs;
-  TORCH_CHECK_VALUE(recipe.mlp == MlpForm::kLowRank || recipe.bytes || by_spectra,
-                    "[mlp] neurons are pruned for bytes, and where sensitivity allocates to layers "
-                    "one by one");
+  TORCH_CHECK_VALUE(
+      recipe.mlp == MlpForm::kLowRank || recipe.buys_forms() || recipe.plan || by_spectra,
+      "[mlp] neurons are pruned for bytes or time, and where sensitivity allocates to layers one "
+      "by one");
   if (recipe.allocation == Allocation::kUniform) return;
   TORCH_CHECK_VALUE(recipe.keep && compress::find_method(recipe.method).needs_gradient,
                     "[allocation] sensitivity is known to the methods fisher and auto at a share "
@@ -120,55 +130,71 @@ bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
   return !planned.empty() && planned == calibrate::fingerprint_in(*run.statistics);
 }
 
-/// The pruning that is predicted to pay where bytes are spent on integers, where these fit, or on
+/// The forms that compete, and how long each takes here where time is spent.
+struct Market {
+  Competition forms;
+  std::optional<StepTimes> times;
+};
+
+/// The pruning that is predicted to pay where a budget is spent on integers, where these fit, or on
 /// the forms that the recipe names.
-plan::CurvePlan bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
-                               const std::vector<plan::Layer>& layers,
-                               const Competition& competition,
-                               const calibrate::Statistics& statistics, const Reporter& reporter) {
+Pruning bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
+                       const std::vector<plan::Layer>& layers, const Market& market,
+                       const calibrate::Statistics& statistics, const Reporter& reporter) {
   ByteBudget budget = budget_of(recipe);
-  Competition predicted = competition;
+  Competition predicted = market.forms;
   if (!budget.rules.kinds) {
-    Competition integers = competition.narrowed({});
+    Competition integers = predicted.narrowed({});
     if (static_cast<double>(integers.least_bytes()) <= budget.bytes) {
       predicted = std::move(integers);
       budget.rules.kinds.emplace();
     }
   }
   predict_losses(predicted, model, statistics, recipe.fit);
-  const NeuronCurves curves = neuron_curves(model, layers, statistics, recipe.fit, reporter);
   const int64_t group = budget.rules.group > 0 ? budget.rules.group : kSmallestGroup;
-  return choose_pruning(in_groups(curves, group), predicted, budget);
+  const NeuronCurves curves =
+      in_groups(neuron_curves(model, layers, statistics, recipe.fit, reporter), group);
+  return market.times ? choose_pruning(curves, predicted, *market.times, *recipe.speedup)
+                      : choose_pruning(curves, predicted, budget);
+}
+
+/// Planned layers as `log` and plan files hold them, for the model that they are to be found in.
+std::vector<plan::LayerPlan> planned_in(const nlohmann::json& object, const io::Checkpoint& model) {
+  return plan::read_planned(io::JsonRecord(object, "", model.path()), plan::outline(model));
 }
 
 /// What the first rank makes, for all: predictions differ in their last digits between machines.
-plan::CurvePlan of_first_rank(const io::Checkpoint& model,
-                              const std::function<plan::CurvePlan()>& make) {
+Pruning of_first_rank(const io::Checkpoint& model, const std::function<Pruning()>& make) {
   if (parallel::size() == 1) return make();
   nlohmann::json sent;
   if (parallel::rank() == 0) {
-    const plan::CurvePlan made = make();
-    sent = {{"layers", plan::planned_json(made.layers)}, {"loss", made.loss}};
+    const Pruning made = make();
+    sent = {{"layers", plan::planned_json(made.layers)},
+            {"loss", made.loss},
+            {"speedup", made.speedup}};
   }
   const auto received = nlohmann::json::parse(parallel::broadcast(sent.dump()));
-  const io::JsonRecord record(received, "", model.path());
-  return {plan::read_planned(record, plan::outline(model)), received.at("loss").get<double>()};
+  return {{planned_in(received, model), received.at("loss").get<double>()},
+          received.at("speedup").get<double>()};
 }
 
-/// Of the log in a pruned model's config.json: "prune", whose neurons it lost, and for what.
+/// Of the log in a pruned model's config.json: "prune", for what, whose neurons it lost at which
+/// predicted loss, and the speedup that is left to be bought.
 nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
                            const torch::Tensor& windows) {
+  nlohmann::json asked = to_json(recipe);
+  if (recipe.speedup) asked["speed"] = asked_of_speed(recipe);
   return {{"verb", "prune"},
           {"program", "schmidt " SCHMIDT_VERSION},
           {"model", package::fingerprint(model)},
           {"text", package::Fingerprint().add(windows).hex()},
-          {"for", to_json(recipe)}};
+          {"for", asked}};
 }
 
-/// What an earlier run's pruning for the same has cost, where it has left its model there. Throws
+/// The log of an earlier run's pruning for the same, where it has left its model there. Throws
 /// c10::ValueError where something else lies there; with `force` whatever lies there is dropped.
-std::optional<double> pruned_already(const std::filesystem::path& pruned, const nlohmann::json& log,
-                                     bool force) {
+std::optional<nlohmann::json> pruned_already(const std::filesystem::path& pruned,
+                                             const nlohmann::json& log, bool force) {
   if (force || !path_exists(pruned)) return std::nullopt;
   const auto config = pruned / "config.json";
   nlohmann::json found = nlohmann::json::object();
@@ -180,9 +206,8 @@ std::optional<double> pruned_already(const std::filesystem::path& pruned, const 
       found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
   if (made_by.is_array() && !made_by.empty() && made_by.back().is_object()) {
     nlohmann::json last = made_by.back();
-    const nlohmann::json loss = last.value("predicted_loss", nlohmann::json());
-    for (const char* key : {"predicted_loss", "neurons"}) last.erase(key);
-    if (loss.is_number() && last == log) return loss.get<double>();
+    for (const char* key : {"predicted_loss", "layers", "speedup_left"}) last.erase(key);
+    if (last == log) return made_by.back();
   }
   TORCH_CHECK_VALUE(false, "[output] ", pruned.string(),
                     " holds something else than the pruned model of this recipe; expected nothing "
@@ -225,20 +250,39 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
 struct Left {
   torch::Tensor windows;  ///< calibration text, of the original where it writes its own
   double loss = 0.0;      ///< that the pruning is predicted to have cost
+  std::optional<double> speedup = {};  ///< that is left to be bought
+
+  Left(const torch::Tensor& text, const nlohmann::json& log)
+      : windows(text), loss(log.at("predicted_loss").get<double>()) {
+    if (log.contains("speedup_left")) speedup = log.at("speedup_left").get<double>();
+  }
 };
 
 CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const CompressRecipe& recipe,
                                          const CompressRun& run, const std::optional<Left>& left,
                                          const Reporter& reporter);
 
+std::string pruning_text(const Pruning& pruning, const CompressRecipe& recipe) {
+  std::string text = fmt::format("{} MLPs lose neurons", pruning.layers.size());
+  if (!recipe.pruning.empty()) return text;
+  text += fmt::format(", which is predicted to cost {:.3g} nats a token and ", pruning.loss);
+  return text + (recipe.speedup ? fmt::format("gives {:.2f} times the speed", pruning.speedup)
+                                : "leaves the others more bits");
+}
+
 /// Compresses the pruned model, which goes when that is done.
-CompressOutcome compress_what_is_left(const CompressRecipe& recipe, const CompressRun& run,
+CompressOutcome compress_what_is_left(CompressRecipe recipe, const CompressRun& run,
                                       const Left& left, const Places& places,
                                       const Reporter& reporter) {
   CompressRun rest = run;
   rest.statistics.reset();
-  CompressOutcome outcome =
-      compress_or_what_is_left(io::Checkpoint::open(places.pruned), recipe, rest, left, reporter);
+  const io::Checkpoint pruned = io::Checkpoint::open(places.pruned);
+  if (left.speedup) recipe.speedup = left.speedup;
+  recipe.pruning.clear();
+  if (recipe.plan) {
+    recipe.plan->layers = planned_in({{"layers", plan::planned_json(recipe.plan->layers)}}, pruned);
+  }
+  CompressOutcome outcome = compress_or_what_is_left(pruned, recipe, rest, left, reporter);
   if (parallel::rank() != 0) return outcome;
   // A folder of that name is whole, whenever a run is killed.
   const std::filesystem::path going = partial_folder(places.pruned);
@@ -247,6 +291,14 @@ CompressOutcome compress_what_is_left(const CompressRecipe& recipe, const Compre
   remove_tree(going);
   if (!run.statistics) remove_tree(places.statistics);  // of a run that was killed
   return outcome;
+}
+
+/// What is recorded of a recipe that has become a plan.
+nlohmann::json planned_by(const CompressRecipe& recipe, const plan::PlanFile& plan,
+                          const compress::CompressOptions& options) {
+  nlohmann::json made_by = to_json(recipe, plan);
+  made_by["calibration"] = options.made_by["calibration"];
+  return made_by;
 }
 
 /// compress_model(), for its second half with what pruning has left.
@@ -261,15 +313,16 @@ CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const Comp
 
   // Mistakes that hours of calibration would otherwise hide, before anything is written.
   check_allocation(recipe);
-  const bool prunes = recipe.bytes && recipe.mlp == MlpForm::kNeurons && !left;
-  if (recipe.mlp == MlpForm::kNeurons) {
+  bool prunes = !left && (!recipe.pruning.empty() ||
+                          (recipe.buys_forms() && recipe.mlp == MlpForm::kNeurons));
+  if (recipe.mlp == MlpForm::kNeurons && !recipe.plan) {
     check_prunable(model::parse_config(model.config(), model.path()), layers);
   }
   std::optional<std::vector<plan::LayerPlan>> plan;
-  std::optional<Competition> competition;
+  std::optional<Market> market;
   if (recipe.buys_forms()) {
     compress::check_method(compress::find_method(recipe.method), parallel::size());
-    if (recipe.bytes) competition = compete(model, layers, budget_of(recipe));
+    if (recipe.bytes || prunes) market.emplace(compete(model, layers, budget_of(recipe)));
   } else if (calibrated && recipe.allocation == Allocation::kSensitivity) {
     plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
   } else {
@@ -288,11 +341,17 @@ CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const Comp
   if (prunes) {
     windows = calibration_windows(model, recipe.text, run.sampling, reporter);
     log = pruning_log(model, recipe, windows);
-    if (const auto loss = pruned_already(places.pruned, log, run.force)) {
-      return compress_what_is_left(recipe, run, {windows, *loss}, places, reporter);
+    if (const auto found = pruned_already(places.pruned, log, run.force)) {
+      return compress_what_is_left(recipe, run, {windows, *found}, places, reporter);
     }
+    // Without a pruned model such a plan is of a run that found none to pay.
+    if (recipe.speedup && !run.force && path_exists(places.plan)) prunes = false;
   }
-  if (recipe.speedup) check_speedup(model, recipe, places.plan, run.force);
+  if (recipe.speedup && prunes) {
+    market->times = check_speedup(model, recipe, market->forms);
+  } else if (recipe.speedup) {
+    check_speedup(model, recipe, places.plan, run.force);
+  }
 
   compress::CompressOptions options;
   options.method = recipe.fit;
@@ -335,40 +394,44 @@ CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const Comp
   }
   CompressOutcome outcome;
   if (prunes) {
-    const plan::CurvePlan pruning = of_first_rank(model, [&] {
-      return bought_pruning(model, recipe, layers, *competition, statistics->statistics(),
-                            reporter);
+    const Pruning pruning = of_first_rank(model, [&] {
+      if (!recipe.pruning.empty()) return Pruning{{recipe.pruning}};
+      return bought_pruning(model, recipe, layers, *market, statistics->statistics(), reporter);
     });
-    if (!pruning.layers.empty()) {
-      reporter.tell(fmt::format(
-          "{} MLPs lose neurons, which is predicted to cost {:.3g} nats a token and leaves the "
-          "others more bits",
-          pruning.layers.size(), pruning.loss));
-      log["neurons"] = plan::planned_json(pruning.layers);
+    if (!pruning.layers.empty()) reporter.tell(pruning_text(pruning, recipe));
+    if (recipe.speedup && pruning.speedup >= *recipe.speedup) {
+      plan = pruning.layers;
+      options.made_by =
+          planned_by(recipe, {.layers = *plan, .made_by = nlohmann::json::object()}, options);
+      outcome.predicted_loss = pruning.loss;
+    } else if (!pruning.layers.empty()) {
+      log["layers"] = plan::planned_json(pruning.layers);
       log["predicted_loss"] = pruning.loss;
+      if (recipe.speedup) log["speedup_left"] = *recipe.speedup / pruning.speedup;
       compress::CompressOptions of_pruning = options;
       of_pruning.dtype.reset();
       of_pruning.made_by = log;
       compress::compress(model, pruning.layers, places.pruned, of_pruning, reporter.progress);
       statistics->done();
-      return compress_what_is_left(recipe, run, {windows, pruning.loss}, places, reporter);
+      return compress_what_is_left(recipe, run, {windows, log}, places, reporter);
     }
   }
-  if (competition) {
+  if (plan) {
+    // It is as it was asked for, or all that pruning is to do.
+  } else if (recipe.bytes) {
     plan::BytePlan bought =
-        buy(*competition, budget_of(recipe), model, statistics->statistics(), recipe.fit);
+        buy(market->forms, budget_of(recipe), model, statistics->statistics(), recipe.fit);
     plan = std::move(bought.layers);
     outcome.predicted_loss = bought.loss + (left ? left->loss : 0.0);
   } else if (recipe.speedup) {
     const plan::PlanFile bought =
         plan_for_speed(model, recipe, places.statistics, places.plan, run.force);
-    nlohmann::json made_by = to_json(recipe, bought);
-    made_by["calibration"] = options.made_by["calibration"];
-    options.made_by = std::move(made_by);
+    options.made_by = planned_by(recipe, bought, options);
     plan = bought.layers;
-  } else if (!plan) {
+  } else {
     const auto buy_ranks = [&] {
-      return plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter);
+      return Pruning{
+          plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter)};
     };
     plan::CurvePlan bought =
         recipe.mlp == MlpForm::kNeurons ? of_first_rank(model, buy_ranks) : buy_ranks();

@@ -42,6 +42,7 @@ std::vector<const compress::Method*> methods_of(const CompressRecipe& recipe) {
       if (as_planned || p.layer.block < 0) all.insert(&compress::find_method(p.method));
     }
   }
+  for (const plan::LayerPlan& p : recipe.pruning) all.insert(&compress::find_method(p.method));
   return {all.begin(), all.end()};
 }
 
@@ -150,15 +151,23 @@ CompressRecipe recorded_recipe(const io::Checkpoint& compressed, const io::Check
   const nlohmann::json none = nlohmann::json::object();
   const nlohmann::json object = config.value("compression_config", none);
   const nlohmann::json made_by = object.value("made_by", nlohmann::json::array());
-  std::vector<nlohmann::json> compressions;
+  std::vector<nlohmann::json> compressions, prunings;
   for (const nlohmann::json& step : made_by) {
-    if (step.is_object() && step.value("verb", "") == "compress") compressions.push_back(step);
+    const std::string verb = step.is_object() ? step.value("verb", "") : "";
+    if (verb == "compress") compressions.push_back(step);
+    if (verb == "prune") prunings.push_back(step);
   }
   if (compressions.size() != 1) {
     throw FormatError(compressed.path(), "compression_config.made_by",
                       fmt::format("expected one compression, found {}", compressions.size()));
   }
-  return parse_compress_recipe(compressions.front(), model, compressed.path());
+  CompressRecipe recipe = parse_compress_recipe(compressions.front(), model, compressed.path());
+  // A budget prunes by itself.
+  if (recipe.plan && !prunings.empty()) {
+    const io::JsonRecord pruning(prunings.back(), "made_by", compressed.path());
+    recipe.pruning = plan::read_planned(pruning, plan::outline(model));
+  }
+  return recipe;
 }
 
 }  // namespace schmidt::pipeline

@@ -26,7 +26,8 @@ enum class Allocation {
   kSensitivity,  ///< to where the spectra of calibration predict the least loss
 };
 
-/// What MLPs may lose where sensitivity allocates a share of the parameters, or bytes are spent.
+/// What MLPs may lose where sensitivity allocates a share of the parameters, or bytes or time are
+/// spent.
 enum class MlpForm {
   kLowRank,  ///< no neurons: gate, up and down have forms of their own
   kNeurons,  ///< neurons, the down projection fitted anew to those that are kept
@@ -46,6 +47,8 @@ struct CompressRecipe {
   plan::ShapeChoice shape;
   Allocation allocation = Allocation::kUniform;
   MlpForm mlp = MlpForm::kLowRank;
+  /// Neurons that go before all else, where that is decided: `plan` is then of what is left.
+  std::vector<plan::LayerPlan> pruning;
   bool share_inputs = false;       ///< q, k, v and gate, up each as one layer
   plan::LayerSelection selection;  ///< which layers
 

@@ -13,12 +13,11 @@
 #include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/pipeline/outputs.h"
+#include "schmidt/pipeline/time_plan.h"
 #include "schmidt/report/frontier_figure.h"
 
 namespace schmidt::pipeline {
 namespace {
-
-constexpr int kPoints = 48;  // of a frontier
 
 /// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
 Frontier frontier_of(const Competition& competition, const std::string& name) {
@@ -28,9 +27,9 @@ Frontier frontier_of(const Competition& competition, const std::string& name) {
     most += static_cast<double>(std::ranges::max(layer.forms, {}, &plan::Form::bytes).bytes);
   }
   Frontier frontier{name, {}};
-  for (int i = 0; i < kPoints; ++i) {
+  for (int i = 0; i < kFrontierPoints; ++i) {
     const double bytes =
-        std::ceil(least * std::pow(most / least, static_cast<double>(i) / kPoints));
+        std::ceil(least * std::pow(most / least, static_cast<double>(i) / kFrontierPoints));
     const plan::BytePlan bought = competition.plan(bytes);
     frontier.points.push_back({bought.bytes + competition.rest, bought.loss});
   }
@@ -60,83 +59,6 @@ std::string figure_of(const std::vector<Frontier>& frontiers, double unit,
   return report::frontier_svg(curves, axis);
 }
 
-/// Forms priced by their time, without those that take longer than the layer as it is. The forms'
-/// losses are read as they are by then.
-class TimePlanner {
- public:
-  TimePlanner(const Competition& all, StepTimes times) : all_(&all), times_(std::move(times)) {}
-
-  /// The plan with which a step takes the original's time over `speedup`. Throws c10::ValueError,
-  /// naming what can be had.
-  plan::BytePlan plan(double speedup) const {
-    const Priced priced = priced_forms();
-    const double fastest = speedup_at(least(priced));
-    TORCH_CHECK_VALUE(
-        speedup <= fastest, "[speedup] ",
-        fmt::format("{:.3g} is out of reach here: the fastest forms of the layers are predicted to "
-                    "give {:.2f}",
-                    speedup, std::floor(100 * fastest) / 100));
-    const double budget = times_.original() / speedup - times_.rest;
-    return plan::plan_costs(priced.layers, priced.costs,
-                            static_cast<int64_t>(std::floor(1e9 * budget)));
-  }
-
-  /// Of a step whose products take so many nanoseconds, over the original's.
-  double speedup_at(int64_t cost) const {
-    return times_.original() / (times_.rest + 1e-9 * static_cast<double>(cost));
-  }
-
-  /// The least predicted loss for times from the fastest forms up to the model as it is.
-  Frontier frontier(const std::string& name) const {
-    const Priced priced = priced_forms();
-    const int64_t first = least(priced), rest = nanoseconds(times_.rest);
-    const int64_t last = nanoseconds(times_.original()) - rest;
-    Frontier frontier{name, {}};
-    for (int i = 0; i < kPoints && last > first; ++i) {
-      const plan::BytePlan bought =
-          plan::plan_costs(priced.layers, priced.costs, first + (last - first) * i / kPoints);
-      frontier.points.push_back({bought.cost + rest, bought.loss});
-    }
-    return frontier;
-  }
-
- private:
-  struct Priced {
-    std::vector<plan::LayerForms> layers;
-    std::vector<std::vector<int64_t>> costs;  // nanoseconds
-  };
-
-  static int64_t nanoseconds(double seconds) {
-    return static_cast<int64_t>(std::llround(1e9 * seconds));
-  }
-
-  static int64_t least(const Priced& priced) {
-    int64_t sum = 0;
-    for (const auto& costs : priced.costs) sum += std::ranges::min(costs);
-    return sum;
-  }
-
-  Priced priced_forms() const {
-    Priced priced;
-    for (size_t i = 0; i < all_->layers.size(); ++i) {
-      const plan::LayerForms& from = all_->layers[i];
-      priced.layers.push_back({from.layer, {}});
-      priced.costs.emplace_back();
-      for (size_t k = 0; k < from.forms.size(); ++k) {
-        const plan::Form& form = from.forms[k];
-        const bool slower = times_.forms[i][k] > times_.dense[i];
-        if (form.plan && slower) continue;
-        priced.layers.back().forms.push_back(form);
-        priced.costs.back().push_back(nanoseconds(times_.forms[i][k]));
-      }
-    }
-    return priced;
-  }
-
-  const Competition* all_;
-  StepTimes times_;
-};
-
 /// The layers that a recipe leaves to be planned.
 std::vector<plan::Layer> planned_layers(const plan::Outline& outline, const PlanRecipe& recipe) {
   std::vector<std::string> alone = recipe.protect;
@@ -152,11 +74,7 @@ std::vector<plan::Layer> planned_layers(const plan::Outline& outline, const Plan
 void check(const plan::Outline& outline, const PlanRecipe& recipe) {
   TORCH_CHECK_VALUE(recipe.bytes.has_value() != recipe.speedup.has_value() && !recipe.profile,
                     "[plan] statistics expected a budget in bytes or time, and no profile");
-  TORCH_CHECK_VALUE(!recipe.speedup || (std::isfinite(*recipe.speedup) && *recipe.speedup > 1.0),
-                    "[plan] expected a speedup above 1, got ", recipe.speedup.value_or(0.0));
-  TORCH_CHECK_VALUE(!recipe.speedup || !outline.config.experts,
-                    "[speedup] expected a model with one MLP in each block, got a mixture of "
-                    "experts: how many tokens an expert works on is not known beforehand");
+  if (recipe.speedup) check_speedup(*recipe.speedup, outline.config);
 }
 
 ByteBudget budget_of(const PlanRecipe& recipe) {

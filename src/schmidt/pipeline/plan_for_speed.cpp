@@ -10,6 +10,8 @@
 #include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/plan_by_statistics.h"
+#include "schmidt/pipeline/pruning.h"
+#include "schmidt/pipeline/time_plan.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -48,6 +50,19 @@ void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
   }
   TORCH_CHECK_VALUE(is_made_by(file, model, asked, std::nullopt), "[output] ", file.string(),
                     " is another plan; expected none, or force");
+}
+
+StepTimes check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
+                        const Competition& forms) {
+  check_speedup(*recipe.speedup, model::parse_config(model.config(), model.path()));
+  if (parallel::rank() != 0) return {};
+  StepTimes times = measure_times(model, forms, recipe.workload);
+  check_reached(*recipe.speedup, fastest_pruned(forms, times));
+  return times;
+}
+
+nlohmann::json asked_of_speed(const CompressRecipe& recipe) {
+  return made_by(plan_recipe(recipe), {});
 }
 
 plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe& recipe,

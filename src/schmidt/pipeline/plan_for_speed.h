@@ -15,6 +15,14 @@ std::filesystem::path speed_plan_of(const std::filesystem::path& out);
 void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
                    const std::filesystem::path& file, bool force);
 
+/// The same where neurons may go before, by the forms that compete: -> their times, which the first
+/// rank measures.
+StepTimes check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
+                        const Competition& forms);
+
+/// All that decides such a plan but statistics, as its file records it.
+nlohmann::json asked_of_speed(const CompressRecipe& recipe);
+
 /// The plan that a compression for speed follows, by finished statistics: what lies in `file`,
 /// where an earlier run with the same recipe and statistics has left it, since measured times
 /// differ from run to run; else a new one, written there. The ranks of mpirun call it together.

@@ -23,6 +23,8 @@ struct Frontier {
   std::vector<plan::Price> points;
 };
 
+inline constexpr int kFrontierPoints = 48;
+
 struct PlanOutcome {
   plan::PlanFile file;  ///< as it was written
   plan::Footprint footprint;

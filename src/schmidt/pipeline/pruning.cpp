@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 #include <utility>
 
 #include "schmidt/compress/neurons.h"
+#include "schmidt/pipeline/time_plan.h"
 #include "schmidt/plan/layers.h"
 
 namespace schmidt::pipeline {
@@ -36,7 +39,7 @@ std::map<int64_t, std::vector<plan::Layer>> whole_mlps(const std::vector<plan::L
   return blocks;
 }
 
-plan::CurvePlan pruning_of(const NeuronCurves& by_block, double share) {
+Pruning pruning_of(const NeuronCurves& by_block, double share) {
   std::vector<plan::LayerCurve> curves;
   double all = 0.0;
   for (const auto& [block, curve] : by_block) {
@@ -44,7 +47,7 @@ plan::CurvePlan pruning_of(const NeuronCurves& by_block, double share) {
     all += static_cast<double>(curve.points.back().parameters);
   }
   const std::vector<size_t> chosen = plan::allocate(curves, std::llround(share * all));
-  plan::CurvePlan pruning;
+  Pruning pruning;
   for (size_t c = 0; c < curves.size(); ++c) {
     const plan::CurvePoint& point = curves[c].points[chosen[c]];
     const plan::Layer& down = curves[c].layer;
@@ -54,22 +57,67 @@ plan::CurvePlan pruning_of(const NeuronCurves& by_block, double share) {
   return pruning;
 }
 
-/// The forms of what is left.
-Competition after(const plan::CurvePlan& pruning, const NeuronCurves& curves,
-                  Competition competition) {
-  std::map<int64_t, double> kept;  // by block: the share of its neurons
+/// The share of its neurons that each block's MLP keeps, where it loses some.
+using KeptShares = std::map<int64_t, double>;
+
+KeptShares kept_by(const Pruning& pruning) {
+  KeptShares kept;
   for (const plan::LayerPlan& p : pruning.layers) {
     kept[p.layer.block] = static_cast<double>(*p.neurons) / static_cast<double>(p.layer.cols);
   }
+  return kept;
+}
+
+/// 1 for a layer that no pruning makes smaller.
+double share_of(const KeptShares& kept, const plan::Layer& layer) {
+  const auto share = is_of_mlp(layer) ? kept.find(layer.block) : kept.end();
+  return share == kept.end() ? 1.0 : share->second;
+}
+
+/// The forms of what is left.
+Competition after(const KeptShares& kept, Competition competition) {
   for (plan::LayerForms& layer : competition.layers) {
-    const auto share = kept.find(layer.layer.block);
-    if (share == kept.end() || !has_neurons(curves, layer.layer)) continue;
+    const double share = share_of(kept, layer.layer);
+    if (share == 1.0) continue;
     for (plan::Form& form : layer.forms) {
-      form.bytes = std::llround(static_cast<double>(form.bytes) * share->second);
-      form.loss *= share->second;
+      form.bytes = std::llround(static_cast<double>(form.bytes) * share);
+      form.loss *= share;
     }
   }
   return competition;
+}
+
+/// Their times.
+StepTimes after(const KeptShares& kept, const Competition& competition, StepTimes times) {
+  for (size_t i = 0; i < competition.layers.size(); ++i) {
+    const double share = share_of(kept, competition.layers[i].layer);
+    times.dense[i] *= share;
+    for (double& seconds : times.forms[i]) seconds *= share;
+  }
+  return times;
+}
+
+/// What a budget's forms are predicted to lose beside a pruning; infinity where it does not reach.
+using BoughtLoss = std::function<double(const KeptShares& kept)>;
+
+Pruning cheapest(const NeuronCurves& curves, const BoughtLoss& bought) {
+  Pruning best;
+  if (curves.empty()) return best;
+  double least = kPays * bought({});
+  double smallest = 0.0, all = 0.0;
+  for (const auto& [block, curve] : curves) {
+    smallest += static_cast<double>(curve.points.front().parameters);
+    all += static_cast<double>(curve.points.back().parameters);
+  }
+  for (const double share : kShares) {
+    if (share * all < smallest) break;
+    Pruning pruning = pruning_of(curves, share);
+    const double loss = pruning.loss + bought(kept_by(pruning));
+    if (loss >= least) continue;
+    least = loss;
+    best = std::move(pruning);
+  }
+  return best;
 }
 
 }  // namespace
@@ -111,25 +159,30 @@ bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer) {
   return is_of_mlp(layer) && curves.contains(layer.block);
 }
 
-plan::CurvePlan choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                               const ByteBudget& budget) {
-  plan::CurvePlan best;
-  if (curves.empty()) return best;
-  double least = kPays * spend(predicted, budget).loss;
-  double smallest = 0.0, all = 0.0;
-  for (const auto& [block, curve] : curves) {
-    smallest += static_cast<double>(curve.points.front().parameters);
-    all += static_cast<double>(curve.points.back().parameters);
-  }
-  for (const double share : kShares) {
-    if (share * all < smallest) break;
-    plan::CurvePlan pruning = pruning_of(curves, share);
-    const double loss = pruning.loss + spend(after(pruning, curves, predicted), budget).loss;
-    if (loss >= least) continue;
-    least = loss;
-    best = std::move(pruning);
-  }
+Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                       const ByteBudget& budget) {
+  return cheapest(
+      curves, [&](const KeptShares& kept) { return spend(after(kept, predicted), budget).loss; });
+}
+
+Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                       const StepTimes& times, double speedup) {
+  Pruning best = cheapest(curves, [&](const KeptShares& kept) {
+    const Competition left = after(kept, predicted);
+    const TimePlanner planner(left, after(kept, predicted, times), times.original());
+    return planner.fastest() < speedup ? std::numeric_limits<double>::infinity()
+                                       : planner.plan(speedup).loss;
+  });
+  best.speedup = times.original() / after(kept_by(best), predicted, times).original();
   return best;
+}
+
+double fastest_pruned(const Competition& competition, const StepTimes& times) {
+  std::vector<plan::Layer> layers;
+  for (const plan::LayerForms& forms : competition.layers) layers.push_back(forms.layer);
+  KeptShares kept;
+  for (const auto& [block, mlp] : whole_mlps(layers)) kept[block] = std::ranges::min(kShares);
+  return TimePlanner(competition, after(kept, competition, times), times.original()).fastest();
 }
 
 }  // namespace schmidt::pipeline

@@ -10,6 +10,7 @@
 #include "schmidt/io/checkpoint.h"
 #include "schmidt/model/config.h"
 #include "schmidt/pipeline/byte_plan.h"
+#include "schmidt/pipeline/form_times.h"
 #include "schmidt/plan/allocate.h"
 
 namespace schmidt::pipeline {
@@ -33,10 +34,23 @@ NeuronCurves in_groups(NeuronCurves curves, int64_t group);
 /// Whether a layer shrinks with the neurons of one of these MLPs.
 bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer);
 
+/// Fewer neurons, before a budget is spent on what is left.
+struct Pruning : plan::CurvePlan {  ///< no layers: no MLP loses any
+  double speedup = 1.0;             ///< that it alone is predicted to bring, of a workload
+};
+
 /// The pruning after which a budget of bytes is predicted to lose the least, both losses together,
 /// a tenth less than without it: fewer neurons leave the others more bits. Rounding is taken to
 /// lose as much for each neuron before and after. No layers where no pruning gains so much.
-plan::CurvePlan choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                               const ByteBudget& budget);
+Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                       const ByteBudget& budget);
+
+/// The same for a budget of time; products are taken to last as long for each neuron.
+Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+                       const StepTimes& times, double speedup);
+
+/// Of the fastest forms, where MLPs whose three layers compete keep the fewest neurons that are
+/// tried.
+double fastest_pruned(const Competition& competition, const StepTimes& times);
 
 }  // namespace schmidt::pipeline
