@@ -134,6 +134,25 @@ TEST_F(CompressModel, NeuronsThatLoseTheLeastLeaveTheModel) {
     text.push_back(id);
   }
 
+  // Too small a share is refused by what neurons can have, before the text is read.
+  CompressRecipe out_of_reach = recipe;
+  out_of_reach.text.files = {tmp / "no text"};
+  const auto refused = [&] {
+    try {
+      make(out_of_reach, "out");
+    } catch (const c10::ValueError& e) {
+      return std::string(e.what_without_backtrace());
+    }
+    return std::string();
+  };
+  out_of_reach.keep = 0.3;
+  const std::string of_neurons = refused();
+  out_of_reach.mlp = MlpForm::kLowRank;
+  const std::string of_ranks = refused();
+  EXPECT_NE(of_neurons.find("out of reach"), std::string::npos) << of_neurons;
+  EXPECT_NE(of_ranks.find("out of reach"), std::string::npos) << of_ranks;
+  EXPECT_NE(of_neurons, of_ranks);
+
   recipe.share_inputs = true;
   EXPECT_THROW(make(recipe, "out"), c10::ValueError);
   recipe.share_inputs = false;

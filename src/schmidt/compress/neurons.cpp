@@ -93,6 +93,18 @@ int64_t neuron_step(int64_t neurons) {
   return 1;
 }
 
+plan::LayerCurve unmeasured_neurons(const plan::Layer& layer) {
+  const int64_t step = neuron_step(layer.cols);
+  const auto least = static_cast<int64_t>(kLeastShare * static_cast<double>(layer.cols));
+  plan::LayerCurve curve{layer, {}, 2 * layer.numel()};
+  for (int64_t kept = step; kept < layer.cols; kept += step) {
+    if (kept < least) continue;
+    curve.points.push_back({3 * layer.rows * kept, 0.0, {}, kept});
+  }
+  curve.points.push_back({3 * layer.numel(), 0.0, {}});
+  return curve;
+}
+
 plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
                               const calibrate::Statistics& statistics,
                               const MethodOptions& options) {
@@ -103,16 +115,10 @@ plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
     const WeightedTarget target = weighted_target(w.to(dtype), inputs, options);
     return order_neurons(target.norm.input, output_side(target, *inputs.gradient), layer.cols);
   });
-  const int64_t step = neuron_step(layer.cols);
-  const auto least = static_cast<int64_t>(kLeastShare * static_cast<double>(layer.cols));
-  plan::LayerCurve curve{layer, {}, 2 * layer.numel()};
-  for (int64_t kept = step; kept < layer.cols; kept += step) {
-    if (kept < least) continue;
-    plan::CurvePoint point{3 * layer.rows * kept, order.losses[static_cast<size_t>(kept)] / 2, {}};
-    point.neurons = kept;
-    curve.points.push_back(std::move(point));
+  plan::LayerCurve curve = unmeasured_neurons(layer);
+  for (plan::CurvePoint& point : curve.points) {
+    if (point.neurons) point.loss = order.losses[static_cast<size_t>(*point.neurons)] / 2;
   }
-  curve.points.push_back({3 * layer.numel(), 0.0, {}});
   return curve;
 }
 

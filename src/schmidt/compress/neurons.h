@@ -31,8 +31,11 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
 torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
                        const std::vector<int64_t>& kept);
 
-/// What an MLP, by its down projection `layer` of weight W, loses with fewer neurons, by finished
-/// statistics; costs are the parameters of its three layers.
+/// The numbers of neurons that are tried for an MLP, by its down projection; costs are the
+/// parameters of its three layers, losses 0.
+plan::LayerCurve unmeasured_neurons(const plan::Layer& layer);
+
+/// The same with what is lost, by the layer's weight W and finished statistics.
 plan::LayerCurve neuron_curve(const plan::Layer& layer, const torch::Tensor& w,
                               const calibrate::Statistics& statistics,
                               const MethodOptions& options);

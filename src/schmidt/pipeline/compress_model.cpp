@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 
+#include <ATen/ops/ones.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
@@ -77,26 +78,43 @@ std::vector<plan::LayerPlan> plan_ahead(const CompressRecipe& recipe,
   return plan;
 }
 
-plan::CurvePlan plan_by_spectra(const io::Checkpoint& model, const CompressRecipe& recipe,
-                                const std::vector<plan::Layer>& layers,
-                                const calibrate::Statistics& statistics, int64_t parameters,
-                                const Reporter& reporter) {
+/// The plan by the layers' losses at each rank, of squares that are dropped, and by neurons'.
+plan::CurvePlan plan_by_losses(const CompressRecipe& recipe, const std::vector<plan::Layer>& layers,
+                               int64_t parameters, const NeuronCurves& neurons,
+                               const std::function<torch::Tensor(const plan::Layer&)>& squares) {
   const bool fixed_gauge = recipe.shape.fixed_gauge;
-  NeuronCurves neurons;
-  if (recipe.mlp == MlpForm::kNeurons) {
-    neurons = neuron_curves(model, layers, statistics, recipe.fit, reporter);
-  }
   std::vector<plan::LayerCurve> curves;
   for (const plan::Layer& layer : layers) {
     if (!has_neurons(neurons, layer)) {
-      curves.push_back(
-          plan::predicted_curve(layer, statistics.squares(layer), kLeastRankShare, fixed_gauge));
+      curves.push_back(plan::predicted_curve(layer, squares(layer), kLeastRankShare, fixed_gauge));
     } else if (const plan::LayerCurve& curve = neurons.at(layer.block);
                curve.layer.name == layer.name) {
       curves.push_back(curve);
     }
   }
   return plan::plan_by_curves(curves, *recipe.keep, parameters, recipe.method, fixed_gauge);
+}
+
+plan::CurvePlan plan_by_spectra(const io::Checkpoint& model, const CompressRecipe& recipe,
+                                const std::vector<plan::Layer>& layers,
+                                const calibrate::Statistics& statistics, int64_t parameters,
+                                const Reporter& reporter) {
+  NeuronCurves neurons;
+  if (recipe.mlp == MlpForm::kNeurons) {
+    neurons = neuron_curves(model, layers, statistics, recipe.fit, reporter);
+  }
+  return plan_by_losses(recipe, layers, parameters, neurons,
+                        [&](const plan::Layer& layer) { return statistics.squares(layer); });
+}
+
+/// Throws what `plan_by_spectra` would, before anything is known.
+void check_keep(const CompressRecipe& recipe, const std::vector<plan::Layer>& layers,
+                int64_t parameters) {
+  const bool prunes = recipe.mlp == MlpForm::kNeurons;
+  plan_by_losses(recipe, layers, parameters, prunes ? unmeasured_neurons(layers) : NeuronCurves(),
+                 [](const plan::Layer& layer) {
+                   return at::ones({std::min(layer.rows, layer.cols)}, at::kDouble);
+                 });
 }
 
 /// Of bytes; for a budget of time any number of them.
@@ -324,7 +342,7 @@ CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const Comp
     compress::check_method(compress::find_method(recipe.method), parallel::size());
     if (recipe.bytes || prunes) market.emplace(compete(model, layers, budget_of(recipe)));
   } else if (calibrated && recipe.allocation == Allocation::kSensitivity) {
-    plan::check_keep(layers, *recipe.keep, parameters, kLeastRankShare, recipe.shape.fixed_gauge);
+    check_keep(recipe, layers, parameters);
   } else {
     plan = plan_ahead(recipe, layers, parameters);
     compress::check_plan(*plan, recipe.fit, parallel::size());

@@ -128,19 +128,27 @@ void check_prunable(const model::ModelConfig& config, const std::vector<plan::La
                     "experts, whose neurons are not pruned");
 }
 
+NeuronCurves unmeasured_neurons(const std::vector<plan::Layer>& layers) {
+  NeuronCurves curves;
+  for (const auto& [block, parts] : whole_mlps(layers)) {
+    curves.emplace(block, compress::unmeasured_neurons(*std::ranges::find_if(parts, is_down)));
+  }
+  return curves;
+}
+
 NeuronCurves neuron_curves(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                            const calibrate::Statistics& statistics,
                            const compress::MethodOptions& options, const Reporter& reporter) {
-  const auto blocks = whole_mlps(layers);
-  NeuronCurves curves;
-  for (const auto& [block, parts] : blocks) {
-    const plan::Layer& down = *std::ranges::find_if(parts, is_down);
+  NeuronCurves curves = unmeasured_neurons(layers);
+  int64_t done = 0;
+  for (auto& [block, curve] : curves) {
+    const plan::Layer down = curve.layer;
     if (reporter.progress) {
-      reporter.progress({"rank neurons", down.name, static_cast<int64_t>(curves.size()),
-                         static_cast<int64_t>(blocks.size()), "blocks"});
+      reporter.progress(
+          {"rank neurons", down.name, done++, static_cast<int64_t>(curves.size()), "blocks"});
     }
     const torch::Tensor w = plan::load_weight(model, down).to(torch::kFloat32);
-    curves.emplace(block, compress::neuron_curve(down, w, statistics, options));
+    curve = compress::neuron_curve(down, w, statistics, options);
   }
   return curves;
 }

@@ -22,7 +22,11 @@ using NeuronCurves = std::map<int64_t, plan::LayerCurve>;
 /// experts.
 void check_prunable(const model::ModelConfig& config, const std::vector<plan::Layer>& layers);
 
-/// Of the blocks' MLPs whose three layers are among `layers`.
+/// Of the blocks' MLPs whose three layers are among `layers`, before anything is known: losses are
+/// 0.
+NeuronCurves unmeasured_neurons(const std::vector<plan::Layer>& layers);
+
+/// The same with what is lost.
 NeuronCurves neuron_curves(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                            const calibrate::Statistics& statistics,
                            const compress::MethodOptions& options, const Reporter& reporter);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/ops/ones.h>
 #include <fmt/format.h>
 
 #include "schmidt/tn/gauge.h"
@@ -135,16 +134,6 @@ CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
         {layer, tn::low_rank_shape(layer.rows, layer.cols), point.bonds, method, fixed_gauge});
   }
   return plan;
-}
-
-void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
-                double floor, bool fixed_gauge) {
-  std::vector<LayerCurve> curves;
-  for (const Layer& layer : layers) {
-    const auto full = std::min(layer.rows, layer.cols);
-    curves.push_back(predicted_curve(layer, at::ones({full}, at::kDouble), floor, fixed_gauge));
-  }
-  plan_by_curves(curves, keep, model_parameters, "", fixed_gauge);
 }
 
 }  // namespace schmidt::plan

@@ -62,8 +62,4 @@ CurvePlan plan_by_curves(const std::vector<LayerCurve>& curves, double keep,
                          int64_t model_parameters, const std::string& method,
                          bool fixed_gauge = true);
 
-/// Throws what plan_by_curves would for these layers, before their curves are known.
-void check_keep(const std::vector<Layer>& layers, double keep, int64_t model_parameters,
-                double floor, bool fixed_gauge);
-
 }  // namespace schmidt::plan
