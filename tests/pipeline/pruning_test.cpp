@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "schmidt/compress/neurons.h"
+#include "schmidt/pipeline/time_plan.h"
 #include "schmidt/plan/layers.h"
 
 #include "tests/support/support.h"
@@ -61,17 +61,25 @@ TEST_F(PruningForTime, NeuronsGoWhereThatIsTheCheaperSpeed) {
 }
 
 TEST_F(PruningForTime, NeuronsReachWhatNoFormDoes) {
-  EXPECT_NEAR(fastest_pruned(forms, times), 2.0 / 0.8, 1e-9);
+  EXPECT_NEAR(1.05 * fastest_pruned(forms, times), 2.0 / 0.8, 1e-9);
   EXPECT_TRUE(choose_pruning({}, forms, times, 1.5).layers.empty());
   EXPECT_EQ(choose_pruning(curves(1.0), forms, times, 1.5).layers.size(), 1U);
-  EXPECT_EQ(choose_pruning(curves(1.0), forms, times, 2.4).layers.size(), 1U);
-  EXPECT_TRUE(choose_pruning(curves(1.0), forms, times, 2.6).layers.empty());
+  EXPECT_EQ(choose_pruning(curves(1.0), forms, times, 2.3).layers.size(), 1U);
+  EXPECT_TRUE(choose_pruning(curves(1.0), forms, times, 2.45).layers.empty());
 }
 
 TEST_F(PruningForTime, WhatNoFormChangesTakesItsTimeAllTheSame) {
   times.rest = 3.0;
   EXPECT_NEAR(choose_pruning(curves(0.01), forms, times, 1.1).speedup, 6.0 / 4.5, 1e-9);
-  EXPECT_NEAR(fastest_pruned(forms, times), 6.0 / 4.2, 1e-9);
+  EXPECT_NEAR(1.05 * fastest_pruned(forms, times), 6.0 / 4.2, 1e-9);
+}
+
+TEST_F(PruningForTime, ASpeedThatIsJustOutOfReachIsTheFastest) {
+  const TimePlanner planner(forms, times);
+  EXPECT_NEAR(planner.fastest(), 1.25, 1e-9);
+  EXPECT_THROW(planner.plan(1.3), c10::ValueError);
+  EXPECT_EQ(planner.plan(1.3, 1.1).cost, planner.plan(1.249).cost);
+  EXPECT_THROW(planner.plan(1.4, 1.1), c10::ValueError);
 }
 
 }  // namespace

@@ -368,7 +368,7 @@ CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const Comp
   if (recipe.speedup && prunes) {
     market->times = check_speedup(model, recipe, market->forms);
   } else if (recipe.speedup) {
-    check_speedup(model, recipe, places.plan, run.force);
+    check_speedup(model, recipe, places.plan, run.force, left.has_value());
   }
 
   compress::CompressOptions options;

@@ -97,7 +97,7 @@ Competition compete_for(const io::Checkpoint& model, const std::vector<plan::Lay
 TimePlanner time_planner(const io::Checkpoint& model, const Competition& all,
                          const PlanRecipe& recipe) {
   TimePlanner planner(all, measure_times(model, all, recipe.workload));
-  planner.plan(*recipe.speedup);
+  planner.plan(*recipe.speedup, recipe.reach);
   return planner;
 }
 
@@ -146,7 +146,7 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   if (recipe.speedup) {
     const TimePlanner planner = time_planner(model, all, recipe);
     predict_losses(all, model, statistics, {});
-    bought = planner.plan(*recipe.speedup);
+    bought = planner.plan(*recipe.speedup, recipe.reach);
     outcome.speedup = planner.speedup_at(bought.cost);
     outcome.frontiers = {planner.frontier("the forms asked for")};
     points = "nanoseconds_and_loss";

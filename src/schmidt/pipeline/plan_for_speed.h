@@ -10,10 +10,11 @@ namespace schmidt::pipeline {
 /// what time is predicted to cost beside it.
 std::filesystem::path speed_plan_of(const std::filesystem::path& out);
 
-/// Throws c10::ValueError where the recipe's speedup is out of reach on this machine, or where
-/// `file` holds the plan of another recipe and `force` does not replace it.
+/// Throws c10::ValueError where the recipe's speedup is out of reach on this machine, for a model
+/// that has been `pruned` for it by more than a tenth, or where `file` holds the plan of another
+/// recipe and `force` does not replace it.
 void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
-                   const std::filesystem::path& file, bool force);
+                   const std::filesystem::path& file, bool force, bool pruned);
 
 /// The same where neurons may go before, by the forms that compete: -> their times, which the first
 /// rank measures.

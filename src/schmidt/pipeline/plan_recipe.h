@@ -28,6 +28,7 @@ struct PlanRecipe {
   std::string preset;             ///< or that of a model of the paper
   std::optional<double> speedup;  ///< or the model's time here over so much, above 1; by statistics
   Workload workload;              ///< whose time
+  double reach = 1.0;  ///< a speedup beyond the fastest by no more than this factor is that one
 
   std::optional<std::filesystem::path> profile;  ///< none: the same share of every layer
   bool by_profile = true;                        ///< false: the same share all the same, a control

@@ -53,8 +53,8 @@ Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
 Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
                        const StepTimes& times, double speedup);
 
-/// Of the fastest forms, where MLPs whose three layers compete keep the fewest neurons that are
-/// tried.
+/// What choose_pruning can reach with the fastest forms, where MLPs whose three layers compete keep
+/// the fewest neurons that are tried.
 double fastest_pruned(const Competition& competition, const StepTimes& times);
 
 }  // namespace schmidt::pipeline

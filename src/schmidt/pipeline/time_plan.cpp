@@ -36,12 +36,13 @@ TimePlanner::TimePlanner(const Competition& all, StepTimes times)
 TimePlanner::TimePlanner(const Competition& all, StepTimes times, double original)
     : all_(&all), times_(std::move(times)), original_(original) {}
 
-plan::BytePlan TimePlanner::plan(double speedup) const {
+plan::BytePlan TimePlanner::plan(double speedup, double reach) const {
   const Priced priced = priced_forms();
-  check_reached(speedup, speedup_at(least(priced)));
-  const double budget = original_ / speedup - times_.rest;
+  const int64_t fastest = least(priced);
+  check_reached(speedup / reach, speedup_at(fastest));
+  const double budget = std::floor(1e9 * (original_ / speedup - times_.rest));
   return plan::plan_costs(priced.layers, priced.costs,
-                          static_cast<int64_t>(std::floor(1e9 * budget)));
+                          std::max(fastest, static_cast<int64_t>(budget)));
 }
 
 double TimePlanner::speedup_at(int64_t cost) const {

@@ -28,9 +28,10 @@ class TimePlanner {
   TimePlanner(const Competition& all, StepTimes times);
   TimePlanner(const Competition& all, StepTimes times, double original);
 
-  /// The plan with which a step takes the original's time over `speedup`. Throws c10::ValueError,
-  /// naming what can be had.
-  plan::BytePlan plan(double speedup) const;
+  /// The plan with which a step takes the original's time over `speedup`; the fastest one for a
+  /// speedup that is no further beyond than the factor `reach`, since times differ from run to run.
+  /// Throws c10::ValueError, naming what can be had.
+  plan::BytePlan plan(double speedup, double reach = 1.0) const;
 
   /// Of a step whose products take so many nanoseconds, over the original's.
   double speedup_at(int64_t cost) const;
