@@ -11,18 +11,16 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
-#include "schmidt/base/format_error.h"
-#include "schmidt/base/work_folder.h"
 #include "schmidt/calibrate/statistics_folder.h"
-#include "schmidt/io/json.h"
+#include "schmidt/io/json_record.h"
 #include "schmidt/model/config.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/package/checkpoint_folder.h"
-#include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/outputs.h"
 #include "schmidt/pipeline/plan_for_speed.h"
+#include "schmidt/pipeline/pruned_model.h"
 #include "schmidt/pipeline/pruning.h"
 #include "schmidt/pipeline/statistics.h"
 #include "schmidt/plan/allocate.h"
@@ -196,43 +194,6 @@ Pruning of_first_rank(const io::Checkpoint& model, const std::function<Pruning()
           received.at("speedup").get<double>()};
 }
 
-/// Of the log in a pruned model's config.json: "prune", for what, whose neurons it lost at which
-/// predicted loss, and the speedup that is left to be bought.
-nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
-                           const torch::Tensor& windows) {
-  nlohmann::json asked = to_json(recipe);
-  if (recipe.speedup) asked["speed"] = asked_of_speed(recipe);
-  return {{"verb", "prune"},
-          {"program", "schmidt " SCHMIDT_VERSION},
-          {"model", package::fingerprint(model)},
-          {"text", package::Fingerprint().add(windows).hex()},
-          {"for", asked}};
-}
-
-/// The log of an earlier run's pruning for the same, where it has left its model there. Throws
-/// c10::ValueError where something else lies there; with `force` whatever lies there is dropped.
-std::optional<nlohmann::json> pruned_already(const std::filesystem::path& pruned,
-                                             const nlohmann::json& log, bool force) {
-  if (force || !path_exists(pruned)) return std::nullopt;
-  const auto config = pruned / "config.json";
-  nlohmann::json found = nlohmann::json::object();
-  try {
-    if (path_exists(config)) found = io::read_json_object(config);
-  } catch (const FormatError&) {  // then it is something else
-  }
-  const nlohmann::json made_by =
-      found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
-  if (made_by.is_array() && !made_by.empty() && made_by.back().is_object()) {
-    nlohmann::json last = made_by.back();
-    for (const char* key : {"predicted_loss", "layers", "speedup_left"}) last.erase(key);
-    if (last == log) return made_by.back();
-  }
-  TORCH_CHECK_VALUE(false, "[output] ", pruned.string(),
-                    " holds something else than the pruned model of this recipe; expected nothing "
-                    "there (remove it, or force drops it)");
-  return std::nullopt;
-}
-
 /// Where a compression writes, links followed.
 struct Places {
   std::filesystem::path out;
@@ -276,10 +237,6 @@ struct Left {
   }
 };
 
-CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const CompressRecipe& recipe,
-                                         const CompressRun& run, const std::optional<Left>& left,
-                                         const Reporter& reporter);
-
 std::string pruning_text(const Pruning& pruning, const CompressRecipe& recipe) {
   std::string text = fmt::format("{} MLPs lose neurons", pruning.layers.size());
   if (!recipe.pruning.empty()) return text;
@@ -288,184 +245,233 @@ std::string pruning_text(const Pruning& pruning, const CompressRecipe& recipe) {
                                 : "leaves the others more bits");
 }
 
-/// Compresses the pruned model, which goes when that is done.
-CompressOutcome compress_what_is_left(CompressRecipe recipe, const CompressRun& run,
-                                      const Left& left, const Places& places,
-                                      const Reporter& reporter) {
-  CompressRun rest = run;
-  rest.statistics.reset();
-  const io::Checkpoint pruned = io::Checkpoint::open(places.pruned);
-  if (left.speedup) recipe.speedup = left.speedup;
-  recipe.pruning.clear();
-  if (recipe.plan) {
-    recipe.plan->layers = planned_in({{"layers", plan::planned_json(recipe.plan->layers)}}, pruned);
-  }
-  CompressOutcome outcome = compress_or_what_is_left(pruned, recipe, rest, left, reporter);
-  if (parallel::rank() != 0) return outcome;
-  // A folder of that name is whole, whenever a run is killed.
-  const std::filesystem::path going = partial_folder(places.pruned);
-  remove_tree(going);
-  move_path(places.pruned, going);
-  remove_tree(going);
-  if (!run.statistics) remove_tree(places.statistics);  // of a run that was killed
-  return outcome;
-}
+/// compress_model() of a model, or of what a pruning has left of it.
+class Compression {
+ public:
+  Compression(const io::Checkpoint& model, const CompressRecipe& recipe, const CompressRun& run,
+              const std::optional<Left>& left, const Reporter& reporter)
+      : model_(model),
+        recipe_(recipe),
+        run_(run),
+        left_(left),
+        reporter_(reporter),
+        needs_(needs_of(methods_of(recipe))),
+        calibrated_(needs_.inputs && recipe.keep != 1.0),
+        measures_(calibrated_ && (needs_.gradient || recipe.buys_forms())),
+        prunes_(!left && (!recipe.pruning.empty() ||
+                          (recipe.buys_forms() && recipe.mlp == MlpForm::kNeurons))) {}
 
-/// What is recorded of a recipe that has become a plan.
-nlohmann::json planned_by(const CompressRecipe& recipe, const plan::PlanFile& plan,
-                          const compress::CompressOptions& options) {
-  nlohmann::json made_by = to_json(recipe, plan);
-  made_by["calibration"] = options.made_by["calibration"];
-  return made_by;
-}
+  CompressOutcome go() {
+    model::require_model(model_);
+    layers_ = layers_of(model_, recipe_);
+    parameters_ = package::summarize(model_).parameters;
+    check();
+    places_ = places_of(model_, recipe_, run_, measures_, prunes_);
+    std::optional<AtomicFolder> claimed;  // held for all ranks from here on
+    if (parallel::rank() == 0) {
+      claimed.emplace(places_.out, run_.force, package::checkpoint_folder());
+    }
+    if (prunes_ && find_pruned()) return compress_what_is_left();
+    check_speed();
+    calibrate();
+    if (prunes_ && prune()) return compress_what_is_left();
+    if (!plan_) plan_ = bought();
+    outcome_.result = compress::compress(model_, *plan_, places_.out, options_, reporter_.progress);
+    if (statistics_) statistics_->done();
+    return outcome_;
+  }
 
-/// compress_model(), for its second half with what pruning has left.
-CompressOutcome compress_or_what_is_left(const io::Checkpoint& model, const CompressRecipe& recipe,
-                                         const CompressRun& run, const std::optional<Left>& left,
-                                         const Reporter& reporter) {
-  model::require_model(model);
-  const std::vector<plan::Layer> layers = layers_of(model, recipe);
-  const int64_t parameters = package::summarize(model).parameters;
-  const Needs needs = needs_of(methods_of(recipe));
-  const bool calibrated = needs.inputs && recipe.keep != 1.0;
+ private:
+  /// Mistakes that hours of calibration would otherwise hide, before anything is written.
+  void check() {
+    check_allocation(recipe_);
+    if (recipe_.mlp == MlpForm::kNeurons && !recipe_.plan) {
+      check_prunable(model::parse_config(model_.config(), model_.path()), layers_);
+    }
+    if (recipe_.buys_forms()) {
+      compress::check_method(compress::find_method(recipe_.method), parallel::size());
+      if (recipe_.bytes || prunes_) market_.emplace(compete(model_, layers_, budget_of(recipe_)));
+    } else if (calibrated_ && recipe_.allocation == Allocation::kSensitivity) {
+      check_keep(recipe_, layers_, parameters_);
+    } else {
+      plan_ = plan_ahead(recipe_, layers_, parameters_);
+      compress::check_plan(*plan_, recipe_.fit, parallel::size());
+      compress::check_pruned_mlps(model_, *plan_);
+    }
+  }
 
-  // Mistakes that hours of calibration would otherwise hide, before anything is written.
-  check_allocation(recipe);
-  bool prunes = !left && (!recipe.pruning.empty() ||
-                          (recipe.buys_forms() && recipe.mlp == MlpForm::kNeurons));
-  if (recipe.mlp == MlpForm::kNeurons && !recipe.plan) {
-    check_prunable(model::parse_config(model.config(), model.path()), layers);
-  }
-  std::optional<std::vector<plan::LayerPlan>> plan;
-  std::optional<Market> market;
-  if (recipe.buys_forms()) {
-    compress::check_method(compress::find_method(recipe.method), parallel::size());
-    if (recipe.bytes || prunes) market.emplace(compete(model, layers, budget_of(recipe)));
-  } else if (calibrated && recipe.allocation == Allocation::kSensitivity) {
-    check_keep(recipe, layers, parameters);
-  } else {
-    plan = plan_ahead(recipe, layers, parameters);
-    compress::check_plan(*plan, recipe.fit, parallel::size());
-    compress::check_pruned_mlps(model, *plan);
-  }
-  const bool measures = calibrated && (needs.gradient || recipe.buys_forms());
-  const Places places = places_of(model, recipe, run, measures, prunes);
-  std::optional<AtomicFolder> claimed;  // held for all ranks from here on
-  if (parallel::rank() == 0) {
-    claimed.emplace(places.out, run.force, package::checkpoint_folder());
-  }
-  torch::Tensor windows;
-  nlohmann::json log;
-  if (prunes) {
-    windows = calibration_windows(model, recipe.text, run.sampling, reporter);
-    log = pruning_log(model, recipe, windows);
-    if (const auto found = pruned_already(places.pruned, log, run.force)) {
-      return compress_what_is_left(recipe, run, {windows, *found}, places, reporter);
+  /// Whether an earlier run has left a pruned model to go on from.
+  bool find_pruned() {
+    read_text();
+    pruning_log_ = pruning_log(model_, recipe_, windows_);
+    if (const auto found = pruned_already(places_.pruned, pruning_log_, run_.force)) {
+      pruning_log_ = *found;
+      return true;
     }
     // Without a pruned model such a plan is of a run that found none to pay.
-    if (recipe.speedup && !run.force && path_exists(places.plan)) prunes = false;
-  }
-  if (recipe.speedup && prunes) {
-    market->times = check_speedup(model, recipe, market->forms);
-  } else if (recipe.speedup) {
-    check_speedup(model, recipe, places.plan, run.force, left.has_value());
+    if (recipe_.speedup && !run_.force && path_exists(places_.plan)) prunes_ = false;
+    return false;
   }
 
-  compress::CompressOptions options;
-  options.method = recipe.fit;
-  options.dtype = recipe.dtype;
-  options.force = run.force;
-  options.workers = ranks_as_workers();
-  options.made_by = to_json(recipe);
+  void check_speed() {
+    if (!recipe_.speedup) return;
+    if (prunes_) {
+      market_->times = check_speedup(model_, recipe_, market_->forms);
+    } else {
+      check_speedup(model_, recipe_, places_.plan, run_.force, left_.has_value());
+    }
+  }
 
-  std::optional<KeptStatistics> statistics;
-  if (calibrated) {
+  void read_text() {
+    windows_ = left_ ? left_->windows
+                     : calibration_windows(model_, recipe_.text, run_.sampling, reporter_);
+  }
+
+  /// What `compress` is to know, of calibration too.
+  void calibrate() {
+    options_.method = recipe_.fit;
+    options_.dtype = recipe_.dtype;
+    options_.force = run_.force;
+    options_.workers = ranks_as_workers();
+    options_.made_by = to_json(recipe_);
+    if (!calibrated_) return;
+    if (!windows_.defined()) read_text();
     compress::Calibration calibration;
-    if (left) windows = left->windows;
-    calibration.windows = windows.defined()
-                              ? windows
-                              : calibration_windows(model, recipe.text, run.sampling, reporter);
-    calibration.workers = options.workers;
-    calibration.dtype = run.load.dtype;
-    calibration.device = run.load.device;
-    nlohmann::json& text = options.made_by["calibration"];
+    calibration.windows = windows_;
+    calibration.workers = options_.workers;
+    calibration.dtype = run_.load.dtype;
+    calibration.device = run_.load.device;
+    nlohmann::json& text = options_.made_by["calibration"];
     text["tokens_asked"] = text["tokens"];
-    text["tokens"] = calibration.windows.numel();
-    if (measures && planned_by_them(recipe, run)) {
-      statistics.emplace(model, *run.statistics);
-      calibration.statistics = &statistics->statistics();
-    } else if (measures) {
-      calibrate::StatisticsOptions collecting;
-      collecting.damping = recipe.fit.damping;
-      collecting.seed = recipe.text.seed;
-      collecting.outputs = needs.outputs;
-      // What a run without pruning has left there is of another model.
-      collecting.force = (run.force || left) && !run.statistics;
-      collecting.workers = options.workers;
-      std::vector<plan::Layer> measured = layers;
-      std::erase_if(measured, [](const plan::Layer& layer) { return layer.block < 0; });
-      statistics.emplace(model, measured, calibration.windows, run.load, places.statistics,
-                         !run.statistics, collecting, reporter);
-      calibration.statistics = &statistics->statistics();
+    text["tokens"] = windows_.numel();
+    if (measures_) {
+      measure();
+      calibration.statistics = &statistics_->statistics();
     }
-    options.calibration = std::move(calibration);
+    options_.calibration = std::move(calibration);
   }
-  CompressOutcome outcome;
-  if (prunes) {
-    const Pruning pruning = of_first_rank(model, [&] {
-      if (!recipe.pruning.empty()) return Pruning{{recipe.pruning}};
-      return bought_pruning(model, recipe, layers, *market, statistics->statistics(), reporter);
+
+  void measure() {
+    if (planned_by_them(recipe_, run_)) {
+      statistics_.emplace(model_, *run_.statistics);
+      return;
+    }
+    calibrate::StatisticsOptions collecting;
+    collecting.damping = recipe_.fit.damping;
+    collecting.seed = recipe_.text.seed;
+    collecting.outputs = needs_.outputs;
+    // What a run without pruning has left there is of another model.
+    collecting.force = (run_.force || left_) && !run_.statistics;
+    collecting.workers = options_.workers;
+    std::vector<plan::Layer> measured = layers_;
+    std::erase_if(measured, [](const plan::Layer& layer) { return layer.block < 0; });
+    statistics_.emplace(model_, measured, windows_, run_.load, places_.statistics, !run_.statistics,
+                        collecting, reporter_);
+  }
+
+  /// Writes the pruned model, where one pays and something is left to be done with it.
+  bool prune() {
+    const Pruning pruning = of_first_rank(model_, [&] {
+      if (!recipe_.pruning.empty()) return Pruning{{recipe_.pruning}};
+      return bought_pruning(model_, recipe_, layers_, *market_, statistics_->statistics(),
+                            reporter_);
     });
-    if (!pruning.layers.empty()) reporter.tell(pruning_text(pruning, recipe));
-    if (recipe.speedup && pruning.speedup >= *recipe.speedup) {
-      plan = pruning.layers;
-      options.made_by =
-          planned_by(recipe, {.layers = *plan, .made_by = nlohmann::json::object()}, options);
-      outcome.predicted_loss = pruning.loss;
-    } else if (!pruning.layers.empty()) {
-      log["layers"] = plan::planned_json(pruning.layers);
-      log["predicted_loss"] = pruning.loss;
-      if (recipe.speedup) log["speedup_left"] = *recipe.speedup / pruning.speedup;
-      compress::CompressOptions of_pruning = options;
-      of_pruning.dtype.reset();
-      of_pruning.made_by = log;
-      compress::compress(model, pruning.layers, places.pruned, of_pruning, reporter.progress);
-      statistics->done();
-      return compress_what_is_left(recipe, run, {windows, log}, places, reporter);
+    if (pruning.layers.empty()) return false;
+    reporter_.tell(pruning_text(pruning, recipe_));
+    if (recipe_.speedup && pruning.speedup >= *recipe_.speedup) {
+      plan_ = pruning.layers;
+      options_.made_by = made_by({.layers = *plan_, .made_by = nlohmann::json::object()});
+      outcome_.predicted_loss = pruning.loss;
+      return false;
     }
+    pruning_log_["layers"] = plan::planned_json(pruning.layers);
+    pruning_log_["predicted_loss"] = pruning.loss;
+    if (recipe_.speedup) pruning_log_["speedup_left"] = *recipe_.speedup / pruning.speedup;
+    compress::CompressOptions options = options_;
+    options.dtype.reset();
+    options.made_by = pruning_log_;
+    compress::compress(model_, pruning.layers, places_.pruned, options, reporter_.progress);
+    statistics_->done();
+    return true;
   }
-  if (plan) {
-    // It is as it was asked for, or all that pruning is to do.
-  } else if (recipe.bytes) {
-    plan::BytePlan bought =
-        buy(market->forms, budget_of(recipe), model, statistics->statistics(), recipe.fit);
-    plan = std::move(bought.layers);
-    outcome.predicted_loss = bought.loss + (left ? left->loss : 0.0);
-  } else if (recipe.speedup) {
-    const plan::PlanFile bought =
-        plan_for_speed(model, recipe, places.statistics, places.plan, run.force);
-    options.made_by = planned_by(recipe, bought, options);
-    plan = bought.layers;
-  } else {
-    const auto buy_ranks = [&] {
-      return Pruning{
-          plan_by_spectra(model, recipe, layers, statistics->statistics(), parameters, reporter)};
+
+  /// Compresses the pruned model, which goes when that is done.
+  CompressOutcome compress_what_is_left() const {
+    const Left left(windows_, pruning_log_);
+    const io::Checkpoint pruned = io::Checkpoint::open(places_.pruned);
+    CompressRecipe recipe = recipe_;
+    if (left.speedup) recipe.speedup = left.speedup;
+    recipe.pruning.clear();
+    if (recipe.plan) {
+      recipe.plan->layers =
+          planned_in({{"layers", plan::planned_json(recipe.plan->layers)}}, pruned);
+    }
+    CompressRun run = run_;
+    run.statistics.reset();
+    CompressOutcome outcome = Compression(pruned, recipe, run, left, reporter_).go();
+    if (parallel::rank() != 0) return outcome;
+    drop_pruned(places_.pruned);
+    if (!run_.statistics) remove_tree(places_.statistics);  // of a run that was killed
+    return outcome;
+  }
+
+  /// The plan that the recipe's budget buys.
+  std::vector<plan::LayerPlan> bought() {
+    if (recipe_.bytes) {
+      const plan::BytePlan plan =
+          buy(market_->forms, budget_of(recipe_), model_, statistics_->statistics(), recipe_.fit);
+      outcome_.predicted_loss = plan.loss + (left_ ? left_->loss : 0.0);
+      return plan.layers;
+    }
+    if (recipe_.speedup) {
+      const plan::PlanFile plan =
+          plan_for_speed(model_, recipe_, places_.statistics, places_.plan, run_.force);
+      options_.made_by = made_by(plan);
+      return plan.layers;
+    }
+    const auto by_spectra = [&] {
+      return Pruning{plan_by_spectra(model_, recipe_, layers_, statistics_->statistics(),
+                                     parameters_, reporter_)};
     };
-    plan::CurvePlan bought =
-        recipe.mlp == MlpForm::kNeurons ? of_first_rank(model, buy_ranks) : buy_ranks();
-    plan = std::move(bought.layers);
-    outcome.predicted_loss = bought.loss;
+    const plan::CurvePlan plan =
+        recipe_.mlp == MlpForm::kNeurons ? of_first_rank(model_, by_spectra) : by_spectra();
+    outcome_.predicted_loss = plan.loss;
+    return plan.layers;
   }
-  outcome.result = compress::compress(model, *plan, places.out, options, reporter.progress);
-  if (statistics) statistics->done();
-  return outcome;
-}
+
+  /// What is recorded of the recipe when it has become a plan.
+  nlohmann::json made_by(const plan::PlanFile& plan) const {
+    nlohmann::json made_by = to_json(recipe_, plan);
+    made_by["calibration"] = options_.made_by["calibration"];
+    return made_by;
+  }
+
+  const io::Checkpoint& model_;
+  const CompressRecipe& recipe_;
+  const CompressRun& run_;
+  const std::optional<Left> left_;
+  const Reporter& reporter_;
+  const Needs needs_;
+  const bool calibrated_, measures_;
+  bool prunes_;
+
+  std::vector<plan::Layer> layers_;
+  int64_t parameters_ = 0;
+  Places places_;
+  std::optional<std::vector<plan::LayerPlan>> plan_;
+  std::optional<Market> market_;  // where forms are bought
+  torch::Tensor windows_;         // the text, once it is read
+  nlohmann::json pruning_log_;
+  compress::CompressOptions options_;
+  std::optional<KeptStatistics> statistics_;
+  CompressOutcome outcome_;
+};
 
 }  // namespace
 
 CompressOutcome compress_model(const io::Checkpoint& model, const CompressRecipe& recipe,
                                const CompressRun& run, const Reporter& reporter) {
-  return compress_or_what_is_left(model, recipe, run, std::nullopt, reporter);
+  return Compression(model, recipe, run, std::nullopt, reporter).go();
 }
 
 }  // namespace schmidt::pipeline
