@@ -122,11 +122,6 @@ class SizeOfPrunedMlps : public Size {
     pruning.mlp = MlpForm::kNeurons;
     return pruning;
   }
-
-  std::vector<int64_t> mlp_sizes(const std::string& out) const {
-    const io::Checkpoint found = io::Checkpoint::open(tmp / out);
-    return model::parse_config(found.config(), found.path()).mlp_sizes;
-  }
 };
 
 TEST_F(SizeOfPrunedMlps, NeuronsThatHardlyCountLeaveTheirBytesToTheOthers) {
@@ -134,8 +129,8 @@ TEST_F(SizeOfPrunedMlps, NeuronsThatHardlyCountLeaveTheirBytesToTheOthers) {
   whole.mlp = MlpForm::kLowRank;
   compress(whole, "whole");
   const CompressOutcome outcome = compress(pruning(), "pruned");
-  EXPECT_EQ(mlp_sizes("whole"), (std::vector<int64_t>{144, 144}));
-  for (const int64_t size : mlp_sizes("pruned")) EXPECT_LE(size, 80);
+  EXPECT_EQ(test::mlp_sizes(tmp / "whole"), (std::vector<int64_t>{144, 144}));
+  for (const int64_t size : test::mlp_sizes(tmp / "pruned")) EXPECT_LE(size, 80);
   EXPECT_LE(size("pruned"), 120e3);
   EXPECT_LT(divergence("pruned"), 0.7 * divergence("whole"));
   EXPECT_GT(*outcome.predicted_loss, 0.4 * divergence("pruned"));

@@ -11,6 +11,7 @@
 
 #include "tests/support/support.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/whole_pass.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -178,16 +179,11 @@ class SpeedupOfPrunedMlps : public Speedup {
     checkpoint = io::Checkpoint::open(test::write_model(model, tmp / "half"));
   }
 
-  std::vector<int64_t> mlp_sizes(const std::string& out) const {
-    const io::Checkpoint found = io::Checkpoint::open(tmp / out);
-    return model::parse_config(found.config(), found.path()).mlp_sizes;
-  }
-
   void expect_the_same_again(const std::string& out) {
     const CompressRecipe recorded = recorded_recipe(io::Checkpoint::open(tmp / out), checkpoint);
     EXPECT_EQ(recorded.mlp, MlpForm::kNeurons);
     compress_model(checkpoint, recorded, {.out = tmp / "again"}, {});
-    EXPECT_EQ(mlp_sizes("again"), mlp_sizes(out));
+    EXPECT_EQ(test::mlp_sizes(tmp / "again"), test::mlp_sizes(tmp / out));
     EXPECT_EQ(test::read_file(tmp / "again/model.safetensors"),
               test::read_file(tmp / out / "model.safetensors"));
   }
@@ -201,7 +197,7 @@ TEST_F(SpeedupOfPrunedMlps, WhatTimesHaveDecidedIsMadeAgain) {
   asked.mlp = MlpForm::kNeurons;
   compress_model(checkpoint, asked, {.out = tmp / "fast"}, {});
   // Whether any go depends on times (pruning_test); what came of it can be made again.
-  for (const int64_t size : mlp_sizes("fast")) EXPECT_LE(size, 288);
+  for (const int64_t size : test::mlp_sizes(tmp / "fast")) EXPECT_LE(size, 288);
   EXPECT_FALSE(fs::exists(tmp / "fast.pruned"));
   EXPECT_FALSE(fs::exists(tmp / "fast.statistics"));
   expect_the_same_again("fast");
@@ -230,7 +226,7 @@ TEST_F(SpeedupOfPrunedMlps, APlanOfWhatIsLeftIsFollowedAgain) {
     asked.plan->layers.push_back(p);
   }
   compress_model(checkpoint, asked, {.out = tmp / "planned"}, {});
-  EXPECT_EQ(mlp_sizes("planned"), (std::vector<int64_t>{128, 128}));
+  EXPECT_EQ(test::mlp_sizes(tmp / "planned"), (std::vector<int64_t>{128, 128}));
   expect_the_same_again("planned");
 }
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
 #include <torch/torch.h>
 
 #include "schmidt/io/checkpoint.h"
@@ -30,6 +34,12 @@ inline torch::Tensor inputs_of(const io::Checkpoint& checkpoint, const torch::Te
   model::BlockPass at = model.block(block).begin(h, rope);
   at.apply_until(group);
   return at.input().flatten(0, -2).to(torch::kFloat64);
+}
+
+/// Neurons of each block's MLP in a checkpoint's folder.
+inline std::vector<int64_t> mlp_sizes(const std::filesystem::path& folder) {
+  const io::Checkpoint found = io::Checkpoint::open(folder);
+  return model::parse_config(found.config(), found.path()).mlp_sizes;
 }
 
 }  // namespace schmidt::test
