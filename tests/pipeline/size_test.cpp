@@ -7,6 +7,7 @@
 #include "schmidt/model/model.h"
 #include "schmidt/package/model_card.h"
 #include "schmidt/pipeline/compress_model.h"
+#include "schmidt/pipeline/plan_model.h"
 #include "schmidt/pipeline/quantize_recipe.h"
 
 #include "tests/support/support.h"
@@ -171,6 +172,42 @@ TEST_F(SizeOfPrunedMlps, AKilledRunGoesOnFromThePrunedModel) {
   compress(recipe(130e3), "other.pruned");
   EXPECT_THROW(compress(pruning(), "other"), c10::ValueError);
   EXPECT_FALSE(fs::exists(tmp / "other"));
+}
+
+TEST_F(SizeOfPrunedMlps, APlanMayPruneFirst) {
+  CompressRecipe first = pruning();
+  first.mlp = MlpForm::kLowRank;
+  compress(first, "whole");
+  PlanRecipe asked;
+  asked.statistics = tmp / "statistics";
+  asked.bytes = 120e3;
+  asked.method = "searched";
+  asked.forms = first.forms;
+  asked.neurons = true;
+  const plan::Outline outline = plan::outline(checkpoint);
+  const PlanOutcome planned = plan_model(outline, asked, tmp / "plan.json", false);
+  EXPECT_FALSE(planned.file.pruning.empty());
+  ASSERT_EQ(planned.frontiers.size(), 4U);
+  // At the same bytes the frontier with fewer neurons is never above that without.
+  const auto loss_at = [](const Frontier& frontier, int64_t bytes) {
+    double loss = 1e9;
+    for (const plan::Price& point : frontier.points) {
+      if (point.cost <= bytes) loss = std::min(loss, point.loss);
+    }
+    return loss;
+  };
+  EXPECT_LT(loss_at(planned.frontiers[3], 100000), loss_at(planned.frontiers[0], 100000));
+
+  CompressRecipe by_plan;
+  by_plan.plan = plan::read_plan(tmp / "plan.json", checkpoint);
+  by_plan.pruning = by_plan.plan->pruning;
+  by_plan.mlp = MlpForm::kNeurons;
+  by_plan.dtype = torch::kBFloat16;
+  by_plan.text = text();
+  compress(by_plan, "planned");
+  EXPECT_LE(size("planned"), 121e3);
+  for (const int64_t neurons : test::mlp_sizes(tmp / "planned")) EXPECT_LE(neurons, 80);
+  EXPECT_LT(divergence("planned"), 0.7 * divergence("whole"));
 }
 
 TEST_F(Size, BelowTheSmallestFormsNamesWhatCanBeHad) {

@@ -241,6 +241,8 @@ pipeline::CompressRecipe recipe_of(const CompressVerbOptions& options,
     if (dtype.empty()) dtype = "bfloat16";  // of what stays: no more than 2 bytes a number
   } else if (!options.plan.empty()) {
     recipe.plan = plan::read_plan(options.plan, checkpoint);
+    recipe.pruning = recipe.plan->pruning;
+    if (!recipe.pruning.empty()) recipe.mlp = pipeline::MlpForm::kNeurons;
     compress::check_methods(recipe.plan->layers, options.plan);
     recipe.method = options.method;
     if (dtype.empty()) dtype = recipe.plan->dtype;

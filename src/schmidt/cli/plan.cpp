@@ -18,8 +18,8 @@ namespace {
 
 struct PlanOptions {
   CommonOptions common;
-  std::string model, profile, statistics, out, size, shape = "balanced", gauge = "fixed",
-                                                     allocation, speed_of = "decode";
+  std::string model, profile, statistics, out, size,
+      shape = "balanced", gauge = "fixed", allocation, speed_of = "decode", mlp = "low-rank";
   bool force = false;
   std::vector<std::string> forms = pipeline::names_of(std::nullopt);
   pipeline::PlanRecipe recipe;
@@ -43,6 +43,7 @@ pipeline::PlanRecipe recipe_of(const PlanOptions& options) {
     recipe.workload.prefill = options.speed_of == "prefill";
     if (options.common.dtype == "float32") recipe.workload.dtype = torch::kFloat32;
     recipe.forms.kinds = pipeline::form_kinds(options.forms);
+    recipe.neurons = options.mlp == "neurons";
   }
   TORCH_CHECK_VALUE(!recipe.speedup || recipe.statistics, "[plan] --speedup expected --statistics");
   recipe.by_profile = options.allocation != "uniform";
@@ -183,6 +184,11 @@ Action add_plan(CLI::App& verb) {
                   "which bytes or time are spent on whichever forms of the layers lose the least")
       ->type_name(kFolderValue);
   add_forms_option(verb, options->forms, "--statistics");
+  verb.add_option("--mlp", options->mlp,
+                  "--statistics: neurons: MLPs may lose neurons before forms are bought; low-rank: "
+                  "none does")
+      ->check(CLI::IsMember({"low-rank", "neurons"}))
+      ->capture_default_str();
   verb.add_option("--group", options->recipe.forms.group,
                   "Weights of a row that share a scale: with --statistics 32, 64 and 128 compete "
                   "unless one is given, presets of integers have 64")
@@ -247,7 +253,7 @@ Action add_plan(CLI::App& verb) {
     check_options_are_read(
         "plan", given_options(verb),
         {{{"--sites", "--shape", "--gauge"}, !measured, "a plan without --profile"},
-         {{"--forms"}, !options->statistics.empty(), "a plan with --statistics"},
+         {{"--forms", "--mlp"}, !options->statistics.empty(), "a plan with --statistics"},
          {{"--group"},
           !options->statistics.empty() || rounds(options->recipe.preset),
           "a plan with --statistics, and by presets of integers"},

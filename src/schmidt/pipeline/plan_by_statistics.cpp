@@ -13,11 +13,14 @@
 #include "schmidt/calibrate/statistics.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/pipeline/outputs.h"
+#include "schmidt/pipeline/pruning.h"
 #include "schmidt/pipeline/time_plan.h"
 #include "schmidt/report/frontier_figure.h"
 
 namespace schmidt::pipeline {
 namespace {
+
+constexpr int64_t kLargestGroup = 128;  // of integers that compete where the recipe names none
 
 /// The least predicted loss for bytes from the smallest forms up to 16 bits a number.
 Frontier frontier_of(const Competition& competition, const std::string& name) {
@@ -93,12 +96,82 @@ Competition compete_for(const io::Checkpoint& model, const std::vector<plan::Lay
   return compete(model, layers, everything);
 }
 
-/// Throws where the recipe's speedup is out of reach.
-TimePlanner time_planner(const io::Checkpoint& model, const Competition& all,
-                         const PlanRecipe& recipe) {
-  TimePlanner planner(all, measure_times(model, all, recipe.workload));
-  planner.plan(*recipe.speedup, recipe.reach);
-  return planner;
+/// The times of the forms. Throws where the recipe's speedup is out of reach.
+StepTimes times_for(const io::Checkpoint& model, const Competition& all, const PlanRecipe& recipe) {
+  StepTimes times = measure_times(model, all, recipe.workload);
+  const double fastest =
+      recipe.neurons ? fastest_pruned(all, times) : TimePlanner(all, times).fastest();
+  check_reached(*recipe.speedup / recipe.reach, fastest);
+  return times;
+}
+
+/// What neurons cost, where they may go.
+NeuronCurves curves_for(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
+                        const PlanRecipe& recipe, const calibrate::Statistics& statistics) {
+  if (!recipe.neurons) return {};
+  const int64_t group = recipe.forms.group > 0 ? recipe.forms.group : kLargestGroup;
+  return in_groups(neuron_curves(model, layers, statistics, {}, {}), group);
+}
+
+/// The lower envelope of frontiers whose losses are those of what prunings leave.
+template <typename FrontierOfLeft>
+Frontier with_fewer_neurons(const NeuronCurves& curves, const FrontierOfLeft& frontier_of_left) {
+  std::vector<plan::Price> all;
+  for (const Pruning& pruning : possible_prunings(curves)) {
+    for (const plan::Price& point : frontier_of_left(pruning).points) {
+      all.push_back({point.cost, point.loss + pruning.loss});
+    }
+  }
+  std::ranges::sort(all, {}, [](const plan::Price& p) { return std::pair(p.cost, p.loss); });
+  Frontier frontier{"with fewer neurons", {}};
+  for (const plan::Price& point : all) {
+    const bool better = frontier.points.empty() || point.loss < frontier.points.back().loss;
+    if (better) frontier.points.push_back(point);
+  }
+  return frontier;
+}
+
+/// What a budget buys, and what others of its kind would.
+struct Bought {
+  Pruning pruning;
+  plan::BytePlan plan;  ///< of what it leaves
+  std::optional<double> speedup;
+  std::vector<Frontier> frontiers;
+};
+
+Bought with_time(const Competition& all, const StepTimes& times, const NeuronCurves& curves,
+                 const PlanRecipe& recipe) {
+  Bought bought;
+  const auto priced = [&](const Pruning& pruning, const Competition& left) {
+    return TimePlanner(left, left_by(pruning, all, times), times.original());
+  };
+  bought.pruning = choose_pruning(curves, all, times, *recipe.speedup);
+  const Competition left = left_by(bought.pruning, all);
+  const TimePlanner planner = priced(bought.pruning, left);
+  bought.plan = planner.plan(*recipe.speedup, recipe.reach);
+  bought.speedup = planner.speedup_at(bought.plan.cost);
+  bought.frontiers = {TimePlanner(all, times).frontier("the forms asked for")};
+  if (!curves.empty()) {
+    bought.frontiers.push_back(with_fewer_neurons(curves, [&](const Pruning& pruning) {
+      const Competition of_it = left_by(pruning, all);
+      return priced(pruning, of_it).frontier({});
+    }));
+  }
+  return bought;
+}
+
+Bought with_bytes(const Competition& all, const ByteBudget& budget, const NeuronCurves& curves) {
+  Bought bought;
+  bought.pruning = choose_pruning(curves, all, budget);
+  bought.plan = spend(left_by(bought.pruning, all), budget);
+  bought.frontiers = {frontier_of(all, "all forms"),
+                      frontier_of(all.narrowed({true, false, false}), "integers alone"),
+                      frontier_of(all.narrowed({false, true, false}), "low rank alone")};
+  if (!curves.empty()) {
+    bought.frontiers.push_back(with_fewer_neurons(
+        curves, [&](const Pruning& pruning) { return frontier_of(left_by(pruning, all), {}); }));
+  }
+  return bought;
 }
 
 }  // namespace
@@ -118,7 +191,7 @@ void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
   check(outline, recipe);
   const io::Checkpoint model = io::Checkpoint::open(outline.path);
   const Competition all = compete_for(model, planned_layers(outline, recipe), recipe);
-  time_planner(model, all, recipe);
+  times_for(model, all, recipe);
 }
 
 PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
@@ -139,43 +212,37 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   compete(model, layers, budget);  // throws where the budget is out of reach
   Competition all = compete_for(model, layers, recipe);
 
-  PlanOutcome outcome;
-  plan::BytePlan bought;
-  std::string drawn;
-  std::string points = "bytes_and_loss";
-  if (recipe.speedup) {
-    const TimePlanner planner = time_planner(model, all, recipe);
-    predict_losses(all, model, statistics, {});
-    bought = planner.plan(*recipe.speedup, recipe.reach);
-    outcome.speedup = planner.speedup_at(bought.cost);
-    outcome.frontiers = {planner.frontier("the forms asked for")};
-    points = "nanoseconds_and_loss";
-    drawn = figure_of(
-        outcome.frontiers, 1e6,
-        {"What time is predicted to cost",
-         fmt::format("ms of a step of {}", recipe.workload.prefill ? "prefill" : "decoding"),
-         "ms"});
-  } else {
-    predict_losses(all, model, statistics, {});
-    bought = spend(all, budget);
-    outcome.frontiers = {frontier_of(all, "all forms"),
-                         frontier_of(all.narrowed({true, false, false}), "integers alone"),
-                         frontier_of(all.narrowed({false, true, false}), "low rank alone")};
-    drawn = figure_of(outcome.frontiers, 1e6, report::kMegabytes);
-  }
-  const auto bytes = static_cast<double>(bought.bytes + all.rest);
+  std::optional<StepTimes> times;
+  if (recipe.speedup) times = times_for(model, all, recipe);
+  predict_losses(all, model, statistics, {});
+  const NeuronCurves curves = curves_for(model, layers, recipe, statistics);
+  Bought bought = times ? with_time(all, *times, curves, recipe) : with_bytes(all, budget, curves);
 
-  outcome.bytes = bytes;
-  outcome.loss = bought.loss;
+  PlanOutcome outcome;
+  outcome.bytes = static_cast<double>(bought.plan.bytes + all.rest);
+  outcome.loss = bought.plan.loss + bought.pruning.loss;
   outcome.loss_unit = "nats a token";
+  outcome.speedup = bought.speedup;
+  outcome.frontiers = bought.frontiers;
   outcome.figure = figure;
-  outcome.file = {
-      bought.layers,
-      1.0,
-      made_by(recipe, statistics.fingerprint()),
-      {{"bytes", bytes}, {"loss", bought.loss}, {"frontiers", to_json(outcome.frontiers, points)}},
-      recipe.dtype == "float32" ? "float32" : "bfloat16"};
+  outcome.file.made_by = made_by(recipe, statistics.fingerprint());
+  outcome.file.dtype = recipe.dtype == "float32" ? "float32" : "bfloat16";
+  // Where nothing is left to be done, fewer neurons are the plan.
+  const bool two_steps = !bought.plan.layers.empty();
+  if (two_steps) outcome.file.pruning = bought.pruning.layers;
+  outcome.file.layers = two_steps ? bought.plan.layers : bought.pruning.layers;
+  const char* points = times ? "nanoseconds_and_loss" : "bytes_and_loss";
+  outcome.file.predicted = {{"bytes", outcome.bytes},
+                            {"loss", *outcome.loss},
+                            {"frontiers", to_json(outcome.frontiers, points)}};
   if (outcome.speedup) outcome.file.predicted["speedup"] = *outcome.speedup;
+  const report::CostAxis axis =
+      times ? report::CostAxis{"What time is predicted to cost",
+                               fmt::format("ms of a step of {}",
+                                           recipe.workload.prefill ? "prefill" : "decoding"),
+                               "ms"}
+            : report::kMegabytes;
+  const std::string drawn = figure_of(outcome.frontiers, 1e6, axis);
   outcome.footprint = plan::footprint(outline, {});
   write_file_atomically(figure, drawn);
   plan::write_plan(place, outcome.file, outline);

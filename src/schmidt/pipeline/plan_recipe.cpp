@@ -20,6 +20,7 @@ nlohmann::json to_json(const PlanRecipe& recipe) {
   if (recipe.keep) made["keep"] = *recipe.keep;
   if (recipe.bytes) made["bytes"] = *recipe.bytes;
   if (!recipe.preset.empty()) made["preset"] = recipe.preset;
+  if (recipe.neurons) made["mlp"] = "neurons";
   if (recipe.speedup) {
     made["speedup"] = *recipe.speedup;
     made["speed_of"] = recipe.workload.prefill ? "prefill" : "decode";

@@ -21,7 +21,8 @@ struct PlanRecipe {
   /// Statistics of calibration, by which `bytes` or time are spent on whichever forms lose the
   /// least.
   std::optional<std::filesystem::path> statistics;
-  FormRules forms;  ///< that compete then
+  FormRules forms;       ///< that compete then
+  bool neurons = false;  ///< MLPs may lose some first, then too
 
   std::optional<double> keep;     ///< budget: this share of the model's parameters, (0, 1]
   std::optional<double> bytes;    ///< or all weights in so many bytes

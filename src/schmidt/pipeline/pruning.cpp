@@ -78,50 +78,28 @@ double share_of(const KeptShares& kept, const plan::Layer& layer) {
   return share == kept.end() ? 1.0 : share->second;
 }
 
-/// The forms of what is left.
-Competition after(const KeptShares& kept, Competition competition) {
-  for (plan::LayerForms& layer : competition.layers) {
-    const double share = share_of(kept, layer.layer);
-    if (share == 1.0) continue;
-    for (plan::Form& form : layer.forms) {
-      form.bytes = std::llround(static_cast<double>(form.bytes) * share);
-      form.loss *= share;
-    }
+/// What a budget's forms are predicted to lose beside a pruning; infinity where it does not reach.
+using BoughtLoss = std::function<double(const Pruning& pruning)>;
+
+Pruning cheapest(const NeuronCurves& curves, const BoughtLoss& bought) {
+  Pruning best;
+  double least = std::numeric_limits<double>::infinity();
+  for (Pruning& pruning : possible_prunings(curves)) {
+    const double loss = pruning.loss + bought(pruning);
+    if (loss >= least) continue;
+    least = pruning.layers.empty() ? kPays * loss : loss;
+    best = std::move(pruning);
   }
-  return competition;
+  return best;
 }
 
-/// Their times.
-StepTimes after(const KeptShares& kept, const Competition& competition, StepTimes times) {
+StepTimes left_by(const KeptShares& kept, const Competition& competition, StepTimes times) {
   for (size_t i = 0; i < competition.layers.size(); ++i) {
     const double share = share_of(kept, competition.layers[i].layer);
     times.dense[i] *= share;
     for (double& seconds : times.forms[i]) seconds *= share;
   }
   return times;
-}
-
-/// What a budget's forms are predicted to lose beside a pruning; infinity where it does not reach.
-using BoughtLoss = std::function<double(const KeptShares& kept)>;
-
-Pruning cheapest(const NeuronCurves& curves, const BoughtLoss& bought) {
-  Pruning best;
-  if (curves.empty()) return best;
-  double least = kPays * bought({});
-  double smallest = 0.0, all = 0.0;
-  for (const auto& [block, curve] : curves) {
-    smallest += static_cast<double>(curve.points.front().parameters);
-    all += static_cast<double>(curve.points.back().parameters);
-  }
-  for (const double share : kShares) {
-    if (share * all < smallest) break;
-    Pruning pruning = pruning_of(curves, share);
-    const double loss = pruning.loss + bought(kept_by(pruning));
-    if (loss >= least) continue;
-    least = loss;
-    best = std::move(pruning);
-  }
-  return best;
 }
 
 }  // namespace
@@ -171,21 +149,53 @@ bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer) {
   return is_of_mlp(layer) && curves.contains(layer.block);
 }
 
+std::vector<Pruning> possible_prunings(const NeuronCurves& curves) {
+  std::vector<Pruning> all(1);
+  double smallest = 0.0, whole = 0.0;
+  for (const auto& [block, curve] : curves) {
+    smallest += static_cast<double>(curve.points.front().parameters);
+    whole += static_cast<double>(curve.points.back().parameters);
+  }
+  for (const double share : kShares) {
+    if (share * whole >= smallest && !curves.empty()) all.push_back(pruning_of(curves, share));
+  }
+  return all;
+}
+
+Competition left_by(const Pruning& pruning, Competition competition) {
+  const KeptShares kept = kept_by(pruning);
+  for (plan::LayerForms& layer : competition.layers) {
+    const double share = share_of(kept, layer.layer);
+    if (share == 1.0) continue;
+    for (plan::Form& form : layer.forms) {
+      form.bytes = std::llround(static_cast<double>(form.bytes) * share);
+      form.loss *= share;
+    }
+  }
+  return competition;
+}
+
+StepTimes left_by(const Pruning& pruning, const Competition& competition, StepTimes times) {
+  return left_by(kept_by(pruning), competition, std::move(times));
+}
+
 Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
                        const ByteBudget& budget) {
-  return cheapest(
-      curves, [&](const KeptShares& kept) { return spend(after(kept, predicted), budget).loss; });
+  return cheapest(curves, [&](const Pruning& pruning) {
+    return spend(left_by(pruning, predicted), budget).loss;
+  });
 }
 
 Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
                        const StepTimes& times, double speedup) {
-  Pruning best = cheapest(curves, [&](const KeptShares& kept) {
-    const Competition left = after(kept, predicted);
-    const TimePlanner planner(left, after(kept, predicted, times), times.original());
-    return planner.fastest() < kCareful * speedup ? std::numeric_limits<double>::infinity()
-                                                  : planner.plan(speedup).loss;
+  Pruning best = cheapest(curves, [&](const Pruning& pruning) {
+    const Competition left = left_by(pruning, predicted);
+    const TimePlanner planner(left, left_by(pruning, predicted, times), times.original());
+    const double careful = pruning.layers.empty() ? 1.0 : kCareful;
+    return planner.fastest() < careful * speedup ? std::numeric_limits<double>::infinity()
+                                                 : planner.plan(speedup).loss;
   });
-  best.speedup = times.original() / after(kept_by(best), predicted, times).original();
+  best.speedup = times.original() / left_by(best, predicted, times).original();
   return best;
 }
 
@@ -194,7 +204,7 @@ double fastest_pruned(const Competition& competition, const StepTimes& times) {
   for (const plan::LayerForms& forms : competition.layers) layers.push_back(forms.layer);
   KeptShares kept;
   for (const auto& [block, mlp] : whole_mlps(layers)) kept[block] = std::ranges::min(kShares);
-  const TimePlanner planner(competition, after(kept, competition, times), times.original());
+  const TimePlanner planner(competition, left_by(kept, competition, times), times.original());
   return planner.fastest() / kCareful;
 }
 

@@ -43,13 +43,22 @@ struct Pruning : plan::CurvePlan {  ///< no layers: no MLP loses any
   double speedup = 1.0;             ///< that it alone is predicted to bring, of a workload
 };
 
+/// Those that are tried, from none to half of all neurons, each the one of its share that is
+/// predicted to cost the least.
+std::vector<Pruning> possible_prunings(const NeuronCurves& curves);
+
+/// The forms of what a pruning leaves: for each neuron they take and lose as much as before.
+Competition left_by(const Pruning& pruning, Competition competition);
+/// How long they take; products are taken to last as long for each neuron.
+StepTimes left_by(const Pruning& pruning, const Competition& competition, StepTimes times);
+
 /// The pruning after which a budget of bytes is predicted to lose the least, both losses together,
-/// a tenth less than without it: fewer neurons leave the others more bits. Rounding is taken to
-/// lose as much for each neuron before and after. No layers where no pruning gains so much.
+/// a tenth less than without it: fewer neurons leave the others more bits. No layers where no
+/// pruning gains so much.
 Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
                        const ByteBudget& budget);
 
-/// The same for a budget of time; products are taken to last as long for each neuron.
+/// The same for a budget of time.
 Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
                        const StepTimes& times, double speedup);
 

@@ -152,7 +152,8 @@ LayerPlan read_rounded(const io::JsonRecord& entry, const Layer& layer) {
 
 }  // namespace
 
-std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model) {
+std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model,
+                                    const char* key) {
   std::map<std::string, Layer> known = layers_by_name(model.layers);
   for (const Layer& layer : dense_vocabulary(model.config)) known.emplace(layer.name, layer);
   for (const LowRankLayer& low_rank : compressed_layers(model.config, model.path).low_ranks) {
@@ -160,7 +161,7 @@ std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline&
   }
   std::set<std::string> planned;
   std::vector<LayerPlan> layers;
-  for (const io::JsonRecord& entry : object.records("layers")) {
+  for (const io::JsonRecord& entry : object.records(key)) {
     const std::string name = entry.text("name");
     const auto found = known.find(name);
     if (found == known.end()) {
@@ -205,6 +206,7 @@ void write_plan(const std::filesystem::path& path, const PlanFile& plan, const O
   for (const Layer& layer : model.layers) {
     if (!planned.contains(layer.name)) file["dense"].push_back(layer.name);
   }
+  if (!plan.pruning.empty()) file["pruning"] = planned_json(plan.pruning);
   file["layers"] = planned_json(plan.layers);
   write_file_atomically(path, io::json_text(file, 1) + "\n");
 }
@@ -222,6 +224,14 @@ PlanFile read_plan(const std::filesystem::path& path, const Outline& model) {
     file.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", result.dtype));
   }
 
+  if (file.has("pruning")) {
+    result.pruning = read_planned(file, model, "pruning");
+    for (const LayerPlan& p : result.pruning) {
+      if (!p.neurons) {
+        file.fail("pruning", fmt::format("expected neurons of {}, found none", p.layer.name));
+      }
+    }
+  }
   result.layers = read_planned(file, model);
   const std::map<std::string, Layer> known = layers_by_name(model.layers);
   std::set<std::string> planned;

@@ -25,14 +25,16 @@ namespace schmidt::plan {
 ///                "rank": r, "factor_integers": {"bits": 8, ..}},
 ///               {"name": "..down_proj", "members": [".."], "method": "prune", "neurons": k}]}
 ///
-/// "fingerprint" is null where the plan was made from a config alone; "dtype" is there where
-/// the plan asks for one.
+/// "pruning", a list like "layers", is there where MLPs lose neurons first: "layers" are then of
+/// the model that this leaves. "fingerprint" is null where the plan was made from a config alone;
+/// "dtype" is there where the plan asks for one.
 struct PlanFile {
   std::vector<LayerPlan> layers;
   double keep = 1.0;         ///< of the whole model, as it comes out
   nlohmann::json made_by;    ///< the recipe
   nlohmann::json predicted;  ///< sizes, memory, loss: for people
   std::string dtype = {};    ///< of what is written, "float32" or "bfloat16"; empty: as it is
+  std::vector<LayerPlan> pruning = {};  ///< of MLPs that lose neurons before all else
 };
 
 /// Appears whole or not at all. Throws SystemError.
@@ -47,8 +49,9 @@ PlanFile read_plan(const std::filesystem::path& path, const io::Checkpoint& chec
 
 /// Planned layers as the file's "layers" hold them.
 nlohmann::ordered_json planned_json(const std::vector<LayerPlan>& layers);
-/// Those under "layers" of `object`, in the model's order. Throws FormatError as read_plan.
-std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model);
+/// Those under `key` of `object`, in the model's order. Throws FormatError as read_plan.
+std::vector<LayerPlan> read_planned(const io::JsonRecord& object, const Outline& model,
+                                    const char* key = "layers");
 
 /// The fields of a layer's network that plans and profiles have in common: "out_dims",
 /// "in_dims", "method", "gauge".
