@@ -195,20 +195,30 @@ TEST_F(SpeedupOfPrunedMlps, WhatTimesHaveDecidedIsMadeAgain) {
   asked.speedup = 1.05;
   asked.workload = {.prefill = true, .prompt = 64, .dtype = torch::kFloat32};
   asked.mlp = MlpForm::kNeurons;
-  compress_model(checkpoint, asked, {.out = tmp / "fast"}, {});
-  // Whether any go depends on times (pruning_test); what came of it can be made again.
-  for (const int64_t size : test::mlp_sizes(tmp / "fast")) EXPECT_LE(size, 288);
+  const auto compressed = [&] { compress_model(checkpoint, asked, {.out = tmp / "fast"}, {}); };
+  compressed();
   EXPECT_FALSE(fs::exists(tmp / "fast.pruned"));
   EXPECT_FALSE(fs::exists(tmp / "fast.statistics"));
+  const std::string weights = test::read_file(tmp / "fast/model.safetensors");
   expect_the_same_again("fast");
+  fs::remove_all(tmp / "fast");
+  compressed();
+  EXPECT_EQ(test::read_file(tmp / "fast/model.safetensors"), weights) << "by the plan beside it";
 
+  // A plan without neurons is another one.
+  fs::remove_all(tmp / "fast");
+  asked.mlp = MlpForm::kLowRank;
+  EXPECT_THROW(compressed(), c10::ValueError);
+  asked.mlp = MlpForm::kNeurons;
   asked.speedup = 1e6;
-  EXPECT_THROW(compress_model(checkpoint, asked, {.out = tmp / "faster"}, {}), c10::ValueError);
-  EXPECT_FALSE(fs::exists(tmp / "faster.pruned"));
+  fs::remove(tmp / "fast.plan.json");
+  EXPECT_THROW(compressed(), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "fast.pruned"));
 }
 
-TEST_F(SpeedupOfPrunedMlps, APlanOfWhatIsLeftIsFollowedAgain) {
-  CompressRecipe asked = recipe();
+/// A plan by which both MLPs keep 128 neurons, and the layers of block 0 take 4 bits.
+CompressRecipe pruned_plan(const CompressRecipe& like, const io::Checkpoint& checkpoint) {
+  CompressRecipe asked = like;
   asked.bytes.reset();
   asked.forms = {};
   asked.selection = {};
@@ -225,9 +235,43 @@ TEST_F(SpeedupOfPrunedMlps, APlanOfWhatIsLeftIsFollowedAgain) {
     p.integers = quant::IntegerFormat{.bits = 4, .group = 32, .symmetric = false};
     asked.plan->layers.push_back(p);
   }
+  return asked;
+}
+
+TEST_F(SpeedupOfPrunedMlps, APlanOfWhatIsLeftIsFollowedAgain) {
+  CompressRecipe asked = pruned_plan(recipe(), checkpoint);
   compress_model(checkpoint, asked, {.out = tmp / "planned"}, {});
   EXPECT_EQ(test::mlp_sizes(tmp / "planned"), (std::vector<int64_t>{128, 128}));
   expect_the_same_again("planned");
+
+  for (plan::LayerPlan& p : asked.pruning) p.neurons = 100;  // which groups of 32 do not divide
+  EXPECT_THROW(compress_model(checkpoint, asked, {.out = tmp / "odd"}, {}), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "odd.statistics"));
+  EXPECT_FALSE(fs::exists(tmp / "odd.pruned"));
+}
+
+TEST_F(SpeedupOfPrunedMlps, AKilledRunGoesOnFromItsOwnPrunedModelAlone) {
+  CompressRecipe asked = pruned_plan(recipe(), checkpoint);
+  compress_model(checkpoint, asked, {.out = tmp / "whole"}, {});
+  const fs::path pruned = tmp / "killed.pruned";
+  const auto run = [&](const ProgressFn& progress) {
+    compress_model(checkpoint, asked, {.out = tmp / "killed"}, {.progress = progress});
+  };
+  EXPECT_EQ(test::run_in_child([&] {
+              run([&](const Progress& /*step*/) {
+                if (fs::exists(pruned / "config.json")) test::kill_now();
+              });
+            }),
+            test::ChildEnd::kKilled);
+  ASSERT_TRUE(fs::exists(pruned));
+  const std::vector<plan::LayerPlan> pruning = asked.pruning;
+  for (plan::LayerPlan& p : asked.pruning) p.neurons = 160;
+  EXPECT_THROW(run({}), c10::ValueError) << "another pruning";
+  asked.pruning = pruning;
+  run({});
+  EXPECT_FALSE(fs::exists(pruned));
+  EXPECT_EQ(test::read_file(tmp / "killed/model.safetensors"),
+            test::read_file(tmp / "whole/model.safetensors"));
 }
 
 }  // namespace

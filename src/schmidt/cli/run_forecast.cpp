@@ -165,9 +165,8 @@ class Forecaster {
       const fs::path file = ahead == plans_.end() ? plan->path : ahead->second;
       if (!path_exists(file)) return std::nullopt;
       const plan::PlanFile read = plan::read_plan(file, model.outline);
-      if (std::ranges::any_of(read.layers, [](const auto& p) { return p.neurons.has_value(); })) {
-        return std::nullopt;
-      }
+      const auto prunes = [](const plan::LayerPlan& p) { return p.neurons.has_value(); };
+      if (!read.pruning.empty() || std::ranges::any_of(read.layers, prunes)) return std::nullopt;
       std::optional<torch::ScalarType> dtype = dtype_given(stage);
       if (!dtype && !read.dtype.empty()) {
         dtype = read.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16;

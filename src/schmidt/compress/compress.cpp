@@ -283,8 +283,11 @@ void check_plan(const std::vector<plan::LayerPlan>& plan, const MethodOptions& o
 }
 
 void check_pruned_mlps(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan) {
+  const auto config = model::parse_config(checkpoint.config(), checkpoint.path());
   for (const plan::LayerPlan& p : plan) {
     if (!p.neurons) continue;
+    TORCH_CHECK_VALUE(!config.experts,
+                      "[compress] expected no mixture of experts, whose neurons are not pruned");
     for (const model::LayerSpec& layer : beside_down(checkpoint, p.layer)) {
       TORCH_CHECK_VALUE(checkpoint.tensors().contains(layer.name + ".weight"),
                         "[compress] expected dense layers of an MLP that is pruned, got ",

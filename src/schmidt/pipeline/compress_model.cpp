@@ -115,12 +115,8 @@ void check_keep(const CompressRecipe& recipe, const std::vector<plan::Layer>& la
                  });
 }
 
-/// Of bytes; for a budget of time any number of them.
 ByteBudget budget_of(const CompressRecipe& recipe) {
-  ByteBudget budget{recipe.bytes.value_or(std::numeric_limits<double>::max()), recipe.forms,
-                    recipe.method, recipe.dtype};
-  if (!recipe.bytes && !budget.rules.kinds) budget.rules.kinds.emplace();
-  return budget;
+  return {*recipe.bytes, recipe.forms, recipe.method, recipe.dtype};
 }
 
 void check_allocation(const CompressRecipe& recipe) {
@@ -146,32 +142,24 @@ bool planned_by_them(const CompressRecipe& recipe, const CompressRun& run) {
   return !planned.empty() && planned == calibrate::fingerprint_in(*run.statistics);
 }
 
-/// The forms that compete, and how long each takes here where time is spent.
-struct Market {
-  Competition forms;
-  std::optional<StepTimes> times;
-};
-
-/// The pruning that is predicted to pay where a budget is spent on integers, where these fit, or on
+/// The pruning that is predicted to pay where bytes are spent on integers, where these fit, or on
 /// the forms that the recipe names.
 Pruning bought_pruning(const io::Checkpoint& model, const CompressRecipe& recipe,
-                       const std::vector<plan::Layer>& layers, const Market& market,
+                       const std::vector<plan::Layer>& layers, const Competition& competition,
                        const calibrate::Statistics& statistics, const Reporter& reporter) {
   ByteBudget budget = budget_of(recipe);
-  Competition predicted = market.forms;
+  Market predicted{competition};
   if (!budget.rules.kinds) {
-    Competition integers = predicted.narrowed({});
+    Competition integers = competition.narrowed({});
     if (static_cast<double>(integers.least_bytes()) <= budget.bytes) {
-      predicted = std::move(integers);
+      predicted.forms = std::move(integers);
       budget.rules.kinds.emplace();
     }
   }
-  predict_losses(predicted, model, statistics, recipe.fit);
+  predict_losses(predicted.forms, model, statistics, recipe.fit);
+  const NeuronCurves curves = neuron_curves(model, layers, statistics, recipe.fit, reporter);
   const int64_t group = budget.rules.group > 0 ? budget.rules.group : kSmallestGroup;
-  const NeuronCurves curves =
-      in_groups(neuron_curves(model, layers, statistics, recipe.fit, reporter), group);
-  return market.times ? choose_pruning(curves, predicted, *market.times, *recipe.speedup)
-                      : choose_pruning(curves, predicted, budget);
+  return choose_pruning(in_groups(curves, group), predicted, budget);
 }
 
 /// Planned layers as `log` and plan files hold them, for the model that they are to be found in.
@@ -180,18 +168,16 @@ std::vector<plan::LayerPlan> planned_in(const nlohmann::json& object, const io::
 }
 
 /// What the first rank makes, for all: predictions differ in their last digits between machines.
-Pruning of_first_rank(const io::Checkpoint& model, const std::function<Pruning()>& make) {
+plan::CurvePlan of_first_rank(const io::Checkpoint& model,
+                              const std::function<plan::CurvePlan()>& make) {
   if (parallel::size() == 1) return make();
   nlohmann::json sent;
   if (parallel::rank() == 0) {
-    const Pruning made = make();
-    sent = {{"layers", plan::planned_json(made.layers)},
-            {"loss", made.loss},
-            {"speedup", made.speedup}};
+    const plan::CurvePlan made = make();
+    sent = {{"layers", plan::planned_json(made.layers)}, {"loss", made.loss}};
   }
   const auto received = nlohmann::json::parse(parallel::broadcast(sent.dump()));
-  return {{planned_in(received, model), received.at("loss").get<double>()},
-          received.at("speedup").get<double>()};
+  return {planned_in(received, model), received.at("loss").get<double>()};
 }
 
 /// Where a compression writes, links followed.
@@ -225,24 +211,19 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
   return places;
 }
 
-/// What goes with a model that a pruning for bytes has left.
+/// What goes with a model that a pruning has left.
 struct Left {
   torch::Tensor windows;  ///< calibration text, of the original where it writes its own
   double loss = 0.0;      ///< that the pruning is predicted to have cost
-  std::optional<double> speedup = {};  ///< that is left to be bought
-
-  Left(const torch::Tensor& text, const nlohmann::json& log)
-      : windows(text), loss(log.at("predicted_loss").get<double>()) {
-    if (log.contains("speedup_left")) speedup = log.at("speedup_left").get<double>();
-  }
 };
 
 std::string pruning_text(const Pruning& pruning, const CompressRecipe& recipe) {
-  std::string text = fmt::format("{} MLPs lose neurons", pruning.layers.size());
+  const std::string text = fmt::format("{} MLPs lose neurons", pruning.layers.size());
   if (!recipe.pruning.empty()) return text;
-  text += fmt::format(", which is predicted to cost {:.3g} nats a token and ", pruning.loss);
-  return text + (recipe.speedup ? fmt::format("gives {:.2f} times the speed", pruning.speedup)
-                                : "leaves the others more bits");
+  return text + fmt::format(
+                    ", which is predicted to cost {:.3g} nats a token and leaves the others "
+                    "more bits",
+                    pruning.loss);
 }
 
 /// compress_model() of a model, or of what a pruning has left of it.
@@ -258,23 +239,27 @@ class Compression {
         needs_(needs_of(methods_of(recipe))),
         calibrated_(needs_.inputs && recipe.keep != 1.0),
         measures_(calibrated_ && (needs_.gradient || recipe.buys_forms())),
-        prunes_(!left && (!recipe.pruning.empty() ||
-                          (recipe.buys_forms() && recipe.mlp == MlpForm::kNeurons))) {}
+        may_prune_(!left && (!recipe.pruning.empty() ||
+                             (recipe.buys_forms() && recipe.mlp == MlpForm::kNeurons))) {}
 
   CompressOutcome go() {
     model::require_model(model_);
     layers_ = layers_of(model_, recipe_);
     parameters_ = package::summarize(model_).parameters;
     check();
-    places_ = places_of(model_, recipe_, run_, measures_, prunes_);
+    places_ = places_of(model_, recipe_, run_, measures_, may_prune_);
     std::optional<AtomicFolder> claimed;  // held for all ranks from here on
     if (parallel::rank() == 0) {
       claimed.emplace(places_.out, run_.force, package::checkpoint_folder());
     }
-    if (prunes_ && find_pruned()) return compress_what_is_left();
-    check_speed();
+    if (recipe_.speedup) check_speedup(model_, recipe_, places_.plan, run_.force);
+    if (may_prune_ && find_pruned()) return compress_what_is_left();
     calibrate();
-    if (prunes_ && prune()) return compress_what_is_left();
+    if (recipe_.speedup) {
+      follow(
+          plan_for_speed(model_, recipe_, places_.statistics, places_.plan, run_.force, reporter_));
+    }
+    if (may_prune_ && prune()) return compress_what_is_left();
     if (!plan_) plan_ = bought();
     outcome_.result = compress::compress(model_, *plan_, places_.out, options_, reporter_.progress);
     if (statistics_) statistics_->done();
@@ -290,36 +275,46 @@ class Compression {
     }
     if (recipe_.buys_forms()) {
       compress::check_method(compress::find_method(recipe_.method), parallel::size());
-      if (recipe_.bytes || prunes_) market_.emplace(compete(model_, layers_, budget_of(recipe_)));
+      if (recipe_.bytes) competition_ = compete(model_, layers_, budget_of(recipe_));
     } else if (calibrated_ && recipe_.allocation == Allocation::kSensitivity) {
       check_keep(recipe_, layers_, parameters_);
     } else {
       plan_ = plan_ahead(recipe_, layers_, parameters_);
-      compress::check_plan(*plan_, recipe_.fit, parallel::size());
+      compress::check_plan(left_by({recipe_.pruning}, *plan_), recipe_.fit, parallel::size());
+      compress::check_plan(recipe_.pruning, recipe_.fit, parallel::size());
       compress::check_pruned_mlps(model_, *plan_);
+      compress::check_pruned_mlps(model_, recipe_.pruning);
     }
   }
 
   /// Whether an earlier run has left a pruned model to go on from.
   bool find_pruned() {
+    if (recipe_.speedup) {
+      const auto plan = planned_for_speed(model_, recipe_, places_.plan, run_.force);
+      if (!plan || plan->pruning.empty() || !path_exists(places_.pruned)) return false;
+      follow(*plan);
+    }
     read_text();
     pruning_log_ = pruning_log(model_, recipe_, windows_);
-    if (const auto found = pruned_already(places_.pruned, pruning_log_, run_.force)) {
-      pruning_log_ = *found;
-      return true;
-    }
-    // Without a pruned model such a plan is of a run that found none to pay.
-    if (recipe_.speedup && !run_.force && path_exists(places_.plan)) prunes_ = false;
-    return false;
+    const auto found = pruned_already(places_.pruned, pruning_log_, run_.force);
+    if (found) pruning_log_ = *found;
+    return found.has_value();
   }
 
-  void check_speed() {
-    if (!recipe_.speedup) return;
-    if (prunes_) {
-      market_->times = check_speedup(model_, recipe_, market_->forms);
-    } else {
-      check_speedup(model_, recipe_, places_.plan, run_.force, left_.has_value());
+  /// The recipe with a plan in place of its budget.
+  void follow(const plan::PlanFile& plan) {
+    recipe_.speedup.reset();
+    recipe_.method.clear();
+    recipe_.plan = plan;
+    recipe_.pruning = plan.pruning;
+    may_prune_ = !plan.pruning.empty();
+    plan_ = plan.layers;
+    nlohmann::json made_by = to_json(recipe_);
+    if (options_.made_by.contains("calibration")) {
+      made_by["calibration"] = options_.made_by["calibration"];
     }
+    options_.made_by = std::move(made_by);
+    if (may_prune_ && windows_.defined()) pruning_log_ = pruning_log(model_, recipe_, windows_);
   }
 
   void read_text() {
@@ -369,24 +364,17 @@ class Compression {
                         collecting, reporter_);
   }
 
-  /// Writes the pruned model, where one pays and something is left to be done with it.
+  /// Writes the pruned model, where one pays.
   bool prune() {
     const Pruning pruning = of_first_rank(model_, [&] {
-      if (!recipe_.pruning.empty()) return Pruning{{recipe_.pruning}};
-      return bought_pruning(model_, recipe_, layers_, *market_, statistics_->statistics(),
+      if (!recipe_.pruning.empty()) return Pruning{recipe_.pruning};
+      return bought_pruning(model_, recipe_, layers_, *competition_, statistics_->statistics(),
                             reporter_);
     });
     if (pruning.layers.empty()) return false;
     reporter_.tell(pruning_text(pruning, recipe_));
-    if (recipe_.speedup && pruning.speedup >= *recipe_.speedup) {
-      plan_ = pruning.layers;
-      options_.made_by = made_by({.layers = *plan_, .made_by = nlohmann::json::object()});
-      outcome_.predicted_loss = pruning.loss;
-      return false;
-    }
     pruning_log_["layers"] = plan::planned_json(pruning.layers);
     pruning_log_["predicted_loss"] = pruning.loss;
-    if (recipe_.speedup) pruning_log_["speedup_left"] = *recipe_.speedup / pruning.speedup;
     compress::CompressOptions options = options_;
     options.dtype.reset();
     options.made_by = pruning_log_;
@@ -397,10 +385,9 @@ class Compression {
 
   /// Compresses the pruned model, which goes when that is done.
   CompressOutcome compress_what_is_left() const {
-    const Left left(windows_, pruning_log_);
+    const Left left{windows_, pruning_log_.at("predicted_loss").get<double>()};
     const io::Checkpoint pruned = io::Checkpoint::open(places_.pruned);
     CompressRecipe recipe = recipe_;
-    if (left.speedup) recipe.speedup = left.speedup;
     recipe.pruning.clear();
     if (recipe.plan) {
       recipe.plan->layers =
@@ -419,19 +406,13 @@ class Compression {
   std::vector<plan::LayerPlan> bought() {
     if (recipe_.bytes) {
       const plan::BytePlan plan =
-          buy(market_->forms, budget_of(recipe_), model_, statistics_->statistics(), recipe_.fit);
+          buy(*competition_, budget_of(recipe_), model_, statistics_->statistics(), recipe_.fit);
       outcome_.predicted_loss = plan.loss + (left_ ? left_->loss : 0.0);
       return plan.layers;
     }
-    if (recipe_.speedup) {
-      const plan::PlanFile plan =
-          plan_for_speed(model_, recipe_, places_.statistics, places_.plan, run_.force);
-      options_.made_by = made_by(plan);
-      return plan.layers;
-    }
     const auto by_spectra = [&] {
-      return Pruning{plan_by_spectra(model_, recipe_, layers_, statistics_->statistics(),
-                                     parameters_, reporter_)};
+      return plan_by_spectra(model_, recipe_, layers_, statistics_->statistics(), parameters_,
+                             reporter_);
     };
     const plan::CurvePlan plan =
         recipe_.mlp == MlpForm::kNeurons ? of_first_rank(model_, by_spectra) : by_spectra();
@@ -439,28 +420,21 @@ class Compression {
     return plan.layers;
   }
 
-  /// What is recorded of the recipe when it has become a plan.
-  nlohmann::json made_by(const plan::PlanFile& plan) const {
-    nlohmann::json made_by = to_json(recipe_, plan);
-    made_by["calibration"] = options_.made_by["calibration"];
-    return made_by;
-  }
-
   const io::Checkpoint& model_;
-  const CompressRecipe& recipe_;
+  CompressRecipe recipe_;  // once time has become a plan, that of the plan
   const CompressRun& run_;
   const std::optional<Left> left_;
   const Reporter& reporter_;
   const Needs needs_;
   const bool calibrated_, measures_;
-  bool prunes_;
+  bool may_prune_;
 
   std::vector<plan::Layer> layers_;
   int64_t parameters_ = 0;
   Places places_;
   std::optional<std::vector<plan::LayerPlan>> plan_;
-  std::optional<Market> market_;  // where forms are bought
-  torch::Tensor windows_;         // the text, once it is read
+  std::optional<Competition> competition_;  // where bytes are spent
+  torch::Tensor windows_;                   // the text, once it is read
   nlohmann::json pruning_log_;
   compress::CompressOptions options_;
   std::optional<KeptStatistics> statistics_;

@@ -92,13 +92,6 @@ nlohmann::json to_json(const CompressRecipe& recipe) {
   return made_by;
 }
 
-nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan) {
-  recipe.speedup.reset();
-  recipe.method.clear();
-  recipe.plan = plan;
-  return to_json(recipe);
-}
-
 CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Checkpoint& model,
                                      const std::filesystem::path& path) {
   const io::JsonRecord record(made_by, "made_by", path);

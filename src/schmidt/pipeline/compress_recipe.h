@@ -74,9 +74,6 @@ Needs needs_of(const std::vector<const compress::Method*>& methods);
 /// machine, the plan that came of it has to be recorded in its place.
 nlohmann::json to_json(const CompressRecipe& recipe);
 
-/// The same of a recipe whose plan has become this one.
-nlohmann::json to_json(CompressRecipe recipe, const plan::PlanFile& plan);
-
 /// The same recipe again, which makes the same weights of the same model.
 /// Throws FormatError, naming `path` and the key, for what is missing or mistyped.
 CompressRecipe parse_compress_recipe(const nlohmann::json& made_by, const io::Checkpoint& model,

@@ -100,17 +100,18 @@ Competition compete_for(const io::Checkpoint& model, const std::vector<plan::Lay
 StepTimes times_for(const io::Checkpoint& model, const Competition& all, const PlanRecipe& recipe) {
   StepTimes times = measure_times(model, all, recipe.workload);
   const double fastest =
-      recipe.neurons ? fastest_pruned(all, times) : TimePlanner(all, times).fastest();
+      recipe.neurons ? fastest_pruned({all, times}) : TimePlanner(all, times).fastest();
   check_reached(*recipe.speedup / recipe.reach, fastest);
   return times;
 }
 
 /// What neurons cost, where they may go.
 NeuronCurves curves_for(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
-                        const PlanRecipe& recipe, const calibrate::Statistics& statistics) {
+                        const PlanRecipe& recipe, const calibrate::Statistics& statistics,
+                        const Reporter& reporter) {
   if (!recipe.neurons) return {};
   const int64_t group = recipe.forms.group > 0 ? recipe.forms.group : kLargestGroup;
-  return in_groups(neuron_curves(model, layers, statistics, {}, {}), group);
+  return in_groups(neuron_curves(model, layers, statistics, {}, reporter), group);
 }
 
 /// The lower envelope of frontiers whose losses are those of what prunings leave.
@@ -139,37 +140,37 @@ struct Bought {
   std::vector<Frontier> frontiers;
 };
 
-Bought with_time(const Competition& all, const StepTimes& times, const NeuronCurves& curves,
-                 const PlanRecipe& recipe) {
-  Bought bought;
-  const auto priced = [&](const Pruning& pruning, const Competition& left) {
-    return TimePlanner(left, left_by(pruning, all, times), times.original());
+Bought with_time(const Market& all, const NeuronCurves& curves, const PlanRecipe& recipe) {
+  const auto planner_of = [&](const Market& left) {
+    return TimePlanner(left.forms, left.times, all.times.original());
   };
-  bought.pruning = choose_pruning(curves, all, times, *recipe.speedup);
-  const Competition left = left_by(bought.pruning, all);
-  const TimePlanner planner = priced(bought.pruning, left);
+  Bought bought;
+  bought.pruning = choose_pruning(curves, all, *recipe.speedup);
+  const Market left = left_by(bought.pruning, all);
+  const TimePlanner planner = planner_of(left);
   bought.plan = planner.plan(*recipe.speedup, recipe.reach);
   bought.speedup = planner.speedup_at(bought.plan.cost);
-  bought.frontiers = {TimePlanner(all, times).frontier("the forms asked for")};
+  bought.frontiers = {planner_of(all).frontier("the forms asked for")};
   if (!curves.empty()) {
     bought.frontiers.push_back(with_fewer_neurons(curves, [&](const Pruning& pruning) {
-      const Competition of_it = left_by(pruning, all);
-      return priced(pruning, of_it).frontier({});
+      const Market of_it = left_by(pruning, all);
+      return planner_of(of_it).frontier({});
     }));
   }
   return bought;
 }
 
-Bought with_bytes(const Competition& all, const ByteBudget& budget, const NeuronCurves& curves) {
+Bought with_bytes(const Market& all, const ByteBudget& budget, const NeuronCurves& curves) {
   Bought bought;
   bought.pruning = choose_pruning(curves, all, budget);
-  bought.plan = spend(left_by(bought.pruning, all), budget);
-  bought.frontiers = {frontier_of(all, "all forms"),
-                      frontier_of(all.narrowed({true, false, false}), "integers alone"),
-                      frontier_of(all.narrowed({false, true, false}), "low rank alone")};
+  bought.plan = spend(left_by(bought.pruning, all).forms, budget);
+  bought.frontiers = {frontier_of(all.forms, "all forms"),
+                      frontier_of(all.forms.narrowed({true, false, false}), "integers alone"),
+                      frontier_of(all.forms.narrowed({false, true, false}), "low rank alone")};
   if (!curves.empty()) {
-    bought.frontiers.push_back(with_fewer_neurons(
-        curves, [&](const Pruning& pruning) { return frontier_of(left_by(pruning, all), {}); }));
+    bought.frontiers.push_back(with_fewer_neurons(curves, [&](const Pruning& pruning) {
+      return frontier_of(left_by(pruning, all).forms, {});
+    }));
   }
   return bought;
 }
@@ -195,7 +196,8 @@ void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe) {
 }
 
 PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
-                               const std::filesystem::path& out, bool force) {
+                               const std::filesystem::path& out, bool force,
+                               const Reporter& reporter) {
   check(outline, recipe);
   const std::vector<InputPath> inputs = {{"the model", outline.path},
                                          {"the statistics", *recipe.statistics}};
@@ -210,16 +212,16 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   TORCH_CHECK_VALUE(compress::find_method(budget.method).integers, "[plan] method ", budget.method,
                     " makes no integers of few bits, which statistics spend bytes on");
   compete(model, layers, budget);  // throws where the budget is out of reach
-  Competition all = compete_for(model, layers, recipe);
-
-  std::optional<StepTimes> times;
-  if (recipe.speedup) times = times_for(model, all, recipe);
-  predict_losses(all, model, statistics, {});
-  const NeuronCurves curves = curves_for(model, layers, recipe, statistics);
-  Bought bought = times ? with_time(all, *times, curves, recipe) : with_bytes(all, budget, curves);
+  if (recipe.neurons) check_prunable(outline.config, layers);
+  Market all{compete_for(model, layers, recipe)};
+  if (recipe.speedup) all.times = times_for(model, all.forms, recipe);
+  predict_losses(all.forms, model, statistics, {});
+  const NeuronCurves curves = curves_for(model, layers, recipe, statistics, reporter);
+  const Bought bought =
+      recipe.speedup ? with_time(all, curves, recipe) : with_bytes(all, budget, curves);
 
   PlanOutcome outcome;
-  outcome.bytes = static_cast<double>(bought.plan.bytes + all.rest);
+  outcome.bytes = static_cast<double>(bought.plan.bytes + all.forms.rest);
   outcome.loss = bought.plan.loss + bought.pruning.loss;
   outcome.loss_unit = "nats a token";
   outcome.speedup = bought.speedup;
@@ -231,17 +233,18 @@ PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& r
   const bool two_steps = !bought.plan.layers.empty();
   if (two_steps) outcome.file.pruning = bought.pruning.layers;
   outcome.file.layers = two_steps ? bought.plan.layers : bought.pruning.layers;
-  const char* points = times ? "nanoseconds_and_loss" : "bytes_and_loss";
+  const char* points = recipe.speedup ? "nanoseconds_and_loss" : "bytes_and_loss";
   outcome.file.predicted = {{"bytes", outcome.bytes},
                             {"loss", *outcome.loss},
                             {"frontiers", to_json(outcome.frontiers, points)}};
   if (outcome.speedup) outcome.file.predicted["speedup"] = *outcome.speedup;
   const report::CostAxis axis =
-      times ? report::CostAxis{"What time is predicted to cost",
-                               fmt::format("ms of a step of {}",
-                                           recipe.workload.prefill ? "prefill" : "decoding"),
-                               "ms"}
-            : report::kMegabytes;
+      recipe.speedup
+          ? report::CostAxis{"What time is predicted to cost",
+                             fmt::format("ms of a step of {}",
+                                         recipe.workload.prefill ? "prefill" : "decoding"),
+                             "ms"}
+          : report::kMegabytes;
   const std::string drawn = figure_of(outcome.frontiers, 1e6, axis);
   outcome.footprint = plan::footprint(outline, {});
   write_file_atomically(figure, drawn);

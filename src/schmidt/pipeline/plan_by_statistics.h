@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "schmidt/base/progress.h"
 #include "schmidt/pipeline/plan_model.h"
 
 namespace schmidt::pipeline {
@@ -19,6 +20,7 @@ void check_speedup(const plan::Outline& outline, const PlanRecipe& recipe);
 /// As plan_model() of a recipe with statistics: bytes, or the time of a step on this machine, spent
 /// on whichever forms are predicted to lose the least.
 PlanOutcome plan_by_statistics(const plan::Outline& outline, const PlanRecipe& recipe,
-                               const std::filesystem::path& out, bool force);
+                               const std::filesystem::path& out, bool force,
+                               const Reporter& reporter = {});
 
 }  // namespace schmidt::pipeline

@@ -4,14 +4,13 @@
 #include <string>
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/output_place.h"
 #include "schmidt/calibrate/statistics_folder.h"
 #include "schmidt/parallel/ranks.h"
 #include "schmidt/pipeline/plan_by_statistics.h"
-#include "schmidt/pipeline/pruning.h"
-#include "schmidt/pipeline/time_plan.h"
 
 namespace schmidt::pipeline {
 namespace {
@@ -22,6 +21,7 @@ constexpr double kReach = 1.1;
 PlanRecipe plan_recipe(const CompressRecipe& recipe) {
   PlanRecipe asked;
   asked.forms = recipe.forms;
+  asked.neurons = recipe.mlp == MlpForm::kNeurons;
   asked.speedup = recipe.speedup;
   asked.workload = recipe.workload;
   asked.method = recipe.method;
@@ -44,10 +44,9 @@ std::filesystem::path speed_plan_of(const std::filesystem::path& out) {
 }
 
 void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
-                   const std::filesystem::path& file, bool force, bool pruned) {
+                   const std::filesystem::path& file, bool force) {
   if (parallel::rank() != 0) return;
-  PlanRecipe asked = plan_recipe(recipe);
-  if (pruned) asked.reach = kReach;
+  const PlanRecipe asked = plan_recipe(recipe);
   if (force || !path_exists(file)) {
     check_speedup(plan::outline(model), asked);
     return;
@@ -56,29 +55,33 @@ void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
                     " is another plan; expected none, or force");
 }
 
-StepTimes check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
-                        const Competition& forms) {
-  check_speedup(*recipe.speedup, model::parse_config(model.config(), model.path()));
-  if (parallel::rank() != 0) return {};
-  StepTimes times = measure_times(model, forms, recipe.workload);
-  check_reached(*recipe.speedup, fastest_pruned(forms, times));
-  return times;
-}
-
-nlohmann::json asked_of_speed(const CompressRecipe& recipe) {
-  return made_by(plan_recipe(recipe), {});
+std::optional<plan::PlanFile> planned_for_speed(const io::Checkpoint& model,
+                                                const CompressRecipe& recipe,
+                                                const std::filesystem::path& file, bool force) {
+  if (force || !path_exists(file)) return std::nullopt;
+  if (!is_made_by(file, model, plan_recipe(recipe), std::nullopt)) return std::nullopt;
+  return plan::read_plan(file, model);
 }
 
 plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe& recipe,
                               const std::filesystem::path& statistics,
-                              const std::filesystem::path& file, bool force) {
+                              const std::filesystem::path& file, bool force,
+                              const Reporter& reporter) {
   if (parallel::rank() == 0) {
     PlanRecipe asked = plan_recipe(recipe);
     asked.statistics = statistics;
     asked.reach = kReach;
     const bool goes_on = !force && path_exists(file) &&
                          is_made_by(file, model, asked, calibrate::fingerprint_in(statistics));
-    if (!goes_on) plan_by_statistics(plan::outline(model), asked, file, force);
+    if (!goes_on) {
+      const PlanOutcome planned =
+          plan_by_statistics(plan::outline(model), asked, file, force, reporter);
+      if (*planned.speedup < *recipe.speedup) {
+        reporter.tell(
+            fmt::format("a speedup of {:.3g} is out of reach by now; the plan is of {:.3g}",
+                        *recipe.speedup, *planned.speedup));
+      }
+    }
   }
   parallel::barrier();
   return plan::read_plan(file, model);

@@ -8,14 +8,14 @@
 #include "schmidt/base/work_folder.h"
 #include "schmidt/io/json.h"
 #include "schmidt/package/fingerprint.h"
-#include "schmidt/pipeline/plan_for_speed.h"
+#include "schmidt/plan/plan_file.h"
 
 namespace schmidt::pipeline {
 
 nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
                            const torch::Tensor& windows) {
   nlohmann::json asked = to_json(recipe);
-  if (recipe.speedup) asked["speed"] = asked_of_speed(recipe);
+  if (!recipe.pruning.empty()) asked["pruning"] = plan::planned_json(recipe.pruning);
   return {{"verb", "prune"},
           {"program", "schmidt " SCHMIDT_VERSION},
           {"model", package::fingerprint(model)},
@@ -36,7 +36,7 @@ std::optional<nlohmann::json> pruned_already(const std::filesystem::path& pruned
       found.value(nlohmann::json::json_pointer("/compression_config/made_by"), nlohmann::json());
   if (made_by.is_array() && !made_by.empty() && made_by.back().is_object()) {
     nlohmann::json last = made_by.back();
-    for (const char* key : {"predicted_loss", "layers", "speedup_left"}) last.erase(key);
+    for (const char* key : {"predicted_loss", "layers"}) last.erase(key);
     if (last == log) return made_by.back();
   }
   TORCH_CHECK_VALUE(false, "[output] ", pruned.string(),

@@ -14,7 +14,7 @@ namespace schmidt::pipeline {
 // The model that a pruning leaves beside OUT while what is left of it is compressed.
 
 /// Of the log in its config.json: "prune", of what and for what. To be completed by "layers" whose
-/// neurons it lost, "predicted_loss", and where time is spent by "speedup_left" to be bought.
+/// neurons it lost, and "predicted_loss".
 nlohmann::json pruning_log(const io::Checkpoint& model, const CompressRecipe& recipe,
                            const torch::Tensor& windows);
 

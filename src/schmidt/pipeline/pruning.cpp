@@ -4,10 +4,12 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "schmidt/compress/neurons.h"
 #include "schmidt/pipeline/time_plan.h"
+#include "schmidt/plan/forms.h"
 #include "schmidt/plan/layers.h"
 
 namespace schmidt::pipeline {
@@ -61,21 +63,40 @@ Pruning pruning_of(const NeuronCurves& by_block, double share) {
   return pruning;
 }
 
-/// The share of its neurons that each block's MLP keeps, where it loses some.
-using KeptShares = std::map<int64_t, double>;
-
-KeptShares kept_by(const Pruning& pruning) {
-  KeptShares kept;
-  for (const plan::LayerPlan& p : pruning.layers) {
-    kept[p.layer.block] = static_cast<double>(*p.neurons) / static_cast<double>(p.layer.cols);
-  }
+/// The neurons that each block's MLP keeps, where it loses some.
+std::map<int64_t, int64_t> kept_by(const Pruning& pruning) {
+  std::map<int64_t, int64_t> kept;
+  for (const plan::LayerPlan& p : pruning.layers) kept[p.layer.block] = *p.neurons;
   return kept;
 }
 
-/// 1 for a layer that no pruning makes smaller.
-double share_of(const KeptShares& kept, const plan::Layer& layer) {
-  const auto share = is_of_mlp(layer) ? kept.find(layer.block) : kept.end();
-  return share == kept.end() ? 1.0 : share->second;
+/// A layer in the size that so many neurons of its MLP leave.
+plan::Layer left_of(plan::Layer layer, int64_t neurons) {
+  (is_down(layer) ? layer.cols : layer.rows) = neurons;
+  return layer;
+}
+
+/// A form of a layer of which this is left; none where it does not fit.
+std::optional<plan::Form> left_of(plan::Form form, const plan::Layer& whole,
+                                  const plan::Layer& left) {
+  constexpr int64_t kScalarBytes = 2;
+  const double share = static_cast<double>(left.numel()) / static_cast<double>(whole.numel());
+  form.loss *= share;
+  double of_bytes = share;
+  if (form.plan) {
+    plan::LayerPlan small = *form.plan;
+    small.layer = left;
+    small.shape = tn::low_rank_shape(left.rows, left.cols);
+    const auto divides = [&](const std::optional<quant::IntegerFormat>& integers) {
+      return !integers || left.cols % integers->group == 0;
+    };
+    const bool fits = !small.factor_integers || small.rank() < std::min(left.rows, left.cols);
+    if (!fits || !divides(small.integers) || !divides(small.factor_integers)) return std::nullopt;
+    of_bytes = static_cast<double>(plan::stored_bytes(small, kScalarBytes)) /
+               static_cast<double>(plan::stored_bytes(*form.plan, kScalarBytes));
+  }
+  form.bytes = std::llround(static_cast<double>(form.bytes) * of_bytes);
+  return form;
 }
 
 /// What a budget's forms are predicted to lose beside a pruning; infinity where it does not reach.
@@ -91,15 +112,6 @@ Pruning cheapest(const NeuronCurves& curves, const BoughtLoss& bought) {
     best = std::move(pruning);
   }
   return best;
-}
-
-StepTimes left_by(const KeptShares& kept, const Competition& competition, StepTimes times) {
-  for (size_t i = 0; i < competition.layers.size(); ++i) {
-    const double share = share_of(kept, competition.layers[i].layer);
-    times.dense[i] *= share;
-    for (double& seconds : times.forms[i]) seconds *= share;
-  }
-  return times;
 }
 
 }  // namespace
@@ -162,50 +174,75 @@ std::vector<Pruning> possible_prunings(const NeuronCurves& curves) {
   return all;
 }
 
-Competition left_by(const Pruning& pruning, Competition competition) {
-  const KeptShares kept = kept_by(pruning);
-  for (plan::LayerForms& layer : competition.layers) {
-    const double share = share_of(kept, layer.layer);
-    if (share == 1.0) continue;
-    for (plan::Form& form : layer.forms) {
-      form.bytes = std::llround(static_cast<double>(form.bytes) * share);
-      form.loss *= share;
+Market left_by(const Pruning& pruning, Market market) {
+  const auto kept = kept_by(pruning);
+  for (size_t i = 0; i < market.forms.layers.size(); ++i) {
+    plan::LayerForms& layer = market.forms.layers[i];
+    const auto neurons = is_of_mlp(layer.layer) ? kept.find(layer.layer.block) : kept.end();
+    if (neurons == kept.end()) continue;
+    const plan::Layer left = left_of(layer.layer, neurons->second);
+    const double share =
+        static_cast<double>(left.numel()) / static_cast<double>(layer.layer.numel());
+    const bool timed = !market.times.forms.empty();
+    std::vector<plan::Form> forms;
+    std::vector<double> times;
+    for (size_t k = 0; k < layer.forms.size(); ++k) {
+      const auto form = left_of(layer.forms[k], layer.layer, left);
+      if (!form) continue;
+      forms.push_back(*form);
+      if (timed) times.push_back(share * market.times.forms[i][k]);
     }
+    layer.forms = std::move(forms);
+    if (!timed) continue;
+    market.times.forms[i] = std::move(times);
+    market.times.dense[i] *= share;
   }
-  return competition;
+  return market;
 }
 
-StepTimes left_by(const Pruning& pruning, const Competition& competition, StepTimes times) {
-  return left_by(kept_by(pruning), competition, std::move(times));
+std::vector<plan::LayerPlan> left_by(const Pruning& pruning, std::vector<plan::LayerPlan> plan) {
+  const auto kept = kept_by(pruning);
+  for (plan::LayerPlan& p : plan) {
+    const auto neurons = is_of_mlp(p.layer) ? kept.find(p.layer.block) : kept.end();
+    if (neurons == kept.end()) continue;
+    const bool low_rank = p.shape == tn::low_rank_shape(p.layer.rows, p.layer.cols);
+    p.layer = left_of(p.layer, neurons->second);
+    if (low_rank) p.shape = tn::low_rank_shape(p.layer.rows, p.layer.cols);
+  }
+  return plan;
 }
 
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+Pruning choose_pruning(const NeuronCurves& curves, const Market& predicted,
                        const ByteBudget& budget) {
   return cheapest(curves, [&](const Pruning& pruning) {
-    return spend(left_by(pruning, predicted), budget).loss;
+    return spend(left_by(pruning, predicted).forms, budget).loss;
   });
 }
 
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                       const StepTimes& times, double speedup) {
-  Pruning best = cheapest(curves, [&](const Pruning& pruning) {
-    const Competition left = left_by(pruning, predicted);
-    const TimePlanner planner(left, left_by(pruning, predicted, times), times.original());
+Pruning choose_pruning(const NeuronCurves& curves, const Market& predicted, double speedup) {
+  return cheapest(curves, [&](const Pruning& pruning) {
+    const Market left = left_by(pruning, predicted);
+    const TimePlanner planner(left.forms, left.times, predicted.times.original());
     const double careful = pruning.layers.empty() ? 1.0 : kCareful;
     return planner.fastest() < careful * speedup ? std::numeric_limits<double>::infinity()
                                                  : planner.plan(speedup).loss;
   });
-  best.speedup = times.original() / left_by(best, predicted, times).original();
-  return best;
 }
 
-double fastest_pruned(const Competition& competition, const StepTimes& times) {
+double fastest_pruned(const Market& market) {
+  constexpr int64_t kGroup = 128;
   std::vector<plan::Layer> layers;
-  for (const plan::LayerForms& forms : competition.layers) layers.push_back(forms.layer);
-  KeptShares kept;
-  for (const auto& [block, mlp] : whole_mlps(layers)) kept[block] = std::ranges::min(kShares);
-  const TimePlanner planner(competition, left_by(kept, competition, times), times.original());
-  return planner.fastest() / kCareful;
+  for (const plan::LayerForms& forms : market.forms.layers) layers.push_back(forms.layer);
+  Pruning half;
+  for (const auto& [block, mlp] : whole_mlps(layers)) {
+    const plan::Layer& down = *std::ranges::find_if(mlp, is_down);
+    const int64_t kept = down.cols / 2;
+    half.layers.push_back(plan::pruned(down, kept < kGroup ? kept : kept - kept % kGroup));
+  }
+  const Market left = left_by(half, market);
+  const double original = market.times.original();
+  return std::max(TimePlanner(market.forms, market.times).fastest(),
+                  TimePlanner(left.forms, left.times, original).fastest() / kCareful);
 }
 
 }  // namespace schmidt::pipeline

@@ -38,32 +38,38 @@ NeuronCurves in_groups(NeuronCurves curves, int64_t group);
 /// Whether a layer shrinks with the neurons of one of these MLPs.
 bool has_neurons(const NeuronCurves& curves, const plan::Layer& layer);
 
-/// Fewer neurons, before a budget is spent on what is left.
-struct Pruning : plan::CurvePlan {  ///< no layers: no MLP loses any
-  double speedup = 1.0;             ///< that it alone is predicted to bring, of a workload
+/// The forms that a budget is spent on, and how long each takes here where time is spent.
+struct Market {
+  Competition forms;
+  StepTimes times = {};
 };
+
+/// Neurons that go before a budget is spent on what is left, and what that is predicted to cost. No
+/// layers: none goes.
+using Pruning = plan::CurvePlan;
 
 /// Those that are tried, from none to half of all neurons, each the one of its share that is
 /// predicted to cost the least.
 std::vector<Pruning> possible_prunings(const NeuronCurves& curves);
 
-/// The forms of what a pruning leaves: for each neuron they take and lose as much as before.
-Competition left_by(const Pruning& pruning, Competition competition);
-/// How long they take; products are taken to last as long for each neuron.
-StepTimes left_by(const Pruning& pruning, const Competition& competition, StepTimes times);
+/// What a pruning leaves: for each neuron forms lose as much and last as long as before. Those that
+/// do not fit into what is left of their layer are gone.
+Market left_by(const Pruning& pruning, Market market);
+
+/// Planned layers in the sizes that a pruning leaves.
+std::vector<plan::LayerPlan> left_by(const Pruning& pruning, std::vector<plan::LayerPlan> plan);
 
 /// The pruning after which a budget of bytes is predicted to lose the least, both losses together,
 /// a tenth less than without it: fewer neurons leave the others more bits. No layers where no
 /// pruning gains so much.
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
+Pruning choose_pruning(const NeuronCurves& curves, const Market& predicted,
                        const ByteBudget& budget);
 
 /// The same for a budget of time.
-Pruning choose_pruning(const NeuronCurves& curves, const Competition& predicted,
-                       const StepTimes& times, double speedup);
+Pruning choose_pruning(const NeuronCurves& curves, const Market& predicted, double speedup);
 
-/// What choose_pruning can reach with the fastest forms, where MLPs whose three layers compete keep
-/// the fewest neurons that are tried.
-double fastest_pruned(const Competition& competition, const StepTimes& times);
+/// What choose_pruning can reach with the fastest forms, where MLPs whose three layers compete may
+/// lose half of their neurons.
+double fastest_pruned(const Market& market);
 
 }  // namespace schmidt::pipeline
