@@ -332,6 +332,11 @@ TEST_F(HealTest, AStoredTeacherLeadsWhereTheLiveOneDoes) {
   o.resume = true;
   run("cut", o);
   EXPECT_EQ(weights("cut"), weights("stored"));
+
+  o.resume = false;
+  o.top_k = 265;
+  EXPECT_THROW(run("too-many", o), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "too-many.partial"));
 }
 
 TEST_F(HealTest, TheMastersKeepWhatBfloat16WouldRoundAway) {

@@ -43,9 +43,16 @@ TEST(Json, RefusesInvalidUtf8) {
 
 TEST(Json, RefusesWhatIsNotOneValue) {
   for (const char* text :
-       {"", " ", "{", "{}{}", "[1,]", "{\"a\":}", "NaN", "1e999", "tru", "'a'"}) {
+       {"", " ", "{", "{}{}", "[1,]", "{\"a\":}", "Na", "-", "1e999", "tru", "'a'"}) {
     expect_error<FormatError>([&] { parse(text); }, "x.json");
   }
+}
+
+TEST(Json, WhatPythonWritesOfNumbersThatAreNoneIsNull) {
+  EXPECT_EQ(parse(R"({"a": [NaN, Infinity, -Infinity, 1], "NaN": "say \"NaN\" \\"})"),
+            nlohmann::json::parse(R"({"a": [null, null, null, 1], "NaN": "say \"NaN\" \\"})"));
+  EXPECT_EQ(parse("NaN"), nlohmann::json());
+  EXPECT_THROW(parse("[NaNa]"), FormatError);
 }
 
 TEST(Json, DoesNotRepeatALongFileInItsMessage) {

@@ -98,6 +98,16 @@ TEST_F(ScaledTensor, EveryPatternOfBits) {
   }
 }
 
+TEST_F(ScaledTensor, ScalesUnderNamesOfOtherFormatsAreRefused) {
+  const std::string layer = weight_.substr(0, weight_.size() - std::string("weight").size());
+  for (const char* name : {"scale_weight", "scale", "qscale", "scaling", "weight.scale",
+                           "weight_scaling_factor", "weight_quantizer._amax"}) {
+    expect_refused(nullptr, {{weight_, stored_}, {layer + name, one_}}, name);
+  }
+  // Beside numbers of full width they mean nothing, as in transformers.
+  open(nullptr, {{weight_, torch::randn({3, 2})}, {layer + "scale", one_}});
+}
+
 TEST_F(ScaledTensor, BlocksThatDoNotDivideTheWeight) {
   struct Case {
     int64_t rows, columns;

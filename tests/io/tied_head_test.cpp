@@ -72,6 +72,23 @@ TEST_F(TiedHead, TheEmbeddingUnderTheHeadsName) {
   EXPECT_EQ(model.config().at("tie_word_embeddings"), true);
 }
 
+// As a model that is saved without its output layer names them, and its opposite.
+TEST_F(TiedHead, NamesWithoutThePrefixOrWithTwo) {
+  for (const std::string prefix : {"", "model.model."}) {
+    const auto model = open(tied_, {{prefix + "embed_tokens.weight", embedding_},
+                                    {prefix + "norm.weight", torch::ones({5})},
+                                    {kHead, embedding_ + 1}});
+    EXPECT_TRUE(torch::equal(model.load(kEmbedding), embedding_)) << prefix;
+    EXPECT_TRUE(model.tensors().contains("model.norm.weight")) << prefix;
+    EXPECT_TRUE(torch::equal(model.load(kHead), embedding_ + 1)) << prefix;
+  }
+}
+
+TEST_F(TiedHead, ABlankGenerationConfigIsNone) {
+  test::write_file(tmp_ / "generation_config.json", " \n");
+  EXPECT_TRUE(open(tied_, {{kEmbedding, embedding_}}).generation_config().empty());
+}
+
 TEST_F(TiedHead, WhereTheConfigIsClearNothingIsDecided) {
   const std::vector<std::pair<std::string, torch::Tensor>> both = {{kEmbedding, embedding_},
                                                                    {kHead, embedding_.clone()}};

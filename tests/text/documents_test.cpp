@@ -188,6 +188,22 @@ TEST_F(DocumentsTest, PlainTextIsWhole) {
   EXPECT_EQ(read(R"({"text": "one"})").documents.at(0).text, "one");
 }
 
+TEST_F(DocumentsTest, TextStandsAlone) {
+  // Rows of text alone as datasets have them, some of which are empty.
+  const Documents rows = read(R"({"text": "one"}
+{"text": ""}
+{"text": "two", "data": "2020-01-01", "instruction": "x", "messages": 0, "score": NaN}
+)");
+  ASSERT_EQ(rows.documents.size(), 2U);
+  EXPECT_EQ(rows.documents[1].text, "two");
+  EXPECT_EQ(rows.skipped, 0);
+  // Turns go before.
+  EXPECT_EQ(read(R"({"text": "x", "messages": [{"role": "user", "content": "y"}]})")
+                .documents.at(0)
+                .messages.size(),
+            1U);
+}
+
 TEST_F(DocumentsTest, BrokenLinesAreNamedOrSkipped) {
   const std::string good = R"({"text": "x"})";
   for (const char* bad :

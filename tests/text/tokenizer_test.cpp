@@ -172,8 +172,22 @@ TEST(TokenizerFolder, ReadsRolesTemplateAndStops) {
   EXPECT_EQ(tokenizer.stop_ids(), (Ids{1, 7}));
   EXPECT_EQ(tokenizer.chat_template(), "D");
   EXPECT_EQ(tokenizer.encode("ab", {.add_special = true}), (Ids{0, 6}));
+  std::filesystem::create_directory(folder / "additional_chat_templates");
+  test::write_file(folder / "additional_chat_templates" / "default.jinja", "A");
+  EXPECT_EQ(Tokenizer::load(folder.path()).chat_template(), "A");
   test::write_file(folder / "chat_template.jinja", "J");
   EXPECT_EQ(Tokenizer::load(folder.path()).chat_template(), "J");
+}
+
+TEST(TokenizerFolder, TemplatesWithoutADefaultAreRefusedWhereOneIsAsked) {
+  const test::TemporaryFolder folder;
+  test::write_file(folder / "tokenizer.json", small().dump());
+  for (const char* templates : {"[]", R"([{"name": "rag", "template": "R"}])"}) {
+    test::write_file(folder / "tokenizer_config.json",
+                     std::string(R"({"chat_template": )") + templates + "}");
+    const Tokenizer tokenizer = Tokenizer::load(folder.path());
+    EXPECT_NE(tokenizer.chat_template().find("raise_exception"), std::string::npos) << templates;
+  }
 }
 
 TEST(TokenizerFolder, IdsOfPaddingRowsHaveNoText) {

@@ -128,6 +128,9 @@ class Healing {
         save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
     if (teacher) check_teacher(student, *teacher, options);
+    const int64_t vocabulary = model::parse_config(student.config(), student.path()).vocab_size;
+    TORCH_CHECK_VALUE(options.top_k <= vocabulary, "[heal] expected a top-k of at most ",
+                      vocabulary, ", the vocabulary, got ", options.top_k);
     const int64_t a_step = step_tokens(options);
     block_batches_ = block_batches(options);
     model_level_ = options.model_level;

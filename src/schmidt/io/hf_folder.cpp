@@ -96,6 +96,28 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
   }
 }
 
+/// Names as AutoModelForCausalLM takes them too: a model that was saved without its output layer
+/// lacks the prefix "model.", or has it twice.
+void settle_prefix(std::map<std::string, HfTensor>& tensors) {
+  constexpr std::string_view kPrefix = "model.", kEmbedding = "embed_tokens.weight";
+  const auto has = [&](const std::string& before) {
+    return tensors.contains(before + std::string(kEmbedding));
+  };
+  const std::string prefix(kPrefix);
+  if (has(prefix)) return;
+  const bool lacks = has(""), doubled = has(prefix + prefix);
+  if (!lacks && !doubled) return;
+  std::map<std::string, HfTensor> renamed;
+  while (!tensors.empty()) {
+    auto tensor = tensors.extract(tensors.begin());
+    const std::string name = tensor.key();
+    if (lacks && !name.starts_with("lm_head.")) tensor.key() = prefix + name;
+    if (doubled && name.starts_with(prefix + prefix)) tensor.key() = name.substr(prefix.size());
+    renamed.insert(std::move(tensor));
+  }
+  tensors = std::move(renamed);
+}
+
 [[noreturn]] void refuse_without_weights(const fs::path& folder) {
   for (const fs::path& entry : folder_entries(folder)) {
     const std::string name = entry.filename().string();
@@ -121,7 +143,7 @@ void add_shards(HfFolder& model, const fs::path& folder, const fs::path& index) 
 
 json read_object_if_any(const fs::path& folder, const std::string& name) {
   const auto file = find_in_folder(folder, name);
-  return file ? read_json_object(file->path) : json::object();
+  return file && !is_blank_file(file->path) ? read_json_object(file->path) : json::object();
 }
 
 // Links to files outside the folder, all in one line.
@@ -178,6 +200,7 @@ HfFolder open_hf_folder(const fs::path& folder) {
   } else {
     refuse_without_weights(folder);
   }
+  settle_prefix(model.tensors);
   describe_packed(model.config, model.tensors, quantization.packed, folder);
   describe_nf4(model.config, model.tensors, folder);
   auto packed = take_packed(model.tensors, model.config);

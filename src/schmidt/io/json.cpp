@@ -1,5 +1,6 @@
 #include "schmidt/io/json.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -127,6 +128,37 @@ std::string json_text(const nlohmann::ordered_json& value, int indent) {
   return text_of(value, indent);
 }
 
+namespace {
+
+/// The text with null in place of NaN and infinities, which Python writes and JSON does not know.
+std::string without_non_finite(std::string_view text) {
+  constexpr std::string_view kLiterals[] = {"NaN", "-Infinity", "Infinity"};
+  std::string result;
+  result.reserve(text.size());
+  bool in_string = false;
+  for (size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    if (in_string && c == '\\' && at + 1 < text.size()) {
+      result += text.substr(at, 2);
+      at += 2;
+      continue;
+    }
+    if (c == '"') in_string = !in_string;
+    const auto* literal = std::ranges::find_if(
+        kLiterals, [&](std::string_view l) { return text.substr(at).starts_with(l); });
+    if (in_string || literal == std::end(kLiterals)) {
+      result += c;
+      ++at;
+    } else {
+      result += "null";
+      at += literal->size();
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
 json parse_json(std::string_view text, const std::filesystem::path& path,
                 const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
@@ -135,9 +167,18 @@ json parse_json(std::string_view text, const std::filesystem::path& path,
         fmt::format("expected at most {} bytes of JSON, found {}", limits.max_bytes, text.size()));
   }
   refuse_lfs_pointer(text, path);
+  std::string standard;
+  if (text.find("NaN") != text.npos || text.find("Infinity") != text.npos) {
+    standard = without_non_finite(text);
+    text = standard;
+  }
   StrictBuilder builder(path, limits);
   json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
+}
+
+bool is_blank_file(const std::filesystem::path& path) {
+  return MappedFile(path).bytes().find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
 json read_json(const std::filesystem::path& path, const JsonLimits& limits) {

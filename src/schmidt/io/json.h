@@ -17,7 +17,8 @@ struct JsonLimits {
 };
 
 /// Parses `text` strictly: one value of RFC 8259 in valid UTF-8, within the
-/// limits, no key twice in one object (readers differ in which one counts).
+/// limits, no key twice in one object (readers differ in which one counts). NaN and Infinity, which
+/// Python writes, are null.
 /// `path` is for messages. Throws FormatError.
 nlohmann::json parse_json(std::string_view text, const std::filesystem::path& path,
                           const JsonLimits& limits = {});
@@ -27,6 +28,9 @@ nlohmann::json read_json(const std::filesystem::path& path, const JsonLimits& li
 
 /// `read_json` of a file that has to hold an object, as every config does.
 nlohmann::json read_json_object(const std::filesystem::path& path, const JsonLimits& limits = {});
+
+/// Whether a file holds nothing but white space. Throws SystemError.
+bool is_blank_file(const std::filesystem::path& path);
 
 /// A value as JSON text, in one line or indented. Whatever comes from outside may be in it: in
 /// strings and keys, bytes that are not UTF-8, as of a file's name, are written by escaped_bytes.

@@ -132,6 +132,26 @@ void attach(const std::string& name, const HfTensor& scale, HfTensor& tensor,
   tensor.scales = {scale.dtype, block_of(name, scale, tensor, quantization, folder), scale.bytes};
 }
 
+/// Throws FormatError for what looks like the scales of an FP8 tensor under a name of another
+/// format.
+void refuse_unread_scales(const Tensors& tensors, const fs::path& folder) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!is_fp8(tensor.dtype->dtype) || tensor.scales) continue;
+    const std::string layer = name.substr(0, name.rfind('.') + 1);
+    for (auto other = tensors.lower_bound(layer);
+         other != tensors.end() && other->first.starts_with(layer); ++other) {
+      const std::string_view rest = std::string_view(other->first).substr(layer.size());
+      const bool scales = rest.find("scal") != rest.npos || rest.find("amax") != rest.npos;
+      if (scales && !is_left_out(other->first)) {
+        throw FormatError(folder, other->first,
+                          fmt::format("expected the scales of {0} as {0}_scale or {0}_scale_inv, "
+                                      "found these, whose format is not supported",
+                                      name));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void attach_scales(Tensors& tensors, const WeightQuantization& quantization,
@@ -154,6 +174,7 @@ void attach_scales(Tensors& tensors, const WeightQuantization& quantization,
   const auto left_out = [](const auto& entry) { return is_left_out(entry.first); };
   const bool scaled = quantization.declared || (std::ranges::any_of(tensors, stored_in_fp8) &&
                                                 std::ranges::any_of(tensors, left_out));
+  refuse_unread_scales(tensors, folder);
   if (!scaled) return;
   for (const auto& [name, tensor] : tensors) {
     if (is_left_out(name)) {

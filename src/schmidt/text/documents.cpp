@@ -155,6 +155,19 @@ std::optional<Document> read_plain(const JsonView& record) {
   return text ? std::optional(Document{{}, text->string()}) : std::nullopt;
 }
 
+/// Whether a record is its text, which may be empty, whatever other columns are called.
+bool is_text_alone(const json& record) {
+  const auto has = [&](const char* key, bool (json::*is)() const noexcept) {
+    const auto found = record.find(key);
+    return found != record.end() && ((*found).*is)();
+  };
+  if (!has("text", &json::is_string)) return false;
+  for (const char* turns : {"messages", "conversations", "data"}) {
+    if (has(turns, &json::is_array) && !record[turns].empty()) return false;
+  }
+  return !(record.contains("instruction") && record.contains("output"));
+}
+
 constexpr std::array<Reader, 5> kReaders = {read_messages, read_sharegpt, read_turns,
                                             read_instruction, read_plain};
 
@@ -314,6 +327,10 @@ Document parse_document(std::string_view record, const std::filesystem::path& pa
   if (!value.is_object()) throw FormatError(path, where, kExpected);
   Document result;
   with_place(path, where, [&] {
+    if (is_text_alone(value)) {
+      result.text = value["text"];
+      return;
+    }
     for (const Reader reader : kReaders) {
       std::optional<Document> document = reader(JsonView(value, path));
       if (document && (!document->messages.empty() || !document->text.empty())) {
@@ -355,6 +372,7 @@ int64_t for_each_record(std::string_view bytes, DocumentForm form,
     const std::string where = fmt::format("line {}", records.line());
     try {
       Document document = parse_document(bytes.substr(record->begin, record->size), path, where);
+      if (document.messages.empty() && document.text.empty()) continue;
       if (const auto reason = options.refusal ? options.refusal(document) : std::nullopt) {
         throw FormatError(path, where, *reason);
       }

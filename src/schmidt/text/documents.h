@@ -50,7 +50,7 @@ DocumentForm document_form(const std::filesystem::path& path, std::string_view b
 ///   {"conversations": [{"from", "value"}, ..]}
 ///   {"data": ["the user's words", "the answer", ..]}
 ///   {"instruction", "input" (may be missing or null), "output"}
-///   {"text"}
+///   {"text"}, which may be empty, whatever columns stand beside it
 ///
 /// A turn of either list may have the keys of the other. Roles are system; user or human;
 /// assistant, gpt, chatgpt, bot or model. Content is a string, or a list of parts of type

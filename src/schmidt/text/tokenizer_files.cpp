@@ -185,11 +185,15 @@ std::shared_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
   apply_tokenizer_config(*impl, JsonView(config, config_path));
   impl->names_bos = impl->bos_id || class_names(config, "bos_token");
   impl->names_eos = impl->eos_id || class_names(config, "eos_token");
+  const fs::path named = folder / "additional_chat_templates" / "default.jinja";
+  if (!files.contains("chat_template.jinja") && path_exists(named)) {
+    files["chat_template.jinja"] = read_file(named);
+  }
   if (files.contains("chat_template.jinja")) {
     impl->chat_template = to_valid_utf8(files["chat_template.jinja"]);
   }
   for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!path_exists(folder / name)) continue;
+    if (!path_exists(folder / name) || io::is_blank_file(folder / name)) continue;
     const json generation = io::read_json_object(folder / name);
     const fs::path path = folder / name;
     apply_generation_config(*impl, JsonView(generation, path));

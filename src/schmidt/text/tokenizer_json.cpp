@@ -13,7 +13,7 @@ std::string parse_chat_template(const JsonView& json) {
   for (const JsonView& item : named) {
     if (item.at("name").string() == "default") return item.at("template").string();
   }
-  return named.empty() ? std::string() : named.front().at("template").string();
+  return "{{ raise_exception('expected a chat template of the name default, found others') }}";
 }
 
 }  // namespace
