@@ -43,16 +43,22 @@ TEST(Json, RefusesInvalidUtf8) {
 
 TEST(Json, RefusesWhatIsNotOneValue) {
   for (const char* text :
-       {"", " ", "{", "{}{}", "[1,]", "{\"a\":}", "Na", "-", "1e999", "tru", "'a'"}) {
+       {"", " ", "{", "{}{}", "[1,]", "{\"a\":}", "NaN", "Infinity", "1e999", "tru", "'a'"}) {
     expect_error<FormatError>([&] { parse(text); }, "x.json");
   }
 }
 
-TEST(Json, WhatPythonWritesOfNumbersThatAreNoneIsNull) {
-  EXPECT_EQ(parse(R"({"a": [NaN, Infinity, -Infinity, 1], "NaN": "say \"NaN\" \\"})"),
+TEST(Json, WhatPythonWritesOfNumbersThatAreNoneIsNullInFiles) {
+  const auto read = [](const char* text) {
+    return parse_json(text, "x.json", {.non_finite_is_null = true});
+  };
+  EXPECT_EQ(read(R"({"a": [NaN, Infinity, -Infinity, 1], "NaN": "say \"NaN\" \\"})"),
             nlohmann::json::parse(R"({"a": [null, null, null, 1], "NaN": "say \"NaN\" \\"})"));
-  EXPECT_EQ(parse("NaN"), nlohmann::json());
-  EXPECT_THROW(parse("[NaNa]"), FormatError);
+  EXPECT_EQ(read("NaN"), nlohmann::json());
+  EXPECT_THROW(read("[NaNa]"), FormatError);
+  const test::TemporaryFolder folder;
+  test::write_file(folder / "config.json", R"({"limit": [0.0, Infinity]})");
+  EXPECT_TRUE(read_json(folder / "config.json")["limit"][1].is_null());
 }
 
 TEST(Json, DoesNotRepeatALongFileInItsMessage) {

@@ -168,7 +168,8 @@ json parse_json(std::string_view text, const std::filesystem::path& path,
   }
   refuse_lfs_pointer(text, path);
   std::string standard;
-  if (text.find("NaN") != text.npos || text.find("Infinity") != text.npos) {
+  if (limits.non_finite_is_null &&
+      (text.find("NaN") != text.npos || text.find("Infinity") != text.npos)) {
     standard = without_non_finite(text);
     text = standard;
   }
@@ -183,7 +184,9 @@ bool is_blank_file(const std::filesystem::path& path) {
 
 json read_json(const std::filesystem::path& path, const JsonLimits& limits) {
   const MappedFile file(path);
-  return parse_json(file.bytes(), path, limits);
+  JsonLimits of_files = limits;
+  of_files.non_finite_is_null = true;
+  return parse_json(file.bytes(), path, of_files);
 }
 
 json read_json_object(const std::filesystem::path& path, const JsonLimits& limits) {

@@ -12,18 +12,19 @@ namespace schmidt::io {
 
 /// What a JSON file may ask of its reader.
 struct JsonLimits {
-  size_t max_bytes = 100'000'000;  ///< the longest text that is parsed at all
-  int max_depth = 64;              ///< nested arrays and objects; the outermost counts as 1
+  size_t max_bytes = 100'000'000;   ///< the longest text that is parsed at all
+  int max_depth = 64;               ///< nested arrays and objects; the outermost counts as 1
+  bool non_finite_is_null = false;  ///< NaN and Infinity, which Python writes, are null
 };
 
 /// Parses `text` strictly: one value of RFC 8259 in valid UTF-8, within the
-/// limits, no key twice in one object (readers differ in which one counts). NaN and Infinity, which
-/// Python writes, are null.
+/// limits, no key twice in one object (readers differ in which one counts).
 /// `path` is for messages. Throws FormatError.
 nlohmann::json parse_json(std::string_view text, const std::filesystem::path& path,
                           const JsonLimits& limits = {});
 
-/// `parse_json` of a file. Throws FormatError, SystemError if it cannot be read.
+/// `parse_json` of a file, in which NaN and Infinity are null. Throws FormatError, SystemError if
+/// it cannot be read.
 nlohmann::json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
 
 /// `read_json` of a file that has to hold an object, as every config does.

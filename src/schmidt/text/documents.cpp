@@ -315,7 +315,8 @@ void with_place(const std::filesystem::path& path, std::string_view where,
 json parse_json_line(std::string_view line, const std::filesystem::path& path,
                      std::string_view where) {
   json value;
-  with_place(path, where, [&] { value = io::parse_json(line, path); });
+  with_place(path, where,
+             [&] { value = io::parse_json(line, path, {.non_finite_is_null = true}); });
   return value;
 }
 
