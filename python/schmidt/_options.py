@@ -61,7 +61,7 @@ class CompressOptions(TypedDict, total=False):
     #: fisher, auto: give more to layers that lose more (sensitivity), or the same share to all
     #: (uniform), as the other methods do
     allocation: Literal["sensitivity", "uniform"] | None
-    #: --keep, --size: neurons: MLPs may lose neurons, the down projection fitted anew to those that
+    #: --keep, --size, --speedup: neurons: MLPs may lose neurons, the down projection fitted anew to those that
     #: are kept; low-rank: all layers stay of full size, but for their ranks (low-rank)
     mlp: Literal["low-rank", "neurons"] | None
     #: Use one basis for layers that read the same input: q, k, v; gate, up
