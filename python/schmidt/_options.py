@@ -61,8 +61,9 @@ class CompressOptions(TypedDict, total=False):
     #: fisher, auto: give more to layers that lose more (sensitivity), or the same share to all
     #: (uniform), as the other methods do
     allocation: Literal["sensitivity", "uniform"] | None
-    #: --keep, --size, --speedup: neurons: MLPs may lose neurons, the down projection fitted anew to those that
-    #: are kept; low-rank: all layers stay of full size, but for their ranks (low-rank)
+    #: --keep, --size, --speedup: neurons: MLPs may lose neurons, the down projection fitted anew
+    #: to those that are kept; low-rank: all layers stay of full size, but for their ranks
+    #: (low-rank)
     mlp: Literal["low-rank", "neurons"] | None
     #: Use one basis for layers that read the same input: q, k, v; gate, up
     share_inputs: bool
