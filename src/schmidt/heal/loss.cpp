@@ -168,11 +168,11 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
                                const Inputs* inputs, HeadLoss* sums) {
     const torch::Tensor& hidden = variables.front();
     const int64_t step = rows_at_once(inputs->student);
+    const bool cut = leaves_tokens_out(hidden);
     const torch::autograd::variable_list trained(variables.begin() + 1, variables.end());
     std::vector<torch::Tensor> of_hidden;
     std::vector<torch::Tensor> of_parameters(trained.size());  // float32
     for (int64_t begin = 0; begin < hidden.size(0); begin += step) {
-      const bool cut = leaves_tokens_out(hidden);
       const at::AutoGradMode record(!cut);
       const torch::Tensor h = hidden.narrow(0, begin, std::min(step, hidden.size(0) - begin))
                                   .detach()

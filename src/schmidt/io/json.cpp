@@ -157,6 +157,12 @@ std::string without_non_finite(std::string_view text) {
   return result;
 }
 
+json parsed(std::string_view text, const std::filesystem::path& path, const JsonLimits& limits) {
+  StrictBuilder builder(path, limits);
+  json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
 }  // namespace
 
 json parse_json(std::string_view text, const std::filesystem::path& path,
@@ -167,15 +173,14 @@ json parse_json(std::string_view text, const std::filesystem::path& path,
         fmt::format("expected at most {} bytes of JSON, found {}", limits.max_bytes, text.size()));
   }
   refuse_lfs_pointer(text, path);
-  std::string standard;
-  if (limits.non_finite_is_null &&
-      (text.find("NaN") != text.npos || text.find("Infinity") != text.npos)) {
-    standard = without_non_finite(text);
-    text = standard;
+  try {
+    return parsed(text, path, limits);
+  } catch (const FormatError&) {
+    if (!limits.non_finite_is_null) throw;
+    const std::string standard = without_non_finite(text);
+    if (standard == text) throw;
+    return parsed(standard, path, limits);
   }
-  StrictBuilder builder(path, limits);
-  json::sax_parse(text.begin(), text.end(), &builder);
-  return builder.take();
 }
 
 bool is_blank_file(const std::filesystem::path& path) {

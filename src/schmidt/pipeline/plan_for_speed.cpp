@@ -30,11 +30,15 @@ PlanRecipe plan_recipe(const CompressRecipe& recipe) {
   return asked;
 }
 
-/// Whether the plan in a file was made so, by statistics of that fingerprint; none: by any.
-bool is_made_by(const std::filesystem::path& file, const io::Checkpoint& model,
-                const PlanRecipe& asked, const std::optional<std::string>& statistics) {
-  const nlohmann::json found = plan::read_plan(file, model).made_by;
-  return found == made_by(asked, statistics.value_or(found.value("statistics", std::string())));
+/// The plan in a file where it was made so, by statistics of that fingerprint; none: by any.
+std::optional<plan::PlanFile> plan_made_by(const PlanRecipe& asked,
+                                           const std::optional<std::string>& statistics,
+                                           const std::filesystem::path& file,
+                                           const io::Checkpoint& model) {
+  plan::PlanFile found = plan::read_plan(file, model);
+  const auto of = statistics.value_or(found.made_by.value("statistics", std::string()));
+  if (found.made_by != made_by(asked, of)) return std::nullopt;
+  return found;
 }
 
 }  // namespace
@@ -46,12 +50,11 @@ std::filesystem::path speed_plan_of(const std::filesystem::path& out) {
 void check_speedup(const io::Checkpoint& model, const CompressRecipe& recipe,
                    const std::filesystem::path& file, bool force) {
   if (parallel::rank() != 0) return;
-  const PlanRecipe asked = plan_recipe(recipe);
   if (force || !path_exists(file)) {
-    check_speedup(plan::outline(model), asked);
+    check_speedup(plan::outline(model), plan_recipe(recipe));
     return;
   }
-  TORCH_CHECK_VALUE(is_made_by(file, model, asked, std::nullopt), "[output] ", file.string(),
+  TORCH_CHECK_VALUE(planned_for_speed(model, recipe, file, force), "[output] ", file.string(),
                     " is another plan; expected none, or force");
 }
 
@@ -59,8 +62,7 @@ std::optional<plan::PlanFile> planned_for_speed(const io::Checkpoint& model,
                                                 const CompressRecipe& recipe,
                                                 const std::filesystem::path& file, bool force) {
   if (force || !path_exists(file)) return std::nullopt;
-  if (!is_made_by(file, model, plan_recipe(recipe), std::nullopt)) return std::nullopt;
-  return plan::read_plan(file, model);
+  return plan_made_by(plan_recipe(recipe), std::nullopt, file, model);
 }
 
 plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe& recipe,
@@ -72,7 +74,7 @@ plan::PlanFile plan_for_speed(const io::Checkpoint& model, const CompressRecipe&
     asked.statistics = statistics;
     asked.reach = kReach;
     const bool goes_on = !force && path_exists(file) &&
-                         is_made_by(file, model, asked, calibrate::fingerprint_in(statistics));
+                         plan_made_by(asked, calibrate::fingerprint_in(statistics), file, model);
     if (!goes_on) {
       const PlanOutcome planned =
           plan_by_statistics(plan::outline(model), asked, file, force, reporter);
