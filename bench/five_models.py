@@ -6,7 +6,7 @@ usage: five_models.py PROGRAM MODEL --text F [F ..] -o DIR [--calibration F [F .
 
 Makes the original in float32, int8 and int4 of it, its tensorized model in 16 bits and that with
 the rest in int4, the paper's mixed model; --rows may name one more, all of the tensorized model in
-int4. Each is evaluated on every text beside the original. The paper keeps 30.7 % of the parameters
+int4. Each is evaluated on every text beside the original. The paper keeps 0.307 of the parameters
 with L7, embedding and head as they are (`schmidt plan --preset compactifai-88`); where embedding
 and head are a larger part of the model, --keep is a share that can be reached. Without --calibration
 the model writes its own text.

@@ -321,7 +321,12 @@ TEST_F(CliTest, SpendsBytesAndPlansThem) {
     expect_error(fmt::format("compress {} {} -o {}3", model, options, out), 2, part);
     EXPECT_FALSE(fs::exists(out + "3"));
   };
-  refused("--size 2KB", "out of reach: the smallest forms of the layers take");
+  const std::string forms = "out of reach: the smallest forms of the layers take ";
+  refused("--size 2kB", "2.00 kB is " + forms);
+  const std::string said = run(compress + "--size 2kB -o " + out + "3").err;
+  const std::string least = said.substr(said.find(forms) + forms.size(), said.npos);
+  json(compress + fmt::format("--size '{}' --statistics {} -o {}5",
+                              least.substr(0, least.size() - 1), statistics, out));
   refused("--size lots", "[size] expected bytes");
   refused("--size 1e300", "[size] expected 1 byte to 1e18 bytes");
   refused("--size 20KB --keep 0.5", "expected one of --keep, --size");

@@ -53,7 +53,7 @@ std::string bits_text(const package::ModelSummary& s) {
 
 double parse_size(const std::string& text) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1},     {"B", 1},       {"KB", 1e3},        {"MB", 1e6},
+      {"", 1},     {"B", 1},       {"KB", 1e3},        {"kB", 1e3},          {"MB", 1e6},
       {"GB", 1e9}, {"KiB", 1024.}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
   char* end = nullptr;
   const double number = std::strtod(text.c_str(), &end);

@@ -27,6 +27,13 @@ compress::FormChoice choice_of(const ByteBudget& budget, const plan::Layer& laye
   return choice;
 }
 
+/// "37.42 MB", "17.32 kB" below a megabyte: rounded up, so that it is within reach as it is read.
+std::string size_text(double bytes) {
+  const bool small = bytes < 1e6;
+  return fmt::format("{:.2f} {}", std::ceil(bytes / (small ? 10.0 : 1e4)) / 100,
+                     small ? "kB" : "MB");
+}
+
 }  // namespace
 
 std::vector<std::string> names_of(const std::optional<compress::FormKinds>& kinds) {
@@ -84,10 +91,9 @@ Competition compete(const io::Checkpoint& model, const std::vector<plan::Layer>&
   }
   competition.rest = plan::bytes_of_others(model, planned, budget.dtype);
   const int64_t least = competition.least_bytes();
-  TORCH_CHECK_VALUE(
-      static_cast<double>(least) <= budget.bytes, "[size] ",
-      fmt::format("{:.2f} MB is out of reach: the smallest forms of the layers take {:.2f} MB",
-                  1e-6 * budget.bytes, std::ceil(1e-4 * static_cast<double>(least)) / 100));
+  TORCH_CHECK_VALUE(static_cast<double>(least) <= budget.bytes, "[size] ",
+                    fmt::format("{} is out of reach: the smallest forms of the layers take {}",
+                                size_text(budget.bytes), size_text(static_cast<double>(least))));
   return competition;
 }
 
