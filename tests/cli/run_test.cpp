@@ -156,6 +156,62 @@ TEST_F(RunVerb, GoesOnInTheStageThatWasStopped) {
   EXPECT_TRUE(fs::exists(tmp / "out/plan.json"));
 }
 
+// As a kill leaves it between a result and the record of it.
+TEST_F(RunVerb, AResultWithoutItsRecordIsKept) {
+  ASSERT_EQ(run("chain.yaml -o out --threads 1").code, 0);
+  const auto made = fs::last_write_time(tmp / "out/small/model.safetensors");
+  for (const bool finished : {false, true}) {
+    nlohmann::json record = json_in("out/run.json");
+    for (const char* stage : {"small", "score"}) {
+      record["stages"][stage]["finished"] = finished;
+      record["stages"][stage]["result"] = nullptr;
+    }
+    write_file(tmp / "out/run.json", record.dump());
+    const Ran rest = run("chain.yaml -o out --threads 1 --json");
+    ASSERT_EQ(rest.code, 0) << rest.err;
+    EXPECT_EQ(done_in(rest), (Names{"small", "score"}));
+    EXPECT_EQ(fs::last_write_time(tmp / "out/small/model.safetensors"), made);
+    const auto shown = nlohmann::json::parse(rest.out)["stages"];
+    EXPECT_GT(shown[0]["result"]["keep"], 0.0);
+    EXPECT_EQ(shown[2]["result"], json_in("out/score.json"));
+  }
+}
+
+TEST_F(RunVerb, ATokenizerAndFoldersOfDataAreInputs) {
+  const std::string yaml =
+      "stages:\n"
+      "  - {name: score, eval: {model: m, text: text, context: 64}}\n"
+      "  - {name: quiz, eval: {model: m, tasks: piqa, data: data}}\n";
+  const std::string question = R"({"goal": "a", "sol1": "b", "sol2": "c", "label": 0})";
+  fs::create_directories(tmp / "data/piqa");
+  write_file(tmp / "data/piqa/validation.jsonl", question + "\n");
+  const Ran first = run_yaml(yaml, "-o out --threads 1");
+  ASSERT_EQ(first.code, 0) << first.err;
+  write_file(tmp / "out/score.html", "notes");
+  write_file(tmp / "data/piqa/validation.jsonl", question + "\n" + question + "\n");
+  EXPECT_EQ(done_in(run_yaml(yaml, "-o out --threads 1")), Names{"quiz"});
+  write_file(tmp / "m/generation_config.json", R"({"eos_token_id": 5})");
+  EXPECT_EQ(done_in(run_yaml(yaml, "-o out --threads 1")), (Names{"score", "quiz"}));
+  EXPECT_TRUE(fs::exists(tmp / "out/score.html")) << "an evaluation draws nothing";
+}
+
+TEST_F(RunVerb, TwoRunsDoNotShareAFolder) {
+  fs::create_directory(tmp / "out");
+  const Ran second =
+      run_in_shell(tmp, fmt::format("cd {} && flock out/.schmidt.lock $S run chain.yaml -o out -q",
+                                    tmp.path().string()));
+  EXPECT_EQ(second.code, 2);
+  EXPECT_NE(second.err.find("another process"), std::string::npos) << second.err;
+  EXPECT_FALSE(fs::exists(tmp / "out/small"));
+}
+
+TEST_F(RunVerb, AStageThatCannotBeStartedSaysSo) {
+  const Ran ran = run_yaml(
+      "stages:\n  - {name: s, generate: {model: m, prompt: " + std::string(200000, 'a') + "}}\n");
+  EXPECT_EQ(ran.code, 2) << ran.err;
+  EXPECT_NE(ran.err.find("cannot start"), std::string::npos) << ran.err;
+}
+
 TEST_F(RunVerb, AFailedStageEndsTheRunWithItsError) {
   const std::string yaml =
       "stages:\n"
@@ -211,6 +267,22 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   expect_refused(stage("    eval: {model: no/model, text: text}\n"), 2, "hf download");
   expect_refused(stage("    compress: {model: m, keep: 0.0001, method: tt-svd}\n"), 2,
                  "line 2, column 5: stage \"s\": ");
+  const auto refuse_stages = [&](const std::string& stages, int code, const std::string& part) {
+    expect_refused("stages:\n" + stages, code, part);
+  };
+  refuse_stages(
+      "  - {name: q.partial, compress: {model: m, bond: 3}}\n"
+      "  - {name: q, quantize: {model: m, bits: 8, group: 0}}\n",
+      3, "stage \"q\": its work folder refused/q.partial is an earlier stage's too");
+  refuse_stages("  - {name: r, report: {}}\n", 3, "expected stages before it");
+  refuse_stages("  - {name: g, generate: {model: m}}\n", 3, "expected prompt or prompt-file");
+  refuse_stages("  - {name: q, quantize: {model: m, bits: 4, method: nearest}}\n", 2,
+                "expected groups that divide");
+  refuse_stages("  - {name: e, eval: {model: m, text: text}}\n", 2, "positions, got 512");
+  refuse_stages("  - {name: e, eval: {model: m, tasks: piqa, data: nowhere}}\n", 3,
+                "expected a folder that is there, got nowhere");
+  refuse_stages("  - {name: e, eval: {model: m, text: text, context: 0100}}\n", 3,
+                "begins with a zero");
   expect_refused(chain, 2, "--set bit: expected a variable", "--set bit=4 -o refused");
   expect_refused(chain, 2, "--set expected NAME=VALUE", "--set bits -o refused");
   expect_refused(chain, 2, "expected RECIPE and --out", "");
@@ -222,6 +294,7 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   EXPECT_EQ(taken.code, 2);
   EXPECT_NE(taken.err.find("taken holds notes"), std::string::npos) << taken.err;
   fs::create_directory(tmp / "taken/small");
+  write_file(tmp / "taken/run.json", R"({"version": 1, "stages": {}})");
   EXPECT_NE(run("chain.yaml -o taken").err.find("is no result of this run"), std::string::npos);
 }
 
@@ -324,7 +397,8 @@ TEST_F(RunVerb, ARecipeThatDoesNotFitTheMachineIsRefused) {
   config["num_attention_heads"] = config["num_key_value_heads"] = 1 << 10;
   config["head_dim"] = 1 << 8;
   write_file(tmp / "large.json", config.dump());
-  const std::string memory = "stages:\n  - {name: s, eval: {model: large.json, text: text}}\n";
+  const std::string memory =
+      "stages:\n  - {name: s, eval: {model: large.json, text: text, context: 64}}\n";
   expect_refused(memory, 2, "line 2, column 5: stage \"s\" takes ");
   expect_refused("stages:\n  - {name: s, compress: {model: m, size: 500000000GB}}\n", 2,
                  "stage \"s\" and those before it write ");
@@ -349,7 +423,9 @@ TEST_F(RunVerb, TheSchemaInTheTreeIsTheProgramsOwn) {
 }
 
 TEST_F(RunVerb, TheExamplesAreRecipes) {
-  write_model(make_tiny_model(/*blocks=*/2, /*seed=*/1, /*scale=*/16), tmp / "m16");
+  TinyModel model = make_tiny_model(/*blocks=*/2, /*seed=*/1, /*scale=*/16);
+  model.config["max_position_embeddings"] = 2048;
+  write_model(model, tmp / "m16");
   int seen = 0;
   for (const auto& entry : fs::directory_iterator(source_dir() / "examples/recipes")) {
     ++seen;

@@ -153,6 +153,44 @@ TEST_F(ReadRunTest, EvaluationsComeWithWhatTheyComparedWith) {
   EXPECT_FALSE(facts.text_scores[1].kl);
 }
 
+TEST_F(ReadRunTest, TextsAreOneWhereTheirTokensAre) {
+  add_evaluation();
+  const auto score_of = [&](const std::string& path, const std::string& fingerprint) {
+    ordered_json text = {
+        {"text", path}, {"perplexity", 10.0}, {"nll", 2.3}, {"nll_stderr", 0.1}, {"tokens", 511}};
+    if (!fingerprint.empty()) text["fingerprint"] = fingerprint;
+    return text;
+  };
+  const auto add = [&](const std::string& name, const RecordedInput& model,
+                       const std::vector<ordered_json>& texts) {
+    add_result(name, "eval", {model}, {{"context", 512}, {"texts", texts}});
+  };
+  add("first", {"model", "int8", ""}, {score_of("a/t.txt", "1"), score_of("b/t.txt", "2")});
+  add("second", {"model", "healed", ""}, {score_of("./a/t.txt", "1"), score_of("self", "3")});
+  add("third", {"model", "int8", ""}, {score_of("self", "4"), score_of("/other/wiki.txt", "")});
+  std::vector<std::string> names;
+  const report::RunFacts facts = read();
+  for (const report::TextFacts& text : facts.texts) names.push_back(text.text);
+  EXPECT_EQ(names, (std::vector<std::string>{"/data/wiki.txt", "a/t.txt", "b/t.txt",
+                                             "self, written by healed", "self, written by int8",
+                                             "/other/wiki.txt"}));
+  EXPECT_EQ(facts.text_scores.size(), 8u);
+}
+
+TEST_F(ReadRunTest, EachModelHasItsOwnOriginal) {
+  record.models.push_back({"/models/other.gguf", "other.gguf", 500, 2000});
+  add_model("other8", "quantize", {"model", "", "/models/other.gguf"}, 500, 550);
+  add_evaluation();
+  record.recipe.back().inputs = {{"model", "other8", ""}, {"reference", "", "/models/other.gguf"}};
+  const report::RunFacts facts = read();
+  ASSERT_EQ(facts.models.size(), 5u);
+  const std::vector<std::optional<size_t>> originals = {0, 1, 0, 0, 1};
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(facts.models[i].original, originals[i]) << i;
+  ASSERT_EQ(facts.text_scores.size(), 2u);
+  EXPECT_TRUE(facts.text_scores[0].kl);
+  EXPECT_EQ(facts.text_scores[1].model, 1u);
+}
+
 TEST_F(ReadRunTest, ADivergenceFromAnotherModelIsNoneFromTheOriginal) {
   add_evaluation();
   record.recipe.back().inputs[1] = {"reference", "healed", ""};

@@ -16,7 +16,7 @@ inline report::RunFacts made_run() {
   using namespace report;
   RunFacts facts{.name = "results"};
   const auto model = [&](std::string name, std::string origin, int64_t parameters, uint64_t bytes) {
-    facts.models.push_back({name, std::move(origin), parameters, 134515008, bytes, "run.json"});
+    facts.models.push_back({name, std::move(origin), parameters, 134515008, bytes, "run.json", 0});
   };
   model("original", "SmolLM2-135M-Instruct", 134515008, 269060552);
   model("int8", "quantize: bits 8", 134515008, 138826288);

@@ -75,6 +75,42 @@ TEST(RunPage, BeginsWithTheSmallestModelAndItsLoss) {
             "The run made no model; it read SmolLM2-135M-Instruct.");
 }
 
+TEST(RunPage, AModelIsComparedWithItsOwnOriginal) {
+  RunFacts facts = made_run();
+  facts.models.push_back({"little", "little.gguf", 100, 100, 400, "run.json", 7});
+  facts.models.push_back({"little4", "quantize: bits 4", 100, 100, 100, "run.json", 7});
+  for (size_t i : {7, 8}) {
+    facts.text_scores.push_back({i, 0, 20.0 + static_cast<double>(i), std::log(20.0 + i), 0.01});
+  }
+  EXPECT_EQ(text_of(finding_of(facts, "")),
+            "The smallest model, little4, takes 100 bytes, 25.0 % of little's 400 bytes, and its "
+            "perplexity on wiki.test.raw is 28.000 where little's is 27.000: a loss of 0.0364 nats "
+            "a token.");
+  EXPECT_EQ(count(run_page(facts, ""), ">0.0 %<"), 0u);
+
+  facts.text_scores.back().perplexity = facts.text_scores.back().nll = std::nan("");
+  (facts.text_scores.end() - 2)->perplexity = std::nan("");
+  EXPECT_NE(text_of(finding_of(facts, "")).find("is no finite number where little's is no finite "),
+            std::string::npos);
+}
+
+TEST(RunPage, OnlyWhatWasMeasuredInOneWayIsCompared) {
+  RunFacts facts = made_run();
+  for (const size_t model : {0, 1}) {
+    facts.speeds.push_back({model, "batch", "tg128", 4000.0, 1.0, 1.0, "batch.json", 8});
+    TaskScoreFacts score{.model = model, .task = "boolq", .metric = "acc_norm", .value = 0.25};
+    score.questions = 2;
+    facts.task_scores.push_back(score);
+  }
+  std::ranges::rotate(facts.speeds, facts.speeds.end() - 2);
+  const std::string page = run_page(facts, "");
+  EXPECT_GE(count(page, ">25<"), 1u) << "40 tokens a second are 25 ms a token";
+  EXPECT_EQ(count(page, ">0.25<"), 0u);
+  EXPECT_EQ(count(page, "decoding 128 tokens, 8 sequences at once"), 1u);
+  EXPECT_EQ(count(page, "boolq, acc_norm, 2 questions, 0 examples"), 1u);
+  EXPECT_EQ(count(page, "boolq, acc_norm, 10,042 questions, 0 examples"), 1u);
+}
+
 TEST(RunPage, NumbersLinkToTheFilesOfTheRun) {
   const std::string page = run_page(made_run(), "../a b/");
   for (const char* link : {"../a%20b/mixed-eval.json", "../a%20b/run.json", "../a%20b/speed.json",

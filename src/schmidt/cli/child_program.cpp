@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/prctl.h>
@@ -19,6 +21,8 @@ namespace schmidt::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kThisProgram = "/proc/self/exe";  // where another lies in its place too
 
 std::atomic<pid_t> running_child = 0;
 std::atomic<int> last_signal = 0;
@@ -54,7 +58,7 @@ class HandedOnSignals {
 };
 
 // Between fork and exec nothing but system calls: other threads may have held any lock.
-[[noreturn]] void become(const char* program, char* const* arguments, int output, pid_t parent) {
+[[noreturn]] void become(char* const* arguments, int output, int refusal, pid_t parent) {
 #if defined(__linux__)
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
 #endif
@@ -64,9 +68,33 @@ class HandedOnSignals {
   if (nothing > STDIN_FILENO) ::dup2(nothing, STDIN_FILENO);
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
-  ::execv(program, arguments);
+  ::execv(kThisProgram, arguments);
+  const int code = errno;
+  (void)!::write(refusal, &code, sizeof code);
   ::_exit(127);
 }
+
+/// The two ends of a pipe that no other program gets: to read from, to write to.
+class Pipe {
+ public:
+  explicit Pipe(const std::string& program) {
+    if (::pipe2(ends_.data(), O_CLOEXEC) != 0) throw SystemError("cannot start", program, errno);
+  }
+  ~Pipe() {
+    for (const int end : ends_) {
+      if (end >= 0) ::close(end);
+    }
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+
+  int in() const { return ends_[0]; }
+  int out() const { return ends_[1]; }
+  void close_out() { ::close(std::exchange(ends_[1], -1)); }
+
+ private:
+  std::array<int, 2> ends_{};
+};
 
 std::string read_all(int from) {
   std::string text;
@@ -82,30 +110,30 @@ std::string read_all(int from) {
 }  // namespace
 
 ChildEnd run_this_program(const std::vector<std::string>& arguments) {
-  const std::string program = fs::read_symlink("/proc/self/exe").string();
+  const std::string program = fs::read_symlink(kThisProgram).string();
   std::vector<char*> words = {const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments)
     words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
-  std::array<int, 2> ends{};
-  if (::pipe(ends.data()) != 0) throw SystemError("cannot start", program, errno);
+  Pipe output(program), refusal(program);
   const HandedOnSignals signals;
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
-  if (child == 0) become(program.c_str(), words.data(), ends[1], parent);
-  const int refused = errno;
-  ::close(ends[1]);
-  if (child < 0) {
-    ::close(ends[0]);
-    throw SystemError("cannot start", program, refused);
-  }
+  if (child == 0) become(words.data(), output.out(), refusal.out(), parent);
+  if (child < 0) throw SystemError("cannot start", program, errno);
   running_child = child;
+  output.close_out();
+  refusal.close_out();
   if (last_signal != 0) ::kill(child, last_signal);  // it came before there was a child
   ChildEnd end;
-  end.output = read_all(ends[0]);
-  ::close(ends[0]);
+  end.output = read_all(output.in());
+  const std::string refused = read_all(refusal.in());
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (int code = 0; refused.size() == sizeof code) {
+    std::memcpy(&code, refused.data(), sizeof code);
+    throw SystemError("cannot start", program, code);
   }
   end.stopped_by = last_signal;
   if (WIFSIGNALED(status)) {

@@ -11,6 +11,7 @@
 #include "schmidt/eval/perplexity.h"
 #include "schmidt/eval/self_text.h"
 #include "schmidt/io/json.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/text/chat.h"
 #include "schmidt/text/documents.h"
 
@@ -30,6 +31,7 @@ struct EvalOptions {
 
 struct FileResult {
   std::string text;
+  std::string fingerprint;  // of its tokens
   eval::Evaluation evaluation;
 };
 
@@ -107,7 +109,7 @@ void print_json(const EvalOptions& options, const std::vector<FileResult>& resul
   nlohmann::ordered_json out = {{"model", options.model}, {"context", options.perplexity.context}};
   if (!options.reference.empty()) out["reference"] = options.reference;
   for (const FileResult& r : results) {
-    nlohmann::ordered_json entry = {{"text", r.text}};
+    nlohmann::ordered_json entry = {{"text", r.text}, {"fingerprint", r.fingerprint}};
     entry.update(score_json(r.evaluation.model));
     if (r.evaluation.reference) entry["reference"] = score_json(*r.evaluation.reference);
     if (const auto& d = r.evaluation.divergence) {
@@ -156,9 +158,9 @@ void run(const EvalOptions& options) {
   ProgressLine progress(options.common.quiet);
   for (const std::string& text : options.texts) {
     const auto ids = ids_of(options, text, model, reference_or_null, progress.callback());
-    results.push_back(
-        {text, eval::evaluate_text(model.model, reference ? &reference->model : nullptr, ids,
-                                   options.perplexity, progress.callback())});
+    results.push_back({text, package::Fingerprint().add(torch::tensor(ids)).hex(),
+                       eval::evaluate_text(model.model, reference ? &reference->model : nullptr,
+                                           ids, options.perplexity, progress.callback())});
   }
   progress.clear();
   if (options.common.json) {

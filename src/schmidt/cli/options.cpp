@@ -1,6 +1,7 @@
 #include "schmidt/cli/options.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -74,6 +75,11 @@ torch::ScalarType fastest_dtype(const torch::Device& device) {
 void refuse_overflow(CLI::App& verb) {
   const auto refuse = [](bool is_signed) {
     return [is_signed](const std::string& value) {
+      const size_t first = value.find_first_not_of("+-");
+      if (first != value.npos && value[first] == '0' && first + 1 < value.size() &&
+          std::isdigit(static_cast<unsigned char>(value[first + 1])) != 0) {
+        return fmt::format("Value {} begins with a zero; expected decimal digits", value);
+      }
       errno = 0;
       if (is_signed) {
         std::strtoll(value.c_str(), nullptr, 0);
@@ -108,11 +114,15 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
       ->group(group);
 }
 
+void check_device(const std::string& device) {
+  TORCH_CHECK_VALUE(
+      device != "cuda" || at::globalContext().hasCUDA(),
+      "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
+}
+
 void apply_common_options(const CommonOptions& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
-  TORCH_CHECK_VALUE(
-      options.device != "cuda" || at::globalContext().hasCUDA(),
-      "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
+  check_device(options.device);
   if (!options.verbose || options.quiet) return;
   fmt::print(stderr, "schmidt {}, LibTorch {}, CPU with {}, {} threads, device {}, seed {}\n",
              SCHMIDT_VERSION, TORCH_VERSION, at::get_cpu_capability(), at::get_num_threads(),

@@ -55,6 +55,9 @@ inline constexpr const char* kCommonGroup = "Common options";
 /// the largest number in its place.
 void refuse_overflow(CLI::App& verb);
 
+/// Throws c10::ValueError where this program or machine has no such device.
+void check_device(const std::string& device);
+
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);
 void apply_common_options(const CommonOptions& options);

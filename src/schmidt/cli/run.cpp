@@ -3,6 +3,7 @@
 #include <csignal>
 #include <ctime>
 #include <filesystem>
+#include <map>
 #include <stdexcept>
 #include <system_error>
 
@@ -23,6 +24,7 @@
 #include "schmidt/cli/output.h"
 #include "schmidt/cli/recipe_schema.h"
 #include "schmidt/cli/run_forecast.h"
+#include "schmidt/cli/sizes.h"
 #include "schmidt/cli/stage_command.h"
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/checkpoint.h"
@@ -72,15 +74,29 @@ struct Run {
   double free_disk = 0.0;
 };
 
-/// What tells whether an input is still the same: a model's contents, a file's size and time.
+/// Of a file its size and time, of a folder those of all in it.
+std::string state_of(const fs::path& path) {
+  if (is_folder(path)) {
+    std::vector<fs::path> entries = folder_entries(path);
+    std::ranges::sort(entries);
+    std::string state;
+    for (const fs::path& entry : entries) state += last_name(entry) + ": " + state_of(entry) + "\n";
+    return state;
+  }
+  if (!is_plain_file(path)) return "";
+  const auto time = fs::last_write_time(path).time_since_epoch().count();
+  return fmt::format("{} bytes of {}", bytes_of_file(path), time);
+}
+
+/// What tells whether an input is still the same: a model's contents, others' sizes and times.
 std::string identity_of(const StageInput& input, KnownModels& models) {
   if (input.kind == ValueKind::kModel) {
     const plan::Outline& model = models.at(input.path);
-    if (model.fingerprint) return *model.fingerprint;
+    if (model.fingerprint) {
+      return *model.fingerprint + package::fingerprint_beside_weights(input.path);
+    }
   }
-  if (!is_plain_file(input.path)) return "";
-  const auto time = fs::last_write_time(input.path).time_since_epoch().count();
-  return fmt::format("{} bytes of {}", bytes_of_file(input.path), time);
+  return state_of(input.path);
 }
 
 std::string key_of(const Run& run, const StageCommand& stage, KnownModels& models) {
@@ -100,8 +116,8 @@ bool is_finished(const Run& run, size_t index) {
   const StageCommand& stage = run.stages[index];
   const auto known = run.record.stages.find(stage.name);
   return known != run.record.stages.end() && known->second.finished &&
-         known->second.verb == stage.verb->name && known->second.key == run.keys[index] &&
-         path_exists(stage.result);
+         !known->second.result.is_null() && known->second.verb == stage.verb->name &&
+         known->second.key == run.keys[index] && path_exists(stage.result);
 }
 
 double free_disk_at(fs::path folder) {
@@ -120,6 +136,7 @@ std::vector<std::string> command_of(const StageCommand& stage) {
 
 /// What the record says of the recipe before anything of it runs.
 void record_recipe(Run& run, KnownModels& models) {
+  std::map<std::string, std::string> places;  // of each model, by what it holds: the first name
   run.record.recipe.clear();
   run.record.models.clear();
   for (size_t i = 0; i < run.stages.size(); ++i) {
@@ -132,13 +149,14 @@ void record_recipe(Run& run, KnownModels& models) {
         recorded.inputs.push_back({input.option, name, ""});
         continue;
       }
-      const std::string path = escaped_bytes(input.path.string());
+      const std::string given = escaped_bytes(input.path.string());
+      const bool is_whole =
+          input.kind == ValueKind::kModel && models.at(input.path).fingerprint.has_value();
+      const auto [known, is_new] =
+          places.emplace(is_whole ? identity_of(input, models) : given, given);
+      const std::string& path = known->second;
       recorded.inputs.push_back({input.option, "", path});
-      if (input.kind != ValueKind::kModel || !models.at(input.path).fingerprint ||
-          std::ranges::find(run.record.models, path, &pipeline::RecordedModel::path) !=
-              run.record.models.end()) {
-        continue;
-      }
+      if (!is_whole || !is_new) continue;
       const package::ModelSummary summary = package::summarize(io::Checkpoint::open(input.path));
       run.record.models.push_back(
           {path, escaped_bytes(io::model_name(input.path)), summary.parameters, summary.bytes});
@@ -149,9 +167,13 @@ void record_recipe(Run& run, KnownModels& models) {
   }
 }
 
+fs::path folder_of(const RunOptions& options) {
+  const fs::path out = fs::path(options.out).lexically_normal();
+  return out.has_filename() ? out : out.parent_path();  // "results/"
+}
+
 Run prepared(const RunOptions& options, const CommandForm& program) {
-  Run run{.out = fs::path(options.out).lexically_normal(), .recipe = options.recipe};
-  if (!run.out.has_filename()) run.out = run.out.parent_path();  // "results/"
+  Run run{.out = folder_of(options), .recipe = options.recipe};
   const pipeline::RunRecipe recipe =
       pipeline::read_run_recipe(options.recipe, run.out, variables_of(options));
   run.stages = stage_commands(recipe, program, run.out, options.shared);
@@ -250,6 +272,11 @@ void print_forecast(const RunOptions& options, const Run& run) {
              human_bytes(run.free_memory), human_bytes(run.free_disk), run.out.string());
 }
 
+std::string shown(const nlohmann::ordered_json& number, int digits) {
+  if (!number.is_number()) return "not finite";  // JSON has no other word for it than null
+  return fmt::format("{:.{}f}", number.get<double>(), digits);
+}
+
 /// What stands for a stage's result in the last table.
 std::string result_text(const pipeline::StageRecord& record) {
   const nlohmann::ordered_json& result = record.result;
@@ -260,15 +287,15 @@ std::string result_text(const pipeline::StageRecord& record) {
         fmt::format("{:.1f} % of the parameters", 100.0 * result["keep"].get<double>()));
   }
   for (const auto& text : result.value("texts", nlohmann::ordered_json::array())) {
-    parts.push_back(fmt::format("perplexity {:.4f}", text["perplexity"].get<double>()));
+    parts.push_back("perplexity " + shown(text["perplexity"], 4));
     if (text.contains("kl")) {
-      parts.back() += fmt::format(" (KL {:.4f})", text["kl"]["mean"].get<double>());
+      parts.back() += fmt::format(" (KL {})", shown(text["kl"]["mean"], 4));
     }
   }
   if (record.verb == "bench") {
     for (const auto& test : result.value("results", nlohmann::ordered_json::array())) {
-      parts.push_back(fmt::format("{} {:.1f} t/s", test["test"].get<std::string>(),
-                                  test["tokens_per_second"].get<double>()));
+      parts.push_back(fmt::format("{} {} t/s", test["test"].get<std::string>(),
+                                  shown(test["tokens_per_second"], 1)));
     }
   }
   return fmt::format("{}", fmt::join(parts, ", "));
@@ -308,13 +335,19 @@ uint64_t bytes_at(const fs::path& path) {
 /// A result that the recipe does not ask for any more, and what was unfinished of it.
 void remove_outdated(const StageCommand& stage) {
   remove_tree(stage.result);
-  for (const char* ending : {".partial", ".statistics"}) {
-    remove_tree(with_ending(stage.result, ending));
+  for (const fs::path& path : stage.beside()) remove_tree(path);
+}
+
+/// What the verb would have printed of a result that it has written, as far as others ask for it;
+/// none where that is not to be seen.
+std::optional<nlohmann::ordered_json> printed_of(const StageCommand& stage) {
+  const std::string_view verb = stage.verb->name;
+  if (verb == "export") return std::nullopt;
+  if (pipeline::makes_model(verb)) {
+    return sizes_json(package::summarize(io::Checkpoint::open(stage.result)));
   }
-  if (stage.result.extension() != ".json") return;
-  for (const char* figure : {".svg", ".html"}) {
-    remove_file(fs::path(stage.result).replace_extension(figure));
-  }
+  if (!stage.verb->is_printed) return nlohmann::ordered_json::object();
+  return nlohmann::ordered_json(io::read_json_object(stage.result));
 }
 
 pipeline::RecordedMachine machine_now() {
@@ -347,21 +380,25 @@ std::string time_now() {
 void run_stage(const RunOptions& options, Run& run, size_t index) {
   const StageCommand& stage = run.stages[index];
   pipeline::StageRecord& record = run.record.stages[stage.name];
-  const bool goes_on =
-      !record.finished && record.key == run.keys[index] && record.verb == stage.verb->name;
-  if (!goes_on) {
+  const bool is_same = record.key == run.keys[index] && record.verb == stage.verb->name;
+  const bool goes_on = is_same && (!record.finished || record.result.is_null());
+  // What a verb writes appears whole: a kill came between that and the record.
+  std::optional<nlohmann::ordered_json> printed;
+  if (goes_on && path_exists(stage.result)) printed = printed_of(stage);
+  if (!goes_on || (!printed && path_exists(stage.result))) {
     remove_outdated(stage);
     record = {.verb = stage.verb->name, .key = run.keys[index]};
   }
-  // What a verb writes appears whole: a kill came between that and the record.
-  const bool is_there = path_exists(stage.result);
-  if (!is_there) {
+  if (printed) {
+    record.result = std::move(*printed);
+  } else {
+    record.finished = false;
     record.command = command_of(stage);
     record.program = "schmidt " SCHMIDT_VERSION;
     record.machine = machine_now();
   }
   pipeline::write_run_record(run.out, run.record);
-  if (!is_there) {
+  if (record.result.is_null()) {
     std::vector<std::string> arguments = record.command;
     if (stage.verb->goes_on) arguments.emplace_back("--resume");
     for (const auto& [asked, option] :
@@ -395,9 +432,10 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
 }
 
 void follow(const RunOptions& options, Run& run) {
+  for (const StageCommand& stage : run.stages) {
+    for (const std::string& device : stage.given("--device")) check_device(device);
+  }
   check_fits(run);
-  const bool is_own = path_exists(run.out / pipeline::kRunRecordFile);
-  const HeldFolder held(resolved_place(run.out), [&](const std::string&) { return is_own; });
   if (run.record != run.recorded) pipeline::write_run_record(run.out, run.record);
   for (size_t i = 0; i < run.stages.size(); ++i) {
     if (!options.common.quiet) {
@@ -419,14 +457,19 @@ void run(const RunOptions& options, const CommandForm& program) {
                     "[run] expected RECIPE and --out, or --schema");
   TORCH_CHECK_VALUE(parallel::size() == 1, "[run] expected one process, got ", parallel::size(),
                     " ranks of mpirun");
-  Run prepared_run = prepared(options, program);
   if (options.dry_run) {
-    print_forecast(options, prepared_run);
+    const Run foretold = prepared(options, program);
+    print_forecast(options, foretold);
     flush_output();
-    check_fits(prepared_run);
-  } else {
-    follow(options, prepared_run);
+    check_fits(foretold);
+    return;
   }
+  const fs::path out = folder_of(options);
+  const bool is_own = path_exists(out / pipeline::kRunRecordFile);
+  // Before it is read what another run may be writing.
+  const HeldFolder held(resolved_place(out), [&](const std::string&) { return is_own; });
+  Run prepared_run = prepared(options, program);
+  follow(options, prepared_run);
 }
 
 }  // namespace

@@ -94,6 +94,7 @@ class Forecaster {
     }
     StageForecast forecast;
     const std::optional<ModelForecast> model = input(stage, "model");
+    if (verb == "eval" && model) check_context(stage, model->outline.config);
     const std::optional<ModelForecast> other =
         input(stage, verb == "heal" ? "teacher" : "reference");
     if (verb == "compress") forecast.bytes = bytes_asked(stage, model);
@@ -121,6 +122,13 @@ class Forecaster {
   std::optional<ModelForecast> model_at(const StageInput& from) {
     if (from.stage >= 0) return made_[static_cast<size_t>(from.stage)];
     return pipeline::forecast_of(models_.at(from.path));
+  }
+
+  static void check_context(const StageCommand& stage, const model::ModelConfig& config) {
+    TORCH_CHECK_VALUE(
+        has(stage, "--tasks") || integer_of(stage, "--context") <= config.max_positions,
+        "expected a context within the model's ", config.max_positions, " positions, got ",
+        integer_of(stage, "--context"));
   }
 
   /// None where it is not given, or not known.

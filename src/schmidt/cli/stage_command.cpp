@@ -4,13 +4,13 @@
 #include <cctype>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/output_place.h"
 #include "schmidt/io/hub_cache.h"
 #include "schmidt/pipeline/run_record.h"
 
@@ -21,16 +21,16 @@ namespace fs = std::filesystem;
 
 constexpr StageVerb kStageVerbs[] = {
     {"sample", add_sample},
-    {"profile", add_profile},
-    {"plan", add_plan},
+    {.name = "profile", .add = add_profile, .draws = true},
+    {.name = "plan", .add = add_plan, .draws = true},
     {"compress", add_compress},
     {"quantize", add_quantize},
-    {"heal", add_heal, /*goes_on=*/true},
+    {.name = "heal", .add = add_heal, .goes_on = true},
     {"export", add_export},
-    {"eval", add_eval, /*goes_on=*/false, /*is_printed=*/true},
-    {"bench", add_bench, /*goes_on=*/false, /*is_printed=*/true},
-    {"generate", add_generate, /*goes_on=*/false, /*is_printed=*/true},
-    {"report", add_report, /*goes_on=*/false, /*is_printed=*/false, /*reads_run=*/true},
+    {.name = "eval", .add = add_eval, .is_printed = true},
+    {.name = "bench", .add = add_bench, .is_printed = true},
+    {.name = "generate", .add = add_generate, .is_printed = true},
+    {.name = "report", .add = add_report, .reads_run = true},
 };
 
 constexpr std::string_view kGivenByRun[] = {"results", "out",   "output",  "force", "resume",
@@ -45,7 +45,7 @@ bool decides(const pipeline::Stage& stage, const std::string& option) {
   return std::ranges::find(kOfTheMachine, option) == std::end(kOfTheMachine);
 }
 
-/// Where an earlier result can stand; folders are data, and statistics that a verb may make.
+/// Where an earlier result can stand.
 bool is_read(ValueKind kind) {
   return kind == ValueKind::kFile || kind == ValueKind::kPath || kind == ValueKind::kModel;
 }
@@ -78,12 +78,9 @@ class CommandMaker {
 
   std::vector<StageCommand> make() {
     for (const pipeline::Stage& stage : recipe_.stages) {
-      made_.push_back(command_of(stage));
-      const fs::path& result = made_.back().result;
-      if (!results_.insert(result).second) {
-        fail(stage.place, fmt::format("stage \"{}\": its result {} is an earlier stage's too",
-                                      stage.name, result.string()));
-      }
+      StageCommand command = command_of(stage);
+      for (const StageCommand& earlier : made_) check_apart(command, earlier);
+      made_.push_back(std::move(command));
     }
     return std::move(made_);
   }
@@ -91,6 +88,21 @@ class CommandMaker {
  private:
   [[noreturn]] void fail(const pipeline::RecipePlace& place, const std::string& reason) const {
     pipeline::fail_in_recipe(recipe_.path, place, reason);
+  }
+
+  /// Throws where one stage would write what is another's.
+  void check_apart(const StageCommand& stage, const StageCommand& earlier) const {
+    const auto holds = [](const std::vector<fs::path>& paths, const fs::path& path) {
+      return std::ranges::find(paths, path) != paths.end();
+    };
+    if (stage.result != earlier.result && !holds(earlier.beside(), stage.result) &&
+        !holds(stage.beside(), earlier.result)) {
+      return;
+    }
+    const bool is_later = holds(stage.beside(), earlier.result);
+    fail(stage.place, fmt::format("stage \"{}\": its {} is an earlier stage's too", stage.name,
+                                  is_later ? "work folder " + earlier.result.string()
+                                           : "result " + stage.result.string()));
   }
 
   StageCommand command_of(const pipeline::Stage& stage) {
@@ -122,7 +134,7 @@ class CommandMaker {
       }
     }
     add_shared(stage, forms, command, options);
-    if (command.verb->reads_run) add_run(positional, command);
+    if (command.verb->reads_run) add_run(stage, positional, command);
     command.arguments = std::move(positional);  // first: options of several values would take them
     std::ranges::move(options, std::back_inserter(command.arguments));
     add_result(stage, command);
@@ -160,6 +172,14 @@ class CommandMaker {
       reject("true or false");
     }
     if (!form.is_list && !form.repeats && option.values.size() > 1) reject("one value");
+    if (form.kind == ValueKind::kFolder && option.name != "statistics") {
+      for (const std::string& value : option.values) {
+        command.decides.push_back(option.name + "=" + value);
+        if (!is_folder(value)) reject("a folder that is there");
+        command.inputs.push_back({option.name, form.kind, value});
+      }
+      return option.values;
+    }
     if (!is_read(form.kind)) {
       if (decides(stage, option.name)) {
         for (const std::string& value : option.values) {
@@ -227,7 +247,12 @@ class CommandMaker {
   }
 
   /// Whatever changes in an earlier result, what shows all of them has to show.
-  void add_run(std::vector<std::string>& positional, StageCommand& command) const {
+  void add_run(const pipeline::Stage& stage, std::vector<std::string>& positional,
+               StageCommand& command) const {
+    if (made_.empty()) {
+      fail(stage.place,
+           fmt::format("stage \"{}\": expected stages before it, got none", stage.name));
+    }
     positional.push_back(out_.string());
     for (size_t i = 0; i < made_.size(); ++i) {
       command.decides.push_back("stage " + made_[i].name);
@@ -269,6 +294,12 @@ class CommandMaker {
            fmt::format("stage \"{}\": {}", stage.name, error.what_without_backtrace()));
     }
     command.parsed = std::shared_ptr<const CLI::App>(parser, &parser->app);
+    if (stage.verb == "generate" && command.given("--prompt").empty() &&
+        command.given("--prompt-file").empty()) {
+      fail(stage.place, fmt::format("stage \"{}\": expected prompt or prompt-file: a stage has no "
+                                    "standard input",
+                                    stage.name));
+    }
   }
 
   const pipeline::RunRecipe& recipe_;
@@ -276,7 +307,6 @@ class CommandMaker {
   const fs::path& out_;
   const SharedOptions& shared_;
   std::vector<StageCommand> made_;
-  std::set<fs::path> results_;
 };
 
 }  // namespace
@@ -293,6 +323,20 @@ std::string recipe_name(const OptionForm& option) {
 
 bool is_given_by_run(const OptionForm& option) {
   return std::ranges::find(kGivenByRun, recipe_name(option)) != std::end(kGivenByRun);
+}
+
+std::vector<fs::path> StageCommand::beside() const {
+  std::vector<fs::path> paths;
+  for (const char* ending : {".partial", ".statistics", ".pruned", ".pruned.partial",
+                             ".pruned.statistics", ".plan.json", ".plan.svg"}) {
+    paths.push_back(with_ending(result, ending));
+  }
+  if (verb->draws) {
+    for (const char* figure : {".svg", ".html"}) {
+      paths.push_back(fs::path(result).replace_extension(figure));
+    }
+  }
+  return paths;
 }
 
 std::vector<std::string> StageCommand::given(const std::string& option) const {

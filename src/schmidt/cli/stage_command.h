@@ -22,6 +22,7 @@ struct StageVerb {
   bool goes_on = false;     ///< --resume goes on with unfinished work
   bool is_printed = false;  ///< its result is what it prints, unless it has --out of its own
   bool reads_run = false;   ///< its first argument is the run's folder: it reads all before it
+  bool draws = false;       ///< figures lie beside its result
 };
 
 std::span<const StageVerb> stage_verbs();
@@ -50,6 +51,9 @@ struct StageCommand {
   std::vector<StageInput> inputs;
   std::vector<std::string> decides;        ///< all that decides the result; a stage by its name
   std::shared_ptr<const CLI::App> parsed;  ///< the verb's options with their values
+
+  /// Where its verb keeps what is unfinished, and figures.
+  std::vector<std::filesystem::path> beside() const;
 
   /// What was given for an option, "--keep"; none where nothing was.
   std::vector<std::string> given(const std::string& option) const;

@@ -1,8 +1,12 @@
 #include "schmidt/package/fingerprint.h"
 
+#include <algorithm>
+#include <fstream>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/base/file_system.h"
 #include "schmidt/io/json.h"
 
 namespace schmidt::package {
@@ -18,6 +22,17 @@ void add_sample(Fingerprint& hash, std::string_view bytes) {
   for (size_t i = 0; i < kPieces; ++i) {
     hash.add(bytes.substr(i * (bytes.size() - kPiece) / (kPieces - 1), kPiece));
   }
+}
+
+/// Of files that do not say what weights are: "tokenizer.json", "chat_template.jinja", "vocab.txt".
+constexpr std::string_view kBesideWeights[] = {".json", ".jinja", ".txt", ".model"};
+
+void add_beginning(Fingerprint& hash, const std::filesystem::path& file) {
+  constexpr std::streamsize kMost = 16 << 20;
+  std::string bytes(static_cast<size_t>(std::min<uint64_t>(bytes_of_file(file), kMost)), '\0');
+  std::ifstream stream(file, std::ios::binary);
+  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  hash.add({bytes.data(), static_cast<size_t>(stream.gcount())});
 }
 
 }  // namespace
@@ -42,6 +57,27 @@ std::string fingerprint(const io::Checkpoint& checkpoint) {
   for (const auto& [name, info] : checkpoint.tensors()) {
     hash.add(name).add(info.stored_as).add(fmt::format("{}", fmt::join(info.shape, "x")));
     for (const std::string_view bytes : checkpoint.stored_bytes(name)) add_sample(hash, bytes);
+  }
+  return hash.hex();
+}
+
+std::string fingerprint_beside_weights(const std::filesystem::path& model) {
+  Fingerprint hash;
+  if (!is_folder(model)) {
+    add_beginning(hash, model);
+    return hash.hex();
+  }
+  std::vector<std::filesystem::path> files = folder_entries(model);
+  std::ranges::sort(files);
+  for (const std::filesystem::path& file : files) {
+    const std::string name = last_name(file), ending = file.extension().string();
+    const bool is_of_weights = name == "config.json" || name.ends_with(".index.json");
+    if (is_of_weights || std::ranges::find(kBesideWeights, ending) == std::end(kBesideWeights) ||
+        !is_plain_file(file)) {
+      continue;
+    }
+    hash.add(name);
+    add_beginning(hash, file);
   }
   return hash.hex();
 }

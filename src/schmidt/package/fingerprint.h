@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -26,5 +27,10 @@ class Fingerprint {
 /// Identifies a model by its config, by every tensor's name, shape and format, and by
 /// 2 KiB of what is stored of each, taken evenly. Independent of where the model lies.
 std::string fingerprint(const io::Checkpoint& checkpoint);
+
+/// What lies beside the weights of a model and decides what it reads and says, by its contents:
+/// the tokenizer's files, chat templates and settings of generation in a folder; of a GGUF file its
+/// first 16 MiB, which hold them.
+std::string fingerprint_beside_weights(const std::filesystem::path& model);
 
 }  // namespace schmidt::package

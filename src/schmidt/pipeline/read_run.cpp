@@ -84,6 +84,7 @@ class RunReader {
     }
     TORCH_CHECK_VALUE(any, "[report] expected a run with a finished stage, got ", folder_.string(),
                       ", where none is");
+    tell_texts_apart();
     add_weight();
     return std::move(facts_);
   }
@@ -152,7 +153,15 @@ class RunReader {
                                model.parameters, model.bytes, kRunRecordFile});
       outside_.push_back(model.path);
     }
+    for (report::ModelFacts& model : facts_.models) model.original = facts_.original;
     for (const RecordedStage& stage : record_.recipe) add_made_model(stage);
+  }
+
+  /// The model of a path that the run read; none where it is not known.
+  std::optional<size_t> outside_model(const std::string& path) const {
+    const auto found = std::ranges::find(outside_, path);
+    if (found == outside_.end()) return std::nullopt;
+    return static_cast<size_t>(found - outside_.begin());
   }
 
   void add_made_model(const RecordedStage& stage) {
@@ -170,6 +179,8 @@ class RunReader {
       model.original_parameters = facts_.models[*before].original_parameters;
     }
     model.origin = origin_of(stage, *record);
+    model.original = outside_model(beginning_of(from));
+    if (model.original) facts_.models[*model.original].original = model.original;
     made_.emplace_back(stage.name, facts_.models.size());
     facts_.models.push_back(std::move(model));
   }
@@ -192,11 +203,7 @@ class RunReader {
   }
 
   std::optional<size_t> model_of(const RecordedInput& input) const {
-    if (input.stage.empty()) {
-      const auto found = std::ranges::find(outside_, input.path);
-      if (found == outside_.end()) return std::nullopt;
-      return static_cast<size_t>(found - outside_.begin());
-    }
+    if (input.stage.empty()) return outside_model(input.path);
     for (const auto& [stage, model] : made_) {
       if (stage == input.stage) return model;
     }
@@ -268,11 +275,11 @@ class RunReader {
     if (!model) return;
     const auto reference = model_of(stage, "reference");
     // Distances from another model than the original are none of these tables.
-    const bool compares = reference && facts_.original && *reference == *facts_.original;
+    const bool compares = reference && facts_.models[*model].original == reference;
     if (read.has("results")) {
       add_tasks(object, read, *model, stage.name, compares);
     } else {
-      add_texts(read, *model, stage.name, compares);
+      add_texts(read, *model, stage.name, compares, reference.value_or(*model));
     }
   }
 
@@ -290,11 +297,45 @@ class RunReader {
     return score;
   }
 
-  void add_texts(const JsonRecord& read, size_t model, const std::string& stage, bool compares) {
+  /// Those of other tokens are others, whatever the files are called.
+  struct TextKey {
+    std::string fingerprint;
+    int64_t context = 0, tokens = 0;
+    bool operator==(const TextKey&) const = default;
+  };
+
+  size_t text_of(const JsonRecord& entry, int64_t context, size_t author) {
+    const std::string path = entry.text("text");
+    const TextKey key{entry.optional_text("fingerprint").value_or(path), context,
+                      entry.integer("tokens", 0, kMost)};
+    const size_t place = place_in(text_keys_, key);
+    if (place == facts_.texts.size()) {
+      const std::string name =
+          path == "self" ? "self, written by " + facts_.models[author].name : last_name(path);
+      facts_.texts.push_back({name, context, key.tokens});
+      text_paths_.push_back(path);
+    }
+    return place;
+  }
+
+  /// Files of one name by their paths.
+  void tell_texts_apart() {
+    std::vector<std::string> names;
+    for (const report::TextFacts& text : facts_.texts) names.push_back(text.text);
+    for (size_t i = 0; i < names.size(); ++i) {
+      for (size_t j = 0; j < names.size(); ++j) {
+        const bool differ = names[i] == names[j] && text_paths_[i] != text_paths_[j];
+        if (differ) facts_.texts[i].text = text_paths_[i];
+      }
+    }
+  }
+
+  /// `author` has written the text "self".
+  void add_texts(const JsonRecord& read, size_t model, const std::string& stage, bool compares,
+                 size_t author) {
     const int64_t context = read.integer("context", 1, kMost);
     for (const JsonRecord& entry : read.records("texts")) {
-      const size_t text = place_in(facts_.texts, {last_name(entry.text("text")), context,
-                                                  entry.integer("tokens", 0, kMost)});
+      const size_t text = text_of(entry, context, author);
       report::TextScoreFacts score = score_of(entry);
       score.model = model;
       score.text = text;
@@ -312,7 +353,7 @@ class RunReader {
       add_score(score, /*replaces=*/true);
       if (!compares || !entry.has("reference")) continue;
       report::TextScoreFacts reference = score_of(entry.record("reference"));
-      reference.model = *facts_.original;
+      reference.model = *facts_.models[model].original;
       reference.text = text;
       reference.source = stage + ".json";
       add_score(reference, /*replaces=*/false);
@@ -323,7 +364,8 @@ class RunReader {
                  bool compares) {
     add_task_scores(object, read, "results", model, stage, /*replaces=*/true);
     if (compares && read.has("reference")) {
-      add_task_scores(object, read, "reference", *facts_.original, stage, /*replaces=*/false);
+      add_task_scores(object, read, "reference", *facts_.models[model].original, stage,
+                      /*replaces=*/false);
     }
   }
 
@@ -370,7 +412,9 @@ class RunReader {
 
   void add_task_score(const report::TaskScoreFacts& score, bool replaces) {
     put(facts_.task_scores, score, replaces, [&](const report::TaskScoreFacts& other) {
-      return other.model == score.model && other.task == score.task && other.metric == score.metric;
+      return other.model == score.model && other.task == score.task &&
+             other.metric == score.metric && other.questions == score.questions &&
+             other.fewshot == score.fewshot;
     });
   }
 
@@ -390,6 +434,7 @@ class RunReader {
                                        results.size()));
     }
     const size_t tests = results.size() / models.size();
+    const int64_t batch = read.has("batch") ? read.integer("batch", 1, kMost) : 1;
     for (size_t i = 0; i < results.size(); ++i) {
       const auto model = model_of(*models[i / tests]);
       if (!model) continue;
@@ -397,7 +442,7 @@ class RunReader {
                                results[i].number("tokens_per_second", 0.0, kLargest),
                                number_or_none(results[i], "stddev"),
                                results[i].number("ratio_to_first", 0.0, kLargest),
-                               stage.name + ".json"});
+                               stage.name + ".json", batch});
     }
   }
 
@@ -439,6 +484,8 @@ class RunReader {
   const fs::path& folder_;
   const RunRecord record_;
   report::RunFacts facts_;
+  std::vector<TextKey> text_keys_;                    ///< of facts_.texts
+  std::vector<std::string> text_paths_;               ///< of the same
   std::vector<std::string> outside_;                  ///< paths of the first models
   std::vector<std::pair<std::string, size_t>> made_;  ///< by stages, after them
 };

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "schmidt/compress/compress.h"
 #include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/capacity.h"
 #include "schmidt/plan/footprint.h"
@@ -95,7 +96,9 @@ std::optional<ModelForecast> forecast_quantized(const ModelForecast& model,
   for (const plan::Layer& layer : plan::dense_vocabulary(model.outline.config)) {
     if (model.outline.tensors.contains(layer.name + ".weight")) layers.push_back(layer);
   }
-  return forecast_compressed(model, integer_plan(recipe, layers), std::nullopt);
+  const std::vector<plan::LayerPlan> plan = integer_plan(recipe, layers);
+  compress::check_plan(plan, recipe.fit);
+  return forecast_compressed(model, plan, std::nullopt);
 }
 
 double loaded_bytes(const plan::Outline& model, torch::ScalarType dtype) {

@@ -25,6 +25,8 @@ struct ModelFacts {
   int64_t original_parameters = 0;  ///< of the model that it was made from in the beginning
   uint64_t bytes = 0;               ///< of its weights
   std::string source;
+  /// A place in RunFacts::models: what it was made from in the beginning, or is compared with.
+  std::optional<size_t> original = {};
 };
 
 /// How far a model's next-token distributions are from another's, in nats.
@@ -35,16 +37,15 @@ struct DivergenceFacts {
 
 /// One text, cut in one way: what is measured on it may be compared.
 struct TextFacts {
-  std::string text;  ///< the file's name
+  std::string text;  ///< the file's name, or its path where others are called so too
   int64_t context = 0, tokens = 0;
-  bool operator==(const TextFacts&) const = default;
 };
 
 /// A model's loss on a text.
 struct TextScoreFacts {
   size_t model = 0, text = 0;                            ///< a place in RunFacts::texts
   double perplexity = 0.0, nll = 0.0, nll_stderr = 0.0;  ///< NaN where it was not finite
-  std::optional<DivergenceFacts> kl;                     ///< from the original alone
+  std::optional<DivergenceFacts> kl;                     ///< from its original alone
   std::string source;
 };
 
@@ -67,6 +68,7 @@ struct SpeedFacts {
   double tokens_per_second = 0.0, deviation = 0.0;
   double ratio = 1.0;  ///< of its speed to that of the stage's first model
   std::string source;
+  int64_t batch = 1;  ///< sequences at once
 };
 
 /// A healed model's run.
@@ -125,7 +127,7 @@ struct StageFacts {
 struct RunFacts {
   std::string name;                ///< of the run's folder
   std::vector<ModelFacts> models;  ///< the original first, where there is one
-  std::optional<size_t> original;  ///< what others were made from in the beginning
+  std::optional<size_t> original;  ///< what the first that was made was made from in the beginning
   std::vector<TextFacts> texts;
   std::vector<TextScoreFacts> text_scores;
   std::vector<TaskScoreFacts> task_scores;

@@ -38,11 +38,36 @@ double relative_time(const RunFacts& facts, const SpeedFacts& speed) {
   return compared_with(facts, speed).ratio / speed.ratio;
 }
 
-double milliseconds(const RunFacts& facts, size_t model) {
+bool same_measurement(const SpeedFacts& a, const SpeedFacts& b) {
+  return a.stage == b.stage && a.test == b.test;
+}
+
+/// The measurement of decoding that has the most models: another's batch or hour may be another.
+const SpeedFacts* widest_decoding(const RunFacts& facts) {
+  const SpeedFacts* widest = nullptr;
+  std::ptrdiff_t most = 0;
   for (const SpeedFacts& speed : facts.speeds) {
-    if (speed.model == model && decodes(speed)) return 1e3 / speed.tokens_per_second;
+    if (!decodes(speed)) continue;
+    const auto models = std::ranges::count_if(
+        facts.speeds, [&](const SpeedFacts& other) { return same_measurement(other, speed); });
+    if (models <= most) continue;
+    most = models;
+    widest = &speed;
+  }
+  return widest;
+}
+
+double milliseconds(const RunFacts& facts, const SpeedFacts* measurement, size_t model) {
+  for (const SpeedFacts& speed : facts.speeds) {
+    if (measurement != nullptr && speed.model == model && same_measurement(speed, *measurement)) {
+      return 1e3 / speed.tokens_per_second;
+    }
   }
   return kNoValue;
+}
+
+std::string at_once(int64_t batch) {
+  return batch > 1 ? fmt::format(", {} sequences at once", batch) : "";
 }
 
 std::string names_of(const std::vector<MeasuredPoint>& points, const std::vector<size_t>& places) {
@@ -105,7 +130,8 @@ Figure size_figure(const RunFacts& facts, std::string_view folder) {
                                   {grouped(static_cast<int64_t>(model.bytes))}});
     if (smallest == nullptr || model.bytes < smallest->bytes) smallest = &model;
   }
-  if (facts.original && facts.models[*facts.original].bytes > 0) {
+  if (facts.original && smallest->original == facts.original &&
+      facts.models[*facts.original].bytes > 0) {
     const ModelFacts& original = facts.models[*facts.original];
     bars.mark = static_cast<double>(original.bytes);
     figure.finding =
@@ -124,18 +150,20 @@ Figure size_figure(const RunFacts& facts, std::string_view folder) {
 Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_view folder) {
   std::vector<std::string> tests;
   std::vector<size_t> models;
+  int64_t batch = 1;
   for (const SpeedFacts& speed : facts.speeds) {
     if (speed.stage != stage) continue;
     if (std::ranges::find(tests, speed.test) == tests.end()) tests.push_back(speed.test);
     if (std::ranges::find(models, speed.model) == models.end()) models.push_back(speed.model);
+    batch = speed.batch;
   }
   BarFigure bars{.title = "Time of a token, relative to the original's", .mark = 1.0};
   const Colour colours[] = {kPaleBlue, kBlue};
   for (size_t i = 0; i < tests.size(); ++i) {
     const bool prefill = tests[i].starts_with("pp");
-    bars.series.push_back(
-        {fmt::format("{} {} tokens", prefill ? "prefill of" : "decoding", tests[i].substr(2)),
-         colours[tests.size() > 1 && prefill ? 0 : 1]});
+    bars.series.push_back({fmt::format("{} {} tokens{}", prefill ? "prefill of" : "decoding",
+                                       tests[i].substr(2), at_once(batch)),
+                           colours[tests.size() > 1 && prefill ? 0 : 1]});
   }
   Figure figure;
   figure.values.header = {{"model"}, {"test"}, {"tokens a second"}, {"±"}, {"time of a token"}};
@@ -179,16 +207,19 @@ double training_seconds(const HealingLog& log) {
 
 std::vector<Figure> quality_figures(const RunFacts& facts, std::string_view folder) {
   std::vector<Figure> figures;
+  const SpeedFacts* const decoding = widest_decoding(facts);
+  const std::string time_label =
+      "milliseconds a token in decoding" + at_once(decoding == nullptr ? 1 : decoding->batch);
   for (size_t text = 0; text < facts.texts.size(); ++text) {
     QualityPoints bytes, times;
     for (const TextScoreFacts& score : facts.text_scores) {
       if (score.text != text) continue;
       const ModelFacts& model = facts.models[score.model];
       MeasuredPoint point{model.name, static_cast<double>(model.bytes) / 1e6, score.perplexity,
-                          facts.original == score.model};
+                          model.original == score.model};
       if (model.bytes == 0) point.cost = kNoValue;
       bytes.points.push_back(point);
-      point.cost = milliseconds(facts, score.model);
+      point.cost = milliseconds(facts, decoding, score.model);
       times.points.push_back(point);
       for (QualityPoints* points : {&bytes, &times}) {
         points->sources.push_back(score.source);
@@ -201,10 +232,9 @@ std::vector<Figure> quality_figures(const RunFacts& facts, std::string_view fold
             facts, bytes, {"Quality against bytes, " + name, "MB", perplexity}, "size", folder)) {
       figures.push_back(std::move(*figure));
     }
-    if (auto figure = quality_figure(
-            facts, times,
-            {"Quality against time, " + name, "milliseconds a token in decoding", perplexity},
-            "speed", folder)) {
+    if (auto figure =
+            quality_figure(facts, times, {"Quality against time, " + name, time_label, perplexity},
+                           "speed", folder)) {
       figures.push_back(std::move(*figure));
     }
   }

@@ -31,7 +31,7 @@ std::optional<size_t> smallest_model(const RunFacts& facts) {
   std::optional<size_t> smallest;
   bool is_best_measured = false;
   for (size_t i = 0; i < facts.models.size(); ++i) {
-    if (facts.models[i].source.empty() || i == facts.original) continue;
+    if (facts.models[i].source.empty() || i == facts.models[i].original) continue;
     const bool measured = is_measured(facts, i);
     if (!smallest || measured > is_best_measured ||
         (measured == is_best_measured && facts.models[i].bytes < facts.models[*smallest].bytes)) {
@@ -42,17 +42,23 @@ std::optional<size_t> smallest_model(const RunFacts& facts) {
   return smallest;
 }
 
+/// "the original's", or by its name where the run has several.
+std::string of_original(const RunFacts& facts, size_t original) {
+  return original == facts.original ? "the original's" : facts.models[original].name + "'s";
+}
+
+std::string perplexity_text(double perplexity) {
+  return std::isfinite(perplexity) ? fmt::format("{:.3f}", perplexity) : "no finite number";
+}
+
 /// What is left of the original's quality, after "and".
 std::vector<Cell> loss_of(const RunFacts& facts, size_t model, std::string_view folder) {
   for (size_t text = 0; text < facts.texts.size(); ++text) {
     const TextScoreFacts* const score = score_of(facts, model, text);
-    const TextScoreFacts* const original =
-        facts.original ? score_of(facts, *facts.original, text) : nullptr;
+    const std::optional<size_t> from = facts.models[model].original;
+    const TextScoreFacts* const original = from ? score_of(facts, *from, text) : nullptr;
     if (score == nullptr) continue;
-    const Cell perplexity = {std::isfinite(score->perplexity)
-                                 ? fmt::format("{:.3f}", score->perplexity)
-                                 : "no finite number",
-                             link_to(folder, score->source)};
+    const Cell perplexity = {perplexity_text(score->perplexity), link_to(folder, score->source)};
     std::vector<Cell> cells = {{fmt::format("its perplexity on {} is ", facts.texts[text].text)},
                                perplexity};
     if (original == nullptr) {
@@ -60,9 +66,8 @@ std::vector<Cell> loss_of(const RunFacts& facts, size_t model, std::string_view 
       return cells;
     }
     const double loss = score->nll - original->nll;
-    cells.push_back({" where the original's is "});
-    cells.push_back(
-        {fmt::format("{:.3f}", original->perplexity), link_to(folder, original->source)});
+    cells.push_back({fmt::format(" where {} is ", of_original(facts, *from))});
+    cells.push_back({perplexity_text(original->perplexity), link_to(folder, original->source)});
     cells.push_back({std::isfinite(loss)
                          ? fmt::format(": {} {:.4f} nats a token.",
                                        loss >= 0 ? "a loss of" : "a gain of", std::abs(loss))
@@ -152,12 +157,10 @@ std::vector<Cell> finding_of(const RunFacts& facts, std::string_view folder) {
       {"The smallest model, "},
       {model.name, link_to(folder, model.source)},
       {fmt::format(", takes {}", bytes_text(static_cast<double>(model.bytes)))}};
-  if (facts.original && *facts.original != *smallest && facts.models[*facts.original].bytes > 0) {
-    const ModelFacts& original = facts.models[*facts.original];
-    cells.push_back({fmt::format(
-        ", {} of the original's {}",
-        percent(static_cast<double>(model.bytes) / static_cast<double>(original.bytes)),
-        bytes_text(static_cast<double>(original.bytes)))});
+  if (model.original && facts.models[*model.original].bytes > 0) {
+    const auto bytes = static_cast<double>(facts.models[*model.original].bytes);
+    cells.push_back({fmt::format(", {} of {} {}", percent(static_cast<double>(model.bytes) / bytes),
+                                 of_original(facts, *model.original), bytes_text(bytes))});
   }
   cells.push_back({", and "});
   std::ranges::move(loss_of(facts, *smallest, folder), std::back_inserter(cells));

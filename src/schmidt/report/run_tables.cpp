@@ -76,11 +76,17 @@ std::string task_cell(const TaskScoreFacts& score) {
 void add_tasks(Page& page, const RunFacts& facts, std::string_view folder) {
   if (facts.task_scores.empty()) return;
   page.subheading("Benchmarks");
-  std::vector<std::pair<std::string, std::string>> columns;  // task and metric, as they come
+  /// Scores that may be compared.
+  struct Column {
+    std::string task, metric;
+    int64_t questions, fewshot;
+    bool operator==(const Column&) const = default;
+  };
+  std::vector<Column> columns;  // as they come
   std::set<size_t> models;
   std::set<std::string> asked;
   for (const TaskScoreFacts& score : facts.task_scores) {
-    const std::pair column(score.task, score.metric);
+    const Column column{score.task, score.metric, score.questions, score.fewshot};
     if (std::ranges::find(columns, column) == columns.end()) columns.push_back(column);
     models.insert(score.model);
     asked.insert(fmt::format("{} of {} with {} examples", grouped(score.questions), score.task,
@@ -92,14 +98,24 @@ void add_tasks(Page& page, const RunFacts& facts, std::string_view folder) {
       fmt::join(asked, ", ")));
   CellTable table;
   table.header = {{"model"}};
-  for (const auto& [task, metric] : columns) table.header.push_back({task + ", " + metric});
+  for (const Column& column : columns) {
+    std::string head = column.task + ", " + column.metric;
+    const auto alike = std::ranges::count_if(columns, [&](const Column& other) {
+      return other.task == column.task && other.metric == column.metric;
+    });
+    if (alike > 1) {
+      head += fmt::format(", {} questions, {} examples", grouped(column.questions), column.fewshot);
+    }
+    table.header.push_back({std::move(head)});
+  }
   for (const size_t model : models) {
     std::vector<Cell>& row = table.rows.emplace_back();
     row.push_back({facts.models[model].name});
-    for (const auto& [task, metric] : columns) {
+    for (const Column& column : columns) {
       row.emplace_back();
       for (const TaskScoreFacts& score : facts.task_scores) {
-        if (score.model == model && score.task == task && score.metric == metric) {
+        if (score.model == model &&
+            column == Column{score.task, score.metric, score.questions, score.fewshot}) {
           row.back() = {task_cell(score), link_to(folder, score.source)};
         }
       }
@@ -179,27 +195,26 @@ Cell model_cell(const RunFacts& facts, size_t model, std::string_view folder,
 void add_sizes(Page& page, const RunFacts& facts, std::string_view folder) {
   if (facts.models.empty()) return;
   page.heading("Table I. What the models take");
-  const ModelFacts* const original = facts.original ? &facts.models[*facts.original] : nullptr;
+  const bool compares = facts.original.has_value();
   CellTable table;
   table.header = {{"model"}, prose("made by"), {"MB"}, {"bytes"}};
-  if (original != nullptr) table.header.push_back({fmt::format("bytes {}", kOfTheOriginal)});
+  if (compares) table.header.push_back({fmt::format("bytes {}", kOfTheOriginal)});
   table.header.push_back({"parameters"});
-  if (original != nullptr) table.header.push_back({fmt::format("parameters {}", kOfTheOriginal)});
+  if (compares) table.header.push_back({fmt::format("parameters {}", kOfTheOriginal)});
   table.header.push_back({"bits a parameter of the original"});
   for (const ModelFacts& model : facts.models) {
     const auto bytes = static_cast<double>(model.bytes);
+    const ModelFacts original = model.original ? facts.models[*model.original] : ModelFacts();
     std::vector<Cell>& row = table.rows.emplace_back();
     row = {{model.name, link_to(folder, model.source)},
            prose(model.origin),
            {fmt::format("{:.1f}", bytes / 1e6)},
            {grouped(static_cast<int64_t>(model.bytes))}};
-    if (original != nullptr) {
-      row.push_back({share_of(bytes, static_cast<double>(original->bytes))});
-    }
+    if (compares) row.push_back({share_of(bytes, static_cast<double>(original.bytes))});
     row.push_back({grouped(model.parameters)});
-    if (original != nullptr) {
+    if (compares) {
       row.push_back({share_of(static_cast<double>(model.parameters),
-                              static_cast<double>(original->parameters))});
+                              static_cast<double>(original.parameters))});
     }
     row.push_back(
         {model.original_parameters > 0
