@@ -233,11 +233,12 @@ def _replace_embedding(model: nn.Module, layer: LayerEntry, dense: nn.Embedding)
 
 def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     """Puts the compressed layer into the model in place of the dense ones it stands for."""
-    parent_name, _, leaf = _in_transformers(model.config, layer.name).rpartition(".")
+    name = _in_transformers(model.config, layer.name)
+    parent_name, _, leaf = name.rpartition(".")
     parent = model.get_submodule(parent_name)
     members = tuple(_in_transformers(model.config, member) for member in layer.members)
     if isinstance(getattr(parent, leaf, None), nn.Linear):
-        members = (f"{parent_name}.{leaf}",)  # one layer in the architecture too
+        members = (name,)  # one layer in the architecture too
     for member in members:
         _split_fused(model, member)
     dense = [model.get_submodule(member) for member in members]
@@ -253,7 +254,7 @@ def _replace_layer(model: nn.Module, layer: LayerEntry) -> nn.Module:
     weight, bias = dense[0].weight, dense[0].bias is not None
     compressed = compressed_linear(layer.kind, shape, bias, weight.dtype, weight.device)
     setattr(parent, leaf, compressed)
-    if members != (f"{parent_name}.{leaf}",):
+    if members != (name,):
         members = tuple(member.rpartition(".")[2] for member in members)
         product, row = SharedProduct(), 0
         for member, linear in zip(members, dense):

@@ -84,6 +84,18 @@ TEST(OrderNeurons, LeavesEqualAndSilentNeuronsForTheEnd) {
   EXPECT_NEAR(order.losses[7], 0.0, 1e-3 * order.losses.front());
 }
 
+// A text of one token.
+TEST(OrderNeurons, MomentsOfRankOneAreEnough) {
+  for (const auto dtype : {torch::kFloat32, torch::kFloat64}) {
+    const Case c(128);
+    const torch::Tensor x = random({1, 128}, 4) * torch::logspace(-3, 2, 128, 10, torch::kDouble);
+    const torch::Tensor g = x.t().matmul(x).to(dtype);
+    const NeuronOrder order = order_neurons(g, c.b.to(dtype), 64);
+    EXPECT_EQ(order.neurons.size(), 64U);
+    EXPECT_TRUE(repaired(c.w.to(dtype), g, order.neurons).isfinite().all().item<bool>());
+  }
+}
+
 // Where n is large several are taken at once, which finds nearly as much.
 TEST(OrderNeurons, SeveralAtOnceAreNearlyAsGood) {
   const Case c(1600, 40);

@@ -151,6 +151,32 @@ TEST_F(HealTest, TrainsCodesThroughTheirRounding) {
   EXPECT_NEAR(again.before.kl, result.after.kl, 0.02 * result.after.kl);
 }
 
+// Symmetric integers have no zero points, and dense weights no codes.
+TEST_F(HealTest, RefusesWhatTheModelHasNothingOf) {
+  const auto original = io::Checkpoint::open(tmp / "teacher");
+  std::vector<plan::LayerPlan> plan;
+  for (const plan::Layer& layer : plan::dense_layers(original)) {
+    plan.push_back({.layer = layer, .method = "nearest"});
+    plan.back().integers = {4, 12, true};
+  }
+  compress::compress(original, plan, tmp / "symmetric", {});
+  HealOptions o = towards_teacher(1e-3);
+  const auto refusal = [&](const fs::path& student, const TrainedParts& parts) {
+    o.trained = parts;
+    try {
+      heal(io::Checkpoint::open(student), original, tmp / "healed", o, {});
+    } catch (const c10::ValueError& e) {
+      return std::string(e.what());
+    }
+    return std::string("accepted");
+  };
+  const TrainedParts zeros{.factors = false, .dense = false, .norms = false, .zeros = true};
+  const TrainedParts codes{.factors = false, .dense = false, .norms = false, .codes = true};
+  EXPECT_NE(refusal(tmp / "symmetric", zeros).find("without any of it"), std::string::npos);
+  EXPECT_NE(refusal(tmp / "teacher", codes).find("without any of it"), std::string::npos);
+  EXPECT_FALSE(fs::exists(tmp / "healed"));
+}
+
 // Scales and norms are trained, codes stay.
 TEST_F(HealTest, TrainsOverFrozenCodes) {
   const auto original = io::Checkpoint::open(tmp / "teacher");

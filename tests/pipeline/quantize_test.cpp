@@ -191,12 +191,24 @@ TEST_F(Quantize, ZerosStayAndInfinityIsRefused) {
   EXPECT_FALSE(fs::exists(tmp / "infinity"));
 }
 
+TEST_F(Quantize, TheLargestNumberOfFloat16IsOneToo) {
+  test::TinyModel tiny = test::make_tiny_model();
+  for (auto& [name, tensor] : tiny.tensors) tensor = tensor.to(torch::kFloat16);
+  tiny.tensors["model.layers.1.mlp.down_proj.weight"][0][0] = 65504;
+  checkpoint = io::Checkpoint::open(test::write_model(tiny, tmp / "large"));
+  quantize(recipe(4, "nearest"), "out");
+  EXPECT_EQ(package::summarize(io::Checkpoint::open(tmp / "out")).keep(), 1.0);
+}
+
 class BrokenFile : public Quantize {
  protected:
   /// What opening says after `change` of the tensors in the file.
   std::string message_after(
-      const std::function<void(std::map<std::string, torch::Tensor>&)>& change) {
-    quantize(recipe(4), "q");
+      const std::function<void(std::map<std::string, torch::Tensor>&)>& change,
+      bool symmetric = false) {
+    QuantizeRecipe asked = recipe(4);
+    asked.symmetric = symmetric;
+    quantize(asked, "q");
     auto tensors = io::load_safetensors(tmp / "q/model.safetensors");
     std::map<std::string, torch::Tensor> all(tensors.begin(), tensors.end());
     change(all);
@@ -227,6 +239,27 @@ TEST_F(BrokenFile, PackedDataOfTheWrongLength) {
               packed = packed.slice(1, 1).contiguous();
             }).find(layer + ".weight_packed: expected shape"),
             std::string::npos);
+}
+
+TEST_F(BrokenFile, ZeroPointsOfASymmetricLayer) {
+  const auto add_zeros = [&](auto& t) {
+    t[layer + ".weight_zero_point"] = torch::zeros({3, 1}, torch::kInt32);
+  };
+  EXPECT_NE(message_after(add_zeros, /*symmetric=*/true)
+                .find(layer + ".weight_zero_point: expected none of a symmetric layer"),
+            std::string::npos);
+}
+
+TEST_F(BrokenFile, ScalesInDoublePrecisionAreRead) {
+  const auto logits = [](const fs::path& folder) {
+    return model::Model::load(io::Checkpoint::open(folder)).forward(torch::tensor({{5, 9, 7}}));
+  };
+  EXPECT_EQ(message_after([&](auto& t) {
+              auto& scales = t[layer + ".weight_scale"];
+              scales = scales.to(torch::kFloat64);
+            }),
+            "nothing was thrown");
+  EXPECT_TRUE(torch::equal(logits(tmp / "q"), logits(tmp / "broken")));
 }
 
 TEST_F(BrokenFile, ZeroPointsThatAreMissing) {

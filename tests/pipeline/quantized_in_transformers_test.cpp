@@ -103,6 +103,37 @@ TEST_F(InTransformers, LowRanksThatWereQuantizedOpenWithTheFoldersCode) {
   expect_same_logits(tmp / "integers", 1e-3);
 }
 
+TEST_F(InTransformers, AQuantizedOutputLayerOpensWithTheFoldersCode) {
+  test::TinyModel untied = test::make_tiny_model();
+  untied.config["tie_word_embeddings"] = false;
+  untied.tensors["lm_head.weight"] = torch::randn({264, 24});
+  checkpoint = io::Checkpoint::open(test::write_model(untied, tmp / "untied"));
+  const fs::path folder = quantize(4, false, 8);
+  EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));
+  expect_same_logits(folder, 1e-5);
+}
+
+// transformers takes zero points to be of one format in all layers.
+TEST_F(InTransformers, SeveralFormatsWithZeroPointsOpenWithTheFoldersCode) {
+  const auto quantize_part = [&](const io::Checkpoint& from, int bits, int64_t group,
+                                 std::vector<std::string> layers, const fs::path& out) {
+    QuantizeRecipe recipe;
+    recipe.bits = bits;
+    recipe.group = group;
+    recipe.method = "nearest";
+    if (!layers.empty()) recipe.selection = {std::move(layers), {}};
+    compress_model(from, compress_recipe(recipe, from), {.out = out}, {});
+  };
+  quantize_part(checkpoint, 3, 12, {"q_proj"}, tmp / "part");
+  quantize_part(io::Checkpoint::open(tmp / "part"), 4, 12, {}, tmp / "both");
+  EXPECT_TRUE(fs::exists(tmp / "both/modeling_schmidt.py"));
+  expect_same_logits(tmp / "both", 1e-5);
+
+  quantize_part(checkpoint, 4, 0, {}, tmp / "rows");  // of 24 and of 36 columns
+  EXPECT_FALSE(fs::exists(tmp / "rows/modeling_schmidt.py"));
+  expect_same_logits(tmp / "rows", 1e-3);
+}
+
 TEST_F(InTransformers, AQuantizedEmbeddingOpensWithTheFoldersCode) {
   const fs::path folder = quantize(3, false, 8);
   EXPECT_TRUE(fs::exists(folder / "modeling_schmidt.py"));

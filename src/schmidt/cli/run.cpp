@@ -90,13 +90,9 @@ std::string state_of(const fs::path& path) {
 
 /// What tells whether an input is still the same: a model's contents, others' sizes and times.
 std::string identity_of(const StageInput& input, KnownModels& models) {
-  if (input.kind == ValueKind::kModel) {
-    const plan::Outline& model = models.at(input.path);
-    if (model.fingerprint) {
-      return *model.fingerprint + package::fingerprint_beside_weights(input.path);
-    }
-  }
-  return state_of(input.path);
+  std::string identity;
+  if (input.kind == ValueKind::kModel) identity = models.identity(input.path);
+  return identity.empty() ? state_of(input.path) : identity;
 }
 
 std::string key_of(const Run& run, const StageCommand& stage, KnownModels& models) {
@@ -150,13 +146,12 @@ void record_recipe(Run& run, KnownModels& models) {
         continue;
       }
       const std::string given = escaped_bytes(input.path.string());
-      const bool is_whole =
-          input.kind == ValueKind::kModel && models.at(input.path).fingerprint.has_value();
-      const auto [known, is_new] =
-          places.emplace(is_whole ? identity_of(input, models) : given, given);
+      std::string model;
+      if (input.kind == ValueKind::kModel) model = models.identity(input.path);
+      const auto [known, is_new] = places.emplace(model.empty() ? given : model, given);
       const std::string& path = known->second;
       recorded.inputs.push_back({input.option, "", path});
-      if (!is_whole || !is_new) continue;
+      if (model.empty() || !is_new) continue;
       const package::ModelSummary summary = package::summarize(io::Checkpoint::open(input.path));
       run.record.models.push_back(
           {path, escaped_bytes(io::model_name(input.path)), summary.parameters, summary.bytes});
@@ -377,6 +372,37 @@ std::string time_now() {
       fmt::format("stage \"{}\" was ended by signal {}", stage.name, end.killed_by));
 }
 
+/// Runs a stage's verb, whose result the record gets. Returns the signal that came meanwhile, or 0.
+int run_verb(const RunOptions& options, Run& run, size_t index) {
+  const StageCommand& stage = run.stages[index];
+  pipeline::StageRecord& record = run.record.stages[stage.name];
+  std::vector<std::string> arguments = record.command;
+  if (stage.verb->goes_on) arguments.emplace_back("--resume");
+  for (const auto& [asked, option] :
+       {std::pair(options.common.quiet, "--quiet"), {options.common.verbose, "--verbose"}}) {
+    if (asked && stage.parsed->get_option_no_throw(option) != nullptr) {
+      arguments.emplace_back(option);
+    }
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const ChildEnd end = run_this_program(arguments);
+  record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  pipeline::write_run_record(run.out, run.record);
+  const bool done = end.code == 0 && end.killed_by == 0;
+  if (!done && end.stopped_by != 0) {
+    throw Interrupted(end.stopped_by,
+                      fmt::format("stopped in stage {} of {}, {}; the same command goes on",
+                                  index + 1, run.stages.size(), stage.name));
+  }
+  if (!done) fail(stage, end);
+  record.result = nlohmann::ordered_json::parse(end.output);
+  if (!stage.writes_result) {
+    write_file_atomically(stage.result, io::json_text(record.result, 1) + "\n");
+  }
+  record.result.erase("layers");  // they stand in what was written
+  return end.stopped_by;
+}
+
 void run_stage(const RunOptions& options, Run& run, size_t index) {
   const StageCommand& stage = run.stages[index];
   pipeline::StageRecord& record = run.record.stages[stage.name];
@@ -398,37 +424,16 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
     record.machine = machine_now();
   }
   pipeline::write_run_record(run.out, run.record);
-  if (record.result.is_null()) {
-    std::vector<std::string> arguments = record.command;
-    if (stage.verb->goes_on) arguments.emplace_back("--resume");
-    for (const auto& [asked, option] :
-         {std::pair(options.common.quiet, "--quiet"), {options.common.verbose, "--verbose"}}) {
-      if (asked && stage.parsed->get_option_no_throw(option) != nullptr) {
-        arguments.emplace_back(option);
-      }
-    }
-    const auto start = std::chrono::steady_clock::now();
-    const ChildEnd end = run_this_program(arguments);
-    record.seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    pipeline::write_run_record(run.out, run.record);
-    const bool done = end.code == 0 && end.killed_by == 0;
-    if (!done && end.stopped_by != 0) {
-      throw Interrupted(end.stopped_by,
-                        fmt::format("stopped in stage {} of {}, {}; the same command goes on",
-                                    index + 1, run.stages.size(), stage.name));
-    }
-    if (!done) fail(stage, end);
-    record.result = nlohmann::ordered_json::parse(end.output);
-    if (!stage.writes_result) {
-      write_file_atomically(stage.result, io::json_text(record.result, 1) + "\n");
-    }
-    record.result.erase("layers");  // they stand in what was written
-  }
+  const int stopped_by = record.result.is_null() ? run_verb(options, run, index) : 0;
   record.bytes = bytes_at(stage.result);
   record.ended = time_now();
   record.finished = true;
   pipeline::write_run_record(run.out, run.record);
+  if (stopped_by != 0) {
+    throw Interrupted(stopped_by, fmt::format("stopped after stage {} of {}, {}; the same command "
+                                              "goes on",
+                                              index + 1, run.stages.size(), stage.name));
+  }
 }
 
 void follow(const RunOptions& options, Run& run) {

@@ -19,6 +19,7 @@
 #include "schmidt/compress/learned_rounding.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/kernels/product_speed.h"
+#include "schmidt/package/fingerprint.h"
 #include "schmidt/pipeline/plan_model.h"
 #include "schmidt/plan/footprint.h"
 #include "schmidt/plan/stored_specs.h"
@@ -368,6 +369,14 @@ const plan::Outline& KnownModels::at(const fs::path& path) {
   const auto found = outlines_.find(path);
   if (found != outlines_.end()) return found->second;
   return outlines_.emplace(path, plan::open_outline(path)).first->second;
+}
+
+const std::string& KnownModels::identity(const fs::path& path) {
+  const auto [known, is_new] = identities_.try_emplace(path);
+  if (const plan::Outline& model = at(path); is_new && model.fingerprint) {
+    known->second = *model.fingerprint + package::fingerprint_beside_weights(path);
+  }
+  return known->second;
 }
 
 std::vector<StageForecast> forecast_run(const fs::path& recipe,

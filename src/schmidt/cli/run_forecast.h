@@ -16,8 +16,13 @@ class KnownModels {
   /// Throws as plan::open_outline.
   const plan::Outline& at(const std::filesystem::path& path);
 
+  /// Tells whether a model is still the same: of its weights and what lies beside them; "" where
+  /// it has no weights. Throws as `at`.
+  const std::string& identity(const std::filesystem::path& path);
+
  private:
   std::map<std::filesystem::path, plan::Outline> outlines_;
+  std::map<std::filesystem::path, std::string> identities_;
 };
 
 /// What a stage will make and take, as far as it is known before it runs.

@@ -5,6 +5,7 @@
 
 #include <ATen/ops/cholesky_solve.h>
 #include <ATen/ops/linalg_cholesky.h>
+#include <ATen/ops/linalg_cholesky_ex.h>
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tensor.h>
@@ -34,6 +35,19 @@ torch::Tensor output_side(const WeightedTarget& target,
   return at::matmul(at::matmul(target.matrix.t(), target.norm.output), target.matrix);
 }
 
+/// L of A + ridge I = L L^T, with the least ridge that moments of fewer tokens than neurons ask
+/// for.
+torch::Tensor root_of(torch::Tensor a) {
+  const torch::Tensor mean = a.diagonal().mean();
+  for (double ridge = a.scalar_type() == torch::kDouble ? 1e-12 : 1e-6; ridge < 1; ridge *= 10) {
+    const auto [root, failed] = at::linalg_cholesky_ex(a);
+    if (failed.item<int32_t>() == 0) return root;
+    a = a.clone();
+    a.diagonal().add_(mean * ridge);
+  }
+  return at::linalg_cholesky(a);  // which says what is wrong
+}
+
 }  // namespace
 
 NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_t count) {
@@ -56,7 +70,7 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
     const torch::Tensor columns = left.index_select(1, picked);
     torch::Tensor corner = columns.index_select(0, picked).clone();
     corner.diagonal().add_(least.index_select(0, picked)).clamp_min_(1e-30);
-    const torch::Tensor root = at::linalg_cholesky(corner);
+    const torch::Tensor root = root_of(corner);
     const torch::Tensor u = at::linalg_solve_triangular(root, columns.t(), false).t();  // [n, more]
     const torch::Tensor bu = at::matmul(b, u), ubu = at::matmul(u.t(), bu);
     gains.sub_((at::matmul(left, bu) * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
@@ -79,7 +93,7 @@ torch::Tensor repaired(const torch::Tensor& w, const torch::Tensor& g,
                        const std::vector<int64_t>& kept) {
   const torch::Tensor ids = at::tensor(kept, at::TensorOptions(torch::kInt64)).to(w.device());
   const torch::Tensor columns = g.index_select(1, ids).to(torch::kFloat64);
-  const torch::Tensor root = at::linalg_cholesky(columns.index_select(0, ids));
+  const torch::Tensor root = root_of(columns.index_select(0, ids));
   const torch::Tensor wanted = at::matmul(w.to(torch::kFloat64), columns);  // [m, k]
   torch::Tensor result = at::zeros_like(w);
   result.index_copy_(1, ids, at::cholesky_solve(wanted.t(), root).t().to(w.scalar_type()));

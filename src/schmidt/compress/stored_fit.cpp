@@ -55,7 +55,9 @@ StoredFit fit_and_pack(const Method& method, const torch::Tensor& w, const plan:
   };
   const double error = measure(plan, fit);
   const double fitted_error = fit.fitted.weighted_error.value_or(fit.fitted.relative_error);
-  if (!plan.fixed_gauge || fit.rounding_error <= kNegligible * fitted_error) return fit;
+  if (!plan.fixed_gauge || plan.is_rounded() || fit.rounding_error <= kNegligible * fitted_error) {
+    return fit;
+  }
 
   const plan::LayerPlan plain = in_plain_cores(plan);
   if (plain.parameters() > plan.parameters()) return fit;  // not even with bonds of 1

@@ -19,6 +19,7 @@
 #include "schmidt/heal/trained_tensors.h"
 #include "schmidt/io/json.h"
 #include "schmidt/io/safetensors.h"
+#include "schmidt/model/nf4_projection.h"
 #include "schmidt/package/checkpoint_folder.h"
 #include "schmidt/package/fingerprint.h"
 #include "schmidt/package/summary.h"
@@ -194,14 +195,22 @@ class Healing {
 
   void check_something_is_trained() const {
     const TrainedParts& parts = options_.trained;
+    const auto is_reached = [&](const std::string& name) {
+      return model_level_.schedule.steps > 0 || name.starts_with("model.layers.");
+    };
     const package::ModelSummary summary = package::summarize(student_);
-    const bool any = std::ranges::any_of(summary.modules, [&](const auto& module) {
-      const bool in_a_block = module.name != "model.embed_tokens" && module.name != "lm_head";
-      if (!in_a_block && model_level_.schedule.steps == 0) return false;
+    const bool any_module = std::ranges::any_of(summary.modules, [&](const auto& module) {
+      if (!is_reached(module.name) || module.kind == model::kNf4Kind.name) return false;
       if (module.kind == "norm") return parts.norms;
-      if (module.compressed) return parts.factors || parts.codes || parts.zeros;
-      return in_a_block ? parts.dense : parts.embedding;
+      if (module.compressed) return parts.factors;
+      return module.name.starts_with("model.layers.") ? parts.dense : parts.embedding;
     });
+    const bool any_codes = std::ranges::any_of(student_.tensors(), [&](const auto& tensor) {
+      const std::string& name = tensor.first;
+      return is_reached(name) && ((parts.codes && name.ends_with(".weight_packed")) ||
+                                  (parts.zeros && name.ends_with(".weight_zero_point")));
+    });
+    const bool any = any_module || any_codes;
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");
   }
 

@@ -1,14 +1,18 @@
 #include "schmidt/io/packed_integers.h"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
+#include <optional>
 #include <regex>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "schmidt/base/format_error.h"
 #include "schmidt/io/layer_forms.h"
+#include "schmidt/quant/integer_format.h"
 
 namespace schmidt::io {
 namespace {
@@ -30,16 +34,55 @@ bool is_part_described(const json& config, std::string module) {
   }
 }
 
-bool is_target(const std::string& target, const std::string& module) {
-  if (target.starts_with("re:")) {
-    try {
-      return std::regex_search(module, std::regex(target.substr(3)),
-                               std::regex_constants::match_continuous);
-    } catch (const std::regex_error&) {
-      return false;  // a scheme for nothing
+/// How closely a target names a module: by its name, by an expression, by its class; none: not.
+/// The closest counts, of two expressions the first in alphabetical order, as in
+/// compressed-tensors.
+std::optional<std::pair<int, std::string>> closeness(const std::string& target,
+                                                     const std::string& module,
+                                                     const std::filesystem::path& folder) {
+  if (target == module) return std::pair(0, target);
+  if (target == "Linear") return std::pair(2, target);
+  if (!target.starts_with("re:")) return std::nullopt;
+  try {
+    const std::regex expression(target.substr(3));
+    const bool matches =
+        std::regex_search(module, expression, std::regex_constants::match_continuous);
+    return matches ? std::optional(std::pair(1, target)) : std::nullopt;
+  } catch (const std::regex_error&) {
+    throw FormatError(folder / "config.json", "quantization_config",
+                      fmt::format("the expression \"{}\" is of a kind that is not read", target));
+  }
+}
+
+/// Null where no scheme is for the module.
+const PackedScheme* scheme_of(const std::vector<PackedScheme>& schemes, const std::string& module,
+                              const std::filesystem::path& folder) {
+  const PackedScheme* closest = nullptr;
+  std::optional<std::pair<int, std::string>> least;
+  for (const PackedScheme& scheme : schemes) {
+    for (const std::string& target : scheme.targets) {
+      auto found = closeness(target, module, folder);
+      if (!found || (least && *least <= *found)) continue;
+      least = std::move(found);
+      closest = &scheme;
     }
   }
-  return target == "Linear" || target == module;
+  return closest;
+}
+
+/// The columns of a packed matrix, whose last word of a row may have room for more.
+int64_t columns_of(const std::map<std::string, HfTensor>& tensors, const std::string& module,
+                   int64_t words, int bits, const std::filesystem::path& folder) {
+  const auto shape = tensors.find(module + ".weight_shape");
+  int64_t said[2] = {};
+  if (shape == tensors.end() || shape->second.bytes.size() != sizeof said) return words * 32 / bits;
+  std::memcpy(said, shape->second.bytes.data(), sizeof said);
+  if (said[1] < 1 || said[1] > words * 32 || quant::packed_words(said[1], bits) != words) {
+    throw FormatError(folder, shape->first,
+                      fmt::format("expected columns that take {} packed words of {} bits, found {}",
+                                  words, bits, said[1]));
+  }
+  return said[1];
 }
 
 }  // namespace
@@ -68,13 +111,11 @@ void describe_packed(json& config, const std::map<std::string, HfTensor>& tensor
     if (!name.ends_with(kPacked)) continue;
     const std::string module = name.substr(0, name.size() - kPacked.size());
     if (is_part_described(config, module)) continue;
-    const auto scheme = std::ranges::find_if(schemes, [&](const PackedScheme& s) {
-      return std::ranges::any_of(s.targets, [&](const auto& t) { return is_target(t, module); });
-    });
-    if (scheme == schemes.end() || tensor.shape.size() != 2) {
+    const PackedScheme* const scheme = scheme_of(schemes, module, folder);
+    if (scheme == nullptr || tensor.shape.size() != 2) {
       throw FormatError(folder, name, "expected a group of quantization_config for this matrix");
     }
-    const int64_t columns = tensor.shape[1] * 32 / scheme->bits;
+    const int64_t columns = columns_of(tensors, module, tensor.shape[1], scheme->bits, folder);
     describe_layer(config, module,
                    {{"kind", "quantized"},
                     {"bits", scheme->bits},

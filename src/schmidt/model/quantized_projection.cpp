@@ -108,13 +108,17 @@ QuantizedMatrix load_quantized_matrix(const io::JsonRecord& form, const std::str
   const int64_t groups = n / format.group;
   const torch::Tensor packed =
       weights.read_stored(names.packed, {m, quant::packed_words(n, format.bits)}, torch::kInt32);
-  const torch::Tensor scales = weights.options().free_gauge
-                                   ? weights.read(names.scale, {m, groups})  // to be trained
-                                   : weights.read_stored(names.scale, {m, groups}, std::nullopt);
+  torch::Tensor scales = weights.options().free_gauge
+                             ? weights.read(names.scale, {m, groups})  // to be trained
+                             : weights.read_stored(names.scale, {m, groups}, std::nullopt);
+  if (scales.scalar_type() == torch::kDouble) scales = scales.to(torch::kFloat32);
   if (!scales.is_meta() && scales.eq(0).any().item<bool>()) {
     throw FormatError(weights.path(), names.scale, "holds a scale of zero");
   }
   torch::Tensor zeros;
+  if (format.symmetric && weights.contains(names.zero_point)) {
+    throw FormatError(weights.path(), names.zero_point, "expected none of a symmetric layer");
+  }
   if (!format.symmetric) {
     zeros = unpacked_zeros(
         weights.read_stored(names.zero_point, {quant::packed_words(m, format.bits), groups},

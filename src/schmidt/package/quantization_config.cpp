@@ -1,5 +1,6 @@
 #include "schmidt/package/quantization_config.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -20,30 +21,36 @@ using nlohmann::literals::operator""_json_pointer;
 
 bool is_linear(const std::string& name) { return !name.ends_with("embed_tokens"); }
 
-json of_compressed_tensors(const json& layers) {
-  using Format = std::tuple<int64_t, int64_t, bool>;  // bits, group, symmetric
+/// None where transformers would not read what the layers are: with zero points it takes the format
+/// of one layer for all.
+std::optional<json> of_compressed_tensors(const json& layers) {
+  using Format = std::tuple<int64_t, int64_t, bool>;  // bits, group (0: a row), symmetric
   std::map<Format, std::vector<std::string>> targets;
+  const auto is_row = [](const json& form) { return form.at("group") == form.at("shape").at(1); };
+  const bool by_rows = std::ranges::all_of(layers, is_row);
   bool symmetric_all = true;
   for (const auto& [name, form] : layers.items()) {
     symmetric_all = symmetric_all && form.at("symmetric").get<bool>();
-    targets[{form.at("bits").get<int64_t>(), form.at("group").get<int64_t>(),
+    targets[{form.at("bits").get<int64_t>(), by_rows ? 0 : form.at("group").get<int64_t>(),
              form.at("symmetric").get<bool>()}]
         .push_back(name);
   }
+  if (!symmetric_all && targets.size() > 1) return std::nullopt;
   json groups = json::object();
   for (const auto& [format, names] : targets) {
     const auto& [bits, group, symmetric] = format;
-    groups["group_" + std::to_string(groups.size())] = {{"targets", names},
-                                                        {"weights",
-                                                         {{"num_bits", bits},
-                                                          {"type", "int"},
-                                                          {"symmetric", symmetric},
-                                                          {"strategy", "group"},
-                                                          {"group_size", group},
-                                                          {"dynamic", false}}},
-                                                        {"input_activations", nullptr},
-                                                        {"output_activations", nullptr},
-                                                        {"format", "pack-quantized"}};
+    groups["group_" + std::to_string(groups.size())] = {
+        {"targets", names},
+        {"weights",
+         {{"num_bits", bits},
+          {"type", "int"},
+          {"symmetric", symmetric},
+          {"strategy", by_rows ? "channel" : "group"},
+          {"group_size", by_rows ? json() : json(group)},
+          {"dynamic", false}}},
+        {"input_activations", nullptr},
+        {"output_activations", nullptr},
+        {"format", "pack-quantized"}};
   }
   json config = {{"quant_method", "compressed-tensors"},
                  {"format", "pack-quantized"},
@@ -100,7 +107,11 @@ std::optional<json> quantization_config(const json& config, const std::filesyste
     kinds.insert(form.value("kind", ""));
   }
   if (kinds.size() != 1) return std::nullopt;
-  if (*kinds.begin() == model::kQuantizedKind.name) return of_compressed_tensors(layers);
+  if (*kinds.begin() == model::kQuantizedKind.name) {
+    // Nor dense experts beside quantized layers.
+    if (model::parse_config(config, path).experts) return std::nullopt;
+    return of_compressed_tensors(layers);
+  }
   if (*kinds.begin() == model::kNf4Kind.name) return of_bitsandbytes(config, layers, path);
   return std::nullopt;
 }
