@@ -134,30 +134,6 @@ TEST_F(CalibratedTest, EveryMethodBeatsPlainTruncationWhereItMatters) {
   EXPECT_LT(divergence(tmp / "als"), divergence(tmp / "balanced"));
 }
 
-// Rounding makes up for some of what a pruning before it has cost.
-TEST_F(CalibratedTest, LearnedRoundingFollowsTheModelBeforeItsPruning) {
-  const calibrate::Statistics statistics = collect(tmp / "statistics");
-  std::vector<plan::LayerPlan> pruning;
-  for (const plan::Layer& layer : layers) {
-    if (layer.group() == model::Group::kDown) pruning.push_back(plan::pruned(layer, 24));
-  }
-  run(pruning, &statistics, tmp / "pruned");
-  const io::Checkpoint pruned = io::Checkpoint::open(tmp / "pruned");
-  std::vector<plan::LayerPlan> rounding;
-  for (const plan::Layer& layer : plan::dense_layers(pruned)) {
-    rounding.push_back({.layer = layer, .method = "learned"});
-    rounding.back().integers = {3, 12, false};
-  }
-  const auto lost = [&](const io::Checkpoint* original, const std::string& out) {
-    CompressOptions options;
-    options.method.steps = 40;
-    options.calibration = Calibration{.windows = windows, .original = original, .batch = 4};
-    compress(pruned, rounding, tmp / out, options);
-    return divergence(tmp / out);
-  };
-  EXPECT_LT(lost(&checkpoint, "of_original"), 0.9 * lost(nullptr, "of_pruned"));
-}
-
 TEST_F(CalibratedTest, AllocationBySpectraBeatsTheUniformOne) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
   std::vector<plan::LayerCurve> curves;

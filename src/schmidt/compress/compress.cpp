@@ -320,8 +320,9 @@ CompressResult compress(const io::Checkpoint& checkpoint, const std::vector<plan
   factorize_layers(checkpoint, plan, options, store, progress);
   const fs::path streams = store.folder() / "streams";
   if (const auto& calibration = options.calibration) {
+    const calibrate::StreamedModel model(checkpoint, {calibration->dtype, calibration->device});
     compress_in_order(
-        checkpoint, plan, *calibration, options.method,
+        checkpoint, model, plan, *calibration, options.method,
         [&](const plan::Layer& layer) { return layer_dtype(checkpoint, layer, options); }, store,
         streams, progress);
   }

@@ -34,29 +34,27 @@ struct Halted {
   std::optional<ActivationStream> mixed, sum;
 };
 
-/// The text in the original model and in the compressed one. Where the original is another than the
-/// model that is compressed, a block without learned rounding is the latter's in both.
+/// The text in the original model and in the compressed one.
 struct Texts {
   Halted original, compressed;
 };
 
 class Run {
  public:
-  Run(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
-      const Calibration& calibration, const MethodOptions& options,
+  Run(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+      const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
+      const MethodOptions& options,
       const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
       const LayerStore& store, const fs::path& folder, const ProgressFn& progress)
       : checkpoint_(checkpoint),
-        model_(checkpoint, {calibration.dtype, calibration.device}),
-        original_(calibration.original != nullptr ? *calibration.original : checkpoint,
-                  {calibration.dtype, calibration.device}),
+        model_(model),
         plan_(plan),
         calibration_(calibration),
         options_(options),
         stored_dtype_(stored_dtype),
         store_(store),
         progress_(progress),
-        rope_(model_.rope(calibration.windows.size(1))),
+        rope_(model.rope(calibration.windows.size(1))),
         space_(TextBatches::of(calibration.windows, calibration.batch, calibration.workers), folder,
                calibration.dtype, calibration.device, calibration.activations.memory),
         position_(folder, "position", calibration.workers, calibration.activations.save_after) {}
@@ -95,7 +93,7 @@ class Run {
                                       hidden());
     };
     texts.original.residual =
-        stream(kOriginal, [&](const torch::Tensor& ids) { return original_.embed(ids); });
+        stream(kOriginal, [&](const torch::Tensor& ids) { return model_.embed(ids); });
     const model::LayerSpec embedding = model::embedding_layer(model_.config());
     const auto planned = std::ranges::find(plan_, embedding.name,
                                            [](const plan::LayerPlan& p) { return p.layer.name; });
@@ -168,8 +166,8 @@ class Run {
   /// The same for a block whose layers are learned from its output.
   void learn(int64_t index, Texts& texts) {
     const model::Block block = model_.block(index);
-    texts.original.residual = passed_through(original_.block(index), index, kOriginal,
-                                             std::move(texts.original.residual));
+    texts.original.residual =
+        passed_through(block, index, kOriginal, std::move(texts.original.residual));
     if (std::ranges::any_of(plan_, [&](const plan::LayerPlan& p) {
           return p.layer.block == index && !done_.contains(p.layer.name);
         })) {
@@ -446,7 +444,7 @@ class Run {
   }
 
   const io::Checkpoint& checkpoint_;
-  const calibrate::StreamedModel model_, original_;
+  const calibrate::StreamedModel& model_;
   const std::vector<plan::LayerPlan>& plan_;
   const Calibration& calibration_;
   const MethodOptions& options_;
@@ -473,12 +471,13 @@ model::StoredWeight with_bias(const io::Checkpoint& checkpoint, const plan::Laye
   return weight;
 }
 
-void compress_in_order(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
-                       const Calibration& calibration, const MethodOptions& options,
+void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+                       const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
+                       const MethodOptions& options,
                        const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
                        const LayerStore& store, const fs::path& folder,
                        const ProgressFn& progress) {
-  Run(checkpoint, plan, calibration, options, stored_dtype, store, folder, progress).run();
+  Run(checkpoint, model, plan, calibration, options, stored_dtype, store, folder, progress).run();
 }
 
 }  // namespace schmidt::compress

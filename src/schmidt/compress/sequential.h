@@ -18,10 +18,7 @@ namespace schmidt::compress {
 struct Calibration {
   torch::Tensor windows;                              ///< int64 [windows, t]: the text, cut
   const calibrate::Statistics* statistics = nullptr;  ///< for methods that need the gradient
-  /// The model that the compressed one is to agree with, where it is not the one that is
-  /// compressed but what that was pruned from: blocks whose rounding is learned follow its outputs.
-  const io::Checkpoint* original = nullptr;
-  torch::ScalarType dtype = torch::kFloat32;  ///< the model computes in
+  torch::ScalarType dtype = torch::kFloat32;          ///< the model computes in
   torch::Device device = torch::kCPU;
   int64_t batch = 8;                         ///< windows in one step
   calibrate::Workers workers;                ///< share the windows, and layers of one input
@@ -36,8 +33,9 @@ struct Calibration {
 /// in, to the same result, after another pass through the blocks since then.
 /// A planned embedding lies in `store` already: the first block reads what it holds.
 /// `stored_dtype` is that of a layer's weight in the new checkpoint.
-void compress_in_order(const io::Checkpoint& checkpoint, const std::vector<plan::LayerPlan>& plan,
-                       const Calibration& calibration, const MethodOptions& options,
+void compress_in_order(const io::Checkpoint& checkpoint, const calibrate::StreamedModel& model,
+                       const std::vector<plan::LayerPlan>& plan, const Calibration& calibration,
+                       const MethodOptions& options,
                        const std::function<torch::ScalarType(const plan::Layer&)>& stored_dtype,
                        const LayerStore& store, const std::filesystem::path& folder,
                        const ProgressFn& progress);

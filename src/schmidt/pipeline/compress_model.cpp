@@ -213,7 +213,6 @@ Places places_of(const io::Checkpoint& model, const CompressRecipe& recipe, cons
 
 /// What goes with a model that a pruning has left.
 struct Left {
-  const io::Checkpoint& original;
   torch::Tensor windows;  ///< calibration text, of the original where it writes its own
   double loss = 0.0;      ///< that the pruning is predicted to have cost
 };
@@ -334,7 +333,6 @@ class Compression {
     if (!windows_.defined()) read_text();
     compress::Calibration calibration;
     calibration.windows = windows_;
-    if (left_) calibration.original = &left_->original;
     calibration.workers = options_.workers;
     calibration.dtype = run_.load.dtype;
     calibration.device = run_.load.device;
@@ -387,7 +385,7 @@ class Compression {
 
   /// Compresses the pruned model, which goes when that is done.
   CompressOutcome compress_what_is_left() const {
-    const Left left{model_, windows_, pruning_log_.at("predicted_loss").get<double>()};
+    const Left left{windows_, pruning_log_.at("predicted_loss").get<double>()};
     const io::Checkpoint pruned = io::Checkpoint::open(places_.pruned);
     CompressRecipe recipe = recipe_;
     recipe.pruning.clear();
