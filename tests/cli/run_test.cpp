@@ -259,7 +259,7 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   expect_refused(
       "stages:\n  - {name: a, eval: {model: m, text: text}}\n"
       "  - {name: a.json, export: {model: m, to: gguf}}\n",
-      3, "line 3, column 5: stage \"a.json\": its result refused/a.json is an earlier");
+      3, "line 3, column 5: stage \"a.json\": what it writes at refused/a.json is an earlier");
   expect_refused(stage("    eval: {model: m, text: texts}\n"), 2,
                  "r.yaml: line 3, column 28: stage \"s\", text: expected a file or an earlier "
                  "stage, got \"texts\", which does not exist");
@@ -273,13 +273,14 @@ TEST_F(RunVerb, SaysWhatIsWrongInOneLineBeforeItStarts) {
   refuse_stages(
       "  - {name: q.partial, compress: {model: m, bond: 3}}\n"
       "  - {name: q, quantize: {model: m, bits: 8, group: 0}}\n",
-      3, "stage \"q\": its work folder refused/q.partial is an earlier stage's too");
+      3, "stage \"q\": what it writes at refused/q.partial is an earlier stage's too");
   refuse_stages("  - {name: r, report: {}}\n", 3, "expected stages before it");
   refuse_stages("  - {name: g, generate: {model: m}}\n", 3, "expected prompt or prompt-file");
   refuse_stages("  - {name: q, quantize: {model: m, bits: 4, method: nearest}}\n", 2,
                 "expected groups that divide");
   refuse_stages("  - {name: e, eval: {model: m, text: text}}\n", 2, "positions, got 512");
-  refuse_stages("  - {name: e, eval: {model: m, tasks: piqa, data: nowhere}}\n", 3,
+  refuse_stages("  - {name: b, bench: {model: m, n-prompt: 512}}\n", 2, "positions, got 512");
+  refuse_stages("  - {name: e, eval: {model: m, tasks: piqa, data: nowhere}}\n", 2,
                 "expected a folder that is there, got nowhere");
   refuse_stages("  - {name: e, eval: {model: m, text: text, context: 0100}}\n", 3,
                 "begins with a zero");

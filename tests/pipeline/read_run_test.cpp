@@ -226,6 +226,9 @@ TEST_F(ReadRunTest, BenchmarksAreReadWithoutTheirParts) {
   EXPECT_EQ(facts.task_scores[1].model, 0u);
   EXPECT_EQ(facts.task_scores[1].value, 0.625);
   EXPECT_FALSE(facts.task_scores[1].standard_error);
+
+  record.recipe.back().inputs[1] = {"reference", "healed", ""};
+  EXPECT_FALSE(read().task_scores.at(0).recovery) << "of another model's score";
 }
 
 TEST_F(ReadRunTest, SpeedsAndTextsBelongToTheModelsInTheirOrder) {

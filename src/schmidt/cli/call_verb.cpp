@@ -47,7 +47,7 @@ nlohmann::ordered_json call_verb(const std::string& name, const std::vector<std:
   CLI::App app;
   app.set_help_flag();
   const Action action = verb->add(app);
-  refuse_overflow(app);
+  check_whole_numbers(app);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kThisProgram = "/proc/self/exe";  // where another lies in its place too
+constexpr const char* kThisProgram = "/proc/self/exe";  // even where its file is gone
 
 std::atomic<pid_t> running_child = 0;
 std::atomic<int> last_signal = 0;
@@ -58,7 +58,8 @@ class HandedOnSignals {
 };
 
 // Between fork and exec nothing but system calls: other threads may have held any lock.
-[[noreturn]] void become(char* const* arguments, int output, int refusal, pid_t parent) {
+[[noreturn]] void become(const char* program, char* const* arguments, int output, int refusal,
+                         pid_t parent) {
 #if defined(__linux__)
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
 #endif
@@ -68,7 +69,8 @@ class HandedOnSignals {
   if (nothing > STDIN_FILENO) ::dup2(nothing, STDIN_FILENO);
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
-  ::execv(kThisProgram, arguments);
+  ::execv(program, arguments);  // from which the process takes its name
+  if (errno == ENOENT) ::execv(kThisProgram, arguments);
   const int code = errno;
   (void)!::write(refusal, &code, sizeof code);
   ::_exit(127);
@@ -119,7 +121,7 @@ ChildEnd run_this_program(const std::vector<std::string>& arguments) {
   const HandedOnSignals signals;
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
-  if (child == 0) become(words.data(), output.out(), refusal.out(), parent);
+  if (child == 0) become(program.c_str(), words.data(), output.out(), refusal.out(), parent);
   if (child < 0) throw SystemError("cannot start", program, errno);
   running_child = child;
   output.close_out();

@@ -107,7 +107,7 @@ int run(int argc, char** argv) {
   for (const Verb& verb : kVerbs) {
     CLI::App* sub = app.add_subcommand(verb.name, verb.help);
     sub->callback(verb.add(*sub));
-    refuse_overflow(*sub);
+    check_whole_numbers(*sub);
   }
   try {
     check_verb(argc, argv);

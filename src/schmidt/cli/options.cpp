@@ -72,7 +72,7 @@ torch::ScalarType fastest_dtype(const torch::Device& device) {
   return all ? torch::kBFloat16 : torch::kFloat32;
 }
 
-void refuse_overflow(CLI::App& verb) {
+void check_whole_numbers(CLI::App& verb) {
   const auto refuse = [](bool is_signed) {
     return [is_signed](const std::string& value) {
       const size_t first = value.find_first_not_of("+-");
@@ -114,15 +114,11 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
       ->group(group);
 }
 
-void check_device(const std::string& device) {
-  TORCH_CHECK_VALUE(
-      device != "cuda" || at::globalContext().hasCUDA(),
-      "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
-}
-
 void apply_common_options(const CommonOptions& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
-  check_device(options.device);
+  TORCH_CHECK_VALUE(
+      options.device != "cuda" || at::globalContext().hasCUDA(),
+      "[device] expected a LibTorch with CUDA and a GPU for --device cuda, found none");
   if (!options.verbose || options.quiet) return;
   fmt::print(stderr, "schmidt {}, LibTorch {}, CPU with {}, {} threads, device {}, seed {}\n",
              SCHMIDT_VERSION, TORCH_VERSION, at::get_cpu_capability(), at::get_num_threads(),

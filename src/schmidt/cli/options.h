@@ -51,12 +51,9 @@ void add_model_argument(CLI::App& verb, std::string& model, const std::string& a
 /// The heading of the options that every verb of a model takes.
 inline constexpr const char* kCommonGroup = "Common options";
 
-/// Lets the options of a verb that are whole numbers refuse what does not fit 64 bits: CLI11 takes
-/// the largest number in its place.
-void refuse_overflow(CLI::App& verb);
-
-/// Throws c10::ValueError where this program or machine has no such device.
-void check_device(const std::string& device);
+/// Lets the options of a verb that are whole numbers refuse what does not fit 64 bits, for which
+/// CLI11 takes the largest number, and leading zeros, which it takes to mean octal digits.
+void check_whole_numbers(CLI::App& verb);
 
 /// Adds the common options to a verb; applies --threads, --device and -v when it runs.
 void add_common_options(CLI::App& verb, CommonOptions& options);

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include <ATen/Context.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -167,11 +168,16 @@ fs::path folder_of(const RunOptions& options) {
   return out.has_filename() ? out : out.parent_path();  // "results/"
 }
 
-Run prepared(const RunOptions& options, const CommandForm& program) {
+Run read_recipe(const RunOptions& options, const CommandForm& program) {
   Run run{.out = folder_of(options), .recipe = options.recipe};
   const pipeline::RunRecipe recipe =
       pipeline::read_run_recipe(options.recipe, run.out, variables_of(options));
   run.stages = stage_commands(recipe, program, run.out, options.shared);
+  return run;
+}
+
+/// With what its folder says of it, and what its stages will take.
+Run prepared(const RunOptions& options, Run run) {
   run.record = pipeline::read_run_record(run.out);
   KnownModels models;
   for (size_t i = 0; i < run.stages.size(); ++i) {
@@ -201,6 +207,8 @@ void check_fits(const Run& run) {
                                           pipeline::place_text(stage.place), stage.name);
     const std::vector<std::string> device = stage.given("--device");
     const bool on_cpu = device.empty() || device.front() == "cpu";
+    TORCH_CHECK_VALUE(run.finished[i] || on_cpu || at::globalContext().hasCUDA(), where,
+                      " computes with CUDA; expected a LibTorch with it and a GPU, found none");
     TORCH_CHECK_VALUE(!forecast.memory || !on_cpu || run.free_memory == 0.0 ||
                           *forecast.memory <= run.free_memory,
                       where, " takes ", human_bytes(forecast.memory.value_or(0)),
@@ -330,7 +338,8 @@ uint64_t bytes_at(const fs::path& path) {
 /// A result that the recipe does not ask for any more, and what was unfinished of it.
 void remove_outdated(const StageCommand& stage) {
   remove_tree(stage.result);
-  for (const fs::path& path : stage.beside()) remove_tree(path);
+  for (const fs::path& path : stage.work_places()) remove_tree(path);
+  for (const fs::path& figure : stage.figures()) remove_file(figure);
 }
 
 /// What the verb would have printed of a result that it has written, as far as others ask for it;
@@ -414,6 +423,8 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
   if (!goes_on || (!printed && path_exists(stage.result))) {
     remove_outdated(stage);
     record = {.verb = stage.verb->name, .key = run.keys[index]};
+  } else if (!printed) {
+    for (const fs::path& figure : stage.figures()) remove_file(figure);  // of no result
   }
   if (printed) {
     record.result = std::move(*printed);
@@ -437,9 +448,6 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
 }
 
 void follow(const RunOptions& options, Run& run) {
-  for (const StageCommand& stage : run.stages) {
-    for (const std::string& device : stage.given("--device")) check_device(device);
-  }
   check_fits(run);
   if (run.record != run.recorded) pipeline::write_run_record(run.out, run.record);
   for (size_t i = 0; i < run.stages.size(); ++i) {
@@ -462,19 +470,20 @@ void run(const RunOptions& options, const CommandForm& program) {
                     "[run] expected RECIPE and --out, or --schema");
   TORCH_CHECK_VALUE(parallel::size() == 1, "[run] expected one process, got ", parallel::size(),
                     " ranks of mpirun");
+  Run asked = read_recipe(options, program);
   if (options.dry_run) {
-    const Run foretold = prepared(options, program);
+    const Run foretold = prepared(options, std::move(asked));
     print_forecast(options, foretold);
     flush_output();
     check_fits(foretold);
     return;
   }
-  const fs::path out = folder_of(options);
-  const bool is_own = path_exists(out / pipeline::kRunRecordFile);
   // Before it is read what another run may be writing.
-  const HeldFolder held(resolved_place(out), [&](const std::string&) { return is_own; });
-  Run prepared_run = prepared(options, program);
-  follow(options, prepared_run);
+  const HeldFolder held(resolved_place(asked.out), [&](const std::string&) {
+    return path_exists(asked.out / pipeline::kRunRecordFile);
+  });
+  Run found = prepared(options, std::move(asked));
+  follow(options, found);
 }
 
 }  // namespace

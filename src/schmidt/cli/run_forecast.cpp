@@ -7,6 +7,7 @@
 #include <set>
 #include <system_error>
 
+#include <ATen/Context.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
@@ -95,13 +96,15 @@ class Forecaster {
     }
     StageForecast forecast;
     const std::optional<ModelForecast> model = input(stage, "model");
-    if (verb == "eval" && model) check_context(stage, model->outline.config);
+    check_context(stage);
     const std::optional<ModelForecast> other =
         input(stage, verb == "heal" ? "teacher" : "reference");
     if (verb == "compress") forecast.bytes = bytes_asked(stage, model);
     if (model) {
       made_[index] = made_of(stage, *model);
-      if (const auto flops = flops_of(stage, *model, other)) {
+      const bool has_device = device_of(stage).is_cpu() || at::globalContext().hasCUDA();
+      const auto flops = flops_of(stage, *model, other);
+      if (flops && has_device) {
         forecast.seconds = *flops / speed_on(device_of(stage));
       }
     }
@@ -125,11 +128,23 @@ class Forecaster {
     return pipeline::forecast_of(models_.at(from.path));
   }
 
-  static void check_context(const StageCommand& stage, const model::ModelConfig& config) {
-    TORCH_CHECK_VALUE(
-        has(stage, "--tasks") || integer_of(stage, "--context") <= config.max_positions,
-        "expected a context within the model's ", config.max_positions, " positions, got ",
-        integer_of(stage, "--context"));
+  /// Of windows or prompts that are longer than a model reads.
+  void check_context(const StageCommand& stage) {
+    int64_t asked = 0;
+    if (stage.verb->name == std::string_view("eval") && !has(stage, "--tasks")) {
+      asked = integer_of(stage, "--context");
+    }
+    if (stage.verb->name == std::string_view("bench")) {
+      asked = std::max(integer_of(stage, "--n-prompt"), integer_of(stage, "--n-gen"));
+    }
+    if (asked == 0) return;
+    for (const StageInput& from : stage.inputs) {
+      if (from.kind != ValueKind::kModel) continue;
+      const std::optional<ModelForecast> model = model_at(from);
+      TORCH_CHECK_VALUE(!model || asked <= model->outline.config.max_positions,
+                        "expected tokens within the model's ",
+                        model ? model->outline.config.max_positions : 0, " positions, got ", asked);
+    }
   }
 
   /// None where it is not given, or not known.

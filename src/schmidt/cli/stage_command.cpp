@@ -92,17 +92,16 @@ class CommandMaker {
 
   /// Throws where one stage would write what is another's.
   void check_apart(const StageCommand& stage, const StageCommand& earlier) const {
-    const auto holds = [](const std::vector<fs::path>& paths, const fs::path& path) {
-      return std::ranges::find(paths, path) != paths.end();
+    const auto takes = [](const StageCommand& one, const fs::path& path) {
+      const auto has = [&](const std::vector<fs::path>& paths) {
+        return std::ranges::find(paths, path) != paths.end();
+      };
+      return path == one.result || has(one.work_places()) || has(one.figures());
     };
-    if (stage.result != earlier.result && !holds(earlier.beside(), stage.result) &&
-        !holds(stage.beside(), earlier.result)) {
-      return;
-    }
-    const bool is_later = holds(stage.beside(), earlier.result);
-    fail(stage.place, fmt::format("stage \"{}\": its {} is an earlier stage's too", stage.name,
-                                  is_later ? "work folder " + earlier.result.string()
-                                           : "result " + stage.result.string()));
+    if (!takes(earlier, stage.result) && !takes(stage, earlier.result)) return;
+    const fs::path& both = takes(earlier, stage.result) ? stage.result : earlier.result;
+    fail(stage.place, fmt::format("stage \"{}\": what it writes at {} is an earlier stage's too",
+                                  stage.name, both.string()));
   }
 
   StageCommand command_of(const pipeline::Stage& stage) {
@@ -175,7 +174,9 @@ class CommandMaker {
     if (form.kind == ValueKind::kFolder && option.name != "statistics") {
       for (const std::string& value : option.values) {
         command.decides.push_back(option.name + "=" + value);
-        if (!is_folder(value)) reject("a folder that is there");
+        TORCH_CHECK_VALUE(is_folder(value), recipe_.path.string(), ": ",
+                          pipeline::place_text(option.place), ": stage \"", stage.name, "\", ",
+                          option.name, ": expected a folder that is there, got ", value);
         command.inputs.push_back({option.name, form.kind, value});
       }
       return option.values;
@@ -277,7 +278,7 @@ class CommandMaker {
     };
     auto parser = std::make_shared<Parser>();
     parser->action = command.verb->add(parser->app);
-    refuse_overflow(parser->app);
+    check_whole_numbers(parser->app);
     std::vector<std::string> reversed(command.arguments.rbegin(), command.arguments.rend());
     try {
       parser->app.parse(reversed);
@@ -325,18 +326,18 @@ bool is_given_by_run(const OptionForm& option) {
   return std::ranges::find(kGivenByRun, recipe_name(option)) != std::end(kGivenByRun);
 }
 
-std::vector<fs::path> StageCommand::beside() const {
+std::vector<fs::path> StageCommand::work_places() const {
   std::vector<fs::path> paths;
   for (const char* ending : {".partial", ".statistics", ".pruned", ".pruned.partial",
                              ".pruned.statistics", ".plan.json", ".plan.svg"}) {
     paths.push_back(with_ending(result, ending));
   }
-  if (verb->draws) {
-    for (const char* figure : {".svg", ".html"}) {
-      paths.push_back(fs::path(result).replace_extension(figure));
-    }
-  }
   return paths;
+}
+
+std::vector<fs::path> StageCommand::figures() const {
+  if (!verb->draws) return {};
+  return {fs::path(result).replace_extension(".svg"), fs::path(result).replace_extension(".html")};
 }
 
 std::vector<std::string> StageCommand::given(const std::string& option) const {

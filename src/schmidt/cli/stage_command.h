@@ -52,8 +52,11 @@ struct StageCommand {
   std::vector<std::string> decides;        ///< all that decides the result; a stage by its name
   std::shared_ptr<const CLI::App> parsed;  ///< the verb's options with their values
 
-  /// Where its verb keeps what is unfinished, and figures.
-  std::vector<std::filesystem::path> beside() const;
+  /// Where its verb keeps what is unfinished.
+  std::vector<std::filesystem::path> work_places() const;
+
+  /// What its verb draws beside the result.
+  std::vector<std::filesystem::path> figures() const;
 
   /// What was given for an option, "--keep"; none where nothing was.
   std::vector<std::string> given(const std::string& option) const;

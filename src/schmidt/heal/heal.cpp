@@ -207,8 +207,10 @@ class Healing {
     });
     const bool any_codes = std::ranges::any_of(student_.tensors(), [&](const auto& tensor) {
       const std::string& name = tensor.first;
-      return is_reached(name) && ((parts.codes && name.ends_with(".weight_packed")) ||
-                                  (parts.zeros && name.ends_with(".weight_zero_point")));
+      const bool is_factor = name.find(".left.") != name.npos || name.find(".right.") != name.npos;
+      return is_reached(name) && !is_factor &&
+             ((parts.codes && name.ends_with(".weight_packed")) ||
+              (parts.zeros && name.ends_with(".weight_zero_point")));
     });
     const bool any = any_module || any_codes;
     TORCH_CHECK_VALUE(any, "[heal] expected something to train, got a model without any of it");

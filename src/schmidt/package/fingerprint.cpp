@@ -1,12 +1,15 @@
 #include "schmidt/package/fingerprint.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
+#include <limits>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/format_error.h"
 #include "schmidt/io/json.h"
 
 namespace schmidt::package {
@@ -27,12 +30,28 @@ void add_sample(Fingerprint& hash, std::string_view bytes) {
 /// Of files that do not say what weights are: "tokenizer.json", "chat_template.jinja", "vocab.txt".
 constexpr std::string_view kBesideWeights[] = {".json", ".jinja", ".txt", ".model"};
 
-void add_beginning(Fingerprint& hash, const std::filesystem::path& file) {
-  constexpr std::streamsize kMost = 16 << 20;
-  std::string bytes(static_cast<size_t>(std::min<uint64_t>(bytes_of_file(file), kMost)), '\0');
+void add_file(Fingerprint& hash, const std::filesystem::path& file, uint64_t most) {
+  std::string bytes(static_cast<size_t>(std::min(bytes_of_file(file), most)), '\0');
   std::ifstream stream(file, std::ios::binary);
-  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  hash.add({bytes.data(), static_cast<size_t>(stream.gcount())});
+  if (!stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) {
+    throw SystemError("cannot read", file, errno);
+  }
+  hash.add(bytes);
+}
+
+void add_folder(Fingerprint& hash, const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files = folder_entries(folder);
+  std::ranges::sort(files);
+  for (const std::filesystem::path& file : files) {
+    const std::string name = last_name(file), ending = file.extension().string();
+    const bool is_of_weights = name == "config.json" || name.ends_with(".index.json");
+    if (is_of_weights || std::ranges::find(kBesideWeights, ending) == std::end(kBesideWeights) ||
+        !is_plain_file(file)) {
+      continue;
+    }
+    hash.add(name);
+    add_file(hash, file, std::numeric_limits<uint64_t>::max());
+  }
 }
 
 }  // namespace
@@ -64,21 +83,12 @@ std::string fingerprint(const io::Checkpoint& checkpoint) {
 std::string fingerprint_beside_weights(const std::filesystem::path& model) {
   Fingerprint hash;
   if (!is_folder(model)) {
-    add_beginning(hash, model);
+    add_file(hash, model, uint64_t{16} << 20);
     return hash.hex();
   }
-  std::vector<std::filesystem::path> files = folder_entries(model);
-  std::ranges::sort(files);
-  for (const std::filesystem::path& file : files) {
-    const std::string name = last_name(file), ending = file.extension().string();
-    const bool is_of_weights = name == "config.json" || name.ends_with(".index.json");
-    if (is_of_weights || std::ranges::find(kBesideWeights, ending) == std::end(kBesideWeights) ||
-        !is_plain_file(file)) {
-      continue;
-    }
-    hash.add(name);
-    add_beginning(hash, file);
-  }
+  add_folder(hash, model);
+  const std::filesystem::path templates = model / "additional_chat_templates";
+  if (is_folder(templates)) add_folder(hash, templates);
   return hash.hex();
 }
 

@@ -30,7 +30,7 @@ std::string fingerprint(const io::Checkpoint& checkpoint);
 
 /// What lies beside the weights of a model and decides what it reads and says, by its contents:
 /// the tokenizer's files, chat templates and settings of generation in a folder; of a GGUF file its
-/// first 16 MiB, which hold them.
+/// first 16 MiB, which hold them. Throws SystemError.
 std::string fingerprint_beside_weights(const std::filesystem::path& model);
 
 }  // namespace schmidt::package

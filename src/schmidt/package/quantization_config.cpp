@@ -108,7 +108,7 @@ std::optional<json> quantization_config(const json& config, const std::filesyste
   }
   if (kinds.size() != 1) return std::nullopt;
   if (*kinds.begin() == model::kQuantizedKind.name) {
-    // Nor dense experts beside quantized layers.
+    // transformers then looks for packed experts even where none are.
     if (model::parse_config(config, path).experts) return std::nullopt;
     return of_compressed_tensors(layers);
   }

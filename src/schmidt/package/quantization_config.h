@@ -14,7 +14,8 @@ namespace schmidt::package {
 ///
 /// Integers alone: that of compressed-tensors, one group for each format, which vLLM reads too.
 /// transformers 5.23 with compressed-tensors 0.20 reads zero points only where it dequantizes as
-/// it loads, which "dequantize" asks for.
+/// it loads, which "dequantize" asks for, and then takes all layers to be of one format: none for
+/// several. None for a mixture of experts, whose packed experts it would look for.
 ///
 /// NF4 alone: that of bitsandbytes; linear layers that are dense are named in
 /// llm_int8_skip_modules.

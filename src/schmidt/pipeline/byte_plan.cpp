@@ -27,10 +27,11 @@ compress::FormChoice choice_of(const ByteBudget& budget, const plan::Layer& laye
   return choice;
 }
 
-/// "37.42 MB", "17.32 kB" below a megabyte: rounded up, so that it is within reach as it is read.
-std::string size_text(double bytes) {
+/// "37.42 MB", "17.32 kB" below a megabyte; one that `has_to_hold` so many bytes is rounded up.
+std::string size_text(double bytes, bool has_to_hold) {
   const bool small = bytes < 1e6;
-  return fmt::format("{:.2f} {}", std::ceil(bytes / (small ? 10.0 : 1e4)) / 100,
+  const double number = bytes / (small ? 1e3 : 1e6);
+  return fmt::format("{:.2f} {}", has_to_hold ? std::ceil(100 * number) / 100 : number,
                      small ? "kB" : "MB");
 }
 
@@ -93,7 +94,8 @@ Competition compete(const io::Checkpoint& model, const std::vector<plan::Layer>&
   const int64_t least = competition.least_bytes();
   TORCH_CHECK_VALUE(static_cast<double>(least) <= budget.bytes, "[size] ",
                     fmt::format("{} is out of reach: the smallest forms of the layers take {}",
-                                size_text(budget.bytes), size_text(static_cast<double>(least))));
+                                size_text(budget.bytes, /*has_to_hold=*/false),
+                                size_text(static_cast<double>(least), /*has_to_hold=*/true)));
   return competition;
 }
 

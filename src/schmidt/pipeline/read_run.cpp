@@ -362,15 +362,16 @@ class RunReader {
 
   void add_tasks(const json& object, const JsonRecord& read, size_t model, const std::string& stage,
                  bool compares) {
-    add_task_scores(object, read, "results", model, stage, /*replaces=*/true);
+    add_task_scores(object, read, "results", model, stage, /*replaces=*/true, compares);
     if (compares && read.has("reference")) {
       add_task_scores(object, read, "reference", *facts_.models[model].original, stage,
-                      /*replaces=*/false);
+                      /*replaces=*/false, /*recovers=*/false);
     }
   }
 
+  /// `recovers`: beside a score stands what is left of the original's.
   void add_task_scores(const json& object, const JsonRecord& read, const char* of, size_t model,
-                       const std::string& stage, bool replaces) {
+                       const std::string& stage, bool replaces, bool recovers) {
     std::set<std::string> parts;  // subjects and categories stand in the file
     if (read.has("group_subtasks")) {
       for (const auto& [group, members] : read.object("group_subtasks").items()) {
@@ -398,7 +399,7 @@ class RunReader {
         score.fewshot = object.value(json::json_pointer("/n-shot/" + task), int64_t{0});
         score.higher_is_better = object.value(
             json::json_pointer(fmt::format("/higher_is_better/{}/{}", task, name)), true);
-        if (replaces) {
+        if (recovers) {
           const auto at = json::json_pointer(fmt::format("/recovery/{}", task));
           if (object.contains(at) && object[at].is_object() && object[at].contains(key) &&
               object[at][key].is_number()) {

@@ -22,12 +22,12 @@ constexpr double kNoValue = std::numeric_limits<double>::quiet_NaN();
 
 bool decodes(const SpeedFacts& speed) { return speed.test.starts_with("tg"); }
 
-/// The first model of a measurement that is the original, or else its first.
+/// The model's original in the same measurement, or else the measurement's first model.
 const SpeedFacts& compared_with(const RunFacts& facts, const SpeedFacts& speed) {
   const SpeedFacts* first = nullptr;
   for (const SpeedFacts& other : facts.speeds) {
     if (other.stage != speed.stage || other.test != speed.test) continue;
-    if (facts.original && other.model == *facts.original) return other;
+    if (facts.models[speed.model].original == other.model) return other;
     if (first == nullptr) first = &other;
   }
   return *first;
@@ -167,7 +167,7 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
   }
   Figure figure;
   figure.values.header = {{"model"}, {"test"}, {"tokens a second"}, {"±"}, {"time of a token"}};
-  std::string base;
+  std::set<std::string> bases;
   const SpeedFacts* fastest = nullptr;
   for (const size_t model : models) {
     BarRow row{facts.models[model].name, std::vector<double>(tests.size(), kNoValue),
@@ -177,7 +177,7 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
       const auto test = static_cast<size_t>(std::ranges::find(tests, speed.test) - tests.begin());
       row.values[test] = relative_time(facts, speed);
       row.texts[test] = fmt::format("{:.2f}", row.values[test]);
-      base = facts.models[compared_with(facts, speed).model].name;
+      bases.insert(facts.models[compared_with(facts, speed).model].name);
       figure.values.rows.push_back({model_cell(facts, model, folder, speed.source),
                                     {speed.test},
                                     {fmt::format("{:.2f}", speed.tokens_per_second)},
@@ -187,9 +187,12 @@ Figure time_figure(const RunFacts& facts, const std::string& stage, std::string_
     }
     bars.rows.push_back(std::move(row));
   }
-  if (base != "original") bars.title = fmt::format("Time of a token, relative to that of {}", base);
+  if (bases.size() == 1 && !bases.contains("original")) {
+    bars.title = fmt::format("Time of a token, relative to that of {}", *bases.begin());
+  }
   if (fastest != nullptr) {
     const std::string& name = facts.models[fastest->model].name;
+    const std::string& base = facts.models[compared_with(facts, *fastest).model].name;
     figure.finding = name == base
                          ? fmt::format("Nothing decodes faster than {}.", base)
                          : fmt::format("{} decodes the fastest, in {:.0f} % of the time of {}.",
