@@ -319,12 +319,63 @@ TEST_F(HealTest, ThreeStepsWithoutAFiniteLossEndTheRun) {
   } catch (const c10::ValueError& e) {
     EXPECT_NE(e.msg().find("3 steps in a row"), std::string::npos) << e.msg();
   }
-  EXPECT_TRUE(fs::exists(tmp / "out.partial" / "run" / "state-3"));
-  int64_t skipped = 0;
-  for (const auto& line : read_run_log(tmp / "out.partial" / "run" / "heal.jsonl")) {
-    skipped += line.value("skipped", false) ? 1 : 0;
+  EXPECT_FALSE(fs::exists(tmp / "out"));
+  EXPECT_FALSE(fs::exists(tmp / "out.partial")) << "nothing to go on from";
+}
+
+TEST_F(HealTest, ARunThatDivergesEndsWithTheBestOfBefore) {
+  HealOptions o = options(40);
+  o.stream.held_out = 2;
+  o.model_level.evaluate_every = 2;
+  o.resume = true;
+  int asked = 0;
+  EXPECT_EQ(run("out", o, [&] { return ++asked > 7; }).ended, Ended::kInterrupted);
+  int broken = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(tmp / "out.partial" / "run")) {
+    if (entry.path().parent_path().filename().string().starts_with("state-") &&
+        entry.path().extension() == ".safetensors") {
+      auto tensors = io::load_safetensors(entry.path());
+      if (tensors.size() != 1 || !tensors.contains("values")) continue;
+      tensors.at("values").fill_(3e38);
+      io::save_safetensors(entry.path(), {tensors.begin(), tensors.end()});
+      ++broken;
+    }
   }
-  EXPECT_EQ(skipped, 3);
+  ASSERT_EQ(broken, 1);
+  const HealResult result = run("out", o);
+  EXPECT_EQ(result.ended, Ended::kDiverged);
+  EXPECT_LT(result.after.loss, result.before.loss);
+  EXPECT_LT(result.steps, 12);
+}
+
+TEST_F(HealTest, ALastStepThatIsNotFiniteIsNoResultWhereNothingIsHeldOut) {
+  HealOptions o = options(2);
+  o.stream.held_out = 0;
+  o.model_level.schedule.peak = 1e38;
+  EXPECT_THROW(run("out", o), c10::ValueError);
+  EXPECT_FALSE(fs::exists(tmp / "out"));
+}
+
+TEST_F(HealTest, WithoutHeldOutTextNothingIsMeasured) {
+  HealOptions o = options(1);
+  o.stream.held_out = 0;
+  const HealResult result = run("out", o);
+  EXPECT_TRUE(std::isnan(result.after.loss));
+  EXPECT_EQ(read_run_log(tmp / "out" / "heal.jsonl").back()["after"]["kl"], nullptr);
+}
+
+TEST_F(HealTest, ATeacherOfOtherTokensIsRefused) {
+  test::write_model(test::make_tiny_model(), tmp / "other");
+  test::ByteTokenizer tokenizer;
+  tokenizer.special = {"<|endoftext|>", "<|im_end|>", "<|im_start|>"};
+  test::write_byte_tokenizer(tmp / "other", tokenizer);
+  try {
+    heal(io::Checkpoint::open(tmp / "student"), io::Checkpoint::open(tmp / "other"), tmp / "out",
+         options(2), {});
+    FAIL() << "expected an error";
+  } catch (const c10::ValueError& e) {
+    EXPECT_NE(e.msg().find("a teacher of the same tokens"), std::string::npos) << e.msg();
+  }
 }
 
 TEST_F(HealTest, BlocksComeNearerToTheOriginals) {

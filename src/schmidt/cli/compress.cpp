@@ -112,6 +112,9 @@ plan::ShapeChoice shape_choice(const CompressVerbOptions& options) {
   choice.fixed_gauge = options.gauge == "fixed";
   TORCH_CHECK_VALUE(options.out_dims.empty() == options.in_dims.empty(),
                     "[sites] expected --out-dims and --in-dims together, got one of them");
+  TORCH_CHECK_VALUE(!options.given.contains("--sites") ||
+                        (options.out_dims.empty() && options.shape != "low-rank"),
+                    "[sites] --sites is read without --out-dims and with --shape balanced alone");
   if (!options.out_dims.empty()) choice.by_hand = tn::SiteShape{options.out_dims, options.in_dims};
   return choice;
 }

@@ -96,6 +96,7 @@ nlohmann::ordered_json as_json(const HealVerbOptions& options, const heal::HealR
   out["out"] = options.out;
   out["steps"] = result.steps;
   out["ended_early"] = result.ended == heal::Ended::kEarly;
+  out["diverged"] = result.ended == heal::Ended::kDiverged;
   out["before"] = result.before.json();
   out["after"] = result.after.json();
   out["skipped_lines"] = result.skipped_lines;
@@ -124,6 +125,13 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
   if (result.ended == heal::Ended::kEarly) {
     fmt::print("ended early, after {} steps without a better held-out loss\n", result.steps);
   }
+  if (result.ended == heal::Ended::kDiverged) {
+    fmt::print(
+        "ended at step {}, from where on no loss was finite: the parameters are the best of "
+        "before. "
+        "A smaller --learning-rate may gain more\n",
+        result.steps);
+  }
   if (result.skipped_lines > 0) {
     fmt::print("{} broken lines of the data were left out\n", result.skipped_lines);
   }
@@ -135,6 +143,10 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
 void check_options(const HealVerbOptions& options, const heal::HealOptions& heal) {
   const heal::ModelLevelOptions& model = heal.model_level;
   const bool blocks = heal.block_tokens > 0, whole = heal::model_level_steps(heal) > 0;
+  TORCH_CHECK_VALUE(whole || blocks || heal.tokens == 0, "[heal] expected ",
+                    heal.model_level.batch * heal.stream.context,
+                    " tokens, one step of --batch sequences of --context, or more, got ",
+                    heal.tokens);
   const bool measures = whole && heal.stream.held_out > 0;
   const bool asks_teacher = whole && model.weights.kl > 0.0;
   // Given as 0, these say that nothing of the kind is wanted.
@@ -300,7 +312,7 @@ Action add_heal(CLI::App& verb) {
       ->capture_default_str()
       ->group(training);
   verb.add_option("--beta2", model.adamw.beta2, "Decay of AdamW's second moment")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(CLI::Range(0.0, 0.999999))
       ->capture_default_str()
       ->group(training);
   verb.add_option("--weight-decay", model.adamw.weight_decay, "Weight decay of matrices and cores")

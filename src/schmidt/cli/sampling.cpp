@@ -64,18 +64,9 @@ std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
   auto loaded =
       std::make_unique<LoadedDraft>(LoadedDraft{load_model(checkpoint, options, inference), {}});
   const int64_t vocabulary = loaded->model.config().vocab_size;
-  const std::vector<int64_t> without = tokenizer.ids_without_token(vocabulary);
-  TORCH_CHECK_VALUE(own.ids_without_token(vocabulary) == without,
-                    "[draft] expected a model of the same tokens, got another number of them in ",
-                    flags.draft);
-  for (int64_t id = 0; id < vocabulary; ++id) {
-    if (std::binary_search(without.begin(), without.end(), id)) continue;
-    TORCH_CHECK_VALUE(own.id_to_token(id) == tokenizer.id_to_token(id),
-                      "[draft] expected a model of the same tokens, got \"",
-                      escaped_bytes(own.id_to_token(id)), "\" instead of \"",
-                      escaped_bytes(tokenizer.id_to_token(id)), "\" as token ", id, " of ",
-                      flags.draft);
-  }
+  const auto other = text::first_difference(own, tokenizer, vocabulary);
+  TORCH_CHECK_VALUE(!other, "[draft] expected a model of the same tokens, got another token ",
+                    other.value_or(0), " in ", flags.draft);
   loaded->draft.model = &loaded->model;
   loaded->draft.proposals = flags.draft_tokens;
   return loaded;

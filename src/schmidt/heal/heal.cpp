@@ -10,6 +10,7 @@
 
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
+#include "schmidt/base/format_error.h"
 #include "schmidt/base/work_folder.h"
 #include "schmidt/heal/healed_checkpoint.h"
 #include "schmidt/heal/pipeline.h"
@@ -89,6 +90,17 @@ void check_teacher(const io::Checkpoint& student, const io::Checkpoint& teacher,
       options.block_tokens == 0 || (s.num_layers == t.num_layers && s.hidden_size == t.hidden_size),
       "[heal] expected a teacher of ", s.num_layers, " blocks of width ", s.hidden_size,
       ", got one of ", t.num_layers, " of ", t.hidden_size, ": ", teacher.path().string());
+  std::optional<text::Tokenizer> read;
+  try {
+    read = text::Tokenizer::load(teacher.path());
+  } catch (const FormatError&) {  // it is the student's that counts
+    return;
+  }
+  const auto other =
+      text::first_difference(text::Tokenizer::load(student.path()), *read, s.vocab_size);
+  TORCH_CHECK_VALUE(options.model_level.weights.kl == 0.0 || !other,
+                    "[heal] expected a teacher of the same tokens, got another token ",
+                    other.value_or(0), ": ", teacher.path().string());
 }
 
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {

@@ -82,11 +82,14 @@ class Training {
     while (state_.step < options_.schedule.steps && !patience_ended()) {
       team_.describe(fmt::format("step {}", state_.step + 1));
       const SavePoints::Wishes wishes = run_.save_points.ask();
-      if (wishes.save) save();
+      // Parameters of which no loss is finite are no state to go on from.
+      if (wishes.save && (state_.not_finite == 0 || wishes.stop)) save();
       if (wishes.stop) return {Ended::kInterrupted, state_.step, before_, {}};
       step();
+      if (has_diverged()) return finish(Ended::kDiverged);
       if (due_for_evaluation()) compare_with_best();
     }
+    if (run_.held_out.empty() && state_.not_finite > 0) refuse_diverged();
     save();
     return finish(patience_ended() ? Ended::kEarly : Ended::kDone);
   }
@@ -160,14 +163,21 @@ class Training {
         sum_over(team_.all, {static_cast<double>(team_.bytes_sent() - sent)})[0];
     report(sums, norm, rate, seconds, finite, exchanged);
     state_.not_finite = finite ? 0 : state_.not_finite + 1;
-    if (state_.not_finite == kMostNotFinite) {
-      state_.not_finite = 0;
-      save();
-      TORCH_CHECK_VALUE(false, "[heal] the loss was not finite in ", kMostNotFinite,
-                        " steps in a row, up to step ", state_.step,
-                        "; the last good state is saved, and resuming goes on after these steps. "
-                        "A lower learning rate is another run");
-    }
+  }
+
+  /// Throws where that leaves nothing.
+  bool has_diverged() const {
+    if (state_.not_finite < kMostNotFinite) return false;
+    if (state_.best_step == 0) refuse_diverged();
+    return true;
+  }
+
+  [[noreturn]] void refuse_diverged() const {
+    TORCH_CHECK_VALUE(false, "[heal] the loss was not finite in ", state_.not_finite,
+                      state_.not_finite == 1 ? " step" : " steps in a row", ", up to step ",
+                      state_.step,
+                      ": the parameters have diverged. A lower --learning-rate is another run, "
+                      "--force begins it");
   }
 
   /// The gradient of the batch's mean loss, summed where it is owned, and the whole sums.
@@ -258,8 +268,9 @@ class Training {
   HeldOutLoss mean(const Sums& sums) const {
     const auto n = static_cast<double>(sums.counted);
     const double cross_entropy = sums.cross_entropy / n, kl = sums.kl / n;
+    const bool has_teacher = run_.teacher || run_.teacher_part != nullptr;
     return {options_.weights.cross_entropy * cross_entropy + options_.weights.kl * kl,
-            cross_entropy, kl};
+            cross_entropy, has_teacher ? kl : HeldOutLoss::kNotMeasured};
   }
 
   void report(const Sums& sums, double norm, double rate, double seconds, bool finite,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -34,11 +35,12 @@ struct ModelLevelOptions {
   int64_t patience = 0;         ///< looks without a better one that end the run; 0: none do
 };
 
-/// Per counted token, nats.
+/// Per counted token, nats; NaN where it was not measured.
 struct HeldOutLoss {
-  double loss = 0.0;  ///< the weighted sum of the two
-  double cross_entropy = 0.0;
-  double kl = 0.0;  ///< 0 without a teacher
+  static constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+  double loss = kNotMeasured;  ///< the weighted sum of the two
+  double cross_entropy = kNotMeasured;
+  double kl = kNotMeasured;  ///< not without a teacher
 
   nlohmann::json json() const;
   /// Of what `json` gave; null, which stands for what is not finite, becomes NaN.
@@ -60,12 +62,17 @@ struct ModelLevelRun {
   ProgressFn progress;
 };
 
-enum class Ended { kDone, kEarly, kInterrupted };
+enum class Ended {
+  kDone,
+  kEarly,     ///< by patience
+  kDiverged,  ///< no loss was finite any more
+  kInterrupted
+};
 
 struct ModelLevelResult {
   Ended ended = Ended::kDone;
   int64_t steps = 0;
-  HeldOutLoss before, after;  ///< on the held-out set; zeros where it is empty
+  HeldOutLoss before, after;  ///< on the held-out set
 };
 
 /// Trains from the state that `run.store` holds, or from the start. Afterwards the model
@@ -76,8 +83,9 @@ struct ModelLevelResult {
 /// optimizer and, in a pipeline, the blocks. The curve is that of one rank to rounding,
 /// and that of as many ranks to the bit. Throws parallel::LostRank.
 ///
-/// A step whose loss or gradient is not finite is left out; the third in a row saves the state,
-/// which is that of the last finite step, and throws c10::ValueError.
+/// A step whose loss or gradient is not finite is left out; the third in a row ends the run. It
+/// throws c10::ValueError where no parameters are known to be better than the first: where no
+/// evaluation found any, or nothing is held out and not even the last step was finite.
 ModelLevelResult heal_model(const ModelLevelRun& run, const ModelLevelOptions& options);
 
 }  // namespace schmidt::heal

@@ -133,9 +133,10 @@ void Stream::hold_out() {
     std::vector<int64_t> held;
     int64_t tokens = 0;
     for (size_t i = 0; tokens < rows[s] * options_.context; ++i) {
-      TORCH_CHECK_VALUE(i + 1 < order.size(), "[stream] expected fewer than ", rows[s],
-                        " rows held out of \"", reader.file.path().string(), "\", which has ",
-                        order.size(), " documents");
+      TORCH_CHECK_VALUE(i + 1 < order.size(), "[stream] ", rows[s], " rows held out of \"",
+                        reader.file.path().string(), "\" leave nothing of its ", order.size(),
+                        " documents, the first of which have ", tokens,
+                        " tokens that are learned; expected fewer rows or more text");
       held.push_back(order[i]);
       for (Example& window : windows_in(s, order[i])) {
         tokens += static_cast<int64_t>(window.ids.size());

@@ -9,6 +9,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "schmidt/compress/compress.h"
 #include "schmidt/compress/methods.h"
 #include "schmidt/io/safetensors_layout.h"
 #include "schmidt/pipeline/outputs.h"
@@ -165,7 +166,11 @@ void add_rest_in_int4(const PlanRecipe& recipe, const plan::Outline& model,
 Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double keep) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const plan::Preset* preset = recipe.preset.empty() ? nullptr : &plan::find_preset(recipe.preset);
-  if (preset != nullptr && preset->bits > 0) return in_integers(recipe, model, preset->bits);
+  if (preset != nullptr && preset->bits > 0) {
+    Allocated integers = in_integers(recipe, model, preset->bits);
+    compress::check_plan(integers.layers, {});
+    return integers;
+  }
   const std::vector<std::string> alone = left_alone(recipe);
   Allocated allocated = recipe.profile ? with_profile(recipe, model, alone, keep)
                                        : without_profile(recipe, model, alone, keep);
@@ -179,6 +184,7 @@ Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double 
                       " makes integers of few bits; expected one that makes networks");
   }
   if (preset != nullptr && preset->mixed_int4) add_rest_in_int4(recipe, model, allocated.layers);
+  compress::check_plan(allocated.layers, {});
   return allocated;
 }
 

@@ -1,5 +1,7 @@
 #include "schmidt/text/tokenizer.h"
 
+#include <algorithm>
+
 #include <c10/util/Exception.h>
 
 #include "schmidt/base/atomic_file.h"
@@ -117,6 +119,18 @@ std::string StreamDecoder::flush() {
   std::string rest = decoding_->flush();
   decoding_ = std::make_unique<Decoding>(tokenizer_.impl_->decoder);
   return rest;
+}
+
+std::optional<int64_t> first_difference(const Tokenizer& a, const Tokenizer& b,
+                                        int64_t vocab_size) {
+  const std::vector<int64_t> without_a = a.ids_without_token(vocab_size),
+                             without_b = b.ids_without_token(vocab_size);
+  for (int64_t id = 0; id < vocab_size; ++id) {
+    const bool in_a = !std::ranges::binary_search(without_a, id);
+    const bool in_b = !std::ranges::binary_search(without_b, id);
+    if (in_a != in_b || (in_a && a.id_to_token(id) != b.id_to_token(id))) return id;
+  }
+  return std::nullopt;
 }
 
 }  // namespace schmidt::text

@@ -103,4 +103,8 @@ class StreamDecoder {
   std::unique_ptr<Decoding> decoding_;
 };
 
+/// The first id below `vocab_size` that stands for other tokens in two tokenizers, or for one in
+/// one of them alone; none: they are the same there.
+std::optional<int64_t> first_difference(const Tokenizer& a, const Tokenizer& b, int64_t vocab_size);
+
 }  // namespace schmidt::text
