@@ -242,7 +242,8 @@ TEST_F(TeamHeals, EndAllRanksAfterThreeStepsWithoutAFiniteLoss) {
     const std::string out = "out" + std::to_string(stages);
     EXPECT_THROW(heal_as(3, stages, options(), out), c10::ValueError);
     const auto run = tmp / (out + ".partial") / "run";
-    EXPECT_TRUE(std::filesystem::exists((stages == 1 ? run : run / "stage-2") / "state-3"));
+    EXPECT_FALSE(std::filesystem::exists((stages == 1 ? run : run / "stage-2") / "state-3"));
+    EXPECT_FALSE(std::filesystem::exists(tmp / out));
   }
 }
 

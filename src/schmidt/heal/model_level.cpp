@@ -268,9 +268,8 @@ class Training {
   HeldOutLoss mean(const Sums& sums) const {
     const auto n = static_cast<double>(sums.counted);
     const double cross_entropy = sums.cross_entropy / n, kl = sums.kl / n;
-    const bool has_teacher = run_.teacher || run_.teacher_part != nullptr;
     return {options_.weights.cross_entropy * cross_entropy + options_.weights.kl * kl,
-            cross_entropy, has_teacher ? kl : HeldOutLoss::kNotMeasured};
+            cross_entropy, options_.weights.kl > 0.0 ? kl : HeldOutLoss::kNotMeasured};
   }
 
   void report(const Sums& sums, double norm, double rate, double seconds, bool finite,

@@ -40,7 +40,7 @@ struct HeldOutLoss {
   static constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
   double loss = kNotMeasured;  ///< the weighted sum of the two
   double cross_entropy = kNotMeasured;
-  double kl = kNotMeasured;  ///< not without a teacher
+  double kl = kNotMeasured;  ///< not where it has no weight
 
   nlohmann::json json() const;
   /// Of what `json` gave; null, which stands for what is not finite, becomes NaN.
