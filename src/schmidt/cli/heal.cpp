@@ -128,8 +128,7 @@ void print(const HealVerbOptions& options, const heal::HealResult& result) {
   if (result.ended == heal::Ended::kDiverged) {
     fmt::print(
         "ended at step {}, from where on no loss was finite: the parameters are the best of "
-        "before. "
-        "A smaller --learning-rate may gain more\n",
+        "before. A smaller --learning-rate may gain more\n",
         result.steps);
   }
   if (result.skipped_lines > 0) {

@@ -339,7 +339,6 @@ uint64_t bytes_at(const fs::path& path) {
 void remove_outdated(const StageCommand& stage) {
   remove_tree(stage.result);
   for (const fs::path& path : stage.work_places()) remove_tree(path);
-  for (const fs::path& figure : stage.figures()) remove_file(figure);
 }
 
 /// What the verb would have printed of a result that it has written, as far as others ask for it;
@@ -423,12 +422,11 @@ void run_stage(const RunOptions& options, Run& run, size_t index) {
   if (!goes_on || (!printed && path_exists(stage.result))) {
     remove_outdated(stage);
     record = {.verb = stage.verb->name, .key = run.keys[index]};
-  } else if (!printed) {
-    for (const fs::path& figure : stage.figures()) remove_file(figure);  // of no result
   }
   if (printed) {
     record.result = std::move(*printed);
   } else {
+    for (const fs::path& figure : stage.figures()) remove_file(figure);  // of no result
     record.finished = false;
     record.command = command_of(stage);
     record.program = "schmidt " SCHMIDT_VERSION;

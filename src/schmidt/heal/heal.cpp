@@ -79,8 +79,23 @@ WorkFolder claim(const AtomicFolder& folder, const std::string& work, const Heal
 }
 
 /// Before any work is begun, and before a stored teacher is asked for hours.
-void check_teacher(const io::Checkpoint& student, const io::Checkpoint& teacher,
-                   const HealOptions& options) {
+/// Throws c10::ValueError where token ids mean something else to the teacher, as far as its
+/// tokenizer can be read: the student's is the one that counts.
+void check_tokens(const text::Tokenizer& student, const io::Checkpoint& teacher,
+                  int64_t vocabulary) {
+  std::optional<text::Tokenizer> read;
+  try {
+    read = text::Tokenizer::load(teacher.path());
+  } catch (const FormatError&) {
+    return;
+  }
+  const auto other = text::first_difference(student, *read, vocabulary);
+  TORCH_CHECK_VALUE(!other, "[heal] expected a teacher of the same tokens, got another token ",
+                    other.value_or(0), ": ", teacher.path().string());
+}
+
+void check_teacher(const io::Checkpoint& student, const text::Tokenizer& tokenizer,
+                   const io::Checkpoint& teacher, const HealOptions& options) {
   const model::ModelConfig s = model::parse_config(student.config(), student.path());
   const model::ModelConfig t = model::parse_config(teacher.config(), teacher.path());
   TORCH_CHECK_VALUE(options.model_level.weights.kl == 0.0 || s.vocab_size == t.vocab_size,
@@ -90,17 +105,7 @@ void check_teacher(const io::Checkpoint& student, const io::Checkpoint& teacher,
       options.block_tokens == 0 || (s.num_layers == t.num_layers && s.hidden_size == t.hidden_size),
       "[heal] expected a teacher of ", s.num_layers, " blocks of width ", s.hidden_size,
       ", got one of ", t.num_layers, " of ", t.hidden_size, ": ", teacher.path().string());
-  std::optional<text::Tokenizer> read;
-  try {
-    read = text::Tokenizer::load(teacher.path());
-  } catch (const FormatError&) {  // it is the student's that counts
-    return;
-  }
-  const auto other =
-      text::first_difference(text::Tokenizer::load(student.path()), *read, s.vocab_size);
-  TORCH_CHECK_VALUE(options.model_level.weights.kl == 0.0 || !other,
-                    "[heal] expected a teacher of the same tokens, got another token ",
-                    other.value_or(0), ": ", teacher.path().string());
+  if (options.model_level.weights.kl > 0.0) check_tokens(tokenizer, teacher, s.vocab_size);
 }
 
 void check(const std::optional<io::Checkpoint>& teacher, const HealOptions& options) {
@@ -140,7 +145,7 @@ class Healing {
                 io::string_or(student.config(), "model_type", "", student.path()), options.stream),
         save_points_(team, callbacks.interrupted, options.save_minutes) {
     check(teacher, options);
-    if (teacher) check_teacher(student, *teacher, options);
+    if (teacher) check_teacher(student, stream_.tokenizer(), *teacher, options);
     const int64_t vocabulary = model::parse_config(student.config(), student.path()).vocab_size;
     TORCH_CHECK_VALUE(options.top_k <= vocabulary, "[heal] expected a top-k of at most ",
                       vocabulary, ", the vocabulary, got ", options.top_k);

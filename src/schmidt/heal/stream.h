@@ -67,6 +67,8 @@ class Stream {
   /// fingerprint means the same batches of the same tokenizer.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+
   int64_t skipped() const;                    ///< broken lines of all files
   int64_t tokens() const { return tokens_; }  ///< handed out, padding not counted
   double epochs() const;  ///< how often the first source's documents have been gone through

@@ -166,11 +166,7 @@ void add_rest_in_int4(const PlanRecipe& recipe, const plan::Outline& model,
 Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double keep) {
   TORCH_CHECK_VALUE(keep > 0.0 && keep <= 1.0, "[keep] expected a share in (0, 1], got ", keep);
   const plan::Preset* preset = recipe.preset.empty() ? nullptr : &plan::find_preset(recipe.preset);
-  if (preset != nullptr && preset->bits > 0) {
-    Allocated integers = in_integers(recipe, model, preset->bits);
-    compress::check_plan(integers.layers, {});
-    return integers;
-  }
+  if (preset != nullptr && preset->bits > 0) return in_integers(recipe, model, preset->bits);
   const std::vector<std::string> alone = left_alone(recipe);
   Allocated allocated = recipe.profile ? with_profile(recipe, model, alone, keep)
                                        : without_profile(recipe, model, alone, keep);
@@ -184,7 +180,6 @@ Allocated allocate(const PlanRecipe& recipe, const plan::Outline& model, double 
                       " makes integers of few bits; expected one that makes networks");
   }
   if (preset != nullptr && preset->mixed_int4) add_rest_in_int4(recipe, model, allocated.layers);
-  compress::check_plan(allocated.layers, {});
   return allocated;
 }
 
@@ -262,6 +257,7 @@ PlanOutcome predict_plan(const plan::Outline& model, const PlanRecipe& recipe) {
     allocated = allocate(recipe, model, keep);
     footprint = plan::footprint(model, allocated.layers);
   }
+  compress::check_plan(allocated.layers, {});
   const double kept =
       static_cast<double>(footprint.parameters) / static_cast<double>(model.parameters);
   const std::string dtype = stored_dtype(recipe, model);
