@@ -49,6 +49,11 @@ TEST_P(Moments, AreThoseOfDoublePrecision) {
     const torch::Tensor again = square.clone();
     add_moments(again, apart);
     EXPECT_TRUE(torch::equal(again.triu(), own.triu()));
+    const torch::Tensor squares = torch::randn({c.n}), sum = squares.clone();
+    const torch::Tensor weights = row_squares(x);
+    expect_near(weights, wide(x).square().sum(1));
+    add_weighted_squares(sum, weights, apart);
+    expect_near(sum, wide(squares) + torch::matmul(wide(weights), wide(y).square()));
   }
   at::set_num_threads(threads);
 }
@@ -64,6 +69,9 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Moments, RefusesWhatDoesNotFit) {
   const torch::Tensor sum = torch::zeros({3, 4});
   EXPECT_THROW(add_cross_moments(sum, torch::zeros({5, 3}), torch::zeros({6, 4})), c10::ValueError);
+  EXPECT_THROW(row_squares(torch::zeros({5})), c10::ValueError);
+  EXPECT_THROW(add_weighted_squares(torch::zeros({3}), torch::zeros({4}), torch::zeros({5, 3})),
+               c10::ValueError);
   EXPECT_THROW(add_moments(sum, torch::zeros({5, 3})), c10::ValueError);
   EXPECT_THROW(add_cross_moments(sum, torch::zeros({5, 3}), torch::zeros({5, 4}, torch::kBFloat16)),
                c10::ValueError);

@@ -19,6 +19,32 @@ class SmolLm2 : public testing::Test {
     truth_ = io::load_safetensors(test::oracle_dir() / "model" / "smollm2" / "truth.safetensors");
     model_ = Model::load(io::Checkpoint::open(test::smollm2_path()));
   }
+
+  /// Those of transformers, of so many prompts at once.
+  void expect_true_answers(const Model& model, size_t at_once) {
+    const torch::Tensor lengths = truth_["prompt_lengths"];
+    const torch::Tensor padded = truth_["prompts"];  // on the left
+    std::vector<std::vector<int64_t>> prompts;
+    for (int64_t i = 0; i < lengths.size(0); ++i) {
+      const int64_t length = lengths[i].item<int64_t>();
+      const torch::Tensor ids = padded[i].narrow(0, padded.size(1) - length, length).contiguous();
+      prompts.emplace_back(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + length);
+    }
+    ASSERT_EQ(prompts.size(), 20);
+    for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
+      const auto first = prompts.begin() + static_cast<std::ptrdiff_t>(begin);
+      const std::vector<Generation> answers =
+          generate(model, {first, first + static_cast<std::ptrdiff_t>(at_once)},
+                   {.max_new_tokens = 64, .eos_ids = std::vector<int64_t>{}});
+      for (size_t i = 0; i < at_once; ++i) {
+        const torch::Tensor truth = truth_["answers"][static_cast<int64_t>(begin + i)].contiguous();
+        const std::vector<int64_t> expected(truth.data_ptr<int64_t>(),
+                                            truth.data_ptr<int64_t>() + truth.numel());
+        EXPECT_EQ(answers[i].ids, expected) << "prompt " << begin + i;
+      }
+    }
+  }
+
   std::map<std::string, torch::Tensor> truth_;
   std::optional<Model> model_;
 };
@@ -31,24 +57,12 @@ TEST_F(SmolLm2, LogitsOfAText) {
   EXPECT_LT(difference.abs().max().item<float>(), 1e-3);
 }
 
-TEST_F(SmolLm2, GreedyAnswersToTwentyPrompts) {
-  const torch::Tensor lengths = truth_["prompt_lengths"];
-  const torch::Tensor padded = truth_["prompts"];  // on the left
-  std::vector<std::vector<int64_t>> prompts;
-  for (int64_t i = 0; i < lengths.size(0); ++i) {
-    const int64_t length = lengths[i].item<int64_t>();
-    const torch::Tensor ids = padded[i].narrow(0, padded.size(1) - length, length).contiguous();
-    prompts.emplace_back(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + length);
-  }
-  ASSERT_EQ(prompts.size(), 20);
-  const std::vector<Generation> answers =
-      generate(*model_, prompts, {.max_new_tokens = 64, .eos_ids = std::vector<int64_t>{}});
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    const torch::Tensor truth = truth_["answers"][static_cast<int64_t>(i)].contiguous();
-    const std::vector<int64_t> expected(truth.data_ptr<int64_t>(),
-                                        truth.data_ptr<int64_t>() + truth.numel());
-    EXPECT_EQ(answers[i].ids, expected) << "prompt " << i;
-  }
+TEST_F(SmolLm2, GreedyAnswersToTwentyPrompts) { expect_true_answers(*model_, 20); }
+
+TEST_F(SmolLm2, TheSameWhereTheLikeliestTokensAreSearchedFor) {
+  model_.reset();
+  expect_true_answers(
+      Model::load(io::Checkpoint::open(test::smollm2_path()), {.search_likeliest = true}), 4);
 }
 
 }  // namespace

@@ -107,19 +107,19 @@ NormPair norm_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap
                    double damping, double ridge) {
   const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)), weight.scalar_type());
   const torch::Tensor w = weight.to(dtype);
+  const torch::Tensor target = drift ? drift->apply(w) : w;
   const double floor = damping * gradient.mean_square;
   if (gradient.pulled_back) {
     torch::Tensor s = gradient.moments.to(dtype) + floor * at::matmul(w.t(), w);
     // T^T S T, by two maps of rows: S T, then T^T (S T) as the transpose of (S T)^T T.
     if (drift) s = drift->apply(drift->apply(s).t()).t();
-    return {with_ridge(input_moments, ridge).to(dtype), s};
+    return {with_ridge(input_moments, ridge).to(dtype), s, target};
   }
   const torch::Tensor h = output_moments(gradient, damping).to(dtype);
-  const torch::Tensor m = drift ? drift->apply(w) : w;
-  // M (G + ridge) M^T without a copy of G, the larger side's.
+  // M (G + ridge) M^T, M the target, without a copy of G, the larger side's.
   const double shift = ridge * input_moments.diagonal().mean().item<double>();
-  const torch::Tensor mg = at::matmul(m, input_moments.to(dtype)) + shift * m;
-  return {h, at::matmul(mg, m.t())};
+  const torch::Tensor mg = at::matmul(target, input_moments.to(dtype)) + shift * target;
+  return {h, at::matmul(mg, target.t()), target};
 }
 
 void check_finite_moments(const std::string& layer, const torch::Tensor& moments) {

@@ -97,7 +97,10 @@ double decode_rate(const Subject& s, const BenchOptions& options) {
   torch::Tensor next = torch::ones({options.batch, 1}, torch::kInt64).to(s.model.device());
   const double t = seconds_of([&] {
     for (int64_t i = 0; i < options.generate; ++i) {
-      next = s.model.step(next, lengths, cache).argmax(-1, /*keepdim=*/true);
+      const torch::Tensor states = s.model.step_states(next, lengths, lengths, cache);
+      const auto likeliest = s.model.find_likeliest(states);
+      next = likeliest ? torch::tensor(*likeliest).unsqueeze(1)
+                       : s.model.logits(states).argmax(-1, /*keepdim=*/true);
     }
     next.cpu();
   });
@@ -230,10 +233,10 @@ void run(const BenchOptions& options) {
     TORCH_CHECK_VALUE(longest <= context, "[bench] expected at most the context of ", path, ", ",
                       context, " tokens, got ", longest);
   }
+  measure(subjects, options);
   if (options.generate > 0) {
     for (Subject& s : subjects) s.bytes_per_token = bytes_per_token(s.model, options);
   }
-  measure(subjects, options);
   const bool on_cpu = options.common.torch_device().is_cpu();
   print(subjects, options, on_cpu ? kernels::measure_read_speed() : 0.0);
 }

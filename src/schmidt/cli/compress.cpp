@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "schmidt/base/kept_memory.h"
 #include "schmidt/cli/calibration_options.h"
 #include "schmidt/cli/compression.h"
 #include "schmidt/cli/console.h"
@@ -322,6 +323,7 @@ void check_budget(const CompressVerbOptions& options) {
 pipeline::CompressOutcome compress_by(const CompressVerbOptions& options, const NoteFn& note,
                                       const Reporter& reporter) {
   apply_common_options(options.common);
+  keep_freed_memory();  // every block asks for the same large ones
   const io::Checkpoint checkpoint = open_checkpoint(options.model, note);
   const pipeline::CompressRecipe recipe = recipe_of(options, checkpoint);
   if (options.recipe.empty()) check_options(options, methods_of(recipe));

@@ -82,6 +82,7 @@ model::Model load_model(const io::Checkpoint& checkpoint, const CommonOptions& o
                                       .device = options.torch_device(),
                                       .networks = inference.networks,
                                       .activations = inference.activations,
+                                      .search_likeliest = true,
                                       .cache_type = inference.cache_type});
   keep_freed_memory();  // every step asks for the same blocks
   return model;

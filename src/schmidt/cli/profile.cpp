@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/kept_memory.h"
 #include "schmidt/cli/console.h"
 #include "schmidt/cli/loading.h"
 #include "schmidt/cli/read_options.h"
@@ -90,6 +91,7 @@ void check_options(const ProfileVerbOptions& options, const compress::Method& me
 
 void run(const ProfileVerbOptions& options) {
   apply_common_options(options.common);
+  keep_freed_memory();  // every block asks for the same large ones
   const pipeline::ProfileRecipe recipe = recipe_of(options);
   const io::Checkpoint model = open_checkpoint(options.model, options.common);
   pipeline::ProfileRun run{.out = options.out, .force = options.force};

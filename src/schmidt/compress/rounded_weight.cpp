@@ -95,8 +95,7 @@ Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs&
   const calibrate::NormPair pair =
       calibrate::norm_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
   const auto [q, dual] = calibrate::leading_projector(pair.a, pair.b, rank);
-  const torch::Tensor wide = w.to(q.scalar_type());
-  const torch::Tensor target = drift ? drift->apply(wide) : wide;
+  const torch::Tensor target = pair.target.to(q.scalar_type());
   const auto dtype = w.scalar_type();
   if (gradient.pulled_back) return {at::matmul(target, q).to(dtype), dual.to(dtype)};
   return {dual.t().to(dtype), at::matmul(q.t(), target).to(dtype)};

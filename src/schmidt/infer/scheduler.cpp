@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <optional>
 #include <string>
 
@@ -10,6 +9,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+
+#include "schmidt/model/sequence.h"
 
 namespace schmidt::infer {
 namespace {
@@ -50,9 +51,6 @@ double seconds_since(Clock::time_point start) {
 Scheduler::Scheduler(model::Model model, SchedulerOptions options)
     : model_(std::move(model)),
       options_(checked(std::move(options), model_.config())),
-      never_drawn_(options_.never_drawn.empty()
-                       ? torch::Tensor()
-                       : at::tensor(options_.never_drawn, at::kLong).to(model_.device())),
       cache_(model_.make_cache(options_.slots, options_.context)),
       slots_(options_.slots) {
   stats_.slots = options_.slots;
@@ -407,12 +405,14 @@ void Scheduler::take_up(const Piece& piece, const torch::Tensor& states) {
 /// Draws the next token of each of the slots from the states' rows `last`.
 void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& states,
                      const std::vector<int64_t>& last) {
-  torch::Tensor logits, drawable;
+  const bool likeliest = std::ranges::all_of(ready, [&](size_t slot) {
+    const Running& running = *slots_[slot].running;
+    return running.sampler.takes_likeliest() && !running.job.request.top_scores;
+  });
+  std::optional<model::NextTokens> next;
   try {
-    logits = model_.logits(states.index_select(0, at::tensor(last, at::kLong).to(states.device())));
-    drawable = never_drawn_.defined()
-                   ? logits.index_fill(-1, never_drawn_, -std::numeric_limits<double>::infinity())
-                   : logits;
+    next.emplace(model_, states.index_select(0, at::tensor(last, at::kLong).to(states.device())),
+                 options_.never_drawn, likeliest);
   } catch (const std::exception& e) {
     if (ready.size() == 1) {
       if (drop_idle()) return draw(ready, states, last);
@@ -430,11 +430,11 @@ void Scheduler::draw(const std::vector<size_t>& ready, const torch::Tensor& stat
       Running& running = *slots_[ready[i]].running;
       try {
         DrawnToken& token = tokens[i];
-        token.id = running.sampler.draw(drawable[row], running.tokens);
+        token.id = next->draw(row, running.sampler, running.tokens);
         token.ends_text = !running.job.request.ignore_eos &&
                           std::ranges::find(options_.eos_ids, token.id) != options_.eos_ids.end();
         if (const auto top = running.job.request.top_scores) {
-          token.score = score_tokens(logits.narrow(0, row, 1), {token.id}, *top).front();
+          token.score = score_tokens(next->logits().narrow(0, row, 1), {token.id}, *top).front();
         }
       } catch (const std::exception& e) {
         errors[i] = one_line(e);

@@ -132,7 +132,6 @@ class Scheduler {
 
   const model::Model model_;
   const SchedulerOptions options_;
-  const torch::Tensor never_drawn_;  // int64; undefined where all may be drawn
 
   // Of the thread alone.
   model::KvCache cache_;

@@ -4,9 +4,12 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 #include <c10/util/BFloat16.h>
 
+#include "schmidt/kernels/fast_path.h"
 #include "schmidt/kernels/instruction_sets.h"
+#include "schmidt/kernels/loops.h"
 #include "schmidt/kernels/processor.h"
 
 #if defined(__x86_64__)
@@ -147,7 +150,103 @@ void add(const torch::Tensor& sum, const torch::Tensor& x, const torch::Tensor& 
   by_the_library(sum, x, y, upper);
 }
 
+/// The sum of squares of n numbers, in as many sums as vectors have lanes.
+struct SquareSum {
+  template <typename T>
+  SCHMIDT_INLINE_LOOP static void run(const T* x, int64_t n, float* to) {
+    constexpr int64_t kLanes = 16;
+    float lanes[kLanes] = {};
+    int64_t j = 0;
+    for (; j + kLanes <= n; j += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += square(x[j + lane]);
+    }
+    for (; j < n; ++j) lanes[0] += square(x[j]);
+    float sum = 0;
+    for (const float lane : lanes) sum += lane;
+    *to = sum;
+  }
+
+  template <typename T>
+  SCHMIDT_INLINE_LOOP static float square(T x) {
+    return widen(x) * widen(x);
+  }
+};
+
+/// sum_j += weight x_j^2.
+struct AddSquares {
+  template <typename T>
+  SCHMIDT_INLINE_LOOP static void run(const T* x, float weight, float* sum, int64_t n) {
+    for (int64_t j = 0; j < n; ++j) sum[j] += weight * SquareSum::square(x[j]);
+  }
+};
+
+constexpr int64_t kColumnsTogether = 256, kTokensTogether = 64;  // whose sums are added at once
+
+void check_rows(const torch::Tensor& x) {
+  TORCH_CHECK_VALUE(x.dim() == 2 && x.is_floating_point(),
+                    "[moments] expected x [tokens, n] of floating-point numbers, got ", x.sizes());
+}
+
+/// Whether rows of x are read as they lie.
+bool fits_rows(const torch::Tensor& x) {
+  return fast_types({&x}) && (x.size(1) <= 1 || x.stride(1) == 1);
+}
+
 }  // namespace
+
+torch::Tensor row_squares(const torch::Tensor& x) {
+  check_rows(x);
+  if (!fits_rows(x)) return x.to(torch::kFloat32).square().sum(1);
+  const int64_t tokens = x.size(0), n = x.size(1), stride = x.stride(0);
+  const torch::Tensor sums = at::empty({tokens}, at::TensorOptions(torch::kFloat32));
+  auto* const to = sums.mutable_data_ptr<float>();
+  with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
+    const T* const from = x.const_data_ptr<T>();
+    at::parallel_for(0, tokens, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n)),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t t = begin; t < end; ++t) {
+                         run_fastest<SquareSum>(from + t * stride, n, to + t);
+                       }
+                     });
+  });
+  return sums;
+}
+
+void add_weighted_squares(const torch::Tensor& sum, const torch::Tensor& weights,
+                          const torch::Tensor& x) {
+  check_rows(x);
+  TORCH_CHECK_VALUE(sum.dim() == 1 && sum.size(0) == x.size(1) && sum.is_contiguous() &&
+                        weights.dim() == 1 && weights.size(0) == x.size(0) &&
+                        sum.scalar_type() == torch::kFloat32 &&
+                        weights.scalar_type() == torch::kFloat32,
+                    "[moments] expected float32 sums [n] and weights [tokens] of x [tokens, n], ",
+                    "got ", sum.sizes(), ", ", weights.sizes(), " and ", x.sizes());
+  if (!fits_rows(x)) {
+    sum.add_(at::matmul(weights, x.to(torch::kFloat32).square()));
+    return;
+  }
+  const int64_t tokens = x.size(0), n = x.size(1), stride = x.stride(0);
+  const torch::Tensor factors = weights.contiguous();
+  const auto* const of_token = factors.const_data_ptr<float>();
+  auto* const to = sum.mutable_data_ptr<float>();
+  with_fast_type(x.scalar_type(), [&]<typename T>(T* /*type*/) {
+    const T* const from = x.const_data_ptr<T>();
+    const int64_t parts = (n + kColumnsTogether - 1) / kColumnsTogether;
+    at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+      for (int64_t j = first * kColumnsTogether; j < std::min(n, last * kColumnsTogether);
+           j += kColumnsTogether) {
+        const int64_t columns = std::min(kColumnsTogether, n - j);
+        for (int64_t begin = 0; begin < tokens; begin += kTokensTogether) {
+          float some[kColumnsTogether] = {};
+          for (int64_t t = begin; t < std::min(tokens, begin + kTokensTogether); ++t) {
+            run_fastest<AddSquares>(from + t * stride + j, of_token[t], some + 0, columns);
+          }
+          for (int64_t c = 0; c < columns; ++c) to[j + c] += some[c];
+        }
+      }
+    });
+  });
+}
 
 void add_cross_moments(const torch::Tensor& sum, const torch::Tensor& x, const torch::Tensor& y) {
   add(sum, x, y, /*upper=*/false);

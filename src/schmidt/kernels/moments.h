@@ -14,4 +14,12 @@ void add_cross_moments(const torch::Tensor& sum, const torch::Tensor& x, const t
 /// is below is not to be read.
 void add_moments(const torch::Tensor& sum, const torch::Tensor& x);
 
+/// The sum of squares of each row of x [tokens, n], float32 [tokens]. x and what it throws as
+/// above.
+torch::Tensor row_squares(const torch::Tensor& x);
+
+/// sum [n] += weights_t x_t^2 over the rows of x [tokens, n], weights float32 [tokens].
+void add_weighted_squares(const torch::Tensor& sum, const torch::Tensor& weights,
+                          const torch::Tensor& x);
+
 }  // namespace schmidt::kernels

@@ -33,9 +33,17 @@ void run(const Model& model, const GenerationRules& rules, std::vector<Sequence>
       std::copy_n(rows[i].tokens().begin() + cache.lengths()[i], lengths[i],
                   ids.mutable_data_ptr<int64_t>() + i * widest);
     }
-    const torch::Tensor logits = rules.drawable(model.step(ids, lengths, cache));
+    std::vector<int64_t> wanted(count, 0), drawing;
     for (int64_t i = 0; i < count; ++i) {
-      if (lengths[i] > 0 && cache.lengths()[i] == rows[i].size()) rows[i].draw(logits[i]);
+      if (lengths[i] == 0 || cache.lengths()[i] + lengths[i] < rows[i].size()) continue;
+      wanted[i] = 1;
+      drawing.push_back(i);
+    }
+    const torch::Tensor states = model.step_states(ids, lengths, wanted, cache);
+    if (drawing.empty()) continue;
+    const NextTokens next(model, states, rules.never_drawn, rows[0].sampler().takes_likeliest());
+    for (size_t i = 0; i < drawing.size(); ++i) {
+      rows[drawing[i]].draw(next, static_cast<int64_t>(i));
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "schmidt/base/format_error.h"
 #include "schmidt/model/decode_engine.h"
 #include "schmidt/model/layer_kinds.h"
+#include "schmidt/model/likeliest_search.h"
 #include "schmidt/model/norm.h"
 #include "schmidt/model/require_model.h"
 #include "schmidt/model/vocabulary_scale.h"
@@ -113,6 +114,9 @@ Model Model::load_blocks(const nlohmann::json& config, const Weights& weights, i
     const LayerSpec output = output_layer(c);
     model.norm_ = weights.read("model.norm.weight", {c.hidden_size});
     model.output_ = tied ? model.embedding_ : load_group({&output, 1}, c, weights);
+    if (weights.options().search_likeliest) {
+      model.search_ = LikeliestSearch::make(c, model.output_);
+    }
   }
   return model;
 }
@@ -151,6 +155,12 @@ torch::Tensor Model::hidden(const torch::Tensor& ids,
 torch::Tensor Model::logits(const torch::Tensor& hidden) const {
   TORCH_CHECK_VALUE(norm_.defined(), "[logits] expected the part with the last block");
   return logits_of(config_, output_->apply(hidden));
+}
+
+std::optional<std::vector<int64_t>> Model::find_likeliest(
+    const torch::Tensor& hidden, const std::vector<int64_t>& excluded) const {
+  if (search_ == nullptr) return std::nullopt;
+  return search_->find(hidden, excluded);
 }
 
 torch::Tensor Model::output_rows(const torch::Tensor& tokens) const {
@@ -215,15 +225,6 @@ torch::Tensor Model::step_states(const torch::Tensor& ids, const std::vector<int
   return advance(plan, wanted, cache);
 }
 
-torch::Tensor Model::step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                               KvCache& cache, int64_t count) const {
-  const at::NoGradGuard no_grad;
-  TORCH_CHECK_VALUE(cache.batch() == 1 && lengths.size() == 1 && count >= 1 && count <= lengths[0],
-                    "[step] expected a row of ", count, " tokens or more, got ", lengths.size(),
-                    " rows");
-  return logits(advance(plan_step(ids, lengths, cache), {count}, cache));
-}
-
 KvCache Model::make_cache(int64_t batch, int64_t capacity, std::optional<int64_t> blocks) const {
   return KvCache(config_, batch, capacity, dtype(), device(),
                  {.type = cache_type_, .blocks = blocks});
@@ -281,7 +282,9 @@ int64_t Model::bytes() const {
 }
 
 int64_t Model::bytes_of_step() const {
-  return bytes_after_embedding([&](Group group) { return config_.share_of_tokens(group.expert); });
+  const int64_t all =
+      bytes_after_embedding([&](Group group) { return config_.share_of_tokens(group.expert); });
+  return search_ == nullptr ? all : all - search_->bytes_saved();
 }
 
 int64_t Model::bytes_after_embedding(const std::function<double(Group)>& share) const {

@@ -19,6 +19,7 @@
 namespace schmidt::model {
 
 class DecodeEngine;
+class LikeliestSearch;
 
 /// A decoder-only language model of the Llama family:
 ///
@@ -59,6 +60,12 @@ class Model {
   /// Final hidden states [..., hidden] -> logits [..., vocab], in the model's dtype.
   torch::Tensor logits(const torch::Tensor& hidden) const;
 
+  /// Hidden states as `logits` takes them, [k, hidden] -> the id of the largest logit of each, the
+  /// first of equal ones, `excluded` ones left out. Nothing where it has to be looked for among all
+  /// logits: the model was not loaded with `search_likeliest`, or LikeliestSearch finds nothing.
+  std::optional<std::vector<int64_t>> find_likeliest(
+      const torch::Tensor& hidden, const std::vector<int64_t>& excluded = {}) const;
+
   /// The output layer's rows for tokens int64 [k], -> [k, hidden]. Differentiable.
   torch::Tensor output_rows(const torch::Tensor& tokens) const;
 
@@ -81,11 +88,6 @@ class Model {
   torch::Tensor step_states(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
                             const std::vector<int64_t>& wanted, KvCache& cache) const;
 
-  /// The same as `step`, -> logits after each of the last `count` tokens of a cache's only row
-  /// [count, vocab]. Throws c10::ValueError also for several rows or fewer tokens.
-  torch::Tensor step_each(const torch::Tensor& ids, const std::vector<int64_t>& lengths,
-                          KvCache& cache, int64_t count) const;
-
   /// An empty cache for this model, on its device, of the type that the model was loaded with; of
   /// `blocks` blocks where that is given. Throws c10::ValueError as KvCache.
   KvCache make_cache(int64_t batch, int64_t capacity,
@@ -106,7 +108,8 @@ class Model {
   int64_t bytes() const;
 
   /// Those of them that a step of one token reads: of an embedding that is not the output layer the
-  /// row of the token alone, which does not count, and of experts those that the token takes.
+  /// row of the token alone, which does not count, and of experts those that the token takes; of an
+  /// output layer in which likeliest tokens have been searched for what the search reads.
   int64_t bytes_of_step() const;
 
   // The pieces of `hidden`, for work that goes block by block.
@@ -144,6 +147,7 @@ class Model {
   std::shared_ptr<const DecodeEngine> engine_;  // of the blocks; null where there is none
   torch::Tensor norm_;    // [hidden]; undefined in a part without the last block
   ProjectionPtr output_;  // to [vocab]; the embedding where it is tied, null without the last block
+  std::shared_ptr<const LikeliestSearch> search_;  // of the output layer; null where there is none
 };
 
 }  // namespace schmidt::model

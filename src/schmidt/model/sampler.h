@@ -28,6 +28,11 @@ class Sampler {
   /// `stream` tells sequences of one seed apart. Throws as check_sampling does.
   explicit Sampler(const SamplingOptions& options, uint64_t stream = 0);
 
+  /// Whether it draws the likeliest token, whatever the context.
+  bool takes_likeliest() const {
+    return options_.temperature == 0.0 && options_.repetition_penalty == 1.0;
+  }
+
   /// logits [vocab], of any floating type, on any device; `context` is the prompt
   /// and what was drawn so far, for the repetition penalty. Of equal logits the one
   /// with the lowest id is likelier.

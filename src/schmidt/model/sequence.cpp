@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 
 namespace schmidt::model {
@@ -42,11 +43,9 @@ GenerationRules::GenerationRules(const Model& model,
       max_new_tokens(options.max_new_tokens),
       eos_ids(options.eos_ids ? *options.eos_ids : model.config().eos_ids),
       sampling(options.sampling),
+      never_drawn(options.never_drawn),
       on_token(std::move(receiver)) {
   check(prompts, options, context, model.config());
-  if (!options.never_drawn.empty()) {
-    never_drawn = at::tensor(options.never_drawn).to(model.device());
-  }
 }
 
 int64_t GenerationRules::room(int64_t length) const {
@@ -54,9 +53,20 @@ int64_t GenerationRules::room(int64_t length) const {
   return max_new_tokens >= context - length ? context : length + max_new_tokens;
 }
 
-torch::Tensor GenerationRules::drawable(const torch::Tensor& logits) const {
-  if (!never_drawn.defined()) return logits;
-  return logits.index_fill(-1, never_drawn, -std::numeric_limits<double>::infinity());
+NextTokens::NextTokens(const Model& model, const torch::Tensor& states,
+                       const std::vector<int64_t>& excluded, bool likeliest) {
+  const at::NoGradGuard no_grad;
+  if (likeliest) likeliest_ = model.find_likeliest(states, excluded);
+  if (likeliest_) return;
+  drawable_ = logits_ = model.logits(states);
+  if (excluded.empty()) return;
+  drawable_ = logits_.index_fill(-1, at::tensor(excluded).to(logits_.device()),
+                                 -std::numeric_limits<double>::infinity());
+}
+
+int64_t NextTokens::draw(int64_t row, Sampler& sampler, std::span<const int64_t> context) const {
+  if (likeliest_) return likeliest_->at(static_cast<size_t>(row));
+  return sampler.draw(drawable_[row], context);
 }
 
 Sequence::Sequence(const GenerationRules& rules, std::vector<int64_t> prompt, int64_t row)
@@ -65,8 +75,8 @@ Sequence::Sequence(const GenerationRules& rules, std::vector<int64_t> prompt, in
       row_(row),
       sampler_(rules.sampling, static_cast<uint64_t>(row)) {}
 
-int64_t Sequence::draw(const torch::Tensor& logits) {
-  const int64_t id = sampler_.draw(logits, tokens_);
+int64_t Sequence::draw(const NextTokens& next, int64_t row) {
+  const int64_t id = next.draw(row, sampler_, tokens_);
   finished_ = true;
   if (std::find(rules_->eos_ids.begin(), rules_->eos_ids.end(), id) != rules_->eos_ids.end()) {
     answer_.finish = FinishReason::kEos;

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include <torch/types.h>
@@ -21,14 +23,30 @@ struct GenerationRules {
   /// Tokens that a sequence of `length` may grow to.
   int64_t room(int64_t length) const;
 
-  /// logits [.., vocab] with those of tokens that are never drawn at minus infinity.
-  torch::Tensor drawable(const torch::Tensor& logits) const;
-
   int64_t context, max_new_tokens;
   std::vector<int64_t> eos_ids;
   SamplingOptions sampling;
-  torch::Tensor never_drawn;  ///< int64 on the model's device; undefined where all may be drawn
+  std::vector<int64_t> never_drawn;
   TokenFn on_token;
+};
+
+/// What may come after some hidden states: the likeliest tokens alone where they are drawn and can
+/// be found so, else logits of all.
+class NextTokens {
+ public:
+  /// states [k, hidden], as Model::logits takes them; `excluded` ids are never drawn.
+  NextTokens(const Model& model, const torch::Tensor& states, const std::vector<int64_t>& excluded,
+             bool likeliest);
+
+  /// After state `row`, in a sequence of those tokens so far. Throws as Sampler::draw.
+  int64_t draw(int64_t row, Sampler& sampler, std::span<const int64_t> context) const;
+
+  /// [k, vocab]; undefined where only the likeliest are known.
+  const torch::Tensor& logits() const { return logits_; }
+
+ private:
+  std::optional<std::vector<int64_t>> likeliest_;
+  torch::Tensor logits_, drawable_;
 };
 
 /// A prompt and the answer that grows behind it.
@@ -42,9 +60,9 @@ class Sequence {
   bool finished() const { return finished_; }
   const Sampler& sampler() const { return sampler_; }
 
-  /// Draws the next token from logits [vocab], already drawable, and takes it up unless it ends
+  /// Draws the next token, which comes after state `row` of `next`, and takes it up unless it ends
   /// the text.
-  int64_t draw(const torch::Tensor& logits);
+  int64_t draw(const NextTokens& next, int64_t row);
 
   Generation take_answer() { return std::move(answer_); }
 

@@ -14,9 +14,9 @@ bool has_dynamic_angles(const Model& model, int64_t length) {
   return rope.scaling == RopeScaling::kDynamic && length > rope.original_max_positions;
 }
 
-/// The tokens that the cache lacks, and after them logits of the last `count` [count, vocab].
-torch::Tensor read(const Model& model, const GenerationRules& rules,
-                   const std::vector<int64_t>& tokens, int64_t count, KvCache& cache) {
+/// The tokens that the cache lacks, and what may come after each of the last `count`.
+NextTokens read(const Model& model, const GenerationRules& rules, const Sampler& sampler,
+                const std::vector<int64_t>& tokens, int64_t count, KvCache& cache) {
   for (;;) {
     const int64_t held = cache.lengths()[0];
     const int64_t left = static_cast<int64_t>(tokens.size()) - held;
@@ -26,8 +26,9 @@ torch::Tensor read(const Model& model, const GenerationRules& rules,
         whole || left <= kPrefillTokens ? left : std::min(kPrefillTokens, left - count);
     const torch::Tensor ids =
         at::tensor(at::IntArrayRef(tokens.data() + held, length), torch::kInt64).unsqueeze(0);
-    if (length == left) return rules.drawable(model.step_each(ids, {length}, cache, count));
-    model.step(ids, {length}, cache);
+    const int64_t wanted = length == left ? count : 0;
+    const torch::Tensor states = model.step_states(ids, {length}, {wanted}, cache);
+    if (wanted > 0) return {model, states, rules.never_drawn, sampler.takes_likeliest()};
   }
 }
 
@@ -51,8 +52,8 @@ std::vector<int64_t> propose(const GenerationRules& rules, const Sequence& seque
   std::vector<int64_t> tokens = sequence.tokens();
   Sampler sampler = sequence.sampler();
   for (int64_t i = 0; i < most; ++i) {
-    const torch::Tensor logits = read(*draft.model, rules, tokens, 1, *draft.kept.cache);
-    tokens.push_back(sampler.draw(logits[0], tokens));
+    const NextTokens next = read(*draft.model, rules, sampler, tokens, 1, *draft.kept.cache);
+    tokens.push_back(next.draw(0, sampler, tokens));
   }
   return {tokens.begin() + sequence.size(), tokens.end()};
 }
@@ -83,10 +84,10 @@ Generation generate(const Model& model, const std::vector<int64_t>& prompt,
     std::vector<int64_t> tokens = sequence.tokens();
     tokens.insert(tokens.end(), proposals.begin(), proposals.end());
     const auto count = static_cast<int64_t>(proposals.size());
-    const torch::Tensor logits = read(model, rules, tokens, count + 1, *kept.cache);
+    const NextTokens next = read(model, rules, sequence.sampler(), tokens, count + 1, *kept.cache);
     int64_t accepted = 0;
     for (; !sequence.finished(); ++accepted) {
-      const int64_t id = sequence.draw(logits[accepted]);
+      const int64_t id = sequence.draw(next, accepted);
       if (accepted == count || id != proposals[accepted]) break;
     }
     draft.proposed += count;

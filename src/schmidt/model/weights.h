@@ -38,6 +38,9 @@ struct LoadOptions {
   bool train_codes = false;
   /// What products of few rows with integers of few bits compute with.
   kernels::Activations activations = kernels::Activations::kExact;
+  /// Likeliest tokens are searched for where that is faster than all logits (LikeliestSearch),
+  /// which may round the output layer once. Only where the weights stay as they are.
+  bool search_likeliest = false;
   /// What the model's caches hold keys and values in.
   CacheType cache_type = CacheType::kModel;
   /// The model whose weights they began as: where those lie between the codes is where training

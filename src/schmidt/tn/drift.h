@@ -20,7 +20,7 @@ struct DriftOptions {
 /// of which the second form is used, so that the ridge draws T towards 1 where x'
 /// says nothing. Of every approximation W' of W T, E|W x - W' x'|^2 exceeds its
 /// minimum by the squared norm of W T - W' in the norm G': approximate W T in it.
-/// T itself is never formed; `beta` blends it with 1.
+/// `beta` blends T with 1.
 /// Source: the drifted target of SAES-SVD.
 class DriftMap {
  public:
@@ -33,9 +33,13 @@ class DriftMap {
   torch::Tensor apply(const torch::Tensor& rows) const;
 
  private:
-  torch::Tensor cross_, moments_;  // [n, n]
+  torch::Tensor change(const torch::Tensor& rows) const;
+
+  torch::Tensor moments_;     // [n, n]
+  torch::Tensor difference_;  // cross - G' [n, n], in the type that is computed in
   double beta_;
   RidgeSolver solver_;
+  mutable torch::Tensor map_;  // beta T + (1 - beta) [n, n], once it is worth forming
 };
 
 }  // namespace schmidt::tn

@@ -10,7 +10,7 @@
 namespace schmidt::tn {
 namespace {
 
-constexpr int64_t kDoubleEntries = int64_t{1} << 20;
+constexpr int64_t kDoubleEntries = int64_t{1} << 18;
 
 void check_side(const char* caller, const char* name, const torch::Tensor& moments, int64_t size,
                 const torch::Tensor& w) {
