@@ -33,10 +33,11 @@ class CompressOptions(TypedDict, total=False):
     group: int | None
     #: --size: integers with zero points, or symmetric about zero without (asymmetric)
     scheme: Literal["asymmetric", "symmetric"] | None
-    #: --size: forms that compete: integers, low-rank (factors in integers), sums (both); auto:
-    #: integers, and all of them where they are predicted to lose far less (auto)
-    forms: (Literal["auto", "integers", "low-rank", "sums"] | Sequence[Literal["auto", "integers",
-        "low-rank", "sums"]] | None)
+    #: --size: forms that compete: integers, low-rank (factors in integers), sums (both), factors
+    #: (as they are); auto: integers, and for bytes those with ranks where they are predicted to
+    #: lose far less, for time factors (auto)
+    forms: (Literal["auto", "integers", "low-rank", "sums", "factors"] | Sequence[Literal["auto",
+        "integers", "low-rank", "sums", "factors"]] | None)
     #: learned: steps of each block (100)
     steps: int | None
     #: Instead of --keep: one bond dimension for every cut

@@ -115,6 +115,8 @@ def _option(verb: str, name: str, value: Any) -> Iterator[bytes]:
             yield form["name"].encode()
         return
     is_list = form["is_list"] or form["repeats"]
+    if is_list and isinstance(value, (list, tuple)) and not value:
+        raise ValueError(f"[{verb}] expected a value or more for {name}, got an empty list")
     for item in value if is_list and isinstance(value, (list, tuple)) else [value]:
         text = _text(item)
         if form["is_list"] and b"," in text and not isinstance(item, str):

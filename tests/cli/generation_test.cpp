@@ -197,7 +197,7 @@ TEST_F(GenerationTest, ADraftChangesNothingButTheTime) {
   norm = norm * 0.7;  // other logits, the same order
   test::write_model(draft, tmp / "draft");
   test::write_byte_tokenizer(tmp / "draft");
-  const std::string with_draft = " --draft " + (tmp / "draft").string();
+  const std::string with_draft = " --draft " + (tmp / "draft").string() + " --draft-p-min 0";
   for (const char* sampling : {"--temperature 0", "--temperature 1 --seed 5"}) {
     const std::string command = fmt::format("generate {} -p Once -n 30 {}", model, sampling);
     const nlohmann::json alone = json(command), ahead = json(command + with_draft);

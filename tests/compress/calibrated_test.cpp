@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -435,6 +437,42 @@ TEST_F(CalibratedTest, RefusesMethodsWithoutWhatTheyNeed) {
   const calibrate::Statistics statistics = collect(tmp / "statistics");
   EXPECT_THROW(run(plan(0.8, "fisher", {}), &statistics, tmp / "c"), c10::ValueError);  // balanced
   EXPECT_THROW(run(plan(0.8, "magic"), &statistics, tmp / "d"), c10::ValueError);
+}
+
+// In one block, of which some layers have a bias.
+TEST(FactorsBesideIntegers, AreKeptAsTheyAreWhileIntegersAreLearned) {
+  at::set_num_threads(1);
+  const test::TemporaryFolder tmp;
+  const io::Checkpoint checkpoint =
+      io::Checkpoint::open(test::write_model(test::make_tiny_model_of("qwen2", nlohmann::json::object()), tmp / "m"));
+  at::manual_seed(5);
+  const torch::Tensor windows = torch::randint(264, {8, 24}, torch::kInt64);
+  const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  const calibrate::Statistics statistics =
+      calibrate::Statistics::collect(checkpoint, streamed, layers, windows, tmp / "s", {});
+  std::vector<plan::LayerPlan> plans;
+  std::set<std::string> factors;
+  for (const plan::Layer& layer : layers) {
+    const model::Group::Kind kind = layer.group().kind;
+    plan::LayerPlan p{.layer = layer, .method = "learned"};
+    p.integers = {8, 4, true};
+    if (kind == model::Group::kQkv || kind == model::Group::kOut) {
+      const int64_t rank = std::min(layer.rows, layer.cols) - 1;
+      p = {layer, tn::low_rank_shape(layer.rows, layer.cols), {rank}, "fisher"};
+      factors.insert(layer.name);
+    }
+    plans.push_back(p);
+  }
+  CompressOptions options;
+  options.calibration = Calibration{.windows = windows, .statistics = &statistics, .batch = 4};
+  options.method.steps = 4;
+  const CompressResult result = compress(checkpoint, plans, tmp / "c", options);
+  for (const LayerResult& layer : result.layers) {
+    EXPECT_EQ(layer.plan.is_rounded(), !factors.contains(layer.plan.layer.name));
+    EXPECT_LT(layer.relative_error, 0.2) << layer.plan.layer.name;
+  }
+  EXPECT_LT(test::divergence(checkpoint, io::Checkpoint::open(tmp / "c"), windows), 0.05);
 }
 
 // Of three experts the third is never the one that a token is nearest to.

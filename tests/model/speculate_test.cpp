@@ -60,6 +60,32 @@ TEST_F(Speculate, ADraftThatAgreesIsAccepted) {
   }
 }
 
+TEST_F(Speculate, ProposesNoMoreThanTheDraftIsSureOf) {
+  const std::vector<int64_t> alone = generate(model_, {prompt_}, options_).at(0).ids;
+  const auto proposed = [&](double least) {
+    draft_ = {.model = &close_, .proposals = 8, .least_probability = least};
+    KeptSequence kept;
+    EXPECT_EQ(generate(model_, prompt_, options_, kept, draft_).ids, alone) << least;
+    return draft_.proposed;
+  };
+  int64_t before = proposed(0.0);
+  EXPECT_EQ(proposed(1e-9), before);
+  for (const double least : {0.005, 0.01, 0.02, 0.05}) {
+    const int64_t now = proposed(least);
+    EXPECT_LE(now, before) << least;
+    before = now;
+  }
+  EXPECT_EQ(proposed(1.0), 0);
+  // Two models that agree draw alike, however unlikely what they draw.
+  options_.sampling = {.temperature = 1.0, .seed = 3};
+  draft_ = {.model = &model_, .least_probability = 1.0};
+  KeptSequence kept;
+  generate(model_, prompt_, options_, kept, draft_);
+  EXPECT_GT(draft_.proposed, 0);
+  draft_.least_probability = 1.5;
+  EXPECT_THROW(generate(model_, prompt_, options_, kept, draft_), c10::ValueError);
+}
+
 TEST_F(Speculate, EndsAsTheModelAloneEnds) {
   const std::vector<int64_t> whole = generate(model_, {prompt_}, options_).at(0).ids;
   options_.eos_ids = {whole[9]};

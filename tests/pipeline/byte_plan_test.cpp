@@ -49,7 +49,7 @@ TEST(BytePlan, NamesOfFormsAreReadAsTheyAreWritten) {
   using Names = std::vector<std::string>;
   EXPECT_FALSE(form_kinds({"auto"}).has_value());
   EXPECT_EQ(names_of(std::nullopt), Names{"auto"});
-  for (const Names& names : {Names{"integers"}, Names{"low-rank", "sums"}}) {
+  for (const Names& names : {Names{"integers"}, Names{"low-rank", "sums"}, Names{"factors"}}) {
     EXPECT_EQ(names_of(form_kinds(names)), names);
   }
   EXPECT_THROW(form_kinds({"auto", "sums"}), c10::ValueError);

@@ -59,8 +59,10 @@ class Speedup : public testing::Test {
 };
 
 TEST_F(Speedup, TimesEveryFormOfEveryLayer) {
-  ByteBudget budget{
-      1e9, {.group = 32, .kinds = compress::FormKinds{}}, "searched", torch::kFloat32};
+  ByteBudget budget{1e9,
+                    {.group = 32, .kinds = compress::FormKinds{.factors = true}},
+                    "searched",
+                    torch::kFloat32};
   std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
   const Competition all = compete(checkpoint, layers, budget);
   for (const bool prefill : {false, true}) {

@@ -256,12 +256,13 @@ class Collector {
     const model::Block block = model_.block(index);
     ActivationStream below = space_.make(gradient_name(index), hidden_);
     const auto differentiated = [&](int64_t b, const std::function<void(const Pass&)>& use) {
-      const SavedPosition::Work work(backward_);
       const torch::Tensor h = in.take(b), after = above.take(b);
       torch::Tensor gradient = at::empty_like(h);
       for_pieces(h.size(0), [&](int64_t begin, int64_t count) {
-        const Pass pass =
-            differentiate(block, h.narrow(0, begin, count), after.narrow(0, begin, count));
+        const Pass pass = [&] {
+          const SavedPosition::Work work(backward_);
+          return differentiate(block, h.narrow(0, begin, count), after.narrow(0, begin, count));
+        }();
         gradient.narrow(0, begin, count).copy_(pass.input_gradient);
         use(pass);
       });
@@ -288,11 +289,9 @@ class Collector {
     for (const plan::Layer* layer : layers) {
       inputs.try_emplace(layer->group(), none(layer->cols));
       Sums& sum = sums[layer->name];
-      if (sums_outputs(*layer)) {
-        sum.outputs = none(layer->rows);
-      } else {
-        sum.gradient = none(pulled_back(*layer) ? layer->cols : layer->rows);
-      }
+      const bool of_outputs = makes_gradient_of_outputs(*layer);
+      if (of_outputs || keeps_outputs(*layer)) sum.outputs = none(layer->rows);
+      if (!of_outputs) sum.gradient = none(pulled_back(*layer) ? layer->cols : layer->rows);
       sum.rows = zeros(layer->rows);
       sum.columns = zeros(layer->cols);
     }
@@ -413,11 +412,13 @@ class Collector {
   }
 
   /// Whether the gradient's moments at the inputs' side are made of H, where that is kept anyway
-  /// or takes fewer products than to pull each token's gradient back.
-  bool sums_outputs(const plan::Layer& layer) const {
+  /// or takes fewer products than to pull each token's gradient back. An expert has few tokens.
+  bool makes_gradient_of_outputs(const plan::Layer& layer) const {
+    if (layer.expert || !pulled_back(layer)) return false;
     if (keeps_outputs(layer)) return true;
-    return pulled_back(layer) &&
-           layer.rows * layer.rows < layer.cols * (2 * layer.rows + layer.cols);
+    const auto m = static_cast<double>(layer.rows), n = static_cast<double>(layer.cols);
+    const double saved = (n * (2 * m + n) - m * m) / 2;  // of each token
+    return saved * static_cast<double>(windows_.numel()) > m * n * (m + n);
   }
 
   /// W^T H W.

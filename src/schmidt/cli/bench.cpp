@@ -14,6 +14,7 @@
 #include "schmidt/cli/verbs.h"
 #include "schmidt/io/json.h"
 #include "schmidt/kernels/memory_speed.h"
+#include "schmidt/model/likeliest_search.h"
 #include "schmidt/package/summary.h"
 
 namespace schmidt::cli {
@@ -257,7 +258,7 @@ Action add_bench(CLI::App& verb) {
       ->check(kNonNegative)
       ->capture_default_str();
   verb.add_option("-b,--batch", options->batch, "Sequences computed at once")
-      ->check(kPositive)
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   verb.add_option("-r,--repetitions", options->repetitions, "Measured rounds")
       ->check(kPositive)

@@ -78,8 +78,14 @@ class Session {
         tokenizer_(load_tokenizer(options.model, options.common)),
         model_(load_model(checkpoint_, options.common, options.inference)),
         draft_(load_draft(options.flags, tokenizer_, options.common, options.inference)) {
+    TORCH_CHECK_VALUE(text::is_valid_utf8(options.system),
+                      "[chat] expected --system in UTF-8, got other bytes");
     reset();
   }
+
+  ~Session() { note_draft(draft_.get(), options_.common); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   void reset() {
     messages_ = beginning(options_);

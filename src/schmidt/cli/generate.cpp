@@ -46,7 +46,8 @@ std::vector<std::string> prompts_of(const GenerateVerbOptions& options) {
     TORCH_CHECK_VALUE(!prompt.empty(),
                       "[generate] expected a prompt (--prompt, --prompt-file or standard input), "
                       "got an empty one");
-    text::utf8_text(prompt, "--prompt");
+    TORCH_CHECK_VALUE(text::is_valid_utf8(prompt),
+                      "[generate] expected --prompt in UTF-8, got other bytes");
   }
   return prompts;
 }
@@ -61,24 +62,37 @@ void run(const GenerateVerbOptions& options) {
   const auto draft = load_draft(options.flags, tokenizer, options.common, options.inference);
   const bool live = !options.common.json;
   bool said_two_bos = !adds_bos(tokenizer);  // two that the text brings are meant
+  std::vector<std::vector<int64_t>> ids;
+  for (const std::string& prompt : prompts) {
+    ids.push_back(tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true}));
+    note_two_bos(tokenizer, ids.back(), options.common, said_two_bos);
+    TORCH_CHECK_VALUE(std::cmp_less(ids.back().size(), model.config().max_positions),
+                      "[generate] expected fewer than ", model.config().max_positions,
+                      " tokens, the context, in prompt ", ids.size(), ", got ", ids.back().size());
+  }
   const auto show = [&](const std::string& piece) {
     if (live) print_now(piece);
   };
+  int64_t tokens = 0;
+  double seconds = 0.0;
   nlohmann::ordered_json continuations = nlohmann::ordered_json::array();
-  for (const std::string& prompt : prompts) {
-    const auto ids = tokenizer.encode(prompt, {!options.no_special, /*add_special=*/true});
-    note_two_bos(tokenizer, ids, options.common, said_two_bos);
-    if (options.echo && live) print_now(prompt);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (options.echo && live) print_now(prompts[i]);
     model::KeptSequence kept;  // each as if it were the only one
     const Continuation result =
-        continue_prompt(model, tokenizer, ids, Join::kContinuation, options.flags, options.common,
-                        kept, draft.get(), show);
+        continue_prompt(model, tokenizer, ids[i], Join::kContinuation, options.flags,
+                        options.common, kept, draft.get(), show);
     if (live) print_now("\n");
-    continuations.push_back({{"prompt", prompt},
-                             {"prompt_tokens", ids.size()},
+    continuations.push_back({{"prompt", prompts[i]},
+                             {"prompt_tokens", ids[i].size()},
                              {"text", result.text},
                              {"ids", result.ids},
                              {"finish_reason", result.finish_reason}});
+    tokens += static_cast<int64_t>(result.ids.size());
+    seconds += result.seconds;
+  }
+  if (options.common.verbose) {
+    fmt::print(stderr, "note: {} tokens in {:.3f} seconds, prompts included\n", tokens, seconds);
   }
   if (live) {
     note_draft(draft.get(), options.common);

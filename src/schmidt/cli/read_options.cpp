@@ -35,10 +35,12 @@ void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std
   verb.add_option(
           "--forms", forms,
           with +
-              ": forms that compete: integers, low-rank (factors in integers), sums (both); auto: "
-              "integers, and all of them where they are predicted to lose far less")
+              ": forms that compete: integers, low-rank (factors in integers), sums (both), "
+              "factors "
+              "(as they are); auto: integers, and for bytes those with ranks where they are "
+              "predicted to lose far less, for time factors")
       ->delimiter(',')
-      ->check(CLI::IsMember({"auto", "integers", "low-rank", "sums"}))
+      ->check(CLI::IsMember({"auto", "integers", "low-rank", "sums", "factors"}))
       ->capture_default_str();
 }
 

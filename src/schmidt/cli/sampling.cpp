@@ -1,6 +1,7 @@
 #include "schmidt/cli/sampling.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include <fmt/format.h>
 
@@ -43,6 +44,11 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
   verb.add_option("--draft-tokens", flags.draft_tokens, "Proposals of a round at most")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  verb.add_option("--draft-p-min", flags.draft_p_min,
+                  "A round ends before a token that the draft gives a smaller probability; where "
+                  "the likeliest tokens are drawn")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
 }
 
 void check_sampling_options(const std::string& verb, const std::set<std::string>& given,
@@ -51,7 +57,7 @@ void check_sampling_options(const std::string& verb, const std::set<std::string>
                          {{{"--top-k", "--top-p", "--min-p"},
                            flags.sampling.temperature > 0.0,
                            "--temperature above 0"},
-                          {{"--draft-tokens"}, !flags.draft.empty(), "--draft"}});
+                          {{"--draft-tokens", "--draft-p-min"}, !flags.draft.empty(), "--draft"}});
 }
 
 std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
@@ -69,6 +75,7 @@ std::unique_ptr<LoadedDraft> load_draft(const SamplingFlags& flags,
                     other.value_or(0), " in ", flags.draft);
   loaded->draft.model = &loaded->model;
   loaded->draft.proposals = flags.draft_tokens;
+  loaded->draft.least_probability = flags.draft_p_min;
   return loaded;
 }
 
@@ -77,7 +84,7 @@ nlohmann::ordered_json to_json(const model::Draft& draft) {
 }
 
 void note_draft(const LoadedDraft* loaded, const CommonOptions& options) {
-  if (loaded == nullptr || loaded->draft.proposed == 0 || options.quiet) return;
+  if (loaded == nullptr || options.quiet) return;
   fmt::print(stderr, "note: {} of {} tokens that the draft proposed were accepted\n",
              loaded->draft.accepted, loaded->draft.proposed);
 }
@@ -130,10 +137,12 @@ Continuation continue_prompt(const model::Model& model, const text::Tokenizer& t
     emit(stop.push(decoder.push(id)));
     return !stop.stopped();
   };
+  const auto start = std::chrono::steady_clock::now();
   model::Generation generation =
       loaded == nullptr
           ? model::generate(model, prompt, generate_options, kept, on_token)
           : model::generate(model, prompt, generate_options, kept, loaded->draft, on_token);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   emit(stop.push(decoder.flush()));
   emit(stop.flush());
   result.ids = std::move(generation.ids);

@@ -22,7 +22,8 @@ struct SamplingFlags {
   model::SamplingOptions sampling{.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05};
   std::vector<std::string> stop;
   std::string draft;  // a smaller model that runs ahead; none where empty
-  int64_t draft_tokens = 4;
+  int64_t draft_tokens = 8;
+  double draft_p_min = 0.5;
 };
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
@@ -53,6 +54,7 @@ struct Continuation {
   std::string text;
   std::vector<int64_t> ids;
   std::string finish_reason;  ///< "stop" (end of text, stop string) or "length"
+  double seconds = 0.0;       ///< of reading the prompt and writing the answer
 };
 
 /// Whether the tokenizer sets a BOS token before a text of itself.

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <set>
+#include <string_view>
 #include <thread>
 
 #include <fmt/format.h>
@@ -16,6 +18,7 @@
 #include "schmidt/package/summary.h"
 #include "schmidt/serve/model_names.h"
 #include "schmidt/serve/server.h"
+#include "schmidt/text/utf8.h"
 
 namespace schmidt::cli {
 namespace {
@@ -40,6 +43,12 @@ void remember_signal(int signal) {
   stop_signal = signal;
 }
 
+/// A line of UTF-8 text, as it comes through HTTP unchanged.
+bool is_line(std::string_view text) {
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  return text::is_valid_utf8(text) && std::ranges::none_of(text, is_control);
+}
+
 std::vector<std::string> names_of(const ServeVerbOptions& options) {
   std::vector<std::string> by_path =
       serve::model_names({options.models.begin(), options.models.end()});
@@ -47,6 +56,10 @@ std::vector<std::string> names_of(const ServeVerbOptions& options) {
   TORCH_CHECK_VALUE(options.names.size() == options.models.size(),
                     "[serve] expected --name once for each model, ", options.models.size(),
                     " times, got it ", options.names.size(), " times");
+  for (const std::string& name : options.names) {
+    TORCH_CHECK_VALUE(!name.empty() && is_line(name),
+                      "[serve] expected --name as a line of UTF-8 text");
+  }
   const std::set<std::string> different(options.names.begin(), options.names.end());
   TORCH_CHECK_VALUE(different.size() == options.names.size(),
                     "[serve] expected names that differ, got one of --name twice");
@@ -66,6 +79,10 @@ serve::LoadedModel load(const std::string& path, const std::string& name,
 
 void run(const ServeVerbOptions& options) {
   apply_common_options(options.common);
+  const std::string& key = options.serve.api.api_key;
+  TORCH_CHECK_VALUE(is_line(key) && !key.starts_with(' ') && !key.ends_with(' '),
+                    "[serve] expected --api-key as a line without blanks at its ends, which no "
+                    "client can send");
   const std::vector<std::string> names = names_of(options);
   std::vector<serve::LoadedModel> models;
   for (size_t i = 0; i < names.size(); ++i) {

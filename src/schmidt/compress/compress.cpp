@@ -239,15 +239,16 @@ void check_pruned_blocks(const std::vector<plan::LayerPlan>& plan) {
   }
 }
 
-/// What is learned from a block's output is all that is planned of it.
+/// What is learned from a block's output are all of its layers that are rounded.
 void check_learned_blocks(const std::vector<plan::LayerPlan>& plan) {
   std::map<int64_t, bool> learned;
   for (const plan::LayerPlan& p : plan) {
-    if (p.layer.block < 0) continue;
+    if (p.layer.block < 0 || !p.is_rounded()) continue;
     const bool learns = find_method(p.method).learns_block;
     const auto [known, first] = learned.emplace(p.layer.block, learns);
     TORCH_CHECK_VALUE(first || known->second == learns, "[compress] expected method ", p.method,
-                      " for all planned layers of a block or for none, got others beside it for ",
+                      " for all layers of a block that are rounded or for none, got others beside "
+                      "it for ",
                       p.layer.name);
   }
 }

@@ -24,7 +24,11 @@ constexpr int kTries = 6;                 // of ranges of factors
 /// What learning leaves of the loss of searched ranges, as measured (docs/results.md).
 constexpr double kLearnedShare = 0.45;
 
+/// What dropping a rank costs over its prediction, as measured beside integers (docs/results.md).
+constexpr double kDroppedMeasured = 1.7;
+
 constexpr int64_t kRanks[] = {8, 16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512};
+constexpr const char* kFactorsMethod = "fisher";
 constexpr int64_t kMostAdded = 64;  // rank beside integers
 constexpr int kFactorBits[] = {8, 4};
 constexpr int kAddedBits = 8;  // of factors beside integers
@@ -59,6 +63,7 @@ class Predictor {
   }
 
   double loss(const plan::LayerPlan& plan) {
+    if (!plan.is_rounded()) return kDroppedMeasured * dropped(plan.rank());
     const Method& method = find_method(plan.method);
     const bool searches = method.needs_inputs;
     const double left = method.learns_block ? kLearnedShare : 1.0;
@@ -186,6 +191,17 @@ plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choi
     if (bytes <= most) result.forms.push_back({std::move(plan), bytes, 0.0});
     return bytes;
   };
+  const tn::SiteShape shape = tn::low_rank_shape(layer.rows, layer.cols);
+  const int64_t least_side = std::min(layer.rows, layer.cols);
+  if (choice.kinds.factors && layer.block >= 0) {
+    for (const int64_t rank : kRanks) {
+      if (rank >= least_side) break;
+      plan::LayerPlan factors{.layer = layer, .shape = shape, .max_bonds = {rank}};
+      factors.method = kFactorsMethod;
+      const int64_t bytes = plan::stored_bytes(factors, choice.scalar_bytes);
+      result.forms.push_back({std::move(factors), bytes, 0.0});
+    }
+  }
   for (const int64_t group : choice.groups) {
     if (layer.cols % group != 0) continue;
     int64_t widest = 0;
@@ -194,9 +210,8 @@ plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choi
     }
     if (layer.block < 0) continue;
     if (widest > 0) most = std::min(most, widest);
-    const tn::SiteShape shape = tn::low_rank_shape(layer.rows, layer.cols);
     for (const int64_t rank : kRanks) {
-      if (rank >= std::min(layer.rows, layer.cols)) break;
+      if (rank >= least_side) break;
       for (const int bits : kFactorBits) {
         if (!choice.kinds.low_rank) continue;
         add({.shape = shape, .max_bonds = {rank}, .factor_integers = format(bits, group)});

@@ -119,13 +119,15 @@ class Run {
     for (const model::NamedTensor& t : stored.tensors) tensors[t.name] = t.tensor;
   }
 
-  /// The embedding as the new checkpoint will hold it.
-  model::ProjectionPtr stored_projection(std::span<const model::LayerSpec> embedding,
+  /// The embedding, or a layer by itself, as the new checkpoint will hold it.
+  model::ProjectionPtr stored_projection(std::span<const model::LayerSpec> spec,
                                          const plan::Layer& layer) const {
     model::ModelConfig config = model_.config();
     std::map<std::string, torch::Tensor> tensors;
+    const std::string bias = layer.name + ".bias";
+    if (checkpoint_.tensors().contains(bias)) tensors[bias] = checkpoint_.load(bias);
     add_stored(layer, config, tensors);
-    return model::load_group(embedding, config,
+    return model::load_group(spec, config,
                              model::Weights(std::move(tensors), checkpoint_.path(),
                                             {calibration_.dtype, calibration_.device}));
   }
@@ -166,10 +168,11 @@ class Run {
   /// The same for a block whose layers are learned from its output.
   void learn(int64_t index, Texts& texts) {
     const model::Block block = model_.block(index);
+    factorize_for_learning(index);
     texts.original.residual =
         passed_through(block, index, kOriginal, std::move(texts.original.residual));
     if (std::ranges::any_of(plan_, [&](const plan::LayerPlan& p) {
-          return p.layer.block == index && !done_.contains(p.layer.name);
+          return p.layer.block == index && p.is_rounded() && !done_.contains(p.layer.name);
         })) {
       learn(block, index, texts);
     }
@@ -181,6 +184,18 @@ class Run {
     }
     texts.compressed.residual =
         passed_through(rounded, index, kCompressed, std::move(texts.compressed.residual));
+  }
+
+  /// Those of the block's layers that no integers are learned for, before the others are learned
+  /// beside them. As of to_round, nothing is known of inputs but the original's.
+  void factorize_for_learning(int64_t index) const {
+    for (const plan::LayerPlan& p : plan_) {
+      if (p.layer.block != index || p.is_rounded() || done_.contains(p.layer.name)) continue;
+      if (calibration_.workers.takes(&p - plan_.data())) {
+        factorize(p, inputs_of_original(*calibration_.statistics, p.layer, calibration_.device));
+      }
+    }
+    calibration_.workers.meet();
   }
 
   ActivationStream passed_through(const model::Block& block, int64_t index, const char* which,
@@ -219,6 +234,10 @@ class Run {
             std::ranges::find_if(plans, [&](const auto* p) { return p->layer.name == spec.name; });
         if (plan == plans.end()) {
           result.layers.push_back({group, loaded(spec), {}});
+          continue;
+        }
+        if (!(*plan)->is_rounded()) {
+          result.layers.push_back({group, stored_projection({&spec, 1}, (*plan)->layer), {}});
           continue;
         }
         result.weights.push_back(plan::load_weight(checkpoint_, (*plan)->layer)

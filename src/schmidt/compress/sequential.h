@@ -20,7 +20,7 @@ struct Calibration {
   const calibrate::Statistics* statistics = nullptr;  ///< for methods that need the gradient
   torch::ScalarType dtype = torch::kFloat32;          ///< the model computes in
   torch::Device device = torch::kCPU;
-  int64_t batch = 4;                         ///< windows in one step, which fit a CPU's caches
+  int64_t batch = 8;                         ///< windows in one step
   calibrate::Workers workers;                ///< share the windows, and layers of one input
   calibrate::ActivationOptions activations;  ///< where they lie, and what a kill may cost
 };

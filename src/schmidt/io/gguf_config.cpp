@@ -305,6 +305,10 @@ json token_id(const GgufFile& file, const char* name) {
 }  // namespace
 
 json config_from_gguf(const GgufFile& file) {
+  if (file.get_string("general.type").value_or("model") == "adapter") {
+    throw FormatError(file.path(), "general.type",
+                      "expected a model, found an adapter, which needs the model that it is for");
+  }
   const GgufArchitecture& architecture = gguf_architecture(file);
   const Metadata metadata(file, architecture.name);
   const GgufTensor* embedding = find_tensor(file, "token_embd.weight");

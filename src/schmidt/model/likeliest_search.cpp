@@ -25,16 +25,12 @@ constexpr int64_t kLeastNumbers = 4 << 20;  // of W: a smaller one is read from 
 constexpr int64_t kMostCandidates = 512;
 constexpr int64_t kCopiesLeft = 4;  // of Q's size, that memory has to have room for
 
-/// Columns that share a scale, by which |W_i - Q_i| is small and a product with int8 fast.
-int64_t group_size(int64_t n) {
-  for (const int64_t group : {64, 32}) {
-    if (n % group == 0) return group;
-  }
-  return n;
-}
+/// Columns that share a scale: a multiple of the blocks of h that do, without which products with
+/// int8 are slow.
+int64_t group_size(int64_t n) { return n % 64 == 0 ? 64 : kernels::kInt8Block; }
 
-/// Sums of up to n products in float32, and roundings of x within bounds that are rounded too.
-constexpr double kSumRounding = 1e-5;
+/// Of sums in float32, whose terms may be 16 times |Q_i| |h| where codes lie far from zero.
+constexpr double kSumRounding = 1e-4;
 
 /// How far logits may move from the sums that they are made of: a few roundings to their type.
 double logit_rounding(torch::ScalarType dtype) {
@@ -93,7 +89,7 @@ void round_rows(const T* w, int64_t begin, int64_t end, int64_t n, int64_t group
       for (int64_t j = 0; j < group; ++j) {
         largest = std::max(largest, std::abs(static_cast<float>(from[j])));
       }
-      const float scale = largest > 0 ? largest / kLargest : 1;
+      const float scale = std::max(largest / kLargest, 0x1p-120F);
       scales[i * groups + g] = scale;
       const float inverse = 1 / scale;
       float part_error = 0, part_square = 0;
@@ -122,7 +118,7 @@ std::shared_ptr<const LikeliestSearch> LikeliestSearch::make(const ModelConfig& 
   const torch::Tensor weight = dense->weight();
   const bool fits = dense->parameters().size() == 1 && kernels::fast_types({&weight}) &&
                     weight.is_contiguous() && weight.numel() >= kLeastNumbers &&
-                    kernels::gemv_is_fast();
+                    weight.size(1) % kernels::kInt8Block == 0 && kernels::gemv_is_fast();
   if (!fits) return nullptr;
   return std::shared_ptr<const LikeliestSearch>(new LikeliestSearch(config, weight));
 }
@@ -150,7 +146,9 @@ const LikeliestSearch::Rounded* LikeliestSearch::rounded(int64_t states) const {
         });
   });
   const quant::IntegerFormat format{.bits = 8, .group = group, .symmetric = true};
-  rounded_.emplace(Rounded{QuantizedMatrix::pack(format, codes, scales, {}), errors, norms});
+  // Four codes of 8 bits are a word as they lie.
+  rounded_.emplace(
+      Rounded{QuantizedMatrix(format, codes.view(torch::kInt32), scales, {}), errors, norms});
   return &*rounded_;
 }
 

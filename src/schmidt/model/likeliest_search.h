@@ -27,7 +27,7 @@ namespace schmidt::model {
 class LikeliestSearch {
  public:
   /// Null where it does not pay: an output layer that is small, is no matrix of the model's dtype
-  /// on the CPU, or is followed by a cap.
+  /// on the CPU, has no whole blocks of inputs, or is followed by a cap.
   static std::shared_ptr<const LikeliestSearch> make(const ModelConfig& config,
                                                      const ProjectionPtr& output);
 

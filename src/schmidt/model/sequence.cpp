@@ -4,6 +4,7 @@
 #include <limits>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 
 namespace schmidt::model {
@@ -67,6 +68,10 @@ NextTokens::NextTokens(const Model& model, const torch::Tensor& states,
 int64_t NextTokens::draw(int64_t row, Sampler& sampler, std::span<const int64_t> context) const {
   if (likeliest_) return likeliest_->at(static_cast<size_t>(row));
   return sampler.draw(drawable_[row], context);
+}
+
+double NextTokens::probability(int64_t row, int64_t id) const {
+  return at::softmax(logits_[row].to(torch::kFloat32), -1)[id].item<double>();
 }
 
 Sequence::Sequence(const GenerationRules& rules, std::vector<int64_t> prompt, int64_t row)

@@ -38,8 +38,12 @@ class NextTokens {
   NextTokens(const Model& model, const torch::Tensor& states, const std::vector<int64_t>& excluded,
              bool likeliest);
 
-  /// After state `row`, in a sequence of those tokens so far. Throws as Sampler::draw.
+  /// After state `row`, in a sequence of those tokens so far. Throws as Sampler::draw: what is not
+  /// finite is never searched.
   int64_t draw(int64_t row, Sampler& sampler, std::span<const int64_t> context) const;
+
+  /// Of a token, by the logits as they are. Not where only the likeliest are known.
+  double probability(int64_t row, int64_t id) const;
 
   /// [k, vocab]; undefined where only the likeliest are known.
   const torch::Tensor& logits() const { return logits_; }

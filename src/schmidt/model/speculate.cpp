@@ -15,7 +15,7 @@ bool has_dynamic_angles(const Model& model, int64_t length) {
 }
 
 /// The tokens that the cache lacks, and what may come after each of the last `count`.
-NextTokens read(const Model& model, const GenerationRules& rules, const Sampler& sampler,
+NextTokens read(const Model& model, const GenerationRules& rules, bool likeliest,
                 const std::vector<int64_t>& tokens, int64_t count, KvCache& cache) {
   for (;;) {
     const int64_t held = cache.lengths()[0];
@@ -28,7 +28,7 @@ NextTokens read(const Model& model, const GenerationRules& rules, const Sampler&
         at::tensor(at::IntArrayRef(tokens.data() + held, length), torch::kInt64).unsqueeze(0);
     const int64_t wanted = length == left ? count : 0;
     const torch::Tensor states = model.step_states(ids, {length}, {wanted}, cache);
-    if (wanted > 0) return {model, states, rules.never_drawn, sampler.takes_likeliest()};
+    if (wanted > 0) return {model, states, rules.never_drawn, likeliest};
   }
 }
 
@@ -51,9 +51,13 @@ std::vector<int64_t> propose(const GenerationRules& rules, const Sequence& seque
                              Draft& draft) {
   std::vector<int64_t> tokens = sequence.tokens();
   Sampler sampler = sequence.sampler();
+  const bool judged = draft.least_probability > 0.0 && sampler.takes_likeliest();
   for (int64_t i = 0; i < most; ++i) {
-    const NextTokens next = read(*draft.model, rules, sampler, tokens, 1, *draft.kept.cache);
-    tokens.push_back(next.draw(0, sampler, tokens));
+    const NextTokens next = read(*draft.model, rules, !judged && sampler.takes_likeliest(), tokens,
+                                 1, *draft.kept.cache);
+    const int64_t id = next.draw(0, sampler, tokens);
+    if (judged && next.probability(0, id) < draft.least_probability) break;
+    tokens.push_back(id);
   }
   return {tokens.begin() + sequence.size(), tokens.end()};
 }
@@ -65,6 +69,8 @@ Generation generate(const Model& model, const std::vector<int64_t>& prompt,
                     const TokenFn& on_token) {
   TORCH_CHECK_VALUE(draft.proposals >= 1, "[draft] expected a proposal or more, got ",
                     draft.proposals);
+  TORCH_CHECK_VALUE(draft.least_probability >= 0.0 && draft.least_probability <= 1.0,
+                    "[draft] expected a probability in [0, 1], got ", draft.least_probability);
   TORCH_CHECK_VALUE(draft.model->config().vocab_size == model.config().vocab_size,
                     "[draft] expected a model of ", model.config().vocab_size, " tokens, got ",
                     draft.model->config().vocab_size);
@@ -84,7 +90,8 @@ Generation generate(const Model& model, const std::vector<int64_t>& prompt,
     std::vector<int64_t> tokens = sequence.tokens();
     tokens.insert(tokens.end(), proposals.begin(), proposals.end());
     const auto count = static_cast<int64_t>(proposals.size());
-    const NextTokens next = read(model, rules, sequence.sampler(), tokens, count + 1, *kept.cache);
+    const NextTokens next =
+        read(model, rules, sequence.sampler().takes_likeliest(), tokens, count + 1, *kept.cache);
     int64_t accepted = 0;
     for (; !sequence.finished(); ++accepted) {
       const int64_t id = sequence.draw(next, accepted);

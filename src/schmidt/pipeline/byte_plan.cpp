@@ -43,6 +43,7 @@ std::vector<std::string> names_of(const std::optional<compress::FormKinds>& kind
   if (kinds->whole) names.emplace_back("integers");
   if (kinds->low_rank) names.emplace_back("low-rank");
   if (kinds->sums) names.emplace_back("sums");
+  if (kinds->factors) names.emplace_back("factors");
   return names;
 }
 
@@ -53,9 +54,11 @@ std::optional<compress::FormKinds> form_kinds(const std::vector<std::string>& na
     bool* kind = name == "integers"   ? &kinds.whole
                  : name == "low-rank" ? &kinds.low_rank
                  : name == "sums"     ? &kinds.sums
+                 : name == "factors"  ? &kinds.factors
                                       : nullptr;
     TORCH_CHECK_VALUE(kind != nullptr,
-                      "[forms] expected auto alone, or integers, low-rank and sums, got ", name);
+                      "[forms] expected auto alone, or integers, low-rank, sums and factors, got ",
+                      name);
     *kind = true;
   }
   return kinds;
@@ -67,6 +70,7 @@ plan::BytePlan Competition::plan(double bytes) const {
 
 Competition Competition::narrowed(const compress::FormKinds& kinds) const {
   const auto takes = [&](const plan::LayerPlan& p) {
+    if (!p.is_rounded()) return kinds.factors;
     return p.integers ? (p.factor_integers ? kinds.sums : kinds.whole) : kinds.low_rank;
   };
   Competition narrow{{}, rest};

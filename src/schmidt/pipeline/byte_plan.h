@@ -27,8 +27,8 @@ struct FormRules {
   std::optional<compress::FormKinds> kinds;
 };
 
-/// Kinds of forms by their names: integers, low-rank, sums; auto for none. Throws c10::ValueError
-/// for another, and for auto beside others.
+/// Kinds of forms by their names: integers, low-rank, sums, factors; auto for none. Throws
+/// c10::ValueError for another, and for auto beside others.
 std::vector<std::string> names_of(const std::optional<compress::FormKinds>& kinds);
 std::optional<compress::FormKinds> form_kinds(const std::vector<std::string>& names);
 

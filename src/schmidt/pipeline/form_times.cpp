@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
@@ -19,6 +20,7 @@
 #include "schmidt/model/decode_engine.h"
 #include "schmidt/model/dense_projection.h"
 #include "schmidt/model/factored_projection.h"
+#include "schmidt/model/low_rank_projection.h"
 #include "schmidt/model/model.h"
 #include "schmidt/model/products_in_turn.h"
 #include "schmidt/model/quantized_projection.h"
@@ -52,6 +54,16 @@ model::ProjectionPtr in_form(const plan::Layer& layer, const std::optional<plan:
     const model::LayerSpec spec{layer.name, m, n, false};
     return std::make_shared<model::DenseProjection>(
         std::vector{spec}, at::ones({m, n}, at::TensorOptions(dtype)), std::nullopt);
+  }
+  if (!plan->is_rounded()) {
+    const int64_t rank = plan->rank();
+    const auto numbers = at::TensorOptions(dtype);
+    tn::GaugeFixed factors{
+        plan->shape,
+        {at::ones({m - rank, rank}, numbers), at::ones({rank, 1, n, 1}, numbers)},
+        {at::arange(rank, at::TensorOptions(torch::kInt64))}};
+    return std::make_shared<model::LowRankProjection>(
+        std::vector{model::LowRankLayer{layer.name, std::move(factors), std::nullopt}});
   }
   std::vector<model::ProjectionPtr> terms;
   if (plan->integers) {

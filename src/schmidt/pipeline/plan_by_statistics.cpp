@@ -86,13 +86,16 @@ ByteBudget budget_of(const PlanRecipe& recipe) {
           recipe.dtype == "float32" ? torch::kFloat32 : torch::kBFloat16};
 }
 
-/// The forms that are priced. For bytes all kinds are, for the figure; the plan takes those that
-/// were asked for.
+/// The forms that are priced. For bytes all kinds of integers are, for the figure; the plan takes
+/// those that were asked for. Time is saved by integers and by factors.
 Competition compete_for(const io::Checkpoint& model, const std::vector<plan::Layer>& layers,
                         const PlanRecipe& recipe) {
   ByteBudget everything = budget_of(recipe);
-  everything.rules.kinds = recipe.bytes ? compress::FormKinds{true, true, true}
-                                        : recipe.forms.kinds.value_or(compress::FormKinds{});
+  const bool factors = recipe.forms.kinds && recipe.forms.kinds->factors;
+  everything.rules.kinds =
+      recipe.bytes
+          ? compress::FormKinds{.low_rank = true, .sums = true, .factors = factors}
+          : recipe.forms.kinds.value_or(compress::FormKinds{.whole = true, .factors = true});
   return compete(model, layers, everything);
 }
 

@@ -90,7 +90,8 @@ std::optional<plan::Form> left_of(plan::Form form, const plan::Layer& whole,
     const auto divides = [&](const std::optional<quant::IntegerFormat>& integers) {
       return !integers || left.cols % integers->group == 0;
     };
-    const bool fits = !small.factor_integers || small.rank() < std::min(left.rows, left.cols);
+    const bool has_rank = small.factor_integers || !small.is_rounded();
+    const bool fits = !has_rank || small.rank() < std::min(left.rows, left.cols);
     if (!fits || !divides(small.integers) || !divides(small.factor_integers)) return std::nullopt;
     of_bytes = static_cast<double>(plan::stored_bytes(small, kScalarBytes)) /
                static_cast<double>(plan::stored_bytes(*form.plan, kScalarBytes));

@@ -41,6 +41,7 @@ std::vector<size_t> ascending(const LayerForms& layer, const std::vector<int64_t
 
 std::string form_text(const LayerPlan& plan) {
   if (plan.nf4) return "NF4";
+  if (!plan.is_rounded()) return fmt::format("rank {}", plan.rank());
   std::string text = plan.integers ? plan.integers->label() : "";
   if (plan.factor_integers) {
     text += fmt::format("{}rank {} in int{}", text.empty() ? "" : " + ", plan.rank(),

@@ -43,8 +43,8 @@ BytePlan plan_bytes(const std::vector<LayerForms>& layers, int64_t budget);
 BytePlan plan_costs(const std::vector<LayerForms>& layers,
                     const std::vector<std::vector<int64_t>>& costs, int64_t budget);
 
-/// A form of integers in words: "int4, groups of 64", "rank 32 in int8", "int3, groups of 64 + rank
-/// 32 in int8".
+/// A form in words: "int4, groups of 64", "rank 32 in int8", "int3, groups of 64 + rank 32 in
+/// int8", "rank 32".
 std::string form_text(const LayerPlan& plan);
 
 /// Bytes of the layers in their smallest forms.

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/serve/api_error.h"
 
 namespace schmidt::serve {
@@ -29,8 +30,9 @@ HostedModel& HostedModels::choose(std::string_view name) {
   for (const HostedModel& m : models_) {
     names += fmt::format("{}\"{}\"", names.empty() ? "" : " or ", m.served.name);
   }
-  throw ApiError(404, "invalid_request_error", "model_not_found",
-                 fmt::format("model: expected {}, got \"{}\"", names, name.substr(0, 100)));
+  throw ApiError(
+      404, "invalid_request_error", "model_not_found",
+      fmt::format("model: expected {}, got \"{}\"", names, escaped_bytes(name.substr(0, 100))));
 }
 
 void HostedModels::close() {

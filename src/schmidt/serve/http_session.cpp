@@ -120,6 +120,12 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   void begin_body() {
     const auto& head = parser_->get();
+    // Where such a body ends nobody knows, and what comes next is not to be read as a request.
+    if (head.find(http::field::transfer_encoding) != head.end() && !parser_->chunked()) {
+      begin_answer(11, /*keep_alive=*/false);
+      return send(request_, {501, error_body("expected Transfer-Encoding: chunked, got another",
+                                             "invalid_request_error", "bad_request")});
+    }
     if (!beast::iequals(head[http::field::expect], "100-continue")) return read_body();
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(stream_, asio::buffer(kContinue.data(), kContinue.size()),
@@ -130,7 +136,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   }
 
   void read_body() {
-    stream_.expires_after(options_.read_time);
     http::async_read(stream_, buffer_, *parser_,
                      [self = shared_from_this()](ErrorCode error, size_t) {
                        if (error) return self->refuse(error);

@@ -19,15 +19,17 @@ std::vector<std::string> stops(const Fields& fields, const RequestLimits& limits
   const json* value = fields.find("stop");
   if (value == nullptr) return {};
   const std::string expected =
-      fmt::format("a string or a list of at most {} strings of at most {} bytes", limits.max_stops,
-                  limits.max_stop_bytes);
+      fmt::format("a string or a list of strings, of at most {} bytes", limits.max_stop_bytes);
   const json list = value->is_array() ? *value : json::array({*value});
-  if (std::cmp_greater(list.size(), limits.max_stops)) fields.fail("stop", expected, *value);
   std::vector<std::string> texts;
+  size_t bytes = 0;
   for (const json& stop : list) {
     if (!stop.is_string()) fields.fail("stop", expected, stop);
     const auto& text = stop.get_ref<const std::string&>();
-    if (std::cmp_greater(text.size(), limits.max_stop_bytes)) fields.fail("stop", expected, stop);
+    bytes += std::max<size_t>(text.size(), 1);
+    if (std::cmp_greater(bytes, limits.max_stop_bytes)) {
+      throw invalid_request(fmt::format("stop: expected {}, got more", expected), "stop");
+    }
     texts.push_back(text);
   }
   return texts;

@@ -27,10 +27,9 @@ struct ServedModel {
 
 /// What a request may ask for.
 struct RequestLimits {
-  int64_t max_prompts = 1024;  ///< in one request
-  int64_t max_choices = 128;   ///< n
-  int64_t max_stops = 64;      ///< stop strings
-  int64_t max_stop_bytes = 1024;
+  int64_t max_prompts = 1024;        ///< in one request
+  int64_t max_choices = 128;         ///< n
+  int64_t max_stop_bytes = 1 << 16;  ///< of all stop strings
   int64_t max_top_logprobs = 20;
 };
 

@@ -36,9 +36,9 @@ DriftMap::DriftMap(torch::Tensor cross, torch::Tensor moments, const DriftOption
   difference_ = cross.to(solver_.dtype()) - moments_.to(solver_.dtype());
 }
 
-/// beta rows (T - 1).
-torch::Tensor DriftMap::change(const torch::Tensor& rows) const {
-  return beta_ * solver_.solve(at::mm(rows, difference_).t()).t();
+/// beta D G'^{-1}, D rows (cross - G'): what T adds to rows.
+torch::Tensor DriftMap::change(const torch::Tensor& differences) const {
+  return beta_ * solver_.solve(differences.t()).t();
 }
 
 torch::Tensor DriftMap::apply(const torch::Tensor& rows) const {
@@ -48,10 +48,11 @@ torch::Tensor DriftMap::apply(const torch::Tensor& rows) const {
   const auto computed = solver_.dtype();
   const torch::Tensor wide = rows.to(computed);
   // A product with T takes a third of the work of solving for each row.
-  if (wide.size(0) < difference_.size(0)) return (wide + change(wide)).to(dtype).contiguous();
+  if (wide.size(0) < difference_.size(0)) {
+    return (wide + change(at::mm(wide, difference_))).to(dtype).contiguous();
+  }
   if (!map_.defined()) {
-    const torch::Tensor one = at::eye(difference_.size(0), difference_.options());
-    map_ = one + change(one);
+    map_ = at::eye(difference_.size(0), difference_.options()) + change(difference_);
   }
   return at::mm(wide, map_).to(dtype).contiguous();
 }

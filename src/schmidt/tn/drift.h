@@ -20,7 +20,7 @@ struct DriftOptions {
 /// of which the second form is used, so that the ridge draws T towards 1 where x'
 /// says nothing. Of every approximation W' of W T, E|W x - W' x'|^2 exceeds its
 /// minimum by the squared norm of W T - W' in the norm G': approximate W T in it.
-/// `beta` blends T with 1.
+/// `beta` blends T with 1. For one thread at a time.
 /// Source: the drifted target of SAES-SVD.
 class DriftMap {
  public:
@@ -33,7 +33,7 @@ class DriftMap {
   torch::Tensor apply(const torch::Tensor& rows) const;
 
  private:
-  torch::Tensor change(const torch::Tensor& rows) const;
+  torch::Tensor change(const torch::Tensor& differences) const;
 
   torch::Tensor moments_;     // [n, n]
   torch::Tensor difference_;  // cross - G' [n, n], in the type that is computed in

@@ -21,7 +21,7 @@ void check_norm(const char* caller, const torch::Tensor& w, const MomentNorm& no
 torch::Tensor weighted(const torch::Tensor& d, const MomentNorm& norm);
 
 /// tr(H D G D^T) for D [m, n], never below 0. In float64; for D of another type with
-/// more than 2^20 entries products are in float32 and only their sums in float64.
+/// more than 2^18 entries products are in float32 and only their sums in float64.
 /// Throws c10::ValueError as check_norm does.
 double squared_norm(const torch::Tensor& d, const MomentNorm& norm);
 
