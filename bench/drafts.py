@@ -29,10 +29,8 @@ QUESTIONS = (
 def answers(options: argparse.Namespace, draft: Path | None) -> dict:
     """The ids of every answer, tokens a second over all, and what came of the draft."""
     command = [options.program, "generate", options.model, "--json", "--verbose"]
-    command += ["-n", options.tokens]
+    command += ["-n", options.tokens, "--temperature", options.temperature]
     command += ["--dtype", options.dtype, "--threads", options.threads]
-    if options.temperature:
-        command += ["--temperature", options.temperature]
     if draft:
         command += ["--draft", draft]
         for flag in ("p_min", "tokens"):
@@ -59,7 +57,7 @@ def main() -> None:
     parser.add_argument("-n", "--tokens", type=int, default=128, help="of each answer")
     parser.add_argument("-r", "--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--p-min", type=float, dest="draft_p_min")
     parser.add_argument("--draft-tokens", type=int)
     options = parser.parse_args()

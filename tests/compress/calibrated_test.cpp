@@ -443,8 +443,8 @@ TEST_F(CalibratedTest, RefusesMethodsWithoutWhatTheyNeed) {
 TEST(FactorsBesideIntegers, AreKeptAsTheyAreWhileIntegersAreLearned) {
   at::set_num_threads(1);
   const test::TemporaryFolder tmp;
-  const io::Checkpoint checkpoint =
-      io::Checkpoint::open(test::write_model(test::make_tiny_model_of("qwen2", nlohmann::json::object()), tmp / "m"));
+  const io::Checkpoint checkpoint = io::Checkpoint::open(
+      test::write_model(test::make_tiny_model_of("qwen2", nlohmann::json::object()), tmp / "m"));
   at::manual_seed(5);
   const torch::Tensor windows = torch::randint(264, {8, 24}, torch::kInt64);
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);

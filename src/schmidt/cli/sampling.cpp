@@ -45,8 +45,7 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   verb.add_option("--draft-p-min", flags.draft_p_min,
-                  "A round ends before a token that the draft gives a smaller probability; where "
-                  "the likeliest tokens are drawn")
+                  "A round ends before a token that the draft gives a smaller probability")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
 }

@@ -164,24 +164,28 @@ std::optional<std::vector<int64_t>> LikeliestSearch::find(
       kernels::quantized_weight(q->codes.format(), q->codes.packed(), q->codes.scales(), {}),
       x.const_data_ptr<float>(), states, /*int8_activations=*/true,
       {products.mutable_data_ptr<float>(), vocab});
-  std::vector<int64_t> likeliest;
-  for (int64_t row = 0; row < states; ++row) {
+  constexpr int64_t kNone = -1;
+  std::vector<int64_t> likeliest(static_cast<size_t>(states), kNone);
+  const auto find_one = [&](int64_t row) {
     float* const y = products.mutable_data_ptr<float>() + row * vocab;
     for (const int64_t id : excluded) y[id] = -std::numeric_limits<float>::infinity();
     const auto [norm, error] = norm_and_rounding(x.const_data_ptr<float>() + row * n, n);
-    if (!std::isfinite(norm)) return {};
+    if (!std::isfinite(norm)) return kNone;
     const std::vector<int64_t> ids =
         candidates(y, q->errors.const_data_ptr<float>(), q->norms.const_data_ptr<float>(), vocab,
                    norm, error, logit_rounding(h.scalar_type()));
-    if (ids.empty() || std::cmp_greater(ids.size(), kMostCandidates)) return {};
+    if (ids.empty() || std::cmp_greater(ids.size(), kMostCandidates)) return kNone;
     const torch::Tensor rows = weight_.index_select(0, at::tensor(ids, at::kLong));
     const torch::Tensor logits =
         logits_of(config_, kernels::linear(h.narrow(0, row, 1), rows)).to(torch::kFloat32);
     const float* const values = logits.const_data_ptr<float>();
     const auto largest = std::max_element(values, values + ids.size());
-    if (!std::isfinite(*largest)) return {};
-    likeliest.push_back(ids[static_cast<size_t>(largest - values)]);
-  }
+    return std::isfinite(*largest) ? ids[static_cast<size_t>(largest - values)] : kNone;
+  };
+  at::parallel_for(0, states, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) likeliest[row] = find_one(row);
+  });
+  if (std::ranges::find(likeliest, kNone) != likeliest.end()) return {};
   return likeliest;
 }
 

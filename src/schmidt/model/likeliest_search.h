@@ -33,8 +33,8 @@ class LikeliestSearch {
 
   /// As many states as are asked for before Q is made, which takes as long as it saves on them.
   static constexpr int64_t kStatesBefore = 64;
-  /// States at once for which two readings of the weights are faster than one product.
-  static constexpr int64_t kMostStates = 4;
+  /// States at once for which the codes are the faster way.
+  static constexpr int64_t kMostStates = 8;
 
   /// h [k, n], without NaN -> the id of the largest logit of each row, the first of equal ones,
   /// `excluded` ones left out. Nothing where all logits are the better way: before `kStatesBefore`

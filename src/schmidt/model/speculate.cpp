@@ -51,7 +51,7 @@ std::vector<int64_t> propose(const GenerationRules& rules, const Sequence& seque
                              Draft& draft) {
   std::vector<int64_t> tokens = sequence.tokens();
   Sampler sampler = sequence.sampler();
-  const bool judged = draft.least_probability > 0.0 && sampler.takes_likeliest();
+  const bool judged = draft.least_probability > 0.0;
   for (int64_t i = 0; i < most; ++i) {
     const NextTokens next = read(*draft.model, rules, !judged && sampler.takes_likeliest(), tokens,
                                  1, *draft.kept.cache);

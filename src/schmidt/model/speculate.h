@@ -20,9 +20,8 @@ namespace schmidt::model {
 struct Draft {
   const Model* model = nullptr;  ///< of the same tokens
   int64_t proposals = 4;         ///< most tokens of a round, 1 or more
-  /// In [0, 1]. Where the likeliest tokens are drawn a round ends before one that the draft gives
-  /// less, for what is refused took a step of the draft, and the model longer to read. Where others
-  /// are drawn too, those of both models are alike whatever their probability.
+  /// In [0, 1]: a round ends before a token that the draft gives less, for what is refused took a
+  /// step of the draft, and the model longer to read.
   double least_probability = 0.0;
   KeptSequence kept = {};  ///< as the model's own
 
