@@ -487,6 +487,11 @@ TEST_F(CliTest, CallersMistakes) {
   expect_error("", 2, "subcommand");
   expect_error("squash " + model, 2, "squash");
   expect_error("inspect", 2, "MODEL");
+  expect_error(fmt::format("bench {} -b 9223372036854775807", model), 2, "--batch");
+  expect_error(fmt::format("serve {} --name ''", model), 2, "--name");
+  expect_error(fmt::format("serve {} --api-key 'k '", model), 2, "--api-key");
+  expect_error(fmt::format("generate {} -p a -p $(printf 'a%.0s' $(seq 600))", model), 2,
+               "prompt 2");
   expect_error("inspect /no/such/folder", 2, "/no/such/folder");
   expect_error(fmt::format("compress {} -o {}", model, out), 2, "one of --keep, --size");
   expect_error(fmt::format("compress {} --keep 0.5 --bond 3 -o {}", model, out), 2, "several");

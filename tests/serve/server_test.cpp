@@ -201,6 +201,19 @@ TEST_F(ServerTest, GarbageIsRefused) {
   expect_alive();
 }
 
+// Whose end nobody knows: what follows is not read as a request.
+TEST_F(ServerTest, ABodyInAnUnknownEncodingEndsTheConnection) {
+  start();
+  Connection connection(port());
+  connection.send(
+      "POST /tokenize HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: gzip\r\n\r\n"
+      "GET /health HTTP/1.1\r\nHost: here\r\n\r\n");
+  const std::string all = connection.receive_all();
+  EXPECT_TRUE(all.starts_with("HTTP/1.1 501")) << all;
+  EXPECT_EQ(all.find("HTTP/1.1 200"), std::string::npos) << all;
+  expect_alive();
+}
+
 TEST_F(ServerTest, ASlowSenderIsCutOffAndNobodyWaitsForIt) {
   ServeOptions o = options();
   o.http.read_time = 300ms;

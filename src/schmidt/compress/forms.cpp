@@ -196,8 +196,8 @@ plan::LayerForms possible_forms(const plan::Layer& layer, const FormChoice& choi
   if (choice.kinds.factors && layer.block >= 0) {
     for (const int64_t rank : kRanks) {
       if (rank >= least_side) break;
-      plan::LayerPlan factors{.layer = layer, .shape = shape, .max_bonds = {rank}};
-      factors.method = kFactorsMethod;
+      plan::LayerPlan factors{
+          .layer = layer, .shape = shape, .max_bonds = {rank}, .method = kFactorsMethod};
       const int64_t bytes = plan::stored_bytes(factors, choice.scalar_bytes);
       result.forms.push_back({std::move(factors), bytes, 0.0});
     }

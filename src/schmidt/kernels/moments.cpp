@@ -239,7 +239,7 @@ void add_weighted_squares(const torch::Tensor& sum, const torch::Tensor& weights
         for (int64_t begin = 0; begin < tokens; begin += kTokensTogether) {
           float some[kColumnsTogether] = {};
           for (int64_t t = begin; t < std::min(tokens, begin + kTokensTogether); ++t) {
-            run_fastest<AddSquares>(from + t * stride + j, of_token[t], some + 0, columns);
+            run_fastest<AddSquares>(from + t * stride + j, of_token[t], &some[0], columns);
           }
           for (int64_t c = 0; c < columns; ++c) to[j + c] += some[c];
         }
