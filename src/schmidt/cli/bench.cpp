@@ -138,6 +138,12 @@ void measure(std::vector<Subject>& subjects, const BenchOptions& options) {
       if (options.generate > 0) {
         const double rate = decode_rate(s, options);
         if (round > 0) s.decode.push_back(rate);
+        // Who decodes for long comes to search for the likeliest tokens, as `generate` does.
+        const int64_t states = options.batch * options.generate;
+        for (int64_t n = states; round == 0 && n < model::LikeliestSearch::kStatesBefore;
+             n += states) {
+          decode_rate(s, options);
+        }
       }
     }
   }

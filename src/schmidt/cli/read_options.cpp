@@ -36,9 +36,8 @@ void add_forms_option(CLI::App& verb, std::vector<std::string>& forms, const std
           "--forms", forms,
           with +
               ": forms that compete: integers, low-rank (factors in integers), sums (both), "
-              "factors "
-              "(as they are); auto: integers, and for bytes those with ranks where they are "
-              "predicted to lose far less, for time factors")
+              "factors (as they are); auto: integers, and for bytes those with ranks where they "
+              "are predicted to lose far less, for time factors")
       ->delimiter(',')
       ->check(CLI::IsMember({"auto", "integers", "low-rank", "sums", "factors"}))
       ->capture_default_str();
