@@ -439,6 +439,13 @@ TEST_F(CalibratedTest, RefusesMethodsWithoutWhatTheyNeed) {
   EXPECT_THROW(run(plan(0.8, "magic"), &statistics, tmp / "d"), c10::ValueError);
 }
 
+calibrate::Statistics collected(const io::Checkpoint& checkpoint,
+                                const std::vector<plan::Layer>& layers,
+                                const torch::Tensor& windows, const fs::path& folder) {
+  const calibrate::StreamedModel streamed(checkpoint, {});
+  return calibrate::Statistics::collect(checkpoint, streamed, layers, windows, folder, {});
+}
+
 // In one block, of which some layers have a bias.
 TEST(FactorsBesideIntegers, AreKeptAsTheyAreWhileIntegersAreLearned) {
   at::set_num_threads(1);
@@ -448,9 +455,7 @@ TEST(FactorsBesideIntegers, AreKeptAsTheyAreWhileIntegersAreLearned) {
   at::manual_seed(5);
   const torch::Tensor windows = torch::randint(264, {8, 24}, torch::kInt64);
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
-  const calibrate::StreamedModel streamed(checkpoint, {});
-  const calibrate::Statistics statistics =
-      calibrate::Statistics::collect(checkpoint, streamed, layers, windows, tmp / "s", {});
+  const calibrate::Statistics statistics = collected(checkpoint, layers, windows, tmp / "s");
   std::vector<plan::LayerPlan> plans;
   std::set<std::string> factors;
   for (const plan::Layer& layer : layers) {
@@ -489,9 +494,7 @@ TEST(IdleExperts, AreCountedAndTakeNothingFromTheOthers) {
   at::manual_seed(5);
   const torch::Tensor windows = torch::randint(264, {8, 24}, torch::kInt64);
   const std::vector<plan::Layer> layers = plan::dense_layers(checkpoint);
-  const calibrate::StreamedModel streamed(checkpoint, {});
-  const calibrate::Statistics statistics =
-      calibrate::Statistics::collect(checkpoint, streamed, layers, windows, tmp / "s", {});
+  const calibrate::Statistics statistics = collected(checkpoint, layers, windows, tmp / "s");
   EXPECT_EQ(statistics.idle_experts(), 1);
   std::vector<plan::LayerCurve> curves;
   for (const plan::Layer& layer : layers) {

@@ -19,6 +19,7 @@
 #include "schmidt/base/atomic_file.h"
 #include "schmidt/base/file_system.h"
 #include "schmidt/base/format_error.h"
+#include "schmidt/calibrate/block_gradients.h"
 #include "schmidt/calibrate/embedded_text.h"
 #include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/statistics_folder.h"
@@ -255,13 +256,15 @@ class Collector {
                             bool make_file) {
     const model::Block block = model_.block(index);
     ActivationStream below = space_.make(gradient_name(index), hidden_);
-    const auto differentiated = [&](int64_t b, const std::function<void(const Pass&)>& use) {
+    const auto differentiated = [&](int64_t b,
+                                    const std::function<void(const BlockGradients&)>& use) {
       const torch::Tensor h = in.take(b), after = above.take(b);
       torch::Tensor gradient = at::empty_like(h);
       for_pieces(h.size(0), [&](int64_t begin, int64_t count) {
-        const Pass pass = [&] {
+        const BlockGradients pass = [&] {
           const SavedPosition::Work work(backward_);
-          return differentiate(block, h.narrow(0, begin, count), after.narrow(0, begin, count));
+          return differentiate(block, h.narrow(0, begin, count), after.narrow(0, begin, count),
+                               rope_);
         }();
         gradient.narrow(0, begin, count).copy_(pass.input_gradient);
         use(pass);
@@ -270,7 +273,7 @@ class Collector {
       return gradient;
     };
     if (!make_file) {
-      for (const int64_t b : own()) differentiated(b, [](const Pass& /*pass*/) {});
+      for (const int64_t b : own()) differentiated(b, [](const BlockGradients& /*pass*/) {});
       return below;
     }
 
@@ -295,7 +298,7 @@ class Collector {
       sum.rows = zeros(layer->rows);
       sum.columns = zeros(layer->cols);
     }
-    const auto add = [&](const Pass& pass) {
+    const auto add = [&](const BlockGradients& pass) {
       const at::NoGradGuard no_grad;
       std::map<Group, torch::Tensor> squares;  // |x|^2 of a group's inputs [tokens]
       for (auto& [group, sum] : inputs) {
@@ -349,45 +352,6 @@ class Collector {
     embedding_.rows += at::bincount(ids, {}, embedding_.rows.size(0)).to(embedding_.rows.options());
     const double scale = model_.config().embedding_scale;
     kernels::add_moments(embedding_.moments, gradient.to(torch::kFloat32).flatten(0, 1) * scale);
-  }
-
-  /// Inputs [tokens, n] and gradients at the outputs [tokens, m] of each group; an expert's of the
-  /// tokens that take it alone.
-  struct Pass {
-    std::map<Group, torch::Tensor> inputs, gradients;
-    torch::Tensor input_gradient;  // of the block's input [b, t, hidden]
-  };
-
-  Pass differentiate(const model::Block& block, torch::Tensor h, const torch::Tensor& above) const {
-    const at::AutoGradMode grad(true);
-    h.requires_grad_();
-    Pass pass;
-    std::map<Group, torch::Tensor> takers;
-    std::vector<torch::Tensor> reached = {h};
-    model::BlockPass at = block.begin(h, rope_);
-    while (const auto group = at.group()) {
-      torch::Tensor inputs = at.input().detach().flatten(0, 1);
-      if (group->expert) {
-        const torch::Tensor rows = takers[*group] = at.takers();
-        inputs = inputs.index_select(0, rows);
-      }
-      pass.inputs[*group] = std::move(inputs);
-      reached.push_back(at.outputs());
-      // Those of an expert that no token takes hang on nothing.
-      if (!reached.back().requires_grad()) reached.back().requires_grad_();
-      at.advance(reached.back());
-    }
-    const auto gradients = torch::autograd::grad({at.residual()}, reached, {above}, std::nullopt,
-                                                 false, /*allow_unused=*/true);
-    pass.input_gradient = gradients[0];
-    for (size_t i = 0; i < block.groups().size(); ++i) {
-      const torch::Tensor g =
-          gradients[i + 1].defined() ? gradients[i + 1] : at::zeros_like(reached[i + 1]);
-      torch::Tensor& kept = pass.gradients[block.groups()[i]] = g.flatten(0, 1);
-      const auto rows = takers.find(block.groups()[i]);
-      if (rows != takers.end()) kept = kept.index_select(0, rows->second);
-    }
-    return pass;
   }
 
   /// Goes through the windows of a batch in pieces, on a CPU of so many that what a block makes of
