@@ -222,5 +222,17 @@ INSTANTIATE_TEST_SUITE_P(
             "model.layers.9.mlp.up_proj: expected a linear layer of the model"}),
     [](const auto& lie) { return std::string(lie.param.name); });
 
+TEST(UnfoldWeight, MultipliesPartsOf16BitsInFloat32) {
+  torch::manual_seed(3);
+  std::vector<torch::Tensor> cores = {torch::randn({1, 12, 4, 9}), torch::randn({9, 3, 5, 1})};
+  for (torch::Tensor& core : cores) core = core.to(torch::kBFloat16);
+  const StoredWeight stored = mpo_weight("layer", tn::Mpo(cores));
+  const torch::Tensor w = unfold_weight({"layer", 36, 20}, stored);
+  for (torch::Tensor& core : cores) core = core.to(torch::kFloat64);
+  const torch::Tensor exact = tn::Mpo(cores).to_dense();
+  ASSERT_EQ(w.scalar_type(), torch::kFloat32);
+  EXPECT_LE((w - exact).abs().max().item<double>(), 1e-6 * exact.abs().max().item<double>());
+}
+
 }  // namespace
 }  // namespace schmidt::model

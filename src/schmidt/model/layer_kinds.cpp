@@ -121,17 +121,20 @@ StoredWeight pack_weight(const std::string& name, const StoredWeight& weight,
 
 torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight) {
   std::map<std::string, torch::Tensor> tensors;
-  LoadOptions options;
+  torch::ScalarType dtype = torch::kFloat32;
+  torch::Device device = torch::kCPU;
   for (const NamedTensor& t : weight.tensors) {
     tensors[t.name] = t.tensor;
     if (!t.tensor.is_floating_point()) continue;
-    const auto dtype = t.tensor.scalar_type();  // models do not run in float16
-    options = {dtype == torch::kFloat16 ? torch::kFloat32 : dtype, t.tensor.device()};
+    // In 16 bits products of factors would be rounded once more, and take LibTorch a hundred times
+    // as long where the processor does not multiply bfloat16.
+    dtype = t.tensor.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+    device = t.tensor.device();
   }
   LayerSpec spec = layer;
   spec.bias = false;  // no part of a stored weight
   const StoredLayer stored{std::move(spec), weight.form};
-  const Weights weights(std::move(tensors), kMemory, options);
+  const Weights weights(std::move(tensors), kMemory, {dtype, device});
   return load_layer(stored, weights)->weight();
 }
 

@@ -42,7 +42,7 @@ WeightDescription describe_weight(const std::string& name, const StoredWeight& w
 StoredWeight pack_weight(const std::string& name, const StoredWeight& weight,
                          const PackOptions& options);
 
-/// W [m, n] in the dtype of its floating tensors, float32 for float16. Allocates it.
+/// W [m, n] in float32, in float64 where its floating tensors are. Allocates it.
 torch::Tensor unfold_weight(const LayerSpec& layer, const StoredWeight& weight);
 
 }  // namespace schmidt::model
