@@ -86,7 +86,7 @@ void both_moments(benchmark::State& state, int64_t size, int64_t rank) {
   const calibrate::GradientMoments gradient{at::mm(l.w.t(), at::mm(h, l.w)), true,
                                             h.diagonal().mean().item<double>()};
   const calibrate::NormPair pair =
-      calibrate::norm_pair(l.w, std::nullopt, l.norm.input, gradient, 0.05, 1e-4);
+      calibrate::norm_pair(l.w, nullptr, l.norm.input, gradient, 0.05, 1e-4);
   calibrate::Projector found;
   calibrate::Modes all;
   std::vector<double> ours;

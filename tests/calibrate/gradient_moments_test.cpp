@@ -28,7 +28,7 @@ struct Problem {
   }
 
   torch::Tensor approximation(int64_t rank, double damping = 0, double ridge = 0) const {
-    const NormPair pair = norm_pair(w, std::nullopt, g, gradient(), damping, ridge);
+    const NormPair pair = norm_pair(w, nullptr, g, gradient(), damping, ridge);
     const Modes modes = weighted_modes(pair.a, pair.b);
     const torch::Tensor projector =
         torch::matmul(modes.q.narrow(1, 0, rank), modes.dual.narrow(0, 0, rank));
@@ -51,7 +51,7 @@ TEST_P(WeightedModes, AreTheOptimumOfBothSidesNorm) {
 TEST_P(WeightedModes, SquaresAreTheSingularValuesOfBothSides) {
   const auto [m, n] = GetParam();
   const Problem p(m, n);
-  const NormPair pair = norm_pair(p.w, std::nullopt, p.g, p.gradient(), 0, 0);
+  const NormPair pair = norm_pair(p.w, nullptr, p.g, p.gradient(), 0, 0);
   const torch::Tensor expected = tn::weighted_singular_values(p.w, {p.g, p.h}).square();
   EXPECT_TRUE(torch::allclose(weighted_squares(pair.a, pair.b), expected, 1e-7,
                               1e-9 * expected[0].item<double>()));
@@ -71,7 +71,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WeightedModes,
 TEST(LeadingProjector, DropsLittleMoreThanTheLeastInAKrylovSpace) {
   constexpr int64_t kSide = 1100, kRank = 120;
   const Problem p(kSide, kSide);
-  const NormPair pair = norm_pair(p.w, std::nullopt, p.g, p.gradient(), 0.05, 1e-4);
+  const NormPair pair = norm_pair(p.w, nullptr, p.g, p.gradient(), 0.05, 1e-4);
   const Projector found = leading_projector(pair.a, pair.b, kRank);
   const torch::Tensor identity = torch::matmul(found.dual, found.q);
   EXPECT_LT((identity - torch::eye(kRank)).abs().max().item<double>(), 1e-8);
@@ -93,12 +93,11 @@ TEST(NormPair, FollowsTheDriftOnEitherSide) {
   for (const auto& [m_rows, n] : {std::pair{20, 12}, {12, 20}}) {
     const Problem p(m_rows, n);
     const torch::Tensor cross = p.g + 0.1 * torch::randn({n, n}, torch::kFloat64) * p.g.mean();
-    const std::optional<tn::DriftMap> drift(std::in_place, cross, p.g,
-                                            tn::DriftOptions{.beta = 0.7, .ridge = 1e-6});
-    const NormPair moved = norm_pair(p.w, drift, p.g, p.gradient(), 0.3, 0);
+    const tn::DriftMap drift(cross, p.g, {.beta = 0.7, .ridge = 1e-6});
+    const NormPair moved = norm_pair(p.w, &drift, p.g, p.gradient(), 0.3, 0);
     torch::Tensor damped = p.h.clone();
     damped.diagonal().add_(0.3 * p.h.diagonal().mean().item<double>());
-    const torch::Tensor m = drift->apply(p.w);
+    const torch::Tensor m = drift.apply(p.w);
     const torch::Tensor expected = n <= m_rows ? torch::matmul(m.t(), torch::matmul(damped, m))
                                                : torch::matmul(m, torch::matmul(p.g, m.t()));
     EXPECT_LT((moved.b - expected).norm().item<double>(), 1e-8 * expected.norm().item<double>());
@@ -119,6 +118,26 @@ TEST(Symmetric, IsCompletedFromTheUpperTriangle) {
   torch::Tensor given = half.clone();
   given.masked_fill_(torch::ones({600, 600}, torch::kBool).tril(-1), std::nan(""));
   EXPECT_TRUE(torch::equal(completed(given), half + half.triu(1).t()));
+}
+
+TEST(Symmetric, ProductsOfHalfTheWorkAreTheWholeOnes) {
+  for (const int64_t n : {1, 63, 64, 65, 200, 530}) {
+    const torch::Tensor w = torch::randn({40, n}, torch::kFloat64), b = moments_of(3, n);
+    const torch::Tensor gram = torch::matmul(w.t(), w);
+    const auto distance = [](const torch::Tensor& a, const torch::Tensor& exact) {
+      return (a - exact).norm().item<double>() / exact.norm().item<double>();
+    };
+    const torch::Tensor half = symmetric_product(w.t(), w);
+    EXPECT_LT(distance(half, gram), 1e-14) << n;
+    EXPECT_TRUE(half.equal(half.t())) << n;
+    const torch::Tensor r = torch::randn({n, n}, torch::kFloat64).tril();
+    EXPECT_LT(
+        distance(lower_congruence(r, b).tril(), torch::matmul(r.t(), torch::matmul(b, r)).tril()),
+        1e-14)
+        << n;
+  }
+  EXPECT_THROW(symmetric_product(torch::ones({2, 3}), torch::ones({3, 4})), c10::ValueError);
+  EXPECT_THROW(lower_congruence(torch::ones({2, 2}), torch::ones({3, 3})), c10::ValueError);
 }
 
 }  // namespace

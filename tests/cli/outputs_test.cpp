@@ -320,6 +320,12 @@ TEST_F(OutputsTest, NamesOfAnyBytesStandInJson) {
   EXPECT_EQ(healed["compression_config"]["made_by"][1]["data"][0]["file"], "caf\\xE9.txt");
 }
 
+TEST_F(OutputsTest, CellsOfATableStayWithinIt) {
+  fs::rename(tmp / "models/m", tmp / "models/a|b");
+  ASSERT_EQ(run("bench '@models/a|b' -p 4 -n 0 -r 1"), 0) << said();
+  EXPECT_NE(test::read_file(tmp / "out").find("models/a\\|b |"), std::string::npos);
+}
+
 TEST_F(OutputsTest, OptionsThatNothingReadsAreRefused) {
   expect_done(compress + "@c");
   const auto refused = [&](const std::string& verb, const std::string& options,

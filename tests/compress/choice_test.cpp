@@ -42,7 +42,9 @@ LayerInputs inputs_of(const torch::Tensor& w, bool outputs) {
   calibrate::GradientMoments gradient{torch::matmul(w.t(), torch::matmul(h, w)), true,
                                       h.diagonal().mean().item<double>()};
   if (outputs) gradient.outputs = h;
-  return {g, torch::matmul(drift, g), gradient};
+  LayerInputs inputs{.moments = g, .cross = torch::matmul(drift, g)};
+  inputs.gradient = gradient;
+  return inputs;
 }
 
 double error_of(const torch::Tensor& w, const FittedWeight& fitted, const LayerInputs& inputs) {

@@ -69,6 +69,17 @@ TEST(OrderNeurons, TakesTheBestAtEachStepAndKnowsWhatIsLost) {
   }
 }
 
+// What is left is brought up to date only once in many steps.
+TEST(OrderNeurons, KnowsWhatIsLostAfterHundredsOfSteps) {
+  const Case c(200, 90);
+  const NeuronOrder order = order_neurons(c.g, c.b, 190);
+  for (const int64_t k : {1, 63, 64, 65, 128, 129, 150, 190}) {
+    const std::vector<int64_t> kept(order.neurons.begin(), order.neurons.begin() + k);
+    EXPECT_NEAR(order.losses[static_cast<size_t>(k)], c.loss(kept), 1e-3 * order.losses.front())
+        << k;
+  }
+}
+
 TEST(OrderNeurons, LeavesEqualAndSilentNeuronsForTheEnd) {
   Case c(9);
   for (torch::Tensor* side : {&c.g, &c.b}) {  // 7 says what 2 says, 8 nothing

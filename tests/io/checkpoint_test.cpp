@@ -154,6 +154,8 @@ TEST_F(CheckpointTest, FoldersThatLackSomething) {
   expect_refused("expected config.json, found none");
   write("model.gguf", "GGUF");
   expect_refused("to open model.gguf, name the file");
+  write("adapter_config.json", "{}");
+  expect_refused("this is an adapter; merge it into its base");
 }
 
 TEST_F(CheckpointTest, ConfigsThatAreNoObject) {

@@ -159,6 +159,16 @@ TEST_F(HubCache, SaysWhichCommandDownloadsAModel) {
   const std::string fetches = "which does not exist; \"hf download org/small-1.0\" fetches it";
   expect_absent("org/small-1.0", fetches);
   expect_absent("org/small-1.0", (tmp / "hub").string() + ")");
+  for (const char* file : {"models/small.gguf", "models/small.safetensors"}) {
+    try {
+      Checkpoint::open(file);
+      ADD_FAILURE() << "opened " << file;
+    } catch (const c10::ValueError& error) {
+      const std::string said = error.what_without_backtrace();
+      EXPECT_NE(said.find("which does not exist"), std::string::npos) << said;
+      EXPECT_EQ(said.find("hf download"), std::string::npos) << said;
+    }
+  }
   ::unsetenv("HF_HUB_CACHE");  // and no HOME
   expect_absent("org/small-1.0", fetches);
   ::setenv("HF_HUB_CACHE", (tmp / "hub").c_str(), 1);

@@ -7,6 +7,7 @@
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_solve_triangular.h>
 
+#include "schmidt/calibrate/symmetric.h"
 #include "schmidt/tn/block_krylov.h"
 #include "schmidt/tn/magnitude.h"
 
@@ -29,7 +30,11 @@ Root root_of(const torch::Tensor& a) {
   return {vectors * values.clamp_min(0).sqrt(), false};
 }
 
-torch::Tensor symmetric(const torch::Tensor& m) { return (m + m.t()) / 2; }
+/// R^T B R, of which decompositions read the lower triangle.
+torch::Tensor congruence(const Root& root, const torch::Tensor& b) {
+  const torch::Tensor& r = root.root;
+  return root.triangular ? lower_congruence(r, b) : at::matmul(r.t(), at::matmul(b, r));
+}
 
 /// U^T R^{-1}, R lower triangular.
 torch::Tensor through_inverse(const torch::Tensor& u, const torch::Tensor& root) {
@@ -38,7 +43,7 @@ torch::Tensor through_inverse(const torch::Tensor& u, const torch::Tensor& root)
 
 Modes modes_of(const Root& root, const torch::Tensor& b) {
   const torch::Tensor& r = root.root;
-  const auto [ascending, vectors] = at::linalg_eigh(symmetric(at::matmul(r.t(), at::matmul(b, r))));
+  const auto [ascending, vectors] = at::linalg_eigh(congruence(root, b));
   const torch::Tensor squares = ascending.flip(0).clamp_min(0);
   const torch::Tensor u = vectors.flip(1), q = at::matmul(r, u);
   if (root.triangular) return {squares, q, through_inverse(u, r)};
@@ -97,29 +102,30 @@ Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int6
 
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b) {
   const auto dtype = solve_dtype(a.size(0), a.scalar_type());
-  const torch::Tensor root = root_of(a.to(dtype)).root;
-  const torch::Tensor c = symmetric(at::matmul(root.t(), at::matmul(b.to(dtype), root)));
-  return at::linalg_eigvalsh(c).flip(0).clamp_min(0).to(torch::kFloat64);
+  return at::linalg_eigvalsh(congruence(root_of(a.to(dtype)), b.to(dtype)))
+      .flip(0)
+      .clamp_min(0)
+      .to(torch::kFloat64);
 }
 
-NormPair norm_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
+NormPair norm_pair(const torch::Tensor& weight, const tn::DriftMap* drift,
                    const torch::Tensor& input_moments, const GradientMoments& gradient,
                    double damping, double ridge) {
   const auto dtype = solve_dtype(std::min(weight.size(0), weight.size(1)), weight.scalar_type());
   const torch::Tensor w = weight.to(dtype);
-  const torch::Tensor target = drift ? drift->apply(w) : w;
+  const torch::Tensor target = drift != nullptr ? drift->apply(w) : w;
   const double floor = damping * gradient.mean_square;
   if (gradient.pulled_back) {
-    torch::Tensor s = gradient.moments.to(dtype) + floor * at::matmul(w.t(), w);
+    torch::Tensor s = gradient.moments.to(dtype) + floor * symmetric_product(w.t(), w);
     // T^T S T, by two maps of rows: S T, then T^T (S T) as the transpose of (S T)^T T.
-    if (drift) s = drift->apply(drift->apply(s).t()).t();
+    if (drift != nullptr) s = drift->apply(drift->apply(s).t()).t();
     return {with_ridge(input_moments, ridge).to(dtype), s, target};
   }
   const torch::Tensor h = output_moments(gradient, damping).to(dtype);
   // M (G + ridge) M^T, M the target, without a copy of G, the larger side's.
   const double shift = ridge * input_moments.diagonal().mean().item<double>();
   const torch::Tensor mg = at::matmul(target, input_moments.to(dtype)) + shift * target;
-  return {h, at::matmul(mg, target.t()), target};
+  return {h, symmetric_product(mg, target.t()), target};
 }
 
 void check_finite_moments(const std::string& layer, const torch::Tensor& moments) {

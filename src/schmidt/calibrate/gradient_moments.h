@@ -61,14 +61,14 @@ Projector leading_projector(const torch::Tensor& a, const torch::Tensor& b, int6
 /// L of the above alone, float64.
 torch::Tensor weighted_squares(const torch::Tensor& a, const torch::Tensor& b);
 
-/// The norm pair (A, B) of a layer for its target, the weight W T (no map: W), with `damping` of
+/// The norm pair (A, B) of a layer for its target, the weight W T (null: W), with `damping` of
 /// the mean of H's diagonal added to it, so that no output is free, and `ridge` of the mean of G's
 /// diagonal added to that.
 struct NormPair {
   torch::Tensor a, b;    ///< [k, k], k = min(m, n)
   torch::Tensor target;  ///< [m, n]
 };
-NormPair norm_pair(const torch::Tensor& weight, const std::optional<tn::DriftMap>& drift,
+NormPair norm_pair(const torch::Tensor& weight, const tn::DriftMap* drift,
                    const torch::Tensor& input_moments, const GradientMoments& gradient,
                    double damping, double ridge);
 

@@ -433,7 +433,7 @@ class Collector {
           tn::until_it_converges(layer->name, "its spectrum", [&](bool wide) {
             const torch::Tensor& w = weights.at(layer->name);
             const NormPair pair =
-                norm_pair(wide ? w.to(torch::kFloat64) : w, std::nullopt,
+                norm_pair(wide ? w.to(torch::kFloat64) : w, nullptr,
                           inputs.at(layer->group()) / tokens, gradient, options_.damping, 0.0);
             torch::Tensor found = weighted_squares(pair.a, pair.b);
             tn::check_converged(found);

@@ -42,6 +42,16 @@ bool is_number(const std::string& cell) {
                            (cell.size() > 1 && (cell[0] == '-' || cell[0] == '+')));
 }
 
+/// Without an end of the cell or of the row in it.
+std::string markdown_cell(const std::string& text) {
+  std::string cell;
+  for (const char c : text) {
+    if (c == '|') cell += '\\';
+    cell += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return cell;
+}
+
 }  // namespace
 
 ProgressLine::ProgressLine(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
@@ -144,7 +154,11 @@ std::string Table::markdown() const {
   std::string text = fmt::format("| {} |\n|", fmt::join(header, " | "));
   for (size_t c = 0; c < header.size(); ++c) text += "---|";
   text += "\n";
-  for (const auto& row : rows) text += fmt::format("| {} |\n", fmt::join(row, " | "));
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const std::string& cell : row) cells.push_back(markdown_cell(cell));
+    text += fmt::format("| {} |\n", fmt::join(cells, " | "));
+  }
   return text;
 }
 

@@ -214,6 +214,7 @@ LayerInputs widened(LayerInputs inputs) {
   for (torch::Tensor* t : all) {
     if (t->defined()) *t = t->to(torch::kFloat64);
   }
+  inputs.drift.reset();
   return inputs;
 }
 
@@ -346,6 +347,7 @@ LayerInputs without_zero_norms(const torch::Tensor& w, LayerInputs inputs) {
   const auto alike = [&](int64_t size) { return at::eye(size, w.options()); };
   if (inputs.moments.defined() && inputs.moments.trace().item<double>() == 0.0) {
     inputs.moments = inputs.cross = alike(w.size(1));
+    inputs.drift.reset();
   }
   if (inputs.gradient && inputs.gradient->mean_square == 0.0) {
     calibrate::GradientMoments& g = *inputs.gradient;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "schmidt/model/stored_layer.h"
 #include "schmidt/plan/plan.h"
 #include "schmidt/tn/als.h"
+#include "schmidt/tn/drift.h"
 #include "schmidt/tn/gauss_newton.h"
 
 namespace schmidt::compress {
@@ -22,8 +24,9 @@ namespace schmidt::compress {
 /// What is known of a layer's inputs x in the original model and x' in the one that
 /// is being compressed, whose earlier layers have changed already.
 struct LayerInputs {
-  torch::Tensor moments;  ///< E[x' x'^T] [n, n]; undefined without calibration
-  torch::Tensor cross;    ///< E[x x'^T] [n, n]
+  torch::Tensor moments;                      ///< E[x' x'^T] [n, n]; undefined without calibration
+  torch::Tensor cross;                        ///< E[x x'^T] [n, n]
+  std::shared_ptr<const tn::DriftMap> drift;  ///< of the two, where several layers read them
   std::optional<calibrate::GradientMoments> gradient;
   std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
   torch::Tensor

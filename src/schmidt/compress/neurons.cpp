@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <limits>
 
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cholesky_solve.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_cholesky_ex.h>
 #include <ATen/ops/linalg_solve_triangular.h>
@@ -48,42 +51,100 @@ torch::Tensor root_of(torch::Tensor a) {
   return at::linalg_cholesky(a);  // which says what is wrong
 }
 
+/// What neurons that are taken leave of the moments: R = G - U U^T, U [n, taken], beside B R and
+/// R B R. These three are kept as they were some columns of U before, so that a step costs as many
+/// numbers as U has new columns, and products of whole matrices come once for many.
+class Unexplained {
+ public:
+  Unexplained(const torch::Tensor& g, const torch::Tensor& b, int64_t at_once)
+      : n_(g.size(0)), columns_(std::max(kColumns, at_once)), own_(g.diagonal().clone()) {
+    const torch::Tensor bg = at::matmul(b, g);
+    kept_ = at::cat({g, bg, at::matmul(g, bg)});
+    gains_ = kept_.slice(0, 2 * n_).diagonal().clone();
+    taken_ = at::empty({3 * n_, columns_}, g.options());
+  }
+
+  torch::Tensor own() const { return own_; }      ///< diagonal of R [n]
+  torch::Tensor gains() const { return gains_; }  ///< diagonal of R B R [n]
+
+  /// R loses R_p (R_pp + diag(ridge))^-1 R_p^T for the neurons p; by how much tr(B R) falls.
+  double take(const torch::Tensor& p, const torch::Tensor& ridge) {
+    if (count_ + p.numel() > columns_) catch_up();
+    torch::Tensor columns = kept_.index_select(1, p);  // of R, B R and R B R
+    if (count_ > 0) {
+      const torch::Tensor before = taken_.slice(1, 0, count_);
+      columns.addmm_(before, before.slice(0, 0, n_).index_select(0, p).t(), 1, -1);
+    }
+    torch::Tensor corner = columns.index_select(0, p);
+    corner.diagonal().add_(ridge).clamp_min_(1e-30);
+    columns = at::linalg_solve_triangular(root_of(corner), columns.t(), false).t();
+    const torch::Tensor u = columns.slice(0, 0, n_), bu = columns.slice(0, n_, 2 * n_);
+    torch::Tensor rbu = columns.slice(0, 2 * n_);
+    if (count_ > 0) {
+      const torch::Tensor before = taken_.slice(0, 0, n_).slice(1, 0, count_);
+      rbu = at::addmm(rbu, before, at::matmul(before.t(), bu), 1, -1);
+    }
+    const torch::Tensor ubu = at::matmul(u.t(), bu);
+    gains_.sub_((rbu * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
+    own_.sub_(u.square().sum(1));
+    taken_.slice(1, count_, count_ + p.numel()).copy_(columns);
+    count_ += p.numel();
+    return ubu.diagonal().sum().item<double>();
+  }
+
+  /// R after all that were taken [n, n].
+  torch::Tensor moments() {
+    catch_up();
+    return kept_.slice(0, 0, n_);
+  }
+
+ private:
+  static constexpr int64_t kColumns = 64;
+
+  void catch_up() {
+    const torch::Tensor all = taken_.slice(1, 0, count_);
+    const torch::Tensor u = all.slice(0, 0, n_), bu = all.slice(0, n_, 2 * n_);
+    const torch::Tensor rbu = all.slice(0, 2 * n_);
+    kept_.addmm_(all, u.t(), 1, -1);
+    // R B R loses R B U U^T on both sides, and has U (U^T B U) U^T back.
+    kept_.slice(0, 2 * n_).addmm_(u, at::addmm(rbu, u, at::matmul(u.t(), bu), 1, -1).t(), 1, -1);
+    count_ = 0;
+  }
+
+  int64_t n_, columns_, count_ = 0;
+  torch::Tensor own_, gains_;
+  torch::Tensor kept_;   // R, B R and R B R, one below the other [3n, n]
+  torch::Tensor taken_;  // U, B U and R B U of those taken since then [3n, columns]
+};
+
 }  // namespace
 
 NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_t count) {
   const int64_t n = g.size(0), at_once = std::max<int64_t>(1, n / kSteps);
   TORCH_CHECK_VALUE(count >= 0 && count <= n, "[neurons] expected up to ", n, ", got ", count);
-  torch::Tensor left = g.clone();                                            // R
-  torch::Tensor gains = at::matmul(at::matmul(g, b), g).diagonal().clone();  // of R B R
+  Unexplained left(g, b, at_once);
   const torch::Tensor least = g.diagonal() * kExplained;
-  torch::Tensor taken = at::zeros_like(gains, at::TensorOptions(torch::kBool));
+  torch::Tensor taken = at::zeros_like(least, at::TensorOptions(torch::kBool));
   NeuronOrder order;
   std::vector<double> gained;  // by each neuron
   while (std::cmp_less(order.neurons.size(), count)) {
     const int64_t more = std::min(at_once, count - static_cast<int64_t>(order.neurons.size()));
-    const torch::Tensor own = left.diagonal();
+    const torch::Tensor own = left.own();
     const torch::Tensor worth =
-        at::where(own > least, gains.clamp_min(0) / own.clamp_min(1e-30), 0.0)
+        at::where(own > least, left.gains().clamp_min(0) / own.clamp_min(1e-30), 0.0)
             .masked_fill(taken, -std::numeric_limits<double>::infinity());
     const torch::Tensor picked = std::get<1>(worth.topk(more));
-    // R loses U U^T, where U U^T = R_p (R_pp)^-1 R_p^T; the least ridge parts equal neurons.
-    const torch::Tensor columns = left.index_select(1, picked);
-    torch::Tensor corner = columns.index_select(0, picked).clone();
-    corner.diagonal().add_(least.index_select(0, picked)).clamp_min_(1e-30);
-    const torch::Tensor root = root_of(corner);
-    const torch::Tensor u = at::linalg_solve_triangular(root, columns.t(), false).t();  // [n, more]
-    const torch::Tensor bu = at::matmul(b, u), ubu = at::matmul(u.t(), bu);
-    gains.sub_((at::matmul(left, bu) * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
-    left.addmm_(u, u.t(), 1, -1);
     taken.index_fill_(0, picked, true);
-    const double step = ubu.diagonal().sum().item<double>() / static_cast<double>(more);
+    // The least ridge parts equal neurons.
+    const double step =
+        left.take(picked, least.index_select(0, picked)) / static_cast<double>(more);
     for (int64_t i = 0; i < more; ++i) {
       order.neurons.push_back(picked[i].item<int64_t>());
       gained.push_back(std::max(0.0, step));
     }
   }
   // From the end, so that a large loss at the beginning does not drown the small ones.
-  double loss = std::max(0.0, (b * left).sum(torch::kFloat64).item<double>());
+  double loss = std::max(0.0, (b * left.moments()).sum(torch::kFloat64).item<double>());
   order.losses.assign(gained.size() + 1, loss);
   for (size_t k = gained.size(); k-- > 0;) order.losses[k] = loss += gained[k];
   return order;

@@ -92,8 +92,8 @@ Factors nearest_factors(const torch::Tensor& w, int64_t rank, const LayerInputs&
   }
   const auto drift = drift_map(inputs, options);
   const calibrate::GradientMoments& gradient = *inputs.gradient;
-  const calibrate::NormPair pair =
-      calibrate::norm_pair(w, drift, inputs.moments, gradient, options.damping, options.ridge);
+  const calibrate::NormPair pair = calibrate::norm_pair(w, drift.get(), inputs.moments, gradient,
+                                                        options.damping, options.ridge);
   const auto [q, dual] = calibrate::leading_projector(pair.a, pair.b, rank);
   const torch::Tensor target = pair.target.to(q.scalar_type());
   const auto dtype = w.scalar_type();

@@ -13,6 +13,7 @@
 #include "schmidt/calibrate/saved_position.h"
 #include "schmidt/calibrate/symmetric.h"
 #include "schmidt/compress/learned_rounding.h"
+#include "schmidt/compress/weighted_target.h"
 #include "schmidt/kernels/moments.h"
 #include "schmidt/kernels/processor.h"
 #include "schmidt/model/layer_kinds.h"
@@ -391,7 +392,10 @@ class Run {
       if (!done_.contains(p->layer.name)) open.push_back(p);
     }
     if (open.empty()) return;
-    const LayerInputs inputs = moments(texts, open.front()->layer);
+    LayerInputs inputs = moments(texts, open.front()->layer);
+    if (std::ranges::any_of(open, [](const auto* p) { return !p->is_rounded(); })) {
+      inputs.drift = drift_map(inputs, options_);
+    }
     for (size_t i = 0; i < open.size(); ++i) {
       const plan::LayerPlan& p = *open[i];
       if (progress_) {
@@ -443,6 +447,8 @@ class Run {
     const auto tokens = static_cast<double>(calibration_.windows.numel());
     inputs.moments = calibrate::completed(calibration_.workers.summed(inputs.moments)).div_(tokens);
     inputs.cross = calibration_.workers.summed(inputs.cross) / tokens;
+    calibrate::check_finite_moments(layer.name, inputs.moments);
+    calibrate::check_finite_moments(layer.name, inputs.cross);
     return inputs;
   }
 

@@ -15,9 +15,12 @@ WeightedTarget weighted_target(const torch::Tensor& w, const LayerInputs& inputs
   return target;
 }
 
-std::optional<tn::DriftMap> drift_map(const LayerInputs& inputs, const MethodOptions& options) {
-  if (options.drift == 0 || !inputs.cross.defined()) return std::nullopt;
-  return tn::DriftMap(inputs.cross, inputs.moments, {options.drift, options.ridge});
+std::shared_ptr<const tn::DriftMap> drift_map(const LayerInputs& inputs,
+                                              const MethodOptions& options) {
+  if (options.drift == 0 || !inputs.cross.defined()) return nullptr;
+  if (inputs.drift != nullptr) return inputs.drift;
+  return std::make_shared<const tn::DriftMap>(inputs.cross, inputs.moments,
+                                              tn::DriftOptions{options.drift, options.ridge});
 }
 
 }  // namespace schmidt::compress

@@ -14,7 +14,8 @@ struct WeightedTarget {
 WeightedTarget weighted_target(const torch::Tensor& w, const LayerInputs& inputs,
                                const MethodOptions& options);
 
-/// None where targets do not follow the drift.
-std::optional<tn::DriftMap> drift_map(const LayerInputs& inputs, const MethodOptions& options);
+/// Null where targets do not follow the drift.
+std::shared_ptr<const tn::DriftMap> drift_map(const LayerInputs& inputs,
+                                              const MethodOptions& options);
 
 }  // namespace schmidt::compress

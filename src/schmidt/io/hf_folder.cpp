@@ -131,6 +131,12 @@ void settle_prefix(std::map<std::string, HfTensor>& tensors) {
 }
 
 [[noreturn]] void refuse_without_config(const fs::path& folder) {
+  if (path_exists(folder / "adapter_config.json")) {
+    throw FormatError(
+        folder, "",
+        "expected config.json, found adapter_config.json: this is an adapter; merge it "
+        "into its base with peft's merge_and_unload() and save that");
+  }
   for (const fs::path& entry : folder_entries(folder)) {
     if (entry.extension() == ".gguf") {
       throw FormatError(folder, "",

@@ -172,7 +172,7 @@ fs::path snapshot_of(const HubModel& model, const std::string& name) {
       others.empty()
           ? ""
           : fmt::format(" (the cache has {} at {})", model.repository, fmt::join(others, ", ")),
-      "; \"", download_command(model), "\" fetches it");
+      is_weights(name) ? "" : "; \"" + download_command(model) + "\" fetches it");
   if (const auto missing = missing_file(snapshot, repository)) {
     throw FormatError(
         snapshot, *missing,

@@ -1,6 +1,7 @@
 #include "schmidt/serve/api.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include <fmt/format.h>
 
@@ -136,10 +137,13 @@ Api::Api(HostedModels& models, ApiOptions options)
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.api_key.empty()) return true;
-  constexpr std::string_view kBearer = "Bearer ";
+  constexpr std::string_view kBearer = "bearer ";
   const std::string_view given = request.authorization;
-  return given.starts_with(kBearer) &&
-         equal_secrets(given.substr(kBearer.size()), options_.api_key);
+  const bool bears =
+      std::ranges::equal(given.substr(0, kBearer.size()), kBearer, [](char a, char b) {
+        return std::tolower(static_cast<unsigned char>(a)) == b;  // schemes have no case (RFC 9110)
+      });
+  return bears && equal_secrets(given.substr(kBearer.size()), options_.api_key);
 }
 
 void Api::route(const HttpRequest& request, const std::shared_ptr<Reply>& reply) {

@@ -14,8 +14,7 @@ namespace {
 /// Beyond, float64 moments would hold twice the memory and take hours to factorize.
 constexpr int64_t kWideColumns = 2048;
 
-RidgeSolver checked_solver(const torch::Tensor& cross, const torch::Tensor& moments,
-                           const DriftOptions& options) {
+void check(const torch::Tensor& cross, const torch::Tensor& moments, const DriftOptions& options) {
   TORCH_CHECK_VALUE(cross.defined() && moments.defined(),
                     "[drift] expected both moments, got an undefined one");
   check_norm("drift", cross, {.input = moments});
@@ -23,29 +22,33 @@ RidgeSolver checked_solver(const torch::Tensor& cross, const torch::Tensor& mome
                     options.beta);
   TORCH_CHECK_VALUE(options.ridge > 0 && std::isfinite(options.ridge),
                     "[drift] expected a ridge above 0, got ", options.ridge);
-  const bool wide = moments.scalar_type() == at::kDouble || moments.size(0) <= kWideColumns;
-  return {moments.to(wide ? at::kDouble : at::kFloat), options.ridge};
 }
 
 }  // namespace
 
 DriftMap::DriftMap(torch::Tensor cross, torch::Tensor moments, const DriftOptions& options)
-    : moments_(std::move(moments)),
-      beta_(options.beta),
-      solver_(checked_solver(cross, moments_, options)) {
-  difference_ = cross.to(solver_.dtype()) - moments_.to(solver_.dtype());
+    : moments_(std::move(moments)), beta_(options.beta), ridge_(options.ridge) {
+  check(cross, moments_, options);
+  const bool wide = moments_.scalar_type() == at::kDouble || moments_.size(0) <= kWideColumns;
+  const auto dtype = wide ? at::kDouble : at::kFloat;
+  difference_ = cross.to(dtype) - moments_.to(dtype);
+}
+
+const RidgeSolver& DriftMap::solver() const {
+  if (!solver_) solver_.emplace(moments_.to(difference_.scalar_type()), ridge_);
+  return *solver_;
 }
 
 /// beta D G'^{-1}, D rows (cross - G'): what T adds to rows.
 torch::Tensor DriftMap::change(const torch::Tensor& differences) const {
-  return beta_ * solver_.solve(differences.t()).t();
+  return beta_ * solver().solve(differences.t()).t();
 }
 
 torch::Tensor DriftMap::apply(const torch::Tensor& rows) const {
   check_norm("drift", rows, {.input = moments_});
   const at::NoGradGuard no_grad;
   const auto dtype = rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const auto computed = solver_.dtype();
+  const auto computed = difference_.scalar_type();
   const torch::Tensor wide = rows.to(computed);
   // A product with T takes a third of the work of solving for each row.
   if (wide.size(0) < difference_.size(0)) {

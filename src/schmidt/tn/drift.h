@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include <torch/types.h>
 
 #include "schmidt/tn/positive.h"
@@ -34,11 +36,12 @@ class DriftMap {
 
  private:
   torch::Tensor change(const torch::Tensor& differences) const;
+  const RidgeSolver& solver() const;
 
   torch::Tensor moments_;     // [n, n]
   torch::Tensor difference_;  // cross - G' [n, n], in the type that is computed in
-  double beta_;
-  RidgeSolver solver_;
+  double beta_, ridge_;
+  mutable std::optional<RidgeSolver> solver_;  // once something follows the drift
   mutable torch::Tensor map_;  // beta T + (1 - beta) [n, n], once it is worth forming
 };
 

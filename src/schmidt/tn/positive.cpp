@@ -47,8 +47,4 @@ torch::Tensor RidgeSolver::solve(const torch::Tensor& b) const {
   return at::mm(vectors_, inverses_ * at::mm(vectors_.t(), b));
 }
 
-torch::ScalarType RidgeSolver::dtype() const {
-  return (cholesky_.defined() ? cholesky_ : vectors_).scalar_type();
-}
-
 }  // namespace schmidt::tn

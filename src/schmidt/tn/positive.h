@@ -26,8 +26,6 @@ class RidgeSolver {
   /// B [n, columns] -> X [n, columns].
   torch::Tensor solve(const torch::Tensor& b) const;
 
-  torch::ScalarType dtype() const;  ///< A's
-
  private:
   torch::Tensor cholesky_;  // [n, n], lower; undefined where eigenvalues stand in
   torch::Tensor vectors_;   // [n, n]
