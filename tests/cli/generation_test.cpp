@@ -131,6 +131,7 @@ TEST_F(GenerationTest, ATurnThatDoesNotFitIsRefusedAndTheSessionGoesOn) {
   EXPECT_EQ(chat("-n 4 --temperature 0", "hi\nhi\n").size(), 2u);
   // A system message that fills the context alone: every turn is refused, the end is regular.
   EXPECT_EQ(chat("-n 4 --system " + enormous, "hi\n/reset\nhi\n/exit\n").size(), 2u);
+  EXPECT_EQ(times_said("expected the system message and a turn of fewer than 128 tokens"), 2u);
 }
 
 TEST_F(GenerationTest, LineEndsOfWindowsAreNoPartOfCommandsAndQuestions) {

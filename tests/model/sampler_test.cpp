@@ -107,6 +107,8 @@ TEST(Sampler, RefusesLogitsThatSayNothing) {
 
 TEST(Sampler, RefusesOptionsOutOfRange) {
   for (const SamplingOptions& options : std::vector<SamplingOptions>{{.repetition_penalty = 0.0},
+                                                                     {.repetition_penalty = 1e-310},
+                                                                     {.repetition_penalty = NAN},
                                                                      {.temperature = -1.0},
                                                                      {.temperature = NAN},
                                                                      {.top_k = -1},

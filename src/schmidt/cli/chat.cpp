@@ -123,7 +123,8 @@ class Session {
   // The conversation stays as it was before the question.
   void refuse(size_t tokens) {
     const std::string reason = fmt::format(
-        "[chat] expected a turn of fewer than {} tokens, the context, got {}; it is left out",
+        "[chat] expected {} of fewer than {} tokens, the context, got {}; it is left out",
+        options_.system.empty() ? "a turn" : "the system message and a turn",
         model_.config().max_positions, tokens);
     fmt::print(stderr, "error: {}\n", reason);
     if (options_.common.json) print_json({{"error", reason}});

@@ -62,7 +62,7 @@ Reporter ProgressLine::reporter() {
   const auto note = [this](const std::string& text) {
     if (quiet_) return;
     clear();
-    fmt::print(stderr, "{}\n", text);
+    fmt::print(stderr, "note: {}\n", text);
   };
   return {callback(), note};
 }

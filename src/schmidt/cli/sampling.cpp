@@ -33,7 +33,7 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->capture_default_str();
   verb.add_option("--repetition-penalty,--repeat-penalty", flags.sampling.repetition_penalty,
                   "A value over 1 makes tokens that occurred before less likely")
-      ->check(kPositive)
+      ->check(CLI::Range(model::kLeastRepetitionPenalty, model::kLargestRepetitionPenalty))
       ->capture_default_str();
   verb.add_option("--stop", flags.stop, "Stop before this text; may be given several times");
   verb.add_option(

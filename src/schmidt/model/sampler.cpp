@@ -104,8 +104,10 @@ double uniform(std::mt19937_64& random) { return static_cast<double>(random() >>
 }  // namespace
 
 void check_sampling(const SamplingOptions& o) {
-  TORCH_CHECK_VALUE(o.repetition_penalty > 0.0 && std::isfinite(o.repetition_penalty),
-                    "[sample] expected a repetition penalty above 0, got ", o.repetition_penalty);
+  TORCH_CHECK_VALUE(o.repetition_penalty >= kLeastRepetitionPenalty &&
+                        o.repetition_penalty <= kLargestRepetitionPenalty,
+                    "[sample] expected a repetition penalty from ", kLeastRepetitionPenalty, " to ",
+                    kLargestRepetitionPenalty, ", got ", o.repetition_penalty);
   TORCH_CHECK_VALUE(o.temperature >= 0.0 && std::isfinite(o.temperature),
                     "[sample] expected a temperature of 0 or more, got ", o.temperature);
   TORCH_CHECK_VALUE(o.top_k >= 0, "[sample] expected a top-k of 0 or more, got ", o.top_k);

@@ -11,13 +11,15 @@ namespace schmidt::model {
 /// How the next token is drawn. Steps run in the order of the fields; each but the
 /// first two works on the probabilities that the ones before have left.
 struct SamplingOptions {
-  double repetition_penalty = 1.0;  ///< > 0; tokens of the context: logit / p, or * p below 0
+  double repetition_penalty = 1.0;  ///< tokens of the context: logit / p, or * p below 0
   double temperature = 0.0;         ///< >= 0; logits are divided by it; 0 takes the likeliest
   int64_t top_k = 0;                ///< keeps the k likeliest; 0: all
   double top_p = 1.0;               ///< in (0, 1]; keeps the fewest tokens that reach this mass
   double min_p = 0.0;               ///< in [0, 1]; keeps tokens with p >= min_p * largest p
   uint64_t seed = 0;                ///< equal seeds draw equal tokens
 };
+
+inline constexpr double kLeastRepetitionPenalty = 0.01, kLargestRepetitionPenalty = 100.0;
 
 /// Throws c10::ValueError naming the first option out of range, NaN included.
 void check_sampling(const SamplingOptions& options);

@@ -61,7 +61,8 @@ AnswerOptions common_options(const Fields& fields, const RequestLimits& limits) 
     fields.fail("top_p", "a number above 0 and at most 1", *fields.find("top_p"));
   }
   options.sampling.min_p = fields.number("min_p", 0.0, 0.0, 1.0);
-  options.sampling.repetition_penalty = fields.number("repetition_penalty", 1.0, 0.01, 100.0);
+  options.sampling.repetition_penalty = fields.number(
+      "repetition_penalty", 1.0, model::kLeastRepetitionPenalty, model::kLargestRepetitionPenalty);
   // -1 is how others say that all tokens may be drawn.
   options.sampling.top_k =
       std::max<int64_t>(fields.integer("top_k", -1, kMostTokens).value_or(0), 0);
