@@ -80,6 +80,21 @@ TEST(OrderNeurons, KnowsWhatIsLostAfterHundredsOfSteps) {
   }
 }
 
+// In the numbers that a compression computes with, of fewer tokens than neurons.
+TEST(OrderNeurons, IsAsGoodInFloat32) {
+  Case c(240, 120);
+  const torch::Tensor x = random({150, 240}, 5) * torch::logspace(0, -2, 240, 10, torch::kDouble);
+  c.g = x.t().matmul(x) / 150 + 1e-6 * torch::eye(240, torch::kDouble);
+  const NeuronOrder wide = order_neurons(c.g, c.b, 204);
+  const NeuronOrder order = order_neurons(c.g.to(torch::kFloat32), c.b.to(torch::kFloat32), 204);
+  for (const int64_t k : {60, 120, 168, 204}) {
+    const auto loss = [&](const NeuronOrder& of) {
+      return c.loss(std::vector<int64_t>(of.neurons.begin(), of.neurons.begin() + k));
+    };
+    EXPECT_NEAR(loss(order), loss(wide), 0.02 * loss(wide)) << k;
+  }
+}
+
 TEST(OrderNeurons, LeavesEqualAndSilentNeuronsForTheEnd) {
   Case c(9);
   for (torch::Tensor* side : {&c.g, &c.b}) {  // 7 says what 2 says, 8 nothing

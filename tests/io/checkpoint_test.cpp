@@ -148,6 +148,9 @@ TEST_F(CheckpointTest, PathsThatAreNoModel) {
 TEST_F(CheckpointTest, FoldersThatLackSomething) {
   fs::remove(folder / "model.safetensors.index.json");
   expect_refused("expected model.safetensors or model.safetensors.index.json, found neither");
+  write("adapter_config.json", "{}");
+  expect_refused("or model.safetensors.index.json, found adapter_config.json: this is an adapter");
+  fs::remove(folder / "adapter_config.json");
   write("pytorch_model.bin", "\x80\x02");
   expect_refused("pickles can run code and are never read; convert");
   fs::remove(folder / "config.json");

@@ -19,7 +19,7 @@ class AtTheEnd {
     TORCH_CHECK(base_ != MAP_FAILED);
     TORCH_CHECK(mprotect(static_cast<char*>(base_) + used, page, PROT_NONE) == 0);
     data_ = static_cast<char*>(base_) + used - size;
-    std::memcpy(data_, from.const_data_ptr(), size);
+    if (size > 0) std::memcpy(data_, from.const_data_ptr(), size);
   }
   AtTheEnd(const AtTheEnd&) = delete;
   AtTheEnd& operator=(const AtTheEnd&) = delete;

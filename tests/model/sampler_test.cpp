@@ -107,7 +107,8 @@ TEST(Sampler, RefusesLogitsThatSayNothing) {
 
 TEST(Sampler, RefusesOptionsOutOfRange) {
   for (const SamplingOptions& options : std::vector<SamplingOptions>{{.repetition_penalty = 0.0},
-                                                                     {.repetition_penalty = 1e-310},
+                                                                     {.repetition_penalty = 0.009},
+                                                                     {.repetition_penalty = 100.1},
                                                                      {.repetition_penalty = NAN},
                                                                      {.temperature = -1.0},
                                                                      {.temperature = NAN},
@@ -117,6 +118,9 @@ TEST(Sampler, RefusesOptionsOutOfRange) {
                                                                      {.min_p = -0.1},
                                                                      {.min_p = NAN}}) {
     EXPECT_THROW(Sampler{options}, c10::ValueError);
+  }
+  for (const double penalty : {0.01, 100.0}) {
+    EXPECT_NO_THROW(Sampler({.repetition_penalty = penalty}));
   }
 }
 

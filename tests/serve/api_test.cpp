@@ -391,7 +391,9 @@ TEST_F(ApiTest, TheKeyIsAskedForEverywhereButAtHealth) {
   };
   EXPECT_EQ(status("/v1/models", "Bearer secret"), 200);
   EXPECT_EQ(status("/v1/models", "bearer secret"), 200);
-  for (const char* key : {"", "secret", "Bearer ", "Bearer secreT", "Bearer secrets", "Basic x"}) {
+  EXPECT_EQ(status("/v1/models", "BEARER  secret"), 200);
+  for (const char* key : {"", "secret", "Bearer ", "Bearer", "Bearersecret", "Bearer secreT",
+                          "Bearer secrets", "Basic x"}) {
     EXPECT_EQ(status("/v1/models", key), 401) << key;
     EXPECT_EQ(status("/metrics", key), 401) << key;
   }

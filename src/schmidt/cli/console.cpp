@@ -45,9 +45,9 @@ bool is_number(const std::string& cell) {
 /// Without an end of the cell or of the row in it.
 std::string markdown_cell(const std::string& text) {
   std::string cell;
-  for (const char c : text) {
-    if (c == '|') cell += '\\';
-    cell += c == '\n' || c == '\r' ? ' ' : c;
+  for (const char c : one_line(text)) {
+    if (c == '|' || c == '\\') cell += '\\';
+    cell += c;
   }
   return cell;
 }
@@ -62,7 +62,7 @@ Reporter ProgressLine::reporter() {
   const auto note = [this](const std::string& text) {
     if (quiet_) return;
     clear();
-    fmt::print(stderr, "note: {}\n", text);
+    fmt::print(stderr, "note: {}\n", one_line(text));
   };
   return {callback(), note};
 }
@@ -151,20 +151,23 @@ std::string Table::aligned() const {
 }
 
 std::string Table::markdown() const {
-  std::string text = fmt::format("| {} |\n|", fmt::join(header, " | "));
+  std::string text;
+  const auto print = [&](const std::vector<std::string>& row) {
+    text += "|";
+    for (const std::string& cell : row) text += fmt::format(" {} |", markdown_cell(cell));
+    text += "\n";
+  };
+  print(header);
+  text += "|";
   for (size_t c = 0; c < header.size(); ++c) text += "---|";
   text += "\n";
-  for (const auto& row : rows) {
-    std::vector<std::string> cells;
-    for (const std::string& cell : row) cells.push_back(markdown_cell(cell));
-    text += fmt::format("| {} |\n", fmt::join(cells, " | "));
-  }
+  for (const auto& row : rows) print(row);
   return text;
 }
 
 std::string Table::csv() const {
   const auto quoted = [](std::string cell) {
-    if (cell.find_first_of(",\"\n") == std::string::npos) return cell;
+    if (cell.find_first_of(",\"\n\r") == std::string::npos) return cell;
     for (size_t at = 0; (at = cell.find('"', at)) != std::string::npos; at += 2)
       cell.insert(at, "\"");
     return "\"" + cell + "\"";
@@ -176,6 +179,12 @@ std::string Table::csv() const {
   };
   print(header);
   for (const auto& row : rows) print(row);
+  return text;
+}
+
+std::string one_line(std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
   return text;
 }
 

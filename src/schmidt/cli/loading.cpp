@@ -1,6 +1,5 @@
 #include "schmidt/cli/loading.h"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fstream>
@@ -51,10 +50,8 @@ std::vector<std::string> names_of(const auto& table) {
 void print_notes(const std::vector<std::string>& notes, const CommonOptions& options) {
   static std::set<std::string> printed;  // a model may be opened twice, as its own reference
   if (options.quiet || parallel::rank() != 0) return;
-  for (std::string note : notes) {
-    // Names of files are a stranger's: one note stays one line.
-    std::ranges::replace_if(
-        note, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  for (const std::string& text : notes) {
+    const std::string note = one_line(text);
     if (printed.insert(note).second) fmt::print(stderr, "note: {}\n", note);
   }
 }

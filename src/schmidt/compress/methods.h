@@ -25,8 +25,8 @@ namespace schmidt::compress {
 /// is being compressed, whose earlier layers have changed already.
 struct LayerInputs {
   torch::Tensor moments;                      ///< E[x' x'^T] [n, n]; undefined without calibration
-  torch::Tensor cross;                        ///< E[x x'^T] [n, n]
-  std::shared_ptr<const tn::DriftMap> drift;  ///< of the two, where several layers read them
+  torch::Tensor cross;                        ///< E[x x'^T] [n, n]; undefined: x' is x
+  std::shared_ptr<const tn::DriftMap> drift;  ///< of these two, where layers share it
   std::optional<calibrate::GradientMoments> gradient;
   std::optional<calibrate::DiagonalFisher> diagonal;  ///< where statistics were collected
   torch::Tensor

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/cholesky_solve.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_cholesky.h>
@@ -57,11 +56,13 @@ torch::Tensor root_of(torch::Tensor a) {
 class Unexplained {
  public:
   Unexplained(const torch::Tensor& g, const torch::Tensor& b, int64_t at_once)
-      : n_(g.size(0)), columns_(std::max(kColumns, at_once)), own_(g.diagonal().clone()) {
-    const torch::Tensor bg = at::matmul(b, g);
-    kept_ = at::cat({g, bg, at::matmul(g, bg)});
-    gains_ = kept_.slice(0, 2 * n_).diagonal().clone();
-    taken_ = at::empty({3 * n_, columns_}, g.options());
+      : b_(b),
+        n_(g.size(0)),
+        columns_(std::max(kColumns, kLeastSteps * at_once)),
+        kept_(at::empty({3 * n_, n_}, g.options())),
+        since_(at::empty({3 * n_, columns_}, g.options())) {
+    part(kept_, 0).copy_(g);
+    renew();
   }
 
   torch::Tensor own() const { return own_; }      ///< diagonal of R [n]
@@ -70,51 +71,67 @@ class Unexplained {
   /// R loses R_p (R_pp + diag(ridge))^-1 R_p^T for the neurons p; by how much tr(B R) falls.
   double take(const torch::Tensor& p, const torch::Tensor& ridge) {
     if (count_ + p.numel() > columns_) catch_up();
-    torch::Tensor columns = kept_.index_select(1, p);  // of R, B R and R B R
-    if (count_ > 0) {
-      const torch::Tensor before = taken_.slice(1, 0, count_);
-      columns.addmm_(before, before.slice(0, 0, n_).index_select(0, p).t(), 1, -1);
-    }
+    const torch::Tensor since = since_.slice(1, 0, count_), u_since = part(since, 0);
+    torch::Tensor columns = kept_.index_select(1, p);
+    columns.addmm_(since, u_since.index_select(0, p).t(), 1, -1);
     torch::Tensor corner = columns.index_select(0, p);
     corner.diagonal().add_(ridge).clamp_min_(1e-30);
     columns = at::linalg_solve_triangular(root_of(corner), columns.t(), false).t();
-    const torch::Tensor u = columns.slice(0, 0, n_), bu = columns.slice(0, n_, 2 * n_);
-    torch::Tensor rbu = columns.slice(0, 2 * n_);
-    if (count_ > 0) {
-      const torch::Tensor before = taken_.slice(0, 0, n_).slice(1, 0, count_);
-      rbu = at::addmm(rbu, before, at::matmul(before.t(), bu), 1, -1);
-    }
+    const torch::Tensor u = part(columns, 0), bu = part(columns, 1);
+    // The third part is by R as it is kept.
+    const torch::Tensor rbu =
+        at::addmm(part(columns, 2), u_since, at::matmul(u_since.t(), bu), 1, -1);
     const torch::Tensor ubu = at::matmul(u.t(), bu);
     gains_.sub_((rbu * u).sum(1) * 2).add_((at::matmul(u, ubu) * u).sum(1));
     own_.sub_(u.square().sum(1));
-    taken_.slice(1, count_, count_ + p.numel()).copy_(columns);
+    since_.slice(1, count_, count_ + p.numel()).copy_(columns);
     count_ += p.numel();
     return ubu.diagonal().sum().item<double>();
   }
 
   /// R after all that were taken [n, n].
-  torch::Tensor moments() {
-    catch_up();
-    return kept_.slice(0, 0, n_);
+  torch::Tensor moments() const {
+    const torch::Tensor u = part(since_, 0).slice(1, 0, count_);
+    return at::addmm(part(kept_, 0), u, u.t(), 1, -1);
   }
 
  private:
-  static constexpr int64_t kColumns = 64;
+  static constexpr int64_t kColumns = 64, kLeastSteps = 4;
 
-  void catch_up() {
-    const torch::Tensor all = taken_.slice(1, 0, count_);
-    const torch::Tensor u = all.slice(0, 0, n_), bu = all.slice(0, n_, 2 * n_);
-    const torch::Tensor rbu = all.slice(0, 2 * n_);
-    kept_.addmm_(all, u.t(), 1, -1);
-    // R B R loses R B U U^T on both sides, and has U (U^T B U) U^T back.
-    kept_.slice(0, 2 * n_).addmm_(u, at::addmm(rbu, u, at::matmul(u.t(), bu), 1, -1).t(), 1, -1);
-    count_ = 0;
+  /// Of this share of what they were, R B R's entries would be its rounding errors before long.
+  static constexpr double kFallen = 0.03;
+
+  /// R, B R or R B R, or the columns of U, B U or R B U.
+  torch::Tensor part(const torch::Tensor& of, int64_t i) const {
+    return of.slice(0, i * n_, (i + 1) * n_);
   }
 
+  void catch_up() {
+    const torch::Tensor since = since_.slice(1, 0, count_);
+    const torch::Tensor u = part(since, 0), bu = part(since, 1), rbu = part(since, 2);
+    kept_.addmm_(since, u.t(), 1, -1);
+    // R B R loses R B U U^T on both sides, and has U (U^T B U) U^T back.
+    part(kept_, 2).addmm_(u, at::addmm(rbu, u, at::matmul(u.t(), bu), 1, -1).t(), 1, -1);
+    count_ = 0;
+    if (gains_.max().item<double>() < kFallen * largest_) renew();
+  }
+
+  /// B R and R B R by R itself.
+  void renew() {
+    torch::Tensor br = part(kept_, 1), rbr = part(kept_, 2);
+    at::matmul_out(br, b_, part(kept_, 0));
+    at::matmul_out(rbr, part(kept_, 0), br);
+    own_ = part(kept_, 0).diagonal().clone();
+    gains_ = rbr.diagonal().clone();
+    largest_ = std::max(0.0, gains_.max().item<double>());
+  }
+
+  torch::Tensor b_;
   int64_t n_, columns_, count_ = 0;
   torch::Tensor own_, gains_;
+  double largest_ = 0;
   torch::Tensor kept_;   // R, B R and R B R, one below the other [3n, n]
-  torch::Tensor taken_;  // U, B U and R B U of those taken since then [3n, columns]
+  torch::Tensor since_;  // U, B U and R B U of those taken since then [3n, columns]
 };
 
 }  // namespace
@@ -124,7 +141,7 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
   TORCH_CHECK_VALUE(count >= 0 && count <= n, "[neurons] expected up to ", n, ", got ", count);
   Unexplained left(g, b, at_once);
   const torch::Tensor least = g.diagonal() * kExplained;
-  torch::Tensor taken = at::zeros_like(least, at::TensorOptions(torch::kBool));
+  torch::Tensor is_taken = at::zeros_like(least, at::TensorOptions(torch::kBool));
   NeuronOrder order;
   std::vector<double> gained;  // by each neuron
   while (std::cmp_less(order.neurons.size(), count)) {
@@ -132,9 +149,9 @@ NeuronOrder order_neurons(const torch::Tensor& g, const torch::Tensor& b, int64_
     const torch::Tensor own = left.own();
     const torch::Tensor worth =
         at::where(own > least, left.gains().clamp_min(0) / own.clamp_min(1e-30), 0.0)
-            .masked_fill(taken, -std::numeric_limits<double>::infinity());
+            .masked_fill(is_taken, -std::numeric_limits<double>::infinity());
     const torch::Tensor picked = std::get<1>(worth.topk(more));
-    taken.index_fill_(0, picked, true);
+    is_taken.index_fill_(0, picked, true);
     // The least ridge parts equal neurons.
     const double step =
         left.take(picked, least.index_select(0, picked)) / static_cast<double>(more);

@@ -111,7 +111,6 @@ LayerInputs inputs_of_original(const calibrate::Statistics& statistics, const pl
     return inputs;
   }
   inputs.moments = statistics.inputs(layer).to(device);
-  inputs.cross = inputs.moments;
   inputs.gradient = statistics.of(layer).gradient.to(device);
   inputs.diagonal = statistics.diagonal(layer);
   return inputs;

@@ -393,9 +393,7 @@ class Run {
     }
     if (open.empty()) return;
     LayerInputs inputs = moments(texts, open.front()->layer);
-    if (std::ranges::any_of(open, [](const auto* p) { return !p->is_rounded(); })) {
-      inputs.drift = drift_map(inputs, options_);
-    }
+    if (open.size() > 1) inputs.drift = drift_map(inputs, options_);
     for (size_t i = 0; i < open.size(); ++i) {
       const plan::LayerPlan& p = *open[i];
       if (progress_) {

@@ -118,6 +118,15 @@ void settle_prefix(std::map<std::string, HfTensor>& tensors) {
   tensors = std::move(renamed);
 }
 
+void refuse_if_adapter(const fs::path& folder, std::string_view expected) {
+  if (!path_exists(folder / "adapter_config.json")) return;
+  throw FormatError(
+      folder, "",
+      fmt::format("expected {}, found adapter_config.json: this is an adapter; merge it into its "
+                  "base with peft's merge_and_unload() and save that",
+                  expected));
+}
+
 [[noreturn]] void refuse_without_weights(const fs::path& folder) {
   for (const fs::path& entry : folder_entries(folder)) {
     const std::string name = entry.filename().string();
@@ -127,16 +136,12 @@ void settle_prefix(std::map<std::string, HfTensor>& tensors) {
                         "them with save_pretrained of a current transformers");
     }
   }
+  refuse_if_adapter(folder, fmt::format("{} or {}", kSingle, kIndex));
   throw FormatError(folder, "", fmt::format("expected {} or {}, found neither", kSingle, kIndex));
 }
 
 [[noreturn]] void refuse_without_config(const fs::path& folder) {
-  if (path_exists(folder / "adapter_config.json")) {
-    throw FormatError(
-        folder, "",
-        "expected config.json, found adapter_config.json: this is an adapter; merge it "
-        "into its base with peft's merge_and_unload() and save that");
-  }
+  refuse_if_adapter(folder, "config.json");
   for (const fs::path& entry : folder_entries(folder)) {
     if (entry.extension() == ".gguf") {
       throw FormatError(folder, "",

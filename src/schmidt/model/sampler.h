@@ -11,7 +11,7 @@ namespace schmidt::model {
 /// How the next token is drawn. Steps run in the order of the fields; each but the
 /// first two works on the probabilities that the ones before have left.
 struct SamplingOptions {
-  double repetition_penalty = 1.0;  ///< tokens of the context: logit / p, or * p below 0
+  double repetition_penalty = 1.0;  ///< in [0.01, 100]; of the context: logit / p, * p below 0
   double temperature = 0.0;         ///< >= 0; logits are divided by it; 0 takes the likeliest
   int64_t top_k = 0;                ///< keeps the k likeliest; 0: all
   double top_p = 1.0;               ///< in (0, 1]; keeps the fewest tokens that reach this mass

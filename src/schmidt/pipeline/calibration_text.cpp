@@ -20,7 +20,7 @@ namespace schmidt::pipeline {
 
 text::Tokenizer load_tokenizer(const io::Checkpoint& checkpoint, const Reporter& reporter) {
   text::Tokenizer tokenizer = text::Tokenizer::load(checkpoint.path());
-  for (const std::string& note : tokenizer.notes()) reporter.tell("note: " + note);
+  for (const std::string& note : tokenizer.notes()) reporter.tell(note);
   return tokenizer;
 }
 

@@ -35,10 +35,7 @@ Reporter Callbacks::reporter() {
   };
   const auto note = [this](const std::string& text) {
     call([&] {
-      if (note_.is_none()) return;
-      constexpr std::string_view kMark = "note: ";  // the terminal's
-      const std::string_view all = text;
-      note_(python_text(all.starts_with(kMark) ? all.substr(kMark.size()) : all));
+      if (!note_.is_none()) note_(python_text(text));
     });
   };
   return {progress, note};

@@ -137,13 +137,15 @@ Api::Api(HostedModels& models, ApiOptions options)
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.api_key.empty()) return true;
+  // A scheme in any case and one space or more (RFC 9110, 11.4).
   constexpr std::string_view kBearer = "bearer ";
   const std::string_view given = request.authorization;
-  const bool bears =
-      std::ranges::equal(given.substr(0, kBearer.size()), kBearer, [](char a, char b) {
-        return std::tolower(static_cast<unsigned char>(a)) == b;  // schemes have no case (RFC 9110)
-      });
-  return bears && equal_secrets(given.substr(kBearer.size()), options_.api_key);
+  const bool bears = std::ranges::equal(
+      given.substr(0, kBearer.size()), kBearer,
+      [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
+  if (!bears) return false;
+  const size_t key = std::min(given.find_first_not_of(' ', kBearer.size()), given.size());
+  return equal_secrets(given.substr(key), options_.api_key);
 }
 
 void Api::route(const HttpRequest& request, const std::shared_ptr<Reply>& reply) {
