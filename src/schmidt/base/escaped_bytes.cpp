@@ -51,4 +51,12 @@ std::string escaped_bytes(std::string_view bytes) {
   return text;
 }
 
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return line;
+}
+
 }  // namespace schmidt

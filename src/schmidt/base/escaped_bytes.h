@@ -9,4 +9,8 @@ namespace schmidt {
 /// \xE9. For names of files, which hold any bytes, where text is expected.
 std::string escaped_bytes(std::string_view bytes);
 
+/// `text` with spaces for control characters: a message stays one line, whatever names a hostile
+/// file or folder puts into it.
+std::string one_line(std::string_view text);
+
 }  // namespace schmidt

@@ -4,19 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
+
 namespace schmidt {
-namespace {
-
-// A hostile file must not break the promise of one line.
-std::string one_line(std::string_view text) {
-  std::string line(text);
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  return line;
-}
-
-}  // namespace
 
 FormatError::FormatError(const std::filesystem::path& path, std::string_view where,
                          std::string_view reason)

@@ -5,9 +5,10 @@
 #include <cstdio>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "schmidt/base/escaped_bytes.h"
 
 namespace schmidt::cli {
 namespace {
@@ -179,12 +180,6 @@ std::string Table::csv() const {
   };
   print(header);
   for (const auto& row : rows) print(row);
-  return text;
-}
-
-std::string one_line(std::string text) {
-  std::ranges::replace_if(
-      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
   return text;
 }
 

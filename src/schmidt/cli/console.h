@@ -49,9 +49,6 @@ struct Table {
   std::string csv() const;
 };
 
-/// With spaces for control characters, as names of files may hold them: a note stays one line.
-std::string one_line(std::string text);
-
 /// "134.5 M", "98.4 MB" (powers of 1000).
 std::string human_count(double count);
 std::string human_bytes(double bytes);

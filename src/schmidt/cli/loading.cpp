@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "schmidt/base/escaped_bytes.h"
 #include "schmidt/base/format_error.h"
 #include "schmidt/base/kept_memory.h"
 #include "schmidt/base/named.h"
