@@ -7,7 +7,7 @@
 
 #include "schmidt/io/checkpoint.h"
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt {
@@ -15,18 +15,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Ran {
-  int code = -1;
-  std::string out, err;
-};
+using test::Ran;
 
-// Runs the program through the shell: `arguments` may hold redirections.
+// `arguments` may hold redirections.
 Ran schmidt(const test::TemporaryFolder& tmp, const std::string& arguments) {
-  const std::string err = (tmp / "stderr").string(), out = (tmp / "stdout").string();
-  const int status =
-      std::system(fmt::format("{} {} >{} 2>{}", SCHMIDT_PROGRAM, arguments, out, err).c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), test::read_file(out),
-          test::read_file(err)};
+  return test::run_in_shell(tmp, "$S " + arguments);
 }
 
 class CliTest : public ::testing::Test {

@@ -1,13 +1,11 @@
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt {
@@ -40,25 +38,16 @@ class EvalTasksTest : public ::testing::Test {
     test::write_file(tmp / name, bytes);
   }
 
-  // Every argument that begins with @ is a name in the temporary folder.
-  int run(std::string arguments) {
-    for (size_t at; (at = arguments.find('@')) != std::string::npos;) {
-      arguments.replace(at, 1, tmp.path().string() + "/");
-    }
-    const int status =
-        std::system(fmt::format("OMP_NUM_THREADS=1 {} {} -q >{} 2>{}", SCHMIDT_PROGRAM, arguments,
-                                (tmp / "out").string(), (tmp / "err").string())
-                        .c_str());
-    return WEXITSTATUS(status);
+  test::Ran run(const std::string& arguments) {
+    return test::run_in_shell(tmp, fmt::format("$S {} -q", arguments));
   }
-  std::string out() const { return test::read_file(tmp / "out"); }
 
   void expect_error(const std::string& arguments, int code, const std::string& part) {
-    EXPECT_EQ(run(arguments), code) << arguments;
-    const std::string err = test::read_file(tmp / "err");
+    const auto [got, out, err] = run(arguments);
+    EXPECT_EQ(got, code) << arguments;
     EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
     EXPECT_NE(err.find(part), std::string::npos) << err;
-    EXPECT_TRUE(out().empty()) << out();
+    EXPECT_TRUE(out.empty()) << out;
   }
 
   test::TemporaryFolder tmp;
@@ -66,20 +55,22 @@ class EvalTasksTest : public ::testing::Test {
 
 TEST_F(EvalTasksTest, PrintsTheHarnessShape) {
   const std::string asked = "eval @m --tasks mmlu,boolq --data @data --fewshot 0 ";
-  ASSERT_EQ(run(asked + "--limit 2 --reference @m --json"), 0) << test::read_file(tmp / "err");
-  const auto json = nlohmann::json::parse(out());
+  const test::Ran printed = run(asked + "--limit 2 --reference @m --json");
+  ASSERT_EQ(printed.code, 0) << printed.err;
+  const auto json = nlohmann::json::parse(printed.out);
   EXPECT_EQ(json.at("results").at("mmlu").at("sample_len"), 4);
   EXPECT_EQ(json.at("results").at("boolq").at("sample_len"), 2);
   EXPECT_EQ(json.at("n-samples").at("boolq").at("original"), 12);
   EXPECT_TRUE(json.at("results").at("mmlu_anatomy").contains("acc_stderr,none"));
   EXPECT_EQ(json.at("results").at("boolq"), json.at("reference").at("boolq"));
   EXPECT_FALSE(json.contains("samples"));
-  ASSERT_EQ(run(asked + "--reference @m -o @o.json"), 0);
-  EXPECT_NE(out().find("recovery %"), std::string::npos) << out();
-  EXPECT_NE(out().find(" - stem"), std::string::npos) << out();
+  const test::Ran table = run(asked + "--reference @m -o @o.json");
+  ASSERT_EQ(table.code, 0) << table.err;
+  EXPECT_NE(table.out.find("recovery %"), std::string::npos) << table.out;
+  EXPECT_NE(table.out.find(" - stem"), std::string::npos) << table.out;
   const auto file = nlohmann::json::parse(test::read_file(tmp / "o.json"));
   EXPECT_EQ(file.at("samples").at("mmlu_virology").size(), 3u);
-  ASSERT_EQ(run("eval @m --tasks mmlu --data @data --fewshot 1"), 0);
+  ASSERT_EQ(run("eval @m --tasks mmlu --data @data --fewshot 1").code, 0);
 }
 
 TEST_F(EvalTasksTest, MistakesAreToldInOneLine) {

@@ -23,12 +23,7 @@ class ExportTest : public testing::Test {
     test::write_byte_tokenizer(tmp / "c");
   }
 
-  test::Ran run(std::string command) const {
-    for (size_t at; (at = command.find('@')) != std::string::npos;) {
-      command.replace(at, 1, tmp.path().string() + "/");
-    }
-    return test::run_in_shell(tmp, command);
-  }
+  test::Ran run(const std::string& command) const { return test::run_in_shell(tmp, command); }
 
   void expect_refused(const std::string& command, int code, const std::string& part) const {
     const test::Ran ran = run(command);

@@ -1,17 +1,15 @@
 // Model folders as others leave them: quantized, with two heads, held together by links.
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 #include <torch/torch.h>
 
 #include "schmidt/io/checkpoint.h"
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt {
@@ -37,18 +35,11 @@ class ForeignModels : public ::testing::Test {
     test::write_byte_tokenizer(tmp / name);
   }
 
-  // Every argument that begins with @ is a name in the temporary folder.
-  int run(std::string arguments) {
-    for (size_t at; (at = arguments.find('@')) != std::string::npos;) {
-      arguments.replace(at, 1, tmp.path().string() + "/");
-    }
-    const int status =
-        std::system(fmt::format("OMP_NUM_THREADS=1 {} {} >{} 2>{} </dev/null", SCHMIDT_PROGRAM,
-                                arguments, (tmp / "stdout").string(), (tmp / "stderr").string())
-                        .c_str());
-    out = test::read_file(tmp / "stdout");
-    err = test::read_file(tmp / "stderr");
-    return WEXITSTATUS(status);
+  int run(const std::string& arguments) {
+    const test::Ran ran = test::run_in_shell(tmp, "$S " + arguments);
+    out = ran.out;
+    err = ran.err;
+    return ran.code;
   }
 
   json run_json(const std::string& arguments) {

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <set>
@@ -8,13 +7,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "schmidt/base/file_lock.h"
 #include "schmidt/base/held_folder.h"
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt {
@@ -24,8 +22,7 @@ namespace fs = std::filesystem;
 
 std::string quoted(const std::string& name) { return "'" + name + "'"; }
 
-/// Where verbs write, and what they leave there. Arguments that begin with @ are names in a
-/// temporary folder.
+/// Where verbs write, and what they leave there.
 class OutputsTest : public ::testing::Test {
  protected:
   OutputsTest() {
@@ -37,29 +34,22 @@ class OutputsTest : public ::testing::Test {
     test::write_file(tmp / "text", text);
   }
 
-  int run(std::string arguments, const std::string& folder = "") {
-    for (size_t at; (at = arguments.find('@')) != std::string::npos;) {
-      arguments.replace(at, 1, tmp.path().string() + "/");
-    }
-    const std::string cd = folder.empty() ? "" : fmt::format("cd {} && ", (tmp / folder).string());
-    const int status =
-        std::system(fmt::format("{}OMP_NUM_THREADS=1 {} {} -q >{} 2>{}", cd, SCHMIDT_PROGRAM,
-                                arguments, (tmp / "out").string(), (tmp / "err").string())
-                        .c_str());
-    return WEXITSTATUS(status);
+  int run(const std::string& arguments, const std::string& folder = "") {
+    const std::string cd = folder.empty() ? "" : fmt::format("cd @{} && ", folder);
+    const test::Ran ran = test::run_in_shell(tmp, fmt::format("{}$S {} -q", cd, arguments));
+    said = ran.err;
+    return ran.code;
   }
-
-  std::string said() const { return test::read_file(tmp / "err"); }
 
   void expect_refused(const std::string& arguments, const std::string& part,
                       const std::string& folder = "") {
-    EXPECT_EQ(run(arguments, folder), 2) << arguments << ": " << said();
-    EXPECT_EQ(std::ranges::count(said(), '\n'), 1) << said();
-    EXPECT_NE(said().find(part), std::string::npos) << arguments << ": " << said();
+    EXPECT_EQ(run(arguments, folder), 2) << arguments << ": " << said;
+    EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
+    EXPECT_NE(said.find(part), std::string::npos) << arguments << ": " << said;
   }
 
   void expect_done(const std::string& arguments, const std::string& folder = "") {
-    EXPECT_EQ(run(arguments, folder), 0) << arguments << ": " << said();
+    EXPECT_EQ(run(arguments, folder), 0) << arguments << ": " << said;
   }
 
   /// Names of all that lies in the temporary folder but for what `run` writes.
@@ -68,8 +58,7 @@ class OutputsTest : public ::testing::Test {
     for (const auto& entry : fs::recursive_directory_iterator(tmp.path())) {
       names.insert(fs::relative(entry.path(), tmp.path()).string());
     }
-    names.erase("out");
-    names.erase("err");
+    for (const char* name : {"script", "stdin", "stdout", "stderr"}) names.erase(name);
     return names;
   }
 
@@ -80,6 +69,7 @@ class OutputsTest : public ::testing::Test {
       "profile @models/m --text @text --max-tokens 128 --context 64 --blocks 0 --layers q_proj "
       "--keep 0.5 -o ";
   test::TemporaryFolder tmp;
+  std::string said;  ///< by the last run
 };
 
 TEST_F(OutputsTest, NothingThatIsReadIsReplaced) {
@@ -216,14 +206,17 @@ TEST_F(OutputsTest, ASecondRunIntoOnePlaceIsRefusedAtTheStart) {
   test::write_file(tmp / "o.partial/run/heal.jsonl", "{}\n");
   const auto before = everything();
   const std::string holder = fmt::format("in use by process {} on ", ::getpid());
+  // From a shell in a folder: a fork would hold the locks too.
+  const auto refused = [&](const std::string& arguments) {
+    expect_refused(arguments, holder, ".");
+  };
   for (const std::string force : {"", " --force"}) {
-    expect_refused(compress + "@o" + force, holder);
-    expect_refused(heal + "@o" + force, holder);
-    expect_refused(heal + "@o --resume" + force, holder);
-    expect_refused(profile + "@p.json" + force, holder);
-    expect_refused(
-        "compress @models/m --keep 0.8 --calibration @text --statistics @s -o @n" + force, holder);
-    expect_refused(profile + "@n.json --method fisher --statistics @s" + force, holder);
+    refused(compress + "@o" + force);
+    refused(heal + "@o" + force);
+    refused(heal + "@o --resume" + force);
+    refused(profile + "@p.json" + force);
+    refused("compress @models/m --keep 0.8 --calibration @text --statistics @s -o @n" + force);
+    refused(profile + "@n.json --method fisher --statistics @s" + force);
   }
   EXPECT_EQ(everything(), before);
 }
@@ -262,8 +255,8 @@ TEST_F(OutputsTest, ARefusedFirstTryLeavesNothingInTheWayOfTheCorrectedOne) {
       std::string("profile @models/m --text @missing --keep 0.5 -o @new/o.json")};
   for (const std::string& refused : mistakes) {
     const int code = run(refused);
-    EXPECT_TRUE(code == 2 || code == 3) << refused << ": " << said();
-    EXPECT_EQ(everything(), before) << refused << ": " << said();
+    EXPECT_TRUE(code == 2 || code == 3) << refused << ": " << said;
+    EXPECT_EQ(everything(), before) << refused << ": " << said;
   }
   expect_done(heal + "@new/o");
 }
@@ -288,7 +281,7 @@ TEST_F(OutputsTest, NamesOfAnyBytesStandInJson) {
   const std::string text = quoted(tmp / (latin + ".txt")) + " ";
   const auto json = [&](const std::string& arguments) {
     expect_done(arguments + " --json");
-    return nlohmann::json::parse(test::read_file(tmp / "out"));
+    return nlohmann::json::parse(test::read_file(tmp / "stdout"));
   };
   const auto made =
       json("compress " + model + "--keep 0.8 --calibration " + text +
@@ -322,8 +315,8 @@ TEST_F(OutputsTest, NamesOfAnyBytesStandInJson) {
 
 TEST_F(OutputsTest, CellsOfATableStayWithinIt) {
   fs::rename(tmp / "models/m", tmp / "models/a|b");
-  ASSERT_EQ(run("bench '@models/a|b' -p 4 -n 0 -r 1"), 0) << said();
-  EXPECT_NE(test::read_file(tmp / "out").find("models/a\\|b |"), std::string::npos);
+  ASSERT_EQ(run("bench '@models/a|b' -p 4 -n 0 -r 1"), 0) << said;
+  EXPECT_NE(test::read_file(tmp / "stdout").find("models/a\\|b |"), std::string::npos);
 }
 
 TEST_F(OutputsTest, OptionsThatNothingReadsAreRefused) {

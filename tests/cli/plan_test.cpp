@@ -1,12 +1,10 @@
-#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace schmidt {
@@ -24,26 +22,17 @@ class PlanVerbTest : public ::testing::Test {
     test::write_file(tmp / "text", text);
   }
 
-  // Every argument that begins with @ is a name in the temporary folder.
-  int run(std::string arguments) {
-    for (size_t at; (at = arguments.find('@')) != std::string::npos;) {
-      arguments.replace(at, 1, tmp.path().string() + "/");
-    }
-    const int status =
-        std::system(fmt::format("OMP_NUM_THREADS=1 {} {} >{} 2>{}", SCHMIDT_PROGRAM, arguments,
-                                (tmp / "out").string(), (tmp / "err").string())
-                        .c_str());
-    return WEXITSTATUS(status);
-  }
+  test::Ran run(const std::string& arguments) { return test::run_in_shell(tmp, "$S " + arguments); }
 
   nlohmann::json json(const std::string& arguments) {
-    EXPECT_EQ(run(arguments + " --json"), 0) << arguments << ": " << test::read_file(tmp / "err");
-    return nlohmann::json::parse(test::read_file(tmp / "out"), nullptr, false);
+    const test::Ran ran = run(arguments + " --json");
+    EXPECT_EQ(ran.code, 0) << arguments << ": " << ran.err;
+    return nlohmann::json::parse(ran.out, nullptr, false);
   }
 
   void expect_error(const std::string& arguments, int code, const std::string& part) {
-    EXPECT_EQ(run(arguments), code) << arguments;
-    const std::string err = test::read_file(tmp / "err");
+    const auto [got, out, err] = run(arguments);
+    EXPECT_EQ(got, code) << arguments;
     EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
     EXPECT_NE(err.find(part), std::string::npos) << err;
   }
@@ -89,8 +78,9 @@ TEST_F(PlanVerbTest, ProfilesATaskAndPlansByIt) {
   const auto profiled = json(asked + "--data @data --limit 10");
   const double dense = profiled["dense"].get<double>();
   EXPECT_NEAR(10 * dense, std::round(10 * dense), 1e-9);
-  EXPECT_EQ(run("plan @m --profile @p.json --keep 0.8 -o @text.json --tflops 1"), 0);
-  EXPECT_NE(test::read_file(tmp / "out").find(" of accuracy, the sum"), std::string::npos);
+  const test::Ran printed = run("plan @m --profile @p.json --keep 0.8 -o @text.json --tflops 1");
+  EXPECT_EQ(printed.code, 0) << printed.err;
+  EXPECT_NE(printed.out.find(" of accuracy, the sum"), std::string::npos);
   const auto planned = json("plan @m --profile @p.json --keep 0.8 -o @plan.json --tflops 1");
   EXPECT_LE(planned["keep"].get<double>(), 0.8);
   expect_error(asked + "--force", 2, "the folder that holds boolq");
@@ -208,7 +198,7 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   expect_error("plan @m --keep 0.8 --floor 0.2 -o @l.json", 2, "by a profile");
   expect_error("plan @text --keep 0.8 -o @l.json", 2, "model folder");
   expect_error("plan @m --profile @m/config.json --keep 0.8 -o @l.json", 3, "version");
-  EXPECT_EQ(run("plan @m --keep 0.8 -o @l.json --tflops 1"), 0);
+  EXPECT_EQ(run("plan @m --keep 0.8 -o @l.json --tflops 1").code, 0);
   expect_error("plan @m --keep 0.8 -o @l.json", 2, "(or force)");
   test::write_file(tmp / "other", "");
   test::write_model(test::make_tiny_model(2, 5), tmp / "m5");
@@ -228,18 +218,20 @@ TEST_F(PlanVerbTest, MistakesAreOneLine) {
   expect_error(profile + "--bonds 4", 2, "p.svg was not written by schmidt");
   test::write_file(tmp / "p.svg", "<!-- made by schmidt -->");  // a kill before the profile
   test::write_file(tmp / "text", std::string(300, 'a'));
-  EXPECT_EQ(run(profile + "--bonds 4 --blocks 0"), 0) << test::read_file(tmp / "err");
+  const test::Ran done = run(profile + "--bonds 4 --blocks 0");
+  EXPECT_EQ(done.code, 0) << done.err;
 }
 
 TEST_F(PlanVerbTest, ProfileAndCompressShareStatistics) {
   const std::string read =
       "--max-tokens 256 --context 64 --method fisher --statistics @s -q -o @p.json";
-  EXPECT_EQ(run("profile @m --text @text " + read), 0) << test::read_file(tmp / "err");
+  const test::Ran profiled = run("profile @m --text @text " + read);
+  EXPECT_EQ(profiled.code, 0) << profiled.err;
   const auto stamp = fs::last_write_time(tmp / "s/block.0.safetensors");
-  EXPECT_EQ(run("compress @m --keep 0.8 --calibration @text --calibration-tokens 256 "
-                "--calibration-context 64 --statistics @s -q -o @c"),
-            0)
-      << test::read_file(tmp / "err");
+  const test::Ran compressed =
+      run("compress @m --keep 0.8 --calibration @text --calibration-tokens 256 "
+          "--calibration-context 64 --statistics @s -q -o @c");
+  EXPECT_EQ(compressed.code, 0) << compressed.err;
   EXPECT_EQ(fs::last_write_time(tmp / "s/block.0.safetensors"), stamp);
 }
 

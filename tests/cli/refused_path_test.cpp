@@ -4,10 +4,9 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/support/support.h"
+#include "tests/cli/program.h"
 #include "tests/support/tiny_model.h"
 
 // Paths that the system does not let through end every verb with one line and exit code 2.
@@ -28,15 +27,11 @@ class RefusedPath : public ::testing::Test {
     fs::create_symlink("loop", tmp / "loop");
   }
 
-  // `user` stands in front of the program, to run it as someone else.
+  // `user` stands before the program, to run it as someone else.
   void expect_refused(const std::string& arguments, const std::string& reason,
                       const std::string& user = "") {
-    const std::string err = (tmp / "stderr").string(), out = (tmp / "stdout").string();
-    const int status = std::system(
-        fmt::format("{} {} {} </dev/null >{} 2>{}", user, SCHMIDT_PROGRAM, arguments, out, err)
-            .c_str());
-    const std::string said = test::read_file(err);
-    EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 2) << arguments << "\n" << said;
+    const auto [code, out, said] = test::run_in_shell(tmp, user + "$S " + arguments);
+    EXPECT_EQ(code, 2) << arguments << "\n" << said;
     EXPECT_TRUE(said.starts_with("error: cannot ")) << arguments << "\n" << said;
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << arguments << "\n" << said;
     EXPECT_NE(said.find(reason), std::string::npos) << arguments << "\n" << said;
@@ -111,7 +106,7 @@ TEST_F(RefusedPath, AFolderOfAnotherUser) {
                                      fmt::format("compress {} --bond 3 -q -o {}", model, path),
                                      fmt::format("plan {} --keep 0.8 -o {}.json", model, path)}) {
     expect_refused(command, "Permission denied",
-                   "setpriv --reuid=65534 --regid=65534 --clear-groups");
+                   "setpriv --reuid=65534 --regid=65534 --clear-groups ");
   }
 }
 

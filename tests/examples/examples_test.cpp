@@ -6,7 +6,7 @@
 #include "schmidt/package/summary.h"
 #include "schmidt/version.h"
 
-#include "tests/cli/program.h"
+#include "tests/support/shell.h"
 #include "tests/support/tiny_model.h"
 
 // The examples, built and run against what cmake --install has put into an empty folder.
@@ -22,13 +22,13 @@ class Examples : public ::testing::Test {
   static void SetUpTestSuite() {
     place = new TemporaryFolder;
     const std::string prefix = (*place / "prefix").string(), built = (*place / "built").string();
-    installed = run_in_shell(
+    installed = run_in_bash(
         *place, fmt::format("{} --install {} --prefix {}", CMAKE_PROGRAM, BUILD_FOLDER, prefix));
-    configured = run_in_shell(
+    configured = run_in_bash(
         *place, fmt::format("{0} -G Ninja -S {1} -B {2} -DCMAKE_PREFIX_PATH={3} "
                             "-DCMAKE_CXX_FLAGS_RELEASE=-O0",
                             CMAKE_PROGRAM, (source_dir() / "examples").string(), built, prefix));
-    compiled = run_in_shell(*place, fmt::format("{} --build {}", CMAKE_PROGRAM, built));
+    compiled = run_in_bash(*place, fmt::format("{} --build {}", CMAKE_PROGRAM, built));
     write_model(make_tiny_model(), *place / "m");
     write_byte_tokenizer(*place / "m");
     std::string text;
@@ -49,7 +49,7 @@ class Examples : public ::testing::Test {
   /// Runs an example in the folder of the model "m" and the file "text".
   Ran run(const std::string& example) {
     const Ran ran =
-        run_in_shell(*place, fmt::format("cd {} && built/{}", place->path().string(), example));
+        run_in_bash(*place, fmt::format("cd {} && built/{}", place->path().string(), example));
     EXPECT_EQ(ran.code, 0) << example << "\n" << ran.out << ran.err;
     return ran;
   }
@@ -99,7 +99,7 @@ TEST_F(Examples, OtherVersionsAreRefused) {
                fmt::format("cmake_minimum_required(VERSION 3.25)\nproject(asks LANGUAGES CXX)\n"
                            "find_package(schmidt {} REQUIRED)\n",
                            version));
-    const Ran ran = run_in_shell(
+    const Ran ran = run_in_bash(
         *place, fmt::format("{0} -S {1}/asks -B {1}/asked-{2} -DCMAKE_PREFIX_PATH={1}/prefix",
                             CMAKE_PROGRAM, place->path().string(), version));
     EXPECT_EQ(ran.code, code) << version << ran.err;
@@ -111,7 +111,7 @@ TEST_F(Examples, OtherVersionsAreRefused) {
 
 TEST_F(Examples, TheProgramComesWithItsManualAndCompletion) {
   const fs::path prefix = *place / "prefix";
-  const Ran version = run_in_shell(*place, (prefix / "bin/schmidt").string() + " --version");
+  const Ran version = run_in_bash(*place, (prefix / "bin/schmidt").string() + " --version");
   EXPECT_EQ(version.out, "schmidt " PROJECT_VERSION "\n");
   EXPECT_TRUE(read_file(prefix / "share/man/man1/schmidt.1").starts_with(".TH SCHMIDT"));
   EXPECT_NE(read_file(prefix / "share/bash-completion/completions/schmidt").find("complete -F"),

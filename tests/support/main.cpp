@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "schmidt/base/leave.h"
+
 namespace {
 
 /// LibTorch seeds its generator from the clock: a test that draws would see other
@@ -42,5 +44,5 @@ int main(int argc, char** argv) {
     GTEST_FLAG_SET(filter, filter);
   }
   testing::UnitTest::GetInstance()->listeners().Append(new SeedEachTest);
-  return RUN_ALL_TESTS();
+  schmidt::leave(RUN_ALL_TESTS());
 }
