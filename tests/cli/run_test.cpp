@@ -118,6 +118,40 @@ TEST_F(RunVerb, DoesItsStagesOnceAndAgainWhatHasChanged) {
   EXPECT_EQ(done_in(run(command + " --set bits=4 --seed 1")), (Names{"small", "rounded", "score"}));
 }
 
+TEST_F(RunVerb, ALauncherStartsStagesThatRanksShare) {
+  write_file(tmp / "launch", "#!/bin/sh\necho \"$1 $2 $4\" >>launched\nshift 2\nexec \"$@\"\n");
+  fs::permissions(tmp / "launch", fs::perms::owner_all);
+  const std::string compress = "    compress: {model: m, bond: 3}\n";
+  const std::string variables = "variables: {launcher: []}\nstages:\n";
+  const std::string launched = "    launcher: \"${launcher}\"\n";
+  write_file(tmp / "r.yaml", variables + "  - name: small\n" + launched + compress +
+                                 "  - {name: plan, plan: {model: m, keep: 0.9, tflops: 1}}\n");
+  const Ran foretold = run("r.yaml -o out --dry-run --set 'launcher=./launch -n 2'");
+  EXPECT_NE(foretold.out.find("compress by ./launch -n 2"), std::string::npos) << foretold.out;
+  ASSERT_EQ(run("r.yaml -o out --set 'launcher=./launch -n 2'").code, 0);
+  EXPECT_EQ(read_file(tmp / "launched"), "-n 2 compress\n");
+  EXPECT_EQ(done_in(run("r.yaml -o out")), Names{}) << "who starts a stage changes no result";
+  ASSERT_EQ(run("r.yaml -o out --force").code, 0);
+  EXPECT_EQ(read_file(tmp / "launched"), "-n 2 compress\n") << "an empty list starts nothing";
+
+  const auto stage = [&](const std::string& launcher, const std::string& verb) {
+    return "stages:\n  - name: s\n    launcher: " + launcher + "\n" + verb;
+  };
+  expect_refused(stage("./launch -n 2", "    plan: {model: m, keep: 0.9, tflops: 1}\n"), 3,
+                 "stage \"s\": plan is the work of one process; expected no launcher, got "
+                 "\"./launch -n 2\"");
+  expect_refused(stage("[./launch, -n 2]", "    eval: {model: m, text: text}\n"), 3,
+                 "eval of texts is the work of one process");
+  expect_refused(stage("", compress), 3, "expected a value, got nothing");
+  for (const auto& [launcher, reason] :
+       {std::pair{"no-such-launcher", "cannot start no-such-launcher: No such file"},
+        {"echo", "of the first rank alone, got "}}) {
+    const Ran ran = run_yaml(stage(launcher, compress), "-o other");
+    EXPECT_EQ(ran.code, 2) << ran.err;
+    EXPECT_NE(ran.err.find(reason), std::string::npos) << ran.err;
+  }
+}
+
 TEST_F(RunVerb, GoesOnInTheStageThatWasStopped) {
   write_file(tmp / "heal.yaml",
              "stages:\n"

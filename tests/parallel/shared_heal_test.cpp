@@ -50,6 +50,21 @@ class SharedHealTest : public ::testing::Test {
     return WEXITSTATUS(std::system(command(launcher, out, more, steps).c_str()));
   }
 
+  /// As `heal`, by a stage "healed" of a recipe.
+  int heal_by_recipe(const std::string& launcher, const std::string& out) const {
+    test::write_file(tmp / "recipe.yaml",
+                     fmt::format("stages:\n  - name: healed\n    launcher: {}\n    heal: {{model: "
+                                 "{}, teacher: {}, data: {}, tokens: 2048, context: 64, batch: 4, "
+                                 "micro-batch: 1, held-out: 2, evaluate-every: 4, learning-rate: "
+                                 "1e-3, dtype: float32, train: [dense, norms, embedding]}}\n",
+                                 launcher, (tmp / "m").string(), (tmp / "teacher").string(),
+                                 (tmp / "text.jsonl").string()));
+    return WEXITSTATUS(std::system(
+        fmt::format("OMP_NUM_THREADS=1 timeout 100 {} run {} -o {} -q >{} 2>&1", SCHMIDT_PROGRAM,
+                    (tmp / "recipe.yaml").string(), (tmp / out).string(), (tmp / "log").string())
+            .c_str()));
+  }
+
   bool has_saved_state(const std::string& out) const {
     const fs::path folder = tmp / (out + ".partial") / "run";
     if (!fs::exists(folder)) return false;
@@ -103,7 +118,8 @@ TEST_F(SharedHealTest, TwoAndFourRanksAreOnTheCurveOfOne) {
   ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 2", "two"), 0) << printed();
   ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 4", "four"), 0) << printed();
   ASSERT_EQ(heal(SCHMIDT_MPIRUN " -n 4", "grid", "--stages 2"), 0) << printed();
-  for (const char* out : {"two", "four", "grid"}) expect_curve_of("one", out);
+  ASSERT_EQ(heal_by_recipe(SCHMIDT_MPIRUN " -n 2", "run"), 0) << printed();
+  for (const char* out : {"two", "four", "grid", "run/healed"}) expect_curve_of("one", out);
   EXPECT_FALSE(fs::exists(tmp / "four.partial"));
 }
 

@@ -58,7 +58,7 @@ class HandedOnSignals {
 };
 
 // Between fork and exec nothing but system calls: other threads may have held any lock.
-[[noreturn]] void become(const char* program, char* const* arguments, int output, int refusal,
+[[noreturn]] void become(char* const* command, bool is_this_program, int output, int refusal,
                          pid_t parent) {
 #if defined(__linux__)
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -69,8 +69,8 @@ class HandedOnSignals {
   if (nothing > STDIN_FILENO) ::dup2(nothing, STDIN_FILENO);
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
-  ::execv(program, arguments);  // from which the process takes its name
-  if (errno == ENOENT) ::execv(kThisProgram, arguments);
+  ::execvp(command[0], command);
+  if (errno == ENOENT && is_this_program) ::execv(kThisProgram, command);
   const int code = errno;
   (void)!::write(refusal, &code, sizeof code);
   ::_exit(127);
@@ -111,17 +111,20 @@ std::string read_all(int from) {
 
 }  // namespace
 
-ChildEnd run_this_program(const std::vector<std::string>& arguments) {
-  const std::string program = fs::read_symlink(kThisProgram).string();
-  std::vector<char*> words = {const_cast<char*>(program.c_str())};
-  for (const std::string& argument : arguments)
-    words.push_back(const_cast<char*>(argument.c_str()));
+ChildEnd run_this_program(const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& launcher) {
+  std::vector<std::string> command = launcher;
+  command.push_back(fs::read_symlink(kThisProgram).string());
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const std::string& program = command.front();
+  std::vector<char*> words;
+  for (std::string& word : command) words.push_back(word.data());
   words.push_back(nullptr);
   Pipe output(program), refusal(program);
   const HandedOnSignals signals;
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
-  if (child == 0) become(program.c_str(), words.data(), output.out(), refusal.out(), parent);
+  if (child == 0) become(words.data(), launcher.empty(), output.out(), refusal.out(), parent);
   if (child < 0) throw SystemError("cannot start", program, errno);
   running_child = child;
   output.close_out();

@@ -14,8 +14,10 @@ struct ChildEnd {
 };
 
 /// Runs this program with `arguments` and waits for it; its standard error is this process's.
-/// SIGINT and SIGTERM are handed on to it, and it does not outlive this process. Throws
+/// `launcher` is the command that starts it where it is not started directly: {"mpirun", "-n",
+/// "4"}. SIGINT and SIGTERM are handed on to it, and it does not outlive this process. Throws
 /// SystemError.
-ChildEnd run_this_program(const std::vector<std::string>& arguments);
+ChildEnd run_this_program(const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& launcher = {});
 
 }  // namespace schmidt::cli

@@ -106,7 +106,13 @@ nlohmann::ordered_json recipe_schema(const CommandForm& program) {
          {{"description", "The stage is left out where this is false or an empty list"},
           {"anyOf",
            Json::array(
-               {{{"type", "boolean"}}, {{"type", "array"}}, {{"$ref", "#/$defs/variable"}}})}}}}},
+               {{{"type", "boolean"}}, {{"type", "array"}}, {{"$ref", "#/$defs/variable"}}})}}},
+        {"launcher",
+         {{"description",
+           "What starts the stage, mpirun -n 4, where ranks share its work; an empty list starts "
+           "it as it is"},
+          {"anyOf", Json::array({{{"type", "string"}},
+                                 {{"type", "array"}, {"items", {{"type", "string"}}}}})}}}}},
       {"required", {"name"}},
       {"additionalProperties", false}};
   Json defs = {{"variable",

@@ -233,6 +233,12 @@ std::string inputs_text(const Run& run, const StageCommand& stage) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+std::string does_text(const StageCommand& stage) {
+  return stage.launcher.empty()
+             ? stage.verb->name
+             : fmt::format("{} by {}", stage.verb->name, fmt::join(stage.launcher, " "));
+}
+
 void print_forecast(const RunOptions& options, const Run& run) {
   if (options.common.json) {
     nlohmann::ordered_json out = {{"out", run.out.string()},
@@ -246,6 +252,7 @@ void print_forecast(const RunOptions& options, const Run& run) {
                {"verb", stage.verb->name},
                {"finished", static_cast<bool>(run.finished[i])},
                {"result", stage.result.string()}};
+      if (!stage.launcher.empty()) entry["launcher"] = stage.launcher;
       if (forecast.bytes) entry["bytes"] = *forecast.bytes;
       if (forecast.memory) entry["memory_bytes"] = *forecast.memory;
       if (forecast.seconds) entry["seconds"] = *forecast.seconds;
@@ -260,7 +267,7 @@ void print_forecast(const RunOptions& options, const Run& run) {
   for (size_t i = 0; i < run.stages.size(); ++i) {
     const StageCommand& stage = run.stages[i];
     const StageForecast& forecast = run.forecasts[i];
-    table.rows.push_back({stage.name, stage.verb->name, inputs_text(run, stage)});
+    table.rows.push_back({stage.name, does_text(stage), inputs_text(run, stage)});
     std::vector<std::string>& row = table.rows.back();
     if (run.finished[i]) {
       const pipeline::StageRecord& record = run.record.stages.at(stage.name);
@@ -393,7 +400,7 @@ int run_verb(const RunOptions& options, Run& run, size_t index) {
     }
   }
   const auto start = std::chrono::steady_clock::now();
-  const ChildEnd end = run_this_program(arguments);
+  const ChildEnd end = run_this_program(arguments, stage.launcher);
   record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   pipeline::write_run_record(run.out, run.record);
   const bool done = end.code == 0 && end.killed_by == 0;
@@ -403,7 +410,11 @@ int run_verb(const RunOptions& options, Run& run, size_t index) {
                                   index + 1, run.stages.size(), stage.name));
   }
   if (!done) fail(stage, end);
-  record.result = nlohmann::ordered_json::parse(end.output);
+  record.result = nlohmann::ordered_json::parse(end.output, nullptr, /*allow_exceptions=*/false);
+  TORCH_CHECK_VALUE(!record.result.is_discarded(), "[run] stage \"", stage.name,
+                    "\": expected one ",
+                    "JSON object on standard output, of the first rank alone, got ",
+                    end.output.size(), " bytes of other text");
   if (!stage.writes_result) {
     write_file_atomically(stage.result, io::json_text(record.result, 1) + "\n");
   }

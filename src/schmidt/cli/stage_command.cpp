@@ -21,13 +21,13 @@ namespace fs = std::filesystem;
 
 constexpr StageVerb kStageVerbs[] = {
     {"sample", add_sample},
-    {.name = "profile", .add = add_profile, .draws = true},
+    {.name = "profile", .add = add_profile, .draws = true, .is_shared = true},
     {.name = "plan", .add = add_plan, .draws = true},
-    {"compress", add_compress},
-    {"quantize", add_quantize},
-    {.name = "heal", .add = add_heal, .goes_on = true},
+    {.name = "compress", .add = add_compress, .is_shared = true},
+    {.name = "quantize", .add = add_quantize, .is_shared = true},
+    {.name = "heal", .add = add_heal, .goes_on = true, .is_shared = true},
     {"export", add_export},
-    {.name = "eval", .add = add_eval, .is_printed = true},
+    {.name = "eval", .add = add_eval, .is_printed = true, .is_shared = true},
     {.name = "bench", .add = add_bench, .is_printed = true},
     {.name = "generate", .add = add_generate, .is_printed = true},
     {.name = "report", .add = add_report, .reads_run = true},
@@ -138,7 +138,23 @@ class CommandMaker {
     std::ranges::move(options, std::back_inserter(command.arguments));
     add_result(stage, command);
     parse(stage, command);
+    command.launcher = stage.launcher;
+    check_launcher(command);
     return command;
+  }
+
+  /// Throws where several processes would do the same, each for itself.
+  void check_launcher(const StageCommand& command) const {
+    const bool reads_texts = !command.given("--text").empty();
+    if (command.launcher.empty() ||
+        (command.verb->is_shared && (command.verb->add != add_eval || !reads_texts))) {
+      return;
+    }
+    fail(command.place,
+         fmt::format("stage \"{}\": {}{} is the work of one process; expected no "
+                     "launcher, got \"{}\"",
+                     command.name, command.verb->name, reads_texts ? " of texts" : "",
+                     fmt::join(command.launcher, " ")));
   }
 
   const OptionForm& form_of(const pipeline::Stage& stage, const pipeline::StageOption& option,

@@ -23,6 +23,7 @@ struct StageVerb {
   bool is_printed = false;  ///< its result is what it prints, unless it has --out of its own
   bool reads_run = false;   ///< its first argument is the run's folder: it reads all before it
   bool draws = false;       ///< figures lie beside its result
+  bool is_shared = false;   ///< ranks of mpirun share its work; of eval that of --tasks
 };
 
 std::span<const StageVerb> stage_verbs();
@@ -47,6 +48,7 @@ struct StageCommand {
   const StageVerb* verb = nullptr;
   std::filesystem::path result;        ///< file or folder
   bool writes_result = true;           ///< the verb does, by --out; otherwise it prints it
+  std::vector<std::string> launcher;   ///< what starts it, as in pipeline::Stage
   std::vector<std::string> arguments;  ///< after the verb, without those of --force and --resume
   std::vector<StageInput> inputs;
   std::vector<std::string> decides;        ///< all that decides the result; a stage by its name

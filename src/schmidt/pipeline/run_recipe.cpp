@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include <c10/util/Exception.h>
@@ -278,6 +279,16 @@ class RecipeReader {
     return read.values[0] == "true";
   }
 
+  /// Of a value, or of each of a list, what stands between its spaces.
+  std::vector<std::string> words_of(const YAML::Node& node) const {
+    std::vector<std::string> words;
+    for (const std::string& text : value_of(node).values) {
+      std::istringstream in(text);
+      for (std::string word; in >> word;) words.push_back(word);
+    }
+    return words;
+  }
+
   ReadStage read_stage(const YAML::Node& node) const {
     if (!node.IsMap()) fail(node, "expected a stage: a map of a name and a verb");
     ReadStage result;
@@ -299,6 +310,8 @@ class RecipeReader {
         }
       } else if (key == "if") {
         result.is_wanted = is_yes(value);
+      } else if (key == "launcher") {
+        stage.launcher = words_of(value);
       } else if (stage.verb.empty()) {
         stage.verb = key;
         options.reset(value);

@@ -27,6 +27,8 @@ struct Stage {
   std::string name;  ///< of its result in the run's folder, too: letters, digits, ".", "_", "-"
   std::string verb;
   std::vector<StageOption> options;  ///< in the file's order, each once
+  /// The command that starts it, {"mpirun", "-n", "4"}; none where it is started directly.
+  std::vector<std::string> launcher;
   RecipePlace place;
 };
 
@@ -42,7 +44,8 @@ struct Stage {
 ///       if: "${text}"
 ///       eval: {model: small, reference: "${model}", text: test.txt}
 ///
-/// A stage whose "if" is false or an empty list is as if it were not there.
+/// A stage whose "if" is false or an empty list is as if it were not there. One may have a
+/// "launcher": mpirun -n 4, or a list of such words; an empty list starts it as it is.
 /// `${name}` stands for a variable's value, in any value below it in the file; `$${` for "${".
 /// A variable that is a list stands alone: it becomes the list. `${out}` is the run's folder.
 struct RunRecipe {
